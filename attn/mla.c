@@ -1,0 +1,176 @@
+#include "attn/mla.h"
+
+#include <math.h>
+
+#include "core/norm.h"
+#include "core/threads.h"
+
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int ctx, int threads,
+                         void *linear_scratch) {
+    size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
+    s->max_rows = max_rows;
+    s->threads = threads;
+    s->linear_scratch = linear_scratch;
+    s->cq = FR_TAKE(arena, float, rows * (size_t)larger(m->q_rank, 1));
+    s->q = FR_TAKE(arena, float, rows * heads * (size_t)(m->nope + m->rope));
+    s->ckv_full = FR_TAKE(arena, float, rows * (size_t)(m->kv_rank + m->rope));
+    s->o = FR_TAKE(arena, float, rows * heads * (size_t)m->v);
+    fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1));
+    fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v);
+    s->q_absorbed = FR_TAKE(arena, float, (size_t)threads * (size_t)(m->kv_rank + m->rope));
+    s->scores = FR_TAKE(arena, float, (size_t)threads * (size_t)ctx);
+    s->latent = FR_TAKE(arena, float, (size_t)threads * (size_t)m->kv_rank);
+    s->kv_b_out = FR_TAKE(arena, float, heads * (size_t)(m->nope + m->v));
+    s->block_latent = FR_TAKE(arena, float, FR_KV_BLOCK * (size_t)m->kv_rank);
+    s->block_expanded = FR_TAKE(arena, float, FR_KV_BLOCK * heads * (size_t)(m->nope + m->v));
+    s->block_pe = FR_TAKE(arena, float, FR_KV_BLOCK * (size_t)m->rope);
+    fr_rows_take(&s->block_rows, arena, FR_KV_BLOCK, m->kv_rank);
+    s->running_max = FR_TAKE(arena, float, rows * heads);
+    s->running_sum = FR_TAKE(arena, float, rows * heads);
+}
+
+unsigned fr_mla_forms(const fr_mla *m) {
+    return fr_linear_form(m->q_rank ? &m->q_a_proj : &m->q_proj, m->act_fp8) |
+           fr_linear_form(&m->kv_a_proj_with_mqa, m->act_fp8);
+}
+
+/* s->q [rows, heads, nope + rope], with its rope part rotated; TEAM. */
+static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const fr_rows *x, fr_mla_scratch *s) {
+    int width = m->heads * (m->nope + m->rope);
+    if (m->q_rank) {
+        fr_linear_forward(&m->q_a_proj, x, s->cq, m->q_rank, s->linear_scratch);
+        fr_rmsnorm(s->cq, m->q_rank, s->cq, m->q_rank, m->q_a_layernorm, m->eps, x->rows, m->q_rank);
+        fr_rows_set(&s->cq_rows, s->cq, x->rows, m->q_rank, fr_linear_form(&m->q_b_proj, m->act_fp8), m->act_ue8m0);
+        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->linear_scratch);
+    } else {
+        fr_linear_forward(&m->q_proj, x, s->q, width, s->linear_scratch);
+    }
+#pragma omp for schedule(static)
+    for (int i = 0; i < x->rows * m->heads; i++)
+        fr_rope_apply(rope, pos + i / m->heads, s->q + (size_t)i * (size_t)(m->nope + m->rope) + m->nope);
+}
+
+/* Writes the rows' latents and shared keys to the cache; TEAM. */
+static void project_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                            fr_mla_scratch *s) {
+    int width = m->kv_rank + m->rope;
+    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, width, s->linear_scratch);
+#pragma omp for schedule(static)
+    for (int r = 0; r < x->rows; r++) {
+        float *row = s->ckv_full + (size_t)r * (size_t)width;
+        fr_rmsnorm_row(row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
+        fr_rope_apply(rope, pos + r, row + m->kv_rank);
+        fr_kv_cache_write(kv, layer, pos + r, row);
+    }
+}
+
+/* One head of one row in the absorbed form: q [nope + rope] against positions [0, count); o [v]. ONE THREAD. */
+static void attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int count, int head, const float *q, float *o,
+                            fr_mla_scratch *s) {
+    const fr_kernels *k = fr_kernels_get();
+    int width = m->kv_rank + m->rope, first = head * (m->nope + m->v), thread = fr_team_rank();
+    float *query = s->q_absorbed + (size_t)thread * (size_t)width;
+    float *scores = s->scores + (size_t)thread * (size_t)kv->ctx;
+    float *latent = s->latent + (size_t)thread * (size_t)m->kv_rank;
+
+    fr_linear_transposed(&m->kv_b_proj, first, first + m->nope, q, query);
+    memcpy(query + m->kv_rank, q + m->nope, (size_t)m->rope * sizeof(float));
+    for (int i = 0; i < width; i++) query[i] *= m->softmax_scale;
+
+    for (int t = 0; t < count; t++) {
+        const void *row = fr_kv_cache_row(kv, layer, t);
+        scores[t] = kv->type == FR_KV_F32 ? k->dot_f32(query, row, width) : k->dot_bf16(query, row, width);
+    }
+    float sum = k->exp_sub(scores, k->max(scores, count), count);
+    memset(latent, 0, (size_t)m->kv_rank * sizeof(float));
+    for (int t = 0; t < count; t++) {
+        const void *row = fr_kv_cache_row(kv, layer, t);
+        if (kv->type == FR_KV_F32)
+            k->axpy_f32(latent, scores[t], row, m->kv_rank);
+        else
+            k->axpy_bf16(latent, scores[t], row, m->kv_rank);
+    }
+    for (int i = 0; i < m->kv_rank; i++) latent[i] /= sum;
+
+    /* The values of this head are outputs [first + nope, first + nope + v) of kv_b_proj. */
+    fr_rows rows = {.rows = 1, .width = m->kv_rank, .x = latent};
+    fr_linear_few(&m->kv_b_proj, &rows, (const int[]){0}, 1, first + m->nope, first + m->nope + m->v, s->kv_b_out, 0);
+    memcpy(o, s->kv_b_out + first + m->nope, (size_t)m->v * sizeof(float));
+}
+
+/* Folds a block of positions into the running softmax of one head of one row; the sum of values is kept unnormalized in o.
+ * k_nope and values of position t are at expanded + t * stride. ONE THREAD. */
+static void fold_block(const fr_mla *m, const float *q, const float *expanded, int64_t stride, const float *pe, int count,
+                       float *running_max, float *running_sum, float *o) {
+    const fr_kernels *k = fr_kernels_get();
+    float scores[FR_KV_BLOCK];
+    for (int t = 0; t < count; t++)
+        scores[t] = (k->dot_f32(q, expanded + t * stride, m->nope) +
+                     k->dot_f32(q + m->nope, pe + (size_t)t * (size_t)m->rope, m->rope)) *
+                    m->softmax_scale;
+    float highest = k->max(scores, count);
+    if (highest > *running_max) {
+        float shrink = expf(*running_max - highest); /* 0 in the first block, where the maximum was -inf */
+        *running_sum *= shrink;
+        for (int i = 0; i < m->v; i++) o[i] *= shrink;
+        *running_max = highest;
+    }
+    *running_sum += k->exp_sub(scores, *running_max, count);
+    for (int t = 0; t < count; t++) k->axpy_f32(o, scores[t], expanded + t * stride + m->nope, m->v);
+}
+
+/* Expanded form over all positions up to each row's own; TEAM. */
+static void attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
+    int64_t expanded_stride = (int64_t)m->heads * (m->nope + m->v);
+    int q_width = m->nope + m->rope, total = pos + rows;
+#pragma omp for schedule(static)
+    for (int i = 0; i < rows * m->heads; i++) {
+        s->running_max[i] = -INFINITY;
+        s->running_sum[i] = 0.0f;
+        memset(s->o + (size_t)i * (size_t)m->v, 0, (size_t)m->v * sizeof(float));
+    }
+    for (int block = 0; block < total; block += FR_KV_BLOCK) {
+        int count = total - block < FR_KV_BLOCK ? total - block : FR_KV_BLOCK;
+#pragma omp for schedule(static)
+        for (int t = 0; t < count; t++)
+            fr_kv_cache_read(kv, layer, block + t, s->block_latent + (size_t)t * (size_t)m->kv_rank,
+                             s->block_pe + (size_t)t * (size_t)m->rope);
+        fr_rows_set(&s->block_rows, s->block_latent, count, m->kv_rank, FR_ROWS_EXACT, false);
+        fr_linear_forward(&m->kv_b_proj, &s->block_rows, s->block_expanded, expanded_stride, s->linear_scratch);
+#pragma omp for schedule(static)
+        for (int i = 0; i < rows * m->heads; i++) {
+            int r = i % rows, head = i / rows, seen = pos + r + 1 - block; /* positions of this block that row r sees */
+            if (seen <= 0) continue;
+            size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
+            fold_block(m, s->q + rh * (size_t)q_width, s->block_expanded + (int64_t)head * (m->nope + m->v),
+                       expanded_stride, s->block_pe, seen < count ? seen : count, s->running_max + rh,
+                       s->running_sum + rh, s->o + rh * (size_t)m->v);
+        }
+    }
+#pragma omp for schedule(static)
+    for (int i = 0; i < rows * m->heads; i++)
+        for (int j = 0; j < m->v; j++) s->o[(size_t)i * (size_t)m->v + (size_t)j] /= s->running_sum[i];
+}
+
+void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
+                    fr_mla_scratch *s) {
+    int rows = x->rows, q_width = m->nope + m->rope;
+    project_queries(m, rope, pos, x, s);
+    project_latents(m, rope, kv, layer, pos, x, s);
+    if (rows <= FR_FEW_ROWS) {
+#pragma omp for schedule(static)
+        for (int i = 0; i < rows * m->heads; i++) {
+            int r = i % rows, head = i / rows;
+            size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
+            attend_absorbed(m, kv, layer, pos + r + 1, head, s->q + rh * (size_t)q_width, s->o + rh * (size_t)m->v, s);
+        }
+    } else {
+        attend_expanded(m, kv, layer, pos, rows, s);
+    }
+    fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_form(&m->o_proj, m->act_fp8), m->act_ue8m0);
+    fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->linear_scratch);
+}

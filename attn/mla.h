@@ -1,0 +1,60 @@
+/* Multi-head latent attention (DeepSeek-V2 report, section 2.1). Names and shapes are the checkpoint's.
+ *
+ * Few rows (decode, verify) use the absorbed form: with W_UK, W_UV the two parts of kv_b_proj for a head,
+ *   score = ((W_UK^T q_nope) . ckv + q_pe . k_pe) * softmax_scale,   o = W_UV (sum_t p_t ckv_t),
+ * straight on the cache. Many rows (prefill) use the expanded form, keys and values made from the cache a block of
+ * positions at a time with a running softmax, so that no [T, T] memory is needed. kv_b_proj never quantizes its input. */
+#ifndef FR_ATTN_MLA_H
+#define FR_ATTN_MLA_H
+
+#include "attn/kv_cache.h"
+#include "attn/rope.h"
+#include "core/linear.h"
+
+typedef struct fr_mla {
+    int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
+    float eps, softmax_scale;
+    bool act_fp8, act_ue8m0;
+    fr_linear q_proj;             /* [heads * (nope + rope), hidden], only when q_rank is 0 */
+    fr_linear q_a_proj, q_b_proj; /* [q_rank, hidden], [heads * (nope + rope), q_rank] */
+    fr_linear kv_a_proj_with_mqa; /* [kv_rank + rope, hidden] */
+    fr_linear kv_b_proj;          /* [heads * (nope + v), kv_rank] */
+    fr_linear o_proj;             /* [hidden, heads * v] */
+    float *q_a_layernorm;         /* [q_rank] */
+    float *kv_a_layernorm;        /* [kv_rank] */
+} fr_mla;
+
+/* Working memory, shared by all layers. R = max_rows, T = ctx. */
+typedef struct fr_mla_scratch {
+    int max_rows, threads;
+    float *cq;           /* [R, q_rank] */
+    float *q;            /* [R, heads, nope + rope] */
+    float *ckv_full;     /* [R, kv_rank + rope] */
+    float *o;            /* [R, heads, v] */
+    fr_rows cq_rows, o_rows;
+    /* absorbed form, one of each a thread */
+    float *q_absorbed;   /* [kv_rank + rope] */
+    float *scores;       /* [T] */
+    float *latent;       /* [kv_rank] */
+    float *kv_b_out;     /* [heads * (nope + v)]: shared, each thread fills the values of its heads */
+    /* expanded form: a block of FR_KV_BLOCK positions */
+    float *block_latent;   /* [FR_KV_BLOCK, kv_rank] */
+    float *block_expanded; /* [FR_KV_BLOCK, heads, nope + v] */
+    float *block_pe;       /* [FR_KV_BLOCK, rope] */
+    fr_rows block_rows;
+    float *running_max, *running_sum; /* [R, heads] */
+    void *linear_scratch;             /* see fr_linear_forward */
+} fr_mla_scratch;
+
+#define FR_KV_BLOCK 128
+
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int ctx, int threads,
+                         void *linear_scratch);
+
+/* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,
+ * which it writes to the cache but does not commit. Sees positions [0, pos + r] for row r. */
+void fr_mla_forward(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
+                    fr_mla_scratch *s);
+unsigned fr_mla_forms(const fr_mla *mla);
+
+#endif

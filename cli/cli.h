@@ -1,0 +1,38 @@
+/* The commands, and what they share: the model and session that the options ask for. */
+#ifndef FR_CLI_CLI_H
+#define FR_CLI_CLI_H
+
+#include "cli/message.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+
+/* Each runs one command with its parsed options and returns the exit code. */
+int fr_cmd_generate(const fr_cli_options *options);
+int fr_cmd_score(const fr_cli_options *options);
+int fr_cmd_inspect(const fr_cli_options *options);
+int fr_cmd_check(const fr_cli_options *options);
+int fr_cmd_tokenize(const fr_cli_options *options);
+int fr_cmd_synth(const fr_cli_options *options);
+int fr_cmd_quantize(const fr_cli_options *options);
+
+/* The directory of --model, or of the demo model; NULL, printed, when there is neither. */
+const char *fr_cli_model_dir(const fr_cli_options *options);
+
+typedef struct fr_cli_runtime {
+    const char *dir;
+    fr_model *model;
+    fr_model_info info;
+    double load_s;
+} fr_cli_runtime;
+
+/* Opens the model. Returns 0, or an exit code after printing why. fr_cli_runtime_close takes one that failed to open.
+ */
+int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options);
+void fr_cli_runtime_close(fr_cli_runtime *runtime);
+
+/* Most drafts a cycle that these options lead to with this model; 0 without MTP. */
+int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info);
+/* 0, or FR_EXIT_USAGE after saying which sampling option the library does not have. */
+int fr_cli_check_sampling(const fr_cli_options *options);
+
+#endif

@@ -1,0 +1,254 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/prompt.h"
+
+typedef struct generation {
+    const fr_cli_options *options;
+    fr_cli_runtime runtime;
+    fr_cli_prompt prompt;
+    fr_cli_progress progress;
+    fr_session *session;
+    fr_text_stream *stream; /* NULL for a model without a tokenizer */
+
+    int32_t *tokens;                      /* generated, with the eos token that stopped it */
+    size_t count, room, after_first_step; /* after_first_step: tokens when the first step had ended */
+    char *text;                           /* with --json only; otherwise text goes to stdout as it comes */
+    size_t text_length, text_room;
+    const char *finish_reason; /* NULL while running */
+
+    double ttft_s, prefill_s, decode_s; /* decode_s: in steps after the first, which costs no pass */
+} generation;
+
+/* ---- Text -------------------------------------------------------------------------------------------------- */
+
+static void emit(generation *run, const char *text, size_t length) {
+    if (!run->options->json) {
+        fwrite(text, 1, length, stdout);
+        return;
+    }
+    if (run->text_length + length > run->text_room) {
+        run->text_room = 2 * (run->text_length + length) + 256;
+        run->text = fr_cli_grow(run->text, run->text_room, 1);
+    }
+    if (length) memcpy(run->text + run->text_length, text, length);
+    run->text_length += length;
+}
+
+static void emit_token(generation *run, int32_t token) {
+    size_t length = 0;
+    if (run->stream) {
+        const char *text = fr_text_stream_push(run->stream, token, &length);
+        emit(run, text, length);
+    } else if (!run->options->json) {
+        printf("%s%d", run->count > 1 ? " " : "", (int)token);
+    }
+}
+
+static void emit_end(generation *run) {
+    size_t length = 0;
+    const char *text = run->stream ? fr_text_stream_finish(run->stream, &length) : "";
+    emit(run, text, length);
+    if (!run->options->json) putchar('\n');
+}
+
+/* ---- The run ------------------------------------------------------------------------------------------------- */
+
+static bool is_eos(const fr_model_info *info, int32_t token) {
+    for (int i = 0; i < info->num_eos_token_ids; i++)
+        if (info->eos_token_ids[i] == token) return true;
+    return false;
+}
+
+/* Takes over a step's tokens, up to and with the first eos token. */
+static void take(generation *run, const fr_step *step) {
+    if (run->count + (size_t)step->count > run->room) {
+        run->room = 2 * (run->count + (size_t)step->count) + 64;
+        run->tokens = fr_cli_grow(run->tokens, run->room, sizeof *run->tokens);
+    }
+    for (int i = 0; i < step->count && !run->finish_reason; i++) {
+        int32_t token = step->tokens[i];
+        run->tokens[run->count++] = token;
+        if (!run->options->ignore_eos && is_eos(&run->runtime.info, token))
+            run->finish_reason = "stop";
+        else
+            emit_token(run, token);
+    }
+}
+
+static const char *reason_to_end(const generation *run) {
+    if (run->finish_reason) return run->finish_reason;
+    if (run->count >= (size_t)run->options->max_tokens) return "length";
+    if (fr_session_length(run->session) >= (size_t)fr_session_ctx(run->session)) return "context";
+    return fr_cli_interrupted() ? "interrupted" : NULL;
+}
+
+/* Prefills and steps until there is a reason to end. Returns 0, or an exit code after printing why. */
+static int generate(generation *run) {
+    fr_error error = {FR_OK, "", ""};
+    double start = fr_cli_seconds(), before = start, now = start;
+    fr_status status = fr_session_prefill(run->session, run->prompt.tokens, run->prompt.count, &error);
+    run->prefill_s = fr_cli_seconds() - start;
+    run->ttft_s = NAN;
+    fr_cli_progress_clear(&run->progress);
+    while (status == FR_OK && !(run->finish_reason = reason_to_end(run))) {
+        size_t left = (size_t)run->options->max_tokens - run->count;
+        size_t fits = (size_t)fr_session_ctx(run->session) - fr_session_length(run->session);
+        bool first = run->count == 0;
+        fr_step step = {NULL, 0, 0, 0};
+        before = fr_cli_seconds();
+        status = fr_session_step(run->session, (int)(left < fits ? left : fits), &step, &error);
+        if (status != FR_OK) break;
+        now = fr_cli_seconds();
+        take(run, &step);
+        if (first) {
+            run->ttft_s = now - start;
+            run->after_first_step = run->count;
+        } else {
+            run->decode_s += now - before;
+        }
+        if (!run->options->json && fflush(stdout) != 0) return fr_cli_flush(FR_EXIT_DONE);
+    }
+    if (status == FR_INTERRUPTED)
+        run->finish_reason = "interrupted";
+    else if (status == FR_ERROR_CONTEXT && run->count > 0)
+        run->finish_reason = "context";
+    else if (status != FR_OK)
+        return fr_cli_failure(&error);
+    return 0;
+}
+
+static int open_session(generation *run) {
+    const fr_cli_options *options = run->options;
+    fr_error error = {FR_OK, "", ""};
+    fr_session_options wanted = {
+        .ctx = options->ctx,
+        .kv = (fr_kv)options->kv,
+        .mtp = (fr_mtp)options->mtp,
+        .depth = options->depth,
+        .mtp_hidden = (fr_hidden)options->mtp_hidden,
+        .mtp_recycle = (fr_hidden)options->mtp_recycle,
+        .progress = fr_cli_progress_update,
+        .user = &run->progress,
+    };
+    if (fr_session_create(run->runtime.model, &wanted, &run->session, &error) != FR_OK) {
+        run->session = NULL;
+        return fr_cli_failure(&error);
+    }
+    if (run->prompt.count > (size_t)fr_session_ctx(run->session)) {
+        fr_cli_error(FR_EXIT_FAILED, "prompt: its %zu tokens do not fit in a context of %d", run->prompt.count,
+                     fr_session_ctx(run->session));
+        fr_cli_hint("--ctx N makes the context larger, up to the model's %d",
+                    run->runtime.info.max_position_embeddings);
+        return FR_EXIT_FAILED;
+    }
+    if (run->runtime.info.has_tokenizer && fr_text_stream_create(run->runtime.model, &run->stream, &error) != FR_OK) {
+        run->stream = NULL;
+        return fr_cli_failure(&error);
+    }
+    return 0;
+}
+
+/* ---- Results --------------------------------------------------------------------------------------------------- */
+
+static double decode_rate(const generation *run) {
+    size_t tokens = run->count - run->after_first_step;
+    return tokens > 0 && run->decode_s > 0 ? (double)tokens / run->decode_s : NAN;
+}
+
+static void print_document(const generation *run) {
+    const fr_cli_options *options = run->options;
+    const fr_model_info *info = &run->runtime.info;
+    cJSON *document = fr_doc_object(), *part;
+    fr_stats stats;
+    fr_session_get_stats(run->session, &stats);
+    fr_doc_ids(document, "tokens", run->tokens, run->count);
+    fr_doc_ids(document, "prompt_tokens", run->prompt.tokens, run->prompt.count);
+    if (run->stream)
+        fr_doc_bytes(document, "text", run->text ? run->text : "", run->text_length);
+    else
+        fr_doc_null(document, "text");
+    fr_doc_text(document, "finish_reason", run->finish_reason);
+
+    part = fr_doc_add_object(document, "timing");
+    fr_doc_real(part, "load_s", run->runtime.load_s);
+    fr_doc_real(part, "ttft_s", run->ttft_s);
+    fr_doc_real(part, "prefill_s", run->prefill_s);
+    fr_doc_real(part, "decode_s", run->decode_s);
+    fr_doc_real(part, "decode_tokens_per_s", decode_rate(run));
+    fr_doc_ratio(part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
+    fr_doc_add(document, "speculative_decoding", fr_doc_speculation(&stats, fr_cli_depth(options, info)));
+    fr_doc_add(document, "memory", fr_doc_memory(info, run->session));
+
+    part = fr_doc_add_object(document, "model");
+    fr_doc_text(part, "path", run->runtime.dir);
+    fr_doc_text(part, "isa", info->isa);
+    fr_doc_count(part, "threads", (uint64_t)info->threads);
+    fr_doc_bool(part, "mtp", info->has_mtp);
+    part = fr_doc_add_object(document, "options");
+    fr_doc_text(part, "mtp", fr_cli_choice("mtp", options->mtp));
+    fr_doc_count(part, "depth", (uint64_t)fr_cli_depth(options, info));
+    fr_doc_text(part, "mtp_hidden", fr_cli_choice("mtp-hidden", options->mtp_hidden));
+    fr_doc_text(part, "mtp_recycle", fr_cli_choice("mtp-recycle", options->mtp_recycle));
+    fr_doc_text(part, "act", info->act_fp8 ? "fp8" : "none");
+    fr_doc_text(part, "kv", fr_cli_choice("kv", options->kv));
+    fr_doc_count(part, "ctx", (uint64_t)fr_session_ctx(run->session));
+    fr_doc_count(part, "max_tokens", (uint64_t)options->max_tokens);
+    fr_doc_bool(part, "ignore_eos", options->ignore_eos);
+    fr_doc_real(part, "temperature", options->temperature);
+    fr_doc_count(part, "seed", options->seed);
+    fr_doc_print(document);
+}
+
+static void print_summary(const generation *run) {
+    char speed[64] = "", drafts[128] = "";
+    fr_stats stats;
+    fr_session_get_stats(run->session, &stats);
+    double rate = decode_rate(run), drafted = (double)stats.num_draft_tokens,
+           accepted = (double)stats.num_accepted_tokens;
+    if (isfinite(rate)) snprintf(speed, sizeof speed, ", %.1f tokens/s", rate);
+    if (stats.num_drafts > 0)
+        snprintf(drafts, sizeof drafts, "; drafted %.0f, accepted %.0f (%.1f %%), %.2f tokens a cycle", drafted,
+                 accepted, drafted > 0 ? 100 * accepted / drafted : 0, 1 + accepted / (double)stats.num_drafts);
+    if (strcmp(run->finish_reason, "interrupted") == 0) fr_cli_note("interrupted");
+    if (strcmp(run->finish_reason, "context") == 0)
+        fr_cli_note("the context of %d tokens is full; --ctx N makes it larger", fr_session_ctx(run->session));
+    fr_cli_note("%zu %s%s, prefill %zu tokens in %.2f s%s", run->count, run->count == 1 ? "token" : "tokens", speed,
+                run->prompt.count, run->prefill_s, drafts);
+}
+
+int fr_cmd_generate(const fr_cli_options *options) {
+    generation run;
+    memset(&run, 0, sizeof run);
+    run.options = options;
+    int code = fr_cli_check_sampling(options);
+    if (!code) code = fr_cli_prompt_check(options, false);
+    if (code) return code;
+    fr_cli_progress_init(&run.progress);
+    code = fr_cli_runtime_open(&run.runtime, options);
+    if (!code) code = fr_cli_prompt_read(&run.prompt, run.runtime.model, options, false);
+    if (!code) code = open_session(&run);
+    if (!code) {
+        fr_cli_interrupt_defer();
+        code = generate(&run);
+    }
+    if (!code) {
+        emit_end(&run);
+        if (options->json) print_document(&run);
+        if (strcmp(run.finish_reason, "interrupted") == 0) code = FR_EXIT_INTERRUPTED;
+        code = fr_cli_flush(code);
+        print_summary(&run);
+    }
+    fr_text_stream_destroy(run.stream);
+    fr_session_destroy(run.session);
+    fr_cli_prompt_free(&run.prompt);
+    fr_cli_runtime_close(&run.runtime);
+    free(run.tokens);
+    free(run.text);
+    return code;
+}

@@ -1,0 +1,233 @@
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+
+typedef struct inspection {
+    const fr_cli_options *options;
+    const char *path;
+    fr_inspection *found;
+    const fr_parameters *parameters;
+    cJSON *config;
+    uint64_t context;      /* max_position_embeddings, 0 when the config does not say */
+    uint64_t tensor_bytes; /* of all tensors in the files */
+} inspection;
+
+static uint64_t config_count(const cJSON *config, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, key);
+    return cJSON_IsNumber(item) && item->valuedouble > 0 ? (uint64_t)item->valuedouble : 0;
+}
+
+static const char *config_text(const cJSON *config, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, key);
+    return cJSON_IsString(item) ? item->valuestring : "?";
+}
+
+static bool matches(const inspection *run, const fr_tensor_info *tensor) {
+    return !run->options->filter || fnmatch(run->options->filter, tensor->name, 0) == 0;
+}
+
+static bool lists_tensors(const inspection *run) {
+    return run->options->tensors || run->options->filter;
+}
+
+static uint64_t needed_bytes(const inspection *run, uint64_t tokens) {
+    const fr_parameters *p = run->parameters;
+    return p->fp8_bytes + tokens * (p->kv_bytes_per_token_bf16 + p->mtp_kv_bytes_per_token_bf16);
+}
+
+/* ---- Text -------------------------------------------------------------------------------------------------- */
+
+static void print_config(const inspection *run) {
+    const cJSON *c = run->config, *quantization = cJSON_GetObjectItemCaseSensitive(c, "quantization_config");
+    const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(c, "rope_scaling");
+    const cJSON *architecture = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "architectures"), 0);
+    uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
+    printf("%s\n", run->path);
+    printf("  architecture         %s\n", cJSON_IsString(architecture) ? architecture->valuestring : "?");
+    printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
+           dense < layers ? dense : layers, dense < layers ? layers - dense : 0,
+           config_count(c, "num_nextn_predict_layers"));
+    printf("  hidden size          %s\n", fr_cli_grouped(config_count(c, "hidden_size")));
+    printf("  vocabulary           %s\n", fr_cli_grouped(config_count(c, "vocab_size")));
+    printf("  attention            %s heads; kv_lora_rank %s, positions %s; ",
+           fr_cli_grouped(config_count(c, "num_attention_heads")), fr_cli_grouped(config_count(c, "kv_lora_rank")),
+           fr_cli_grouped(config_count(c, "qk_rope_head_dim")));
+    if (config_count(c, "q_lora_rank"))
+        printf("q_lora_rank %s\n", fr_cli_grouped(config_count(c, "q_lora_rank")));
+    else
+        printf("no q_lora_rank\n");
+    printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64
+           " shared\n",
+           config_count(c, "n_routed_experts"), config_count(c, "n_group"), config_count(c, "topk_group"),
+           config_count(c, "num_experts_per_tok"), config_count(c, "n_shared_experts"));
+    if (cJSON_IsObject(quantization))
+        printf("  quantization         %s %s, activations %s\n", config_text(quantization, "quant_method"),
+               config_text(quantization, "fmt"), config_text(quantization, "activation_scheme"));
+    else
+        printf("  quantization         none\n");
+    printf("  context              %s", fr_cli_grouped(run->context));
+    if (cJSON_IsObject(scaling))
+        printf(" (%s, %s extended)", config_text(scaling, "type"),
+               fr_cli_grouped(config_count(scaling, "original_max_position_embeddings")));
+    printf("\n");
+}
+
+static void print_count(const char *name, uint64_t value) {
+    printf("  %-20s %19s", name, fr_cli_grouped(value));
+    if (value >= 1000) printf("  %s", fr_cli_short(value));
+    putchar('\n');
+}
+
+static void print_bytes(const char *name, uint64_t value) {
+    printf("  %-20s %19s  %s\n", name, fr_cli_grouped(value), fr_cli_size(value));
+}
+
+static void print_counts(const inspection *run) {
+    const fr_parameters *p = run->parameters;
+    uint64_t kv = p->kv_bytes_per_token_bf16, mtp_kv = p->mtp_kv_bytes_per_token_bf16;
+    printf("\nparameters\n");
+    print_count("main model", p->main_total);
+    print_count("  attention", p->attention);
+    print_count("  dense MLP", p->dense_mlp);
+    print_count("  MoE", p->moe_mlp);
+    print_count("  embedding", p->embedding);
+    print_count("  head", p->head);
+    print_count("a token touches", p->main_activated);
+    if (p->mtp_total) {
+        print_count("MTP as stored", p->mtp_total);
+        print_count("  its own", p->mtp_unique);
+        print_count("a draft touches", p->mtp_activated);
+    }
+    printf("\nbytes\n");
+    print_bytes("weights", p->fp8_bytes);
+    print_bytes("KV, a token", kv);
+    print_bytes("KV, 1,024 tokens", 1024 * kv);
+    print_bytes("KV, full context", run->context * kv);
+    print_bytes("KV in f32, a token", p->kv_bytes_per_token_f32);
+    if (p->mtp_total) print_bytes("MTP KV, a token", mtp_kv);
+    if (run->context > 4096) print_bytes("needed, 4,096 tokens", needed_bytes(run, 4096));
+    print_bytes("needed, full context", needed_bytes(run, run->context));
+}
+
+static void print_tensors(const inspection *run) {
+    size_t count = fr_inspection_num_tensors(run->found), listed = 0;
+    int name_width = 0, shape_width = 0;
+    fr_tensor_info tensor;
+    char shape[96];
+    for (int pass = 0; pass < 2; pass++) { /* the first measures the columns */
+        for (size_t i = 0; i < count; i++) {
+            fr_inspection_tensor(run->found, i, &tensor);
+            if (!matches(run, &tensor)) continue;
+            int used = snprintf(shape, sizeof shape, "[");
+            for (int d = 0; d < tensor.rank && d < 4; d++)
+                used +=
+                    snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRId64, d ? ", " : "", tensor.shape[d]);
+            used += snprintf(shape + used, sizeof shape - (size_t)used, "]");
+            int name = (int)strlen(tensor.name);
+            if (name > name_width) name_width = name;
+            if (used > shape_width) shape_width = used;
+            listed += pass;
+            if (pass)
+                printf("%-*s  %-*s  %-8s  %s\n", name_width, tensor.name, shape_width, shape, tensor.dtype,
+                       tensor.file);
+        }
+        if (pass == 0) printf("\n");
+    }
+    printf("%zu of %zu tensors\n", listed, count);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------- */
+
+static void add_tensors(const inspection *run, cJSON *array) {
+    fr_tensor_info tensor;
+    size_t count = fr_inspection_num_tensors(run->found);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t shape[4] = {0, 0, 0, 0};
+        fr_inspection_tensor(run->found, i, &tensor);
+        if (!matches(run, &tensor)) continue;
+        for (int d = 0; d < tensor.rank && d < 4; d++) shape[d] = (uint64_t)tensor.shape[d];
+        cJSON *item = fr_doc_object();
+        fr_doc_text(item, "name", tensor.name);
+        fr_doc_text(item, "dtype", tensor.dtype);
+        fr_doc_counts(item, "shape", shape, (size_t)tensor.rank);
+        fr_doc_text(item, "file", tensor.file);
+        fr_doc_count(item, "bytes", tensor.bytes);
+        fr_doc_add(array, NULL, item);
+    }
+}
+
+/* `tensors` is always an array: empty unless --tensors or --filter asks for it; `num_tensors` counts all there are. */
+static void print_document(inspection *run) {
+    const fr_parameters *p = run->parameters;
+    cJSON *document = fr_doc_object(), *part;
+    fr_doc_text(document, "path", run->path);
+    part = fr_doc_add_object(document, "parameters");
+    fr_doc_count(part, "main_total", p->main_total);
+    fr_doc_count(part, "main_activated", p->main_activated);
+    fr_doc_count(part, "embedding", p->embedding);
+    fr_doc_count(part, "head", p->head);
+    fr_doc_count(part, "attention", p->attention);
+    fr_doc_count(part, "dense_mlp", p->dense_mlp);
+    fr_doc_count(part, "moe_mlp", p->moe_mlp);
+    fr_doc_count(part, "mtp_total", p->mtp_total);
+    fr_doc_count(part, "mtp_unique", p->mtp_unique);
+    fr_doc_count(part, "mtp_activated", p->mtp_activated);
+    part = fr_doc_add_object(document, "bytes");
+    fr_doc_count(part, "weight_bytes", p->fp8_bytes);
+    if (run->options->config)
+        fr_doc_null(part, "tensor_bytes");
+    else
+        fr_doc_count(part, "tensor_bytes", run->tensor_bytes);
+    fr_doc_count(part, "kv_per_token_bf16_bytes", p->kv_bytes_per_token_bf16);
+    fr_doc_count(part, "kv_per_token_f32_bytes", p->kv_bytes_per_token_f32);
+    fr_doc_count(part, "mtp_kv_per_token_bf16_bytes", p->mtp_kv_bytes_per_token_bf16);
+    fr_doc_count(part, "kv_full_context_bf16_bytes", run->context * p->kv_bytes_per_token_bf16);
+    fr_doc_count(part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
+    fr_doc_count(part, "needed_full_context_bytes", needed_bytes(run, run->context));
+    fr_doc_count(document, "num_tensors", fr_inspection_num_tensors(run->found));
+    part = fr_doc_add_array(document, "tensors");
+    if (lists_tensors(run)) add_tensors(run, part);
+    fr_doc_add(document, "config", run->config);
+    run->config = NULL; /* the document's now */
+    fr_doc_print(document);
+}
+
+int fr_cmd_inspect(const fr_cli_options *options) {
+    inspection run = {.options = options};
+    fr_error error = {FR_OK, "", ""};
+    if (options->config && options->model)
+        return fr_cli_error(FR_EXIT_USAGE, "--config: it stands for itself, and cannot be given with --model");
+    run.path = options->config ? options->config : fr_cli_model_dir(options);
+    if (!run.path) return FR_EXIT_FAILED;
+    if (fr_inspect(run.path, &run.found, &error) != FR_OK) return fr_cli_failure(&error);
+    run.parameters = fr_inspection_parameters(run.found);
+    run.config = cJSON_Parse(fr_inspection_config_json(run.found));
+    if (!run.config) {
+        fr_inspection_destroy(run.found);
+        return fr_cli_error(FR_EXIT_FAILED, "%s: the config is not JSON", run.path);
+    }
+    run.context = config_count(run.config, "max_position_embeddings");
+    for (size_t i = 0; i < fr_inspection_num_tensors(run.found); i++) {
+        fr_tensor_info tensor;
+        fr_inspection_tensor(run.found, i, &tensor);
+        run.tensor_bytes += tensor.bytes;
+    }
+    if (options->config && lists_tensors(&run)) fr_cli_note("a config alone lists no tensors");
+    if (options->json) {
+        print_document(&run);
+    } else {
+        print_config(&run);
+        print_counts(&run);
+        if (lists_tensors(&run))
+            print_tensors(&run);
+        else if (!options->config)
+            printf("\n%s tensors\n", fr_cli_grouped(fr_inspection_num_tensors(run.found)));
+    }
+    cJSON_Delete(run.config);
+    fr_inspection_destroy(run.found);
+    return fr_cli_flush(FR_EXIT_DONE);
+}

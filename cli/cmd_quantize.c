@@ -1,0 +1,44 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+
+int fr_cmd_quantize(const fr_cli_options *options) {
+    fr_error error = {FR_OK, "", ""};
+    fr_cli_progress progress;
+    fr_written written;
+    const char *dir = fr_cli_model_dir(options);
+    if (!dir) return FR_EXIT_FAILED;
+    if (!options->output) return fr_cli_error(FR_EXIT_USAGE, "quantize: --output DIR is missing");
+    fr_cli_progress_init(&progress);
+    fr_cli_interrupt_defer();
+    fr_quantize_options quantize = {.to = options->to == 0 ? FR_WEIGHTS_FP8 : FR_WEIGHTS_BF16,
+                                    .shard_bytes = options->shard_bytes,
+                                    .force = options->force,
+                                    .threads = options->threads,
+                                    .progress = fr_cli_progress_update,
+                                    .user = &progress};
+    fr_status status = fr_quantize(dir, options->output, &quantize, &written, &error);
+    fr_cli_progress_clear(&progress);
+    if (status != FR_OK) return fr_cli_failure(&error);
+    if (options->json) {
+        cJSON *document = fr_doc_object();
+        fr_doc_text(document, "model", dir);
+        fr_doc_text(document, "path", options->output);
+        fr_doc_text(document, "to", fr_cli_choice("to", options->to));
+        fr_doc_count(document, "tensors_converted", written.tensors_converted);
+        fr_doc_real(document, "max_relative_error", written.max_relative_error);
+        fr_doc_count(document, "files", written.files);
+        fr_doc_count(document, "tensors", written.tensors);
+        fr_doc_count(document, "tensor_bytes", written.tensor_bytes);
+        fr_doc_count(document, "apparent_bytes", written.apparent_bytes);
+        fr_doc_print(document);
+    } else {
+        printf("%s: %s of %s tensors converted, largest error %.3g of a block's largest weight, %s\n", options->output,
+               fr_cli_grouped(written.tensors_converted), fr_cli_grouped(written.tensors), written.max_relative_error,
+               fr_cli_size(written.apparent_bytes));
+    }
+    return fr_cli_flush(FR_EXIT_DONE);
+}

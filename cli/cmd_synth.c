@@ -1,0 +1,68 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+
+/* What --config or --like names; NULL, printed, when it is not exactly one of them. */
+static const char *source_of(const fr_cli_options *options) {
+    if (options->config && options->like) {
+        fr_cli_error(FR_EXIT_USAGE, "--config, --like: only one of them can be given");
+        return NULL;
+    }
+    const char *source = options->config ? options->config : options->like;
+    if (!source) {
+        fr_cli_error(FR_EXIT_USAGE, "synth: no config was given");
+        fr_cli_hint("name a config.json with --config FILE, or a checkpoint that has one with --like DIR");
+    }
+    return source;
+}
+
+static void print_document(const fr_cli_options *options, const char *source, const fr_written *written) {
+    cJSON *document = fr_doc_object();
+    fr_doc_text(document, "config", source);
+    fr_doc_text(document, "path", options->output);
+    fr_doc_count(document, "files", written->files);
+    fr_doc_count(document, "tensors", written->tensors);
+    fr_doc_count(document, "tensor_bytes", written->tensor_bytes);
+    fr_doc_count(document, "apparent_bytes", written->apparent_bytes);
+    fr_doc_bool(document, "sparse", options->sparse);
+    fr_doc_count(document, "seed", options->seed);
+    fr_doc_print(document);
+}
+
+int fr_cmd_synth(const fr_cli_options *options) {
+    fr_error error = {FR_OK, "", ""};
+    fr_cli_progress progress;
+    fr_written written;
+    const char *source = source_of(options);
+    if (!source) return FR_EXIT_USAGE;
+    if (!options->output) return fr_cli_error(FR_EXIT_USAGE, "synth: --output DIR is missing");
+    fr_cli_progress_init(&progress);
+    fr_cli_interrupt_defer();
+    fr_synth_options synth = {.layers = options->layers,
+                              .experts = options->num_experts,
+                              .set = options->set.texts,
+                              .num_set = options->set.count,
+                              .seed = options->seed,
+                              .shard_bytes = options->shard_bytes,
+                              .dtype = (fr_weights)options->dtype,
+                              .sparse = options->sparse,
+                              .no_mtp_copies = options->no_mtp_copies,
+                              .force = options->force,
+                              .tokenizer = options->tokenizer,
+                              .threads = options->threads,
+                              .progress = fr_cli_progress_update,
+                              .user = &progress};
+    fr_status status = fr_synth(source, options->output, &synth, &written, &error);
+    fr_cli_progress_clear(&progress);
+    if (status != FR_OK) return fr_cli_failure(&error);
+    if (options->json)
+        print_document(options, source, &written);
+    else
+        printf("%s: %s tensors in %s %s, %s%s\n", options->output, fr_cli_grouped(written.tensors),
+               fr_cli_grouped(written.files), written.files == 1 ? "file" : "files",
+               fr_cli_size(written.apparent_bytes), options->sparse ? ", all holes" : "");
+    return fr_cli_flush(FR_EXIT_DONE);
+}

@@ -1,0 +1,111 @@
+/* forerun: the program. Finds the command, parses its options and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+
+typedef struct command {
+    const char *name, *group, *summary, *example;
+    unsigned bit; /* of the option table */
+    int (*run)(const fr_cli_options *options);
+} command;
+
+static const command commands[] = {
+    {"generate", "Text", "streams a completion of a prompt", "forerun generate -p \"Once upon a time\" -n 64",
+     FR_CMD_GENERATE, fr_cmd_generate},
+    {"score", "Text", "evaluates a text: perplexity and the log-probability of every token",
+     "forerun score -f essay.txt --json", FR_CMD_SCORE, fr_cmd_score},
+    {"tokenize", "Text", "text to token ids, or ids to text", "forerun tokenize -p \"Hello, world\"", FR_CMD_TOKENIZE,
+     fr_cmd_tokenize},
+    {"inspect", "Checkpoints", "what is in a checkpoint: config, tensors, parameters, memory needed",
+     "forerun inspect -m DIR --filter '*.layers.0.*'", FR_CMD_INSPECT, fr_cmd_inspect},
+    {"check", "Checkpoints", "verifies a whole checkpoint and lists all that is wrong with it",
+     "forerun check -m DIR --json", FR_CMD_CHECK, fr_cmd_check},
+    {"quantize", "Checkpoints", "writes a BF16 or F32 checkpoint as FP8, or an FP8 one as BF16",
+     "forerun quantize -m DIR -o DIR-FP8", FR_CMD_QUANTIZE, fr_cmd_quantize},
+    {"synth", "Checkpoints", "writes a checkpoint with random weights from a config",
+     "forerun synth --config config.json --layers 4 --experts 16 -o DIR", FR_CMD_SYNTH, fr_cmd_synth},
+};
+enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_usage(FILE *to) {
+    const char *group = "";
+    fprintf(to, "forerun: speculative decoding for DeepSeek-V3-family checkpoints\n\n"
+                "usage: forerun COMMAND [options]\n");
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        if (strcmp(group, commands[i].group) != 0) fprintf(to, "\n%s\n", group = commands[i].group);
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(to,
+            "\nforerun COMMAND --help tells of a command's options, forerun --version of this build.\n"
+            "\nExample\n  %s\n",
+            commands[0].example);
+}
+
+static int print_version(void) {
+    const char *info = fr_build_info();
+    printf("forerun %s\n", fr_version());
+    for (const char *line = info; *line;) { /* one fact a line */
+        size_t length = strcspn(line, "\n");
+        if (strncmp(line, "forerun ", 8) != 0 && length > 0) printf("%.*s\n", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+    return fr_cli_flush(FR_EXIT_DONE);
+}
+
+static int unknown_command(const char *name) {
+    const char *nearest = NULL;
+    size_t best = SIZE_MAX;
+    char list[128] = "";
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        size_t used = strlen(list), distance = fr_cli_distance(name, commands[i].name);
+        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", commands[i].name);
+        if (distance >= best) continue;
+        best = distance;
+        nearest = commands[i].name;
+    }
+    fr_cli_error(FR_EXIT_USAGE, "%s: unknown command; there are: %s", name, list);
+    if (nearest && fr_cli_is_near(nearest, best))
+        fr_cli_hint("did you mean forerun %s?", nearest);
+    else
+        fr_cli_hint("forerun --help lists the commands");
+    return FR_EXIT_USAGE;
+}
+
+static int run_command(const command *chosen, int count, char **arguments) {
+    fr_cli_options options;
+    int code = fr_cli_options_parse(&options, chosen->bit, chosen->name, count, arguments);
+    if (!code && options.help) {
+        printf("forerun %s: %s\n\nusage: forerun %s [options]\n", chosen->name, chosen->summary, chosen->name);
+        fr_cli_options_help(chosen->bit);
+        printf("\nExample\n  %s\n", chosen->example);
+        code = fr_cli_flush(FR_EXIT_DONE);
+    } else if (!code) {
+        code = chosen->run(&options);
+    }
+    fr_cli_options_free(&options);
+    return code;
+}
+
+int main(int count, char **arguments) {
+    fr_cli_interrupt_install();
+    if (count < 2) {
+        print_usage(stderr);
+        return FR_EXIT_USAGE;
+    }
+    const char *name = arguments[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        print_usage(stdout);
+        return fr_cli_flush(FR_EXIT_DONE);
+    }
+    if (strcmp(name, "--version") == 0) return print_version();
+    for (int i = 0; i < NUM_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) return run_command(&commands[i], count - 2, arguments + 2);
+    if (name[0] == '-') {
+        fr_cli_error(FR_EXIT_USAGE, "%s: a command comes first", name);
+        fr_cli_hint("forerun --help lists the commands");
+        return FR_EXIT_USAGE;
+    }
+    return unknown_command(name);
+}

@@ -1,0 +1,82 @@
+#include "cli/message.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static bool quiet_stderr;
+
+void fr_cli_set_quiet(bool quiet) {
+    quiet_stderr = quiet;
+}
+
+bool fr_cli_quiet(void) {
+    return quiet_stderr;
+}
+
+static void print_line(const char *start, const char *format, va_list arguments) {
+    fflush(stdout); /* on a terminal, what was written before the message stands before it */
+    fputs(start, stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+}
+
+int fr_cli_error(int exit_code, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    print_line("forerun: ", format, arguments);
+    va_end(arguments);
+    return exit_code;
+}
+
+void fr_cli_hint(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    print_line("hint: ", format, arguments);
+    va_end(arguments);
+}
+
+int fr_cli_failure(const fr_error *error) {
+    int code = error->status == FR_ERROR_ARGUMENT ? FR_EXIT_USAGE
+               : error->status == FR_INTERRUPTED  ? FR_EXIT_INTERRUPTED
+                                                  : FR_EXIT_FAILED;
+    fr_cli_error(code, "%s", error->message[0] ? error->message : fr_status_name(error->status));
+    if (error->hint[0]) fr_cli_hint("%s", error->hint);
+    return code;
+}
+
+void fr_cli_note(const char *format, ...) {
+    if (quiet_stderr) return;
+    va_list arguments;
+    va_start(arguments, format);
+    print_line("", format, arguments);
+    va_end(arguments);
+}
+
+int fr_cli_flush(int exit_code) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return exit_code;
+    int reason = errno;
+    fr_cli_error(FR_EXIT_FAILED, "standard output: %s", reason ? strerror(reason) : "write error");
+    return exit_code == FR_EXIT_DONE ? FR_EXIT_FAILED : exit_code;
+}
+
+void *fr_cli_alloc(size_t count, size_t size) {
+    void *memory = calloc(count ? count : 1, size ? size : 1);
+    if (!memory) exit(fr_cli_error(FR_EXIT_FAILED, "memory: %zu x %zu bytes are not to be had", count, size));
+    return memory;
+}
+
+void *fr_cli_grow(void *memory, size_t count, size_t size) {
+    void *grown = count > SIZE_MAX / size ? NULL : realloc(memory, count > 0 ? count * size : size);
+    if (!grown) exit(fr_cli_error(FR_EXIT_FAILED, "memory: %zu x %zu bytes are not to be had", count, size));
+    return grown;
+}
+
+double fr_cli_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}

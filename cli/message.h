@@ -1,0 +1,35 @@
+/* What the program says to its user on stderr, and how it ends. */
+#ifndef FR_CLI_MESSAGE_H
+#define FR_CLI_MESSAGE_H
+
+#include "forerun.h"
+
+enum { FR_EXIT_DONE = 0, FR_EXIT_FAILED = 1, FR_EXIT_USAGE = 2, FR_EXIT_NOT_OK = 3, FR_EXIT_INTERRUPTED = 130 };
+
+#define FR_CLI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* Quiet leaves only errors on stderr. */
+void fr_cli_set_quiet(bool quiet);
+bool fr_cli_quiet(void);
+
+/* Prints "forerun: MESSAGE" (message: "WHAT: WHY") and returns exit_code, so that `return fr_cli_error(...)` reads
+ * well. */
+int fr_cli_error(int exit_code, const char *format, ...) FR_CLI_PRINTF(2, 3);
+/* Prints "hint: TEXT" below the error that was just printed. */
+void fr_cli_hint(const char *format, ...) FR_CLI_PRINTF(1, 2);
+/* Prints a library error with its hint; returns the exit code that its status asks for. */
+int fr_cli_failure(const fr_error *error);
+/* A line on stderr for people: nothing with --quiet. */
+void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
+
+/* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with.
+ */
+int fr_cli_flush(int exit_code);
+
+/* Memory for the program's own small things: ends the program with a message when there is none. Released with free. */
+void *fr_cli_alloc(size_t count, size_t size);
+void *fr_cli_grow(void *memory, size_t count, size_t size);
+
+double fr_cli_seconds(void); /* a monotonic clock */
+
+#endif

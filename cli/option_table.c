@@ -1,0 +1,122 @@
+#include <limits.h>
+
+#include "cli/options.h"
+
+#define AT(member) offsetof(fr_cli_options, member)
+#define FLAG(long_name, short_name, group, help, member, commands)                                                     \
+    { long_name, NULL, short_name, FR_OPT_FLAG, group, help, NULL, AT(member), 0, 0, NULL, commands }
+#define NUMBER(long_name, short_name, type, value, low, high, fallback, group, help, member, commands)                 \
+    { long_name, value, short_name, type, group, help, fallback, AT(member), low, high, NULL, commands }
+#define CHOICE(long_name, choices, fallback, group, help, member, commands)                                            \
+    { long_name, "WORD", 0, FR_OPT_CHOICE, group, help, fallback, AT(member), 0, 0, choices, commands }
+#define TEXT(long_name, short_name, type, value, fallback, group, help, member, commands)                              \
+    { long_name, value, short_name, type, group, help, fallback, AT(member), 0, 0, NULL, commands }
+
+#define INPUT "Input"
+#define LENGTH "Length"
+#define SPECULATION "Speculation"
+#define SAMPLING "Sampling (this version is greedy and takes only the defaults)"
+#define NUMBERS "Numbers"
+#define RESULTS "Results"
+#define CONFIG "Config"
+#define OUTPUT "Output"
+#define EVERYWHERE "Everywhere"
+
+enum {
+    RUN = FR_CMD_GENERATE | FR_CMD_SCORE, /* commands that evaluate the model */
+    PROMPTED = RUN | FR_CMD_TOKENIZE,     /* commands that take a prompt */
+    WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE, /* commands that write a checkpoint */
+};
+
+const fr_cli_option fr_cli_option_table[] = {
+    TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT, "the prompt", prompt, PROMPTED),
+    TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin",
+         prompt_file, PROMPTED),
+    TEXT("prompt-tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the prompt as token ids, nothing added", prompt_tokens,
+         RUN),
+    TEXT("tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the same as --prompt-tokens", prompt_tokens, RUN),
+    FLAG("chat", 0, INPUT, "put the prompt into the chat template, as a user turn", chat, PROMPTED),
+    TEXT("decode", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "ids to text instead", decode, FR_CMD_TOKENIZE),
+    TEXT("prompts", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
+         "many: lines of JSON with a \"prompt\" or \"tokens\"; - is stdin", prompts, FR_CMD_TOKENIZE),
+    FLAG("no-special", 0, INPUT, "add no bos token, and read special tokens in the text as text", no_special,
+         FR_CMD_TOKENIZE),
+    FLAG("with-special", 0, INPUT, "with --decode: write special tokens too", with_special, FR_CMD_TOKENIZE),
+
+    TEXT("config", 0, FR_OPT_FILE, "FILE", NULL, INPUT, "work from a config.json alone", config, FR_CMD_INSPECT),
+    TEXT("config", 0, FR_OPT_FILE, "FILE", NULL, CONFIG, "the config.json to write a checkpoint for", config,
+         FR_CMD_SYNTH),
+    TEXT("like", 0, FR_OPT_FILE, "DIR", NULL, CONFIG, "the same, of a checkpoint's config.json", like, FR_CMD_SYNTH),
+    NUMBER("layers", 0, FR_OPT_INT, "N", 1, INT_MAX, "the config's", CONFIG,
+           "num_hidden_layers; fewer keep one with experts", layers, FR_CMD_SYNTH),
+    NUMBER("experts", 0, FR_OPT_INT, "N", 1, INT_MAX, "the config's", CONFIG,
+           "n_routed_experts; fewer lower groups and top-k where they must", num_experts, FR_CMD_SYNTH),
+    TEXT("set", 0, FR_OPT_TEXTS, "KEY=VALUE", NULL, CONFIG,
+         "set a key of the config, as in rope_scaling.factor=4; may be repeated", set, FR_CMD_SYNTH),
+    TEXT("output", 'o', FR_OPT_FILE, "DIR", NULL, OUTPUT, "the directory to write: absent or empty", output, WRITE),
+    CHOICE("dtype", "auto|fp8|bf16", "auto", OUTPUT, "of the linears; auto is as the config says", dtype,
+           FR_CMD_SYNTH),
+    CHOICE("to", "fp8|bf16", "fp8", OUTPUT,
+           "FP8 with a scale per 128x128 block, amax/448; or FP8 back to BF16.\n"
+           "                                max_relative_error is the largest over blocks of max|w - w'| / max|w|",
+           to, FR_CMD_QUANTIZE),
+    NUMBER("shard-bytes", 0, FR_OPT_U64, "N", 0, 0, "4250000000", OUTPUT, "most data in a file", shard_bytes, WRITE),
+    FLAG("sparse", 0, OUTPUT, "full-sized files whose data are holes", sparse, FR_CMD_SYNTH),
+    FLAG("no-mtp-copies", 0, OUTPUT, "leave out the MTP module's copies of embedding and head", no_mtp_copies,
+         FR_CMD_SYNTH),
+    TEXT("tokenizer", 0, FR_OPT_FILE, "DIR", NULL, OUTPUT, "copy the tokenizer of this checkpoint", tokenizer,
+         FR_CMD_SYNTH),
+    FLAG("force", 0, OUTPUT, "write into a directory that is not empty", force, WRITE),
+    FLAG("tensors", 0, RESULTS, "list every tensor", tensors, FR_CMD_INSPECT),
+    TEXT("filter", 0, FR_OPT_TEXT, "GLOB", NULL, RESULTS, "list the tensors whose name matches", filter,
+         FR_CMD_INSPECT),
+
+    TEXT("logits", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write logits, float32 [T, vocab]", logits, FR_CMD_SCORE),
+    TEXT("mtp-logits", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the MTP module's logits, float32 [T-1, vocab]",
+         mtp_logits, FR_CMD_SCORE),
+    TEXT("hidden", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS,
+         "write hidden states after the final norm, float32 [T, hidden]", hidden, FR_CMD_SCORE),
+    TEXT("experts", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the chosen experts, int32 [moe layers, T, top-k]",
+         experts, FR_CMD_SCORE),
+
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "128", LENGTH, "most tokens to generate", max_tokens,
+           FR_CMD_GENERATE),
+    FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, FR_CMD_GENERATE),
+
+    CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, FR_CMD_GENERATE),
+    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle",
+           depth, FR_CMD_GENERATE),
+    CHOICE("mtp-hidden", "post|pre", "post", SPECULATION,
+           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN),
+    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
+           FR_CMD_GENERATE),
+
+    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 1000, "0", SAMPLING, "0 is greedy", temperature, FR_CMD_GENERATE),
+    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,
+           FR_CMD_GENERATE),
+    NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING, "keep the most probable tokens that make up this mass",
+           top_p, FR_CMD_GENERATE),
+    NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
+           "keep tokens at least this probable, relative to the best", min_p, FR_CMD_GENERATE),
+    CHOICE("verify", "coupled|rejection", "coupled", SAMPLING, "how drafts are verified when sampling", verify,
+           FR_CMD_GENERATE),
+    CHOICE("draft-head", "exact|fp8", "exact", SAMPLING, "head that drafts are taken with", draft_head,
+           FR_CMD_GENERATE),
+
+    CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, RUN),
+    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, RUN),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most; for score: the text", NUMBERS,
+           "most tokens, prompt included", ctx, RUN),
+    CHOICE("isa", "auto|scalar|avx2|avx512", "auto", NUMBERS, "instruction set; auto is the best there is", isa, RUN),
+
+    TEXT("model", 'm', FR_OPT_FILE, "DIR", "the demo model", EVERYWHERE, "the checkpoint's directory", model,
+         FR_CMD_ALL & ~FR_CMD_SYNTH),
+    NUMBER("threads", 't', FR_OPT_INT, "N", 1, 4096, "physical cores", EVERYWHERE, "threads that compute", threads,
+           FR_CMD_ALL),
+    NUMBER("seed", 0, FR_OPT_U64, "N", 0, 0, "0", EVERYWHERE, "seed of all that is random", seed, FR_CMD_ALL),
+    FLAG("json", 0, EVERYWHERE, "one JSON document on stdout", json, FR_CMD_ALL),
+    FLAG("quiet", 'q', EVERYWHERE, "nothing on stderr but errors", quiet, FR_CMD_ALL),
+    FLAG("help", 'h', EVERYWHERE, "this text", help, FR_CMD_ALL),
+};
+
+const size_t fr_cli_option_count = sizeof fr_cli_option_table / sizeof fr_cli_option_table[0];

@@ -1,0 +1,323 @@
+#include "cli/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/message.h"
+
+static void *field(fr_cli_options *options, const fr_cli_option *option) {
+    return (char *)options + option->offset;
+}
+
+/* ---- Words ------------------------------------------------------------------------------------------------- */
+
+size_t fr_cli_distance(const char *a, const char *b) {
+    enum { LONGEST = 40 };
+    size_t row[LONGEST + 1], length_a = strlen(a), length_b = strlen(b);
+    if (length_a > LONGEST || length_b > LONGEST) return LONGEST + 1;
+    for (size_t j = 0; j <= length_b; j++) row[j] = j;
+    for (size_t i = 1; i <= length_a; i++) {
+        size_t diagonal = row[0]; /* distance of the words without their letters i and j */
+        row[0] = i;
+        for (size_t j = 1; j <= length_b; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[length_b];
+}
+
+bool fr_cli_is_near(const char *word, size_t distance) {
+    return distance <= 1 + strlen(word) / 4;
+}
+
+/* Copies word `index` of "a|b|c"; false when there is no such word. */
+static bool choice_word(const char *choices, int index, char *word, size_t size) {
+    for (; index > 0; index--) {
+        choices = strchr(choices, '|');
+        if (!choices) return false;
+        choices++;
+    }
+    snprintf(word, size, "%.*s", (int)strcspn(choices, "|"), choices);
+    return true;
+}
+
+const char *fr_cli_choice(const char *name, int value) {
+    static char word[32];
+    for (size_t i = 0; i < fr_cli_option_count; i++)
+        if (strcmp(fr_cli_option_table[i].name, name) == 0 && fr_cli_option_table[i].choices &&
+            choice_word(fr_cli_option_table[i].choices, value, word, sizeof word))
+            return word;
+    return "";
+}
+
+/* ---- Values ------------------------------------------------------------------------------------------------ */
+
+/* A whole number of decimal digits with an optional sign, nothing around it; false with errno ERANGE when too large. */
+static bool parse_integer(const char *text, long long *out) {
+    char *end;
+    errno = 0;
+    if (!isdigit((unsigned char)text[*text == '-' || *text == '+'])) return false;
+    *out = strtoll(text, &end, 10);
+    return *end == 0 && errno == 0;
+}
+
+const char *fr_cli_parse_ids(const char *text, fr_cli_ids *out) {
+    size_t most = 1, count = 0;
+    for (const char *c = text; *c; c++) most += *c == ',';
+    int32_t *ids = fr_cli_alloc(most, sizeof *ids);
+    const char *problem = NULL, *c = text;
+    while (!problem) {
+        c += strspn(c, " \t\n");
+        if (*c == 0 && count == 0)
+            problem = "there is no id";
+        else if (!isdigit((unsigned char)*c))
+            problem = "ids are whole numbers from 0 up, separated by commas";
+        if (problem) break;
+        char *end;
+        errno = 0;
+        long long id = strtoll(c, &end, 10);
+        if (errno || id > INT32_MAX) {
+            problem = "an id is too large";
+            break;
+        }
+        ids[count++] = (int32_t)id;
+        c = end + strspn(end, " \t\n");
+        if (*c == 0) break;
+        if (*c != ',') problem = "ids are whole numbers from 0 up, separated by commas";
+        c++;
+    }
+    if (problem) {
+        free(ids);
+        return problem;
+    }
+    free(out->ids);
+    *out = (fr_cli_ids){ids, count};
+    return NULL;
+}
+
+static void add_text(fr_cli_texts *list, const char *text) {
+    list->texts = fr_cli_grow(list->texts, list->count + 1, sizeof *list->texts);
+    list->texts[list->count++] = text;
+}
+
+static int bad_number(const fr_cli_option *option, const char *text, const char *what) {
+    int code = fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is %s", option->name, text, what);
+    const char *kind = option->type == FR_OPT_INT ? "a whole number" : "a number";
+    if (option->high >= INT_MAX)
+        fr_cli_hint("--%s takes %s from %g up", option->name, kind, option->low);
+    else
+        fr_cli_hint("--%s takes %s from %g to %g", option->name, kind, option->low, option->high);
+    return code;
+}
+
+static int set_choice(fr_cli_options *options, const fr_cli_option *option, const char *text) {
+    char word[32], nearest[32] = "";
+    size_t best = SIZE_MAX;
+    for (int i = 0; choice_word(option->choices, i, word, sizeof word); i++) {
+        size_t distance = fr_cli_distance(text, word);
+        if (distance == 0) {
+            *(int *)field(options, option) = i;
+            return 0;
+        }
+        if (distance < best) {
+            best = distance;
+            memcpy(nearest, word, sizeof nearest);
+        }
+    }
+    int code = fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not one of %s", option->name, text, option->choices);
+    if (fr_cli_is_near(text, best)) fr_cli_hint("did you mean '%s'?", nearest);
+    return code;
+}
+
+/* Parses one value into its field. Returns 0 or FR_EXIT_USAGE, printed. */
+static int set_value(fr_cli_options *options, const fr_cli_option *option, const char *text) {
+    long long integer;
+    double real;
+    const char *problem;
+    char *end;
+    switch (option->type) {
+    case FR_OPT_FLAG:
+        *(bool *)field(options, option) = true;
+        return 0;
+    case FR_OPT_INT:
+        if (!parse_integer(text, &integer) && errno != ERANGE) return bad_number(option, text, "not a whole number");
+        if (errno == ERANGE || (double)integer < option->low || (double)integer > option->high)
+            return bad_number(option, text, "out of range");
+        *(int *)field(options, option) = (int)integer;
+        return 0;
+    case FR_OPT_U64:
+        errno = 0;
+        *(uint64_t *)field(options, option) = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
+        if (!isdigit((unsigned char)*text) || *end || errno)
+            return fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not a whole number from 0 to 2^64-1", option->name, text);
+        return 0;
+    case FR_OPT_REAL:
+        real = strtod(text, &end);
+        if (end == text || *end || isspace((unsigned char)*text)) return bad_number(option, text, "not a number");
+        if (!(real >= option->low && real <= option->high)) return bad_number(option, text, "out of range");
+        *(double *)field(options, option) = real;
+        return 0;
+    case FR_OPT_FILE:
+        if (!*text) return fr_cli_error(FR_EXIT_USAGE, "--%s: the name is empty", option->name);
+        *(const char **)field(options, option) = text;
+        return 0;
+    case FR_OPT_TEXT:
+        *(const char **)field(options, option) = text;
+        return 0;
+    case FR_OPT_CHOICE:
+        return set_choice(options, option, text);
+    case FR_OPT_TEXTS:
+        add_text(field(options, option), text);
+        return 0;
+    case FR_OPT_IDS:
+        problem = fr_cli_parse_ids(text, field(options, option));
+        if (!problem) return 0;
+        fr_cli_error(FR_EXIT_USAGE, "--%s: '%.60s%s': %s", option->name, text, strlen(text) > 60 ? "..." : "", problem);
+        fr_cli_hint("write them as in --%s 5,17,3", option->name);
+        return FR_EXIT_USAGE;
+    }
+    return FR_EXIT_USAGE;
+}
+
+/* ---- Arguments --------------------------------------------------------------------------------------------- */
+
+static const fr_cli_option *find_long(unsigned command, const char *name, size_t length) {
+    for (size_t i = 0; i < fr_cli_option_count; i++) {
+        const fr_cli_option *option = &fr_cli_option_table[i];
+        if ((option->commands & command) && strlen(option->name) == length && strncmp(option->name, name, length) == 0)
+            return option;
+    }
+    return NULL;
+}
+
+static const fr_cli_option *find_short(unsigned command, char letter) {
+    for (size_t i = 0; i < fr_cli_option_count; i++)
+        if ((fr_cli_option_table[i].commands & command) && fr_cli_option_table[i].letter == letter)
+            return &fr_cli_option_table[i];
+    return NULL;
+}
+
+static int unknown_option(unsigned command, const char *command_name, const char *argument) {
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
+    const char *nearest = NULL;
+    size_t best = SIZE_MAX;
+    bool elsewhere = false;
+    for (size_t i = 0; i < fr_cli_option_count; i++) {
+        const fr_cli_option *option = &fr_cli_option_table[i];
+        size_t distance = fr_cli_distance(name + strspn(name, "-"), option->name);
+        elsewhere |= distance == 0;
+        if (!(option->commands & command) || distance >= best) continue;
+        best = distance;
+        nearest = option->name;
+    }
+    if (elsewhere)
+        fr_cli_error(FR_EXIT_USAGE, "%s: forerun %s does not take this option", name, command_name);
+    else
+        fr_cli_error(FR_EXIT_USAGE, "%s: there is no such option", name);
+    if (nearest && !elsewhere && fr_cli_is_near(nearest, best))
+        fr_cli_hint("did you mean --%s?", nearest);
+    else
+        fr_cli_hint("forerun %s --help lists the options", command_name);
+    return FR_EXIT_USAGE;
+}
+
+/* Whether an argument is itself an option of the command: then it is no file name or number, but a value was forgotten.
+ */
+static bool looks_like_option(unsigned command, const char *argument) {
+    if (strncmp(argument, "--", 2) != 0) return false;
+    return find_long(command, argument + 2, strcspn(argument + 2, "=")) != NULL;
+}
+
+/* Handles arguments[*i] (and the value after it). */
+static int parse_one(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments,
+                     int *i) {
+    const char *argument = arguments[*i], *value = NULL;
+    const fr_cli_option *option;
+    if (argument[0] != '-' || argument[1] == 0) {
+        fr_cli_error(FR_EXIT_USAGE, "'%s': an argument without an option before it", argument);
+        fr_cli_hint("a prompt is given as -p TEXT, a model as -m DIR");
+        return FR_EXIT_USAGE;
+    }
+    if (argument[1] == '-') {
+        const char *equals = strchr(argument, '=');
+        option = find_long(command, argument + 2, strcspn(argument + 2, "="));
+        if (!option) return unknown_option(command, command_name, argument);
+        if (equals) value = equals + 1;
+        if (equals && option->type == FR_OPT_FLAG)
+            return fr_cli_error(FR_EXIT_USAGE, "--%s: takes no value", option->name);
+    } else {
+        option = find_short(command, argument[1]);
+        if (!option || (option->type == FR_OPT_FLAG && argument[2]))
+            return unknown_option(command, command_name, argument);
+        if (argument[2]) value = argument + 2 + (argument[2] == '=');
+    }
+    if (!value && option->type != FR_OPT_FLAG) {
+        bool text = option->type == FR_OPT_TEXT;
+        if (*i + 1 >= count || (!text && looks_like_option(command, arguments[*i + 1])))
+            return fr_cli_error(FR_EXIT_USAGE, "--%s: its value %s is missing", option->name, option->value);
+        value = arguments[++*i];
+    }
+    return set_value(options, option, value);
+}
+
+int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count,
+                         char **arguments) {
+    memset(options, 0, sizeof *options);
+    for (size_t i = 0; i < fr_cli_option_count; i++) {
+        const fr_cli_option *option = &fr_cli_option_table[i];
+        char *end;
+        if (!option->fallback) continue;
+        if (option->type == FR_OPT_CHOICE || (strtod(option->fallback, &end), *end == 0))
+            set_value(options, option, option->fallback);
+    }
+    for (int i = 0; i < count && !options->help; i++) {
+        int code = parse_one(options, command, command_name, count, arguments, &i);
+        if (code) return code;
+    }
+    fr_cli_set_quiet(options->quiet);
+    return 0;
+}
+
+void fr_cli_options_free(fr_cli_options *options) {
+    free(options->prompt_tokens.ids);
+    free(options->decode.ids);
+    free(options->set.texts);
+    options->set = (fr_cli_texts){NULL, 0};
+    options->prompt_tokens = options->decode = (fr_cli_ids){NULL, 0};
+}
+
+/* ---- Help -------------------------------------------------------------------------------------------------- */
+
+void fr_cli_options_help(unsigned command) {
+    enum { COLUMN = 32 };
+    const char *group = "";
+    for (size_t i = 0; i < fr_cli_option_count; i++) {
+        const fr_cli_option *option = &fr_cli_option_table[i];
+        if (!(option->commands & command)) continue;
+        if (strcmp(group, option->group) != 0) {
+            group = option->group;
+            printf("\n%s\n", group);
+        }
+        char left[80];
+        const char *value = option->choices ? option->choices : option->value;
+        int used = option->letter ? snprintf(left, sizeof left, "  -%c, --%s", option->letter, option->name)
+                                  : snprintf(left, sizeof left, "      --%s", option->name);
+        if (value && used < (int)sizeof left) snprintf(left + used, sizeof left - (size_t)used, " %s", value);
+        if (strlen(left) >= COLUMN)
+            printf("%s\n%*s", left, COLUMN, "");
+        else
+            printf("%-*s", COLUMN, left);
+        printf("%s", option->help);
+        if (option->fallback) printf(" (default: %s)", option->fallback);
+        printf("\n");
+    }
+}

@@ -1,0 +1,107 @@
+/* The options of all commands: one table says what each is called, what it takes, what it says in --help and which
+ * commands have it. Written as --name VALUE, --name=VALUE, -n VALUE or -nVALUE; the last one given counts, but for
+ * options that collect. */
+#ifndef FR_CLI_OPTIONS_H
+#define FR_CLI_OPTIONS_H
+
+#include "forerun.h"
+
+/* Commands, as bits of an option's `commands`. */
+enum {
+    FR_CMD_GENERATE = 1,
+    FR_CMD_SCORE = 2,
+    FR_CMD_INSPECT = 4,
+    FR_CMD_CHECK = 8,
+    FR_CMD_TOKENIZE = 16,
+    FR_CMD_SYNTH = 32,
+    FR_CMD_QUANTIZE = 64,
+    FR_CMD_ALL = 127,
+};
+
+typedef struct fr_cli_ids {
+    int32_t *ids; /* NULL: the option was not given */
+    size_t count;
+} fr_cli_ids;
+
+typedef struct fr_cli_texts {
+    const char **texts; /* as given, in order */
+    size_t count;
+} fr_cli_texts;
+
+/* Values as parsed. Numbers that have no default of their own are 0, texts NULL, until given. */
+typedef struct fr_cli_options {
+    bool help, json, quiet;
+    const char *model;
+    int threads;
+    uint64_t seed;
+
+    const char *prompt, *prompt_file, *prompts;
+    fr_cli_ids prompt_tokens, decode;
+    bool chat, no_special, with_special;
+
+    int max_tokens;
+    bool ignore_eos;
+
+    int mtp, depth, mtp_hidden, mtp_recycle, verify,
+        draft_head; /* fr_mtp, fr_hidden; indices into the table's choices */
+    double temperature, top_p, min_p;
+    int top_k;
+    int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
+
+    const char *logits, *mtp_logits, *hidden, *experts;
+    bool tensors;
+    const char *filter, *config;
+
+    const char *output, *like, *tokenizer;
+    int layers, num_experts, dtype, to; /* fr_weights; index into the table's choices */
+    fr_cli_texts set;
+    uint64_t shard_bytes;
+    bool sparse, no_mtp_copies, force;
+} fr_cli_options;
+
+typedef enum fr_cli_type {
+    FR_OPT_FLAG,
+    FR_OPT_INT,    /* int in [low, high] */
+    FR_OPT_U64,    /* uint64_t */
+    FR_OPT_REAL,   /* double in [low, high] */
+    FR_OPT_TEXT,   /* const char *, anything */
+    FR_OPT_FILE,   /* const char *, not empty */
+    FR_OPT_CHOICE, /* int: which word of `choices` */
+    FR_OPT_IDS,    /* fr_cli_ids: comma-separated token ids */
+    FR_OPT_TEXTS,  /* fr_cli_texts: each one given is added */
+} fr_cli_type;
+
+typedef struct fr_cli_option {
+    const char *name, *value; /* value: what --help calls it; NULL for a flag */
+    char letter;              /* 0: none */
+    fr_cli_type type;
+    const char *group, *help;
+    const char *fallback; /* the default as --help and the parser read it; NULL: none */
+    size_t offset;        /* of the field in fr_cli_options */
+    double low, high;
+    const char *choices; /* "off|on|auto": words in the order of the enum's values */
+    unsigned commands;
+} fr_cli_option;
+
+extern const fr_cli_option fr_cli_option_table[];
+extern const size_t fr_cli_option_count;
+
+/* Parses what follows the command's name. Returns 0, or prints what is wrong and returns FR_EXIT_USAGE. With --help it
+ * stops there. Release with fr_cli_options_free in both cases. */
+int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count,
+                         char **arguments);
+void fr_cli_options_free(fr_cli_options *options);
+
+/* Parses comma-separated ids; *out is allocated. Returns NULL, or what is wrong (a static text). */
+const char *fr_cli_parse_ids(const char *text, fr_cli_ids *out);
+/* The word of an FR_OPT_CHOICE option's value: what the user would write. */
+const char *fr_cli_choice(const char *name, int value);
+/* Edits (insert, delete, replace) between two words: to suggest what was meant. */
+size_t fr_cli_distance(const char *a, const char *b);
+/* Whether `distance` from a word is near enough to be a slip of the finger. */
+bool fr_cli_is_near(const char *word, size_t distance);
+
+/* Prints the options of a command, in groups. */
+void fr_cli_options_help(unsigned command);
+
+#endif

@@ -1,0 +1,268 @@
+#include "cli/output.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cli/message.h"
+
+/* ---- Raw JSON ---------------------------------------------------------------------------------------------- */
+
+typedef struct text_buffer {
+    char *bytes;
+    size_t length, room;
+} text_buffer;
+
+/* Makes room for `more` bytes and a NUL; returns where they go. */
+static char *reserve(text_buffer *buffer, size_t more) {
+    if (buffer->length + more + 1 > buffer->room) {
+        buffer->room = 2 * (buffer->length + more) + 64;
+        buffer->bytes = fr_cli_grow(buffer->bytes, buffer->room, 1);
+    }
+    return buffer->bytes + buffer->length;
+}
+
+static void append(text_buffer *buffer, const char *bytes, size_t length) {
+    char *to = reserve(buffer, length);
+    memcpy(to, bytes, length);
+    buffer->length += length;
+    to[length] = 0;
+}
+
+static void add_raw(cJSON *to, const char *key, text_buffer *buffer) {
+    fr_doc_add(to, key, cJSON_CreateRaw(buffer->bytes));
+    free(buffer->bytes);
+}
+
+/* Length of the well-formed UTF-8 character that starts at text, 0 when there is none. */
+static size_t utf8_length(const unsigned char *text, size_t room) {
+    unsigned char c = text[0], low = 0x80, high = 0xBF; /* bounds of the second byte */
+    size_t length;
+    if (c < 0x80) return 1;
+    if (c < 0xC2 || c > 0xF4) return 0;
+    length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (c == 0xE0) low = 0xA0; /* shorter forms, surrogates and what is above U+10FFFF are malformed */
+    if (c == 0xED) high = 0x9F;
+    if (c == 0xF0) low = 0x90;
+    if (c == 0xF4) high = 0x8F;
+    if (room < length || text[1] < low || text[1] > high) return 0;
+    for (size_t i = 2; i < length; i++)
+        if ((text[i] & 0xC0) != 0x80) return 0;
+    return length;
+}
+
+void fr_doc_bytes(cJSON *to, const char *key, const char *text, size_t length) {
+    static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt"; /* byte, letter after the backslash */
+    text_buffer buffer = {NULL, 0, 0};
+    append(&buffer, "\"", 1);
+    for (size_t i = 0; i < length;) {
+        size_t character = utf8_length((const unsigned char *)text + i, length - i);
+        const char *letter = NULL;
+        for (size_t j = 0; j + 1 < sizeof named && !letter; j += 2)
+            if (named[j] == text[i]) letter = &named[j + 1];
+        if (letter) {
+            append(&buffer, (char[2]){'\\', *letter}, 2);
+        } else if (character == 1 && (unsigned char)text[i] < 0x20) {
+            char code[8];
+            append(&buffer, code, (size_t)snprintf(code, sizeof code, "\\u%04x", (unsigned)text[i]));
+        } else if (character == 0) {
+            append(&buffer, "\xEF\xBF\xBD", 3);
+        } else {
+            append(&buffer, text + i, character);
+        }
+        i += character ? character : 1;
+    }
+    append(&buffer, "\"", 1);
+    add_raw(to, key, &buffer);
+}
+
+void fr_doc_ids(cJSON *to, const char *key, const int32_t *ids, size_t count) {
+    text_buffer buffer = {NULL, 0, 0};
+    append(&buffer, "[", 1);
+    for (size_t i = 0; i < count; i++)
+        buffer.length += (size_t)snprintf(reserve(&buffer, 24), 24, "%s%" PRId32, i ? ", " : "", ids[i]);
+    append(&buffer, "]", 1);
+    add_raw(to, key, &buffer);
+}
+
+void fr_doc_counts(cJSON *to, const char *key, const uint64_t *values, size_t count) {
+    text_buffer buffer = {NULL, 0, 0};
+    append(&buffer, "[", 1);
+    for (size_t i = 0; i < count; i++)
+        buffer.length += (size_t)snprintf(reserve(&buffer, 32), 32, "%s%" PRIu64, i ? ", " : "", values[i]);
+    append(&buffer, "]", 1);
+    add_raw(to, key, &buffer);
+}
+
+void fr_doc_reals(cJSON *to, const char *key, const double *values, size_t count) {
+    text_buffer buffer = {NULL, 0, 0};
+    append(&buffer, "[", 1);
+    for (size_t i = 0; i < count; i++) {
+        if (i) append(&buffer, ", ", 2);
+        if (isfinite(values[i]))
+            buffer.length += (size_t)snprintf(reserve(&buffer, 32), 32, "%.10g", values[i]);
+        else
+            append(&buffer, "null", 4);
+    }
+    append(&buffer, "]", 1);
+    add_raw(to, key, &buffer);
+}
+
+/* ---- Documents --------------------------------------------------------------------------------------------- */
+
+void fr_doc_add(cJSON *to, const char *key, cJSON *item) {
+    bool added = item && (key ? cJSON_AddItemToObject(to, key, item) : cJSON_AddItemToArray(to, item));
+    if (!added) exit(fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the JSON document"));
+}
+
+cJSON *fr_doc_object(void) {
+    cJSON *object = cJSON_CreateObject();
+    if (!object) exit(fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the JSON document"));
+    return object;
+}
+
+cJSON *fr_doc_add_object(cJSON *to, const char *key) {
+    cJSON *object = fr_doc_object();
+    fr_doc_add(to, key, object);
+    return object;
+}
+
+cJSON *fr_doc_add_array(cJSON *to, const char *key) {
+    cJSON *array = cJSON_CreateArray();
+    fr_doc_add(to, key, array);
+    return array;
+}
+
+void fr_doc_real(cJSON *to, const char *key, double value) {
+    fr_doc_add(to, key, isfinite(value) ? cJSON_CreateNumber(value) : cJSON_CreateNull());
+}
+
+void fr_doc_ratio(cJSON *to, const char *key, double numerator, double denominator) {
+    if (denominator == 0)
+        fr_doc_null(to, key);
+    else
+        fr_doc_real(to, key, numerator / denominator);
+}
+
+void fr_doc_count(cJSON *to, const char *key, uint64_t value) {
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, value);
+    fr_doc_add(to, key, cJSON_CreateRaw(digits));
+}
+
+void fr_doc_bool(cJSON *to, const char *key, bool value) {
+    fr_doc_add(to, key, cJSON_CreateBool(value));
+}
+
+void fr_doc_null(cJSON *to, const char *key) {
+    fr_doc_add(to, key, cJSON_CreateNull());
+}
+
+void fr_doc_text(cJSON *to, const char *key, const char *text) {
+    if (text)
+        fr_doc_bytes(to, key, text, strlen(text));
+    else
+        fr_doc_null(to, key);
+}
+
+void fr_doc_print(cJSON *document) {
+    char *text = cJSON_Print(document);
+    if (!text) exit(fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the JSON document"));
+    fputs(text, stdout);
+    fputc('\n', stdout);
+    cJSON_free(text);
+    cJSON_Delete(document);
+}
+
+/* ---- Objects that several commands share --------------------------------------------------------------------- */
+
+cJSON *fr_doc_speculation(const fr_stats *stats, int depth) {
+    cJSON *object = fr_doc_object();
+    double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
+    double passes = (double)stats->num_passes_counted;
+    double per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
+    for (int j = 0; j < depth; j++) {
+        double before = j ? (double)stats->accepted_at[j - 1] : drafts;
+        per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
+        conditional[j] = before > 0 ? (double)stats->accepted_at[j] / before : NAN;
+    }
+    fr_doc_count(object, "num_drafts", stats->num_drafts);
+    fr_doc_count(object, "num_cycles", stats->num_cycles);
+    fr_doc_count(object, "num_draft_tokens", stats->num_draft_tokens);
+    fr_doc_count(object, "num_accepted_tokens", stats->num_accepted_tokens);
+    fr_doc_ratio(object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
+    fr_doc_ratio(object, "mean_acceptance_length", drafts + accepted, drafts);
+    fr_doc_reals(object, "per_position_acceptance_rate", per_position, (size_t)depth);
+    fr_doc_reals(object, "conditional_acceptance_rate", conditional, (size_t)depth);
+    fr_doc_counts(object, "drafted_per_position", stats->drafted_at, (size_t)depth);
+    fr_doc_counts(object, "accepted_per_position", stats->accepted_at, (size_t)depth);
+    fr_doc_counts(object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
+    cJSON *experts = fr_doc_add_object(object, "unique_experts_per_pass");
+    fr_doc_ratio(experts, "mean", (double)stats->unique_experts, passes);
+    fr_doc_ratio(experts, "mean_chosen", (double)stats->chosen_experts,
+                 passes); /* as many, if no two rows shared one */
+    fr_doc_real(object, "draft_s", stats->draft_s);
+    fr_doc_real(object, "verify_s", stats->verify_s);
+    return object;
+}
+
+cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session) {
+    cJSON *object = fr_doc_object();
+    fr_memory memory = {0, 0, 0};
+    struct rusage usage;
+    if (session) fr_session_get_memory(session, &memory);
+    fr_doc_count(object, "weight_bytes", info->weight_bytes);
+    fr_doc_count(object, "private_bytes", info->private_bytes);
+    fr_doc_count(object, "kv_bytes", memory.kv_bytes);
+    fr_doc_count(object, "mtp_kv_bytes", memory.mtp_kv_bytes);
+    fr_doc_count(object, "workspace_bytes", memory.workspace_bytes);
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        fr_doc_count(object, "peak_rss_bytes", (uint64_t)usage.ru_maxrss * 1024);
+    else
+        fr_doc_null(object, "peak_rss_bytes");
+    return object;
+}
+
+/* ---- Numbers for people -------------------------------------------------------------------------------------- */
+
+static char *next_buffer(void) {
+    static char buffers[4][40];
+    static int turn;
+    turn = (turn + 1) % 4;
+    return buffers[turn];
+}
+
+const char *fr_cli_grouped(uint64_t value) {
+    char digits[24], *text = next_buffer(), *to = text;
+    int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0) *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = 0;
+    return text;
+}
+
+static const char *scaled(double value, double step, const char *const *units, int count) {
+    char *text = next_buffer();
+    int unit = 0;
+    while (value >= step && unit + 1 < count) {
+        value /= step;
+        unit++;
+    }
+    snprintf(text, 40, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
+    return text;
+}
+
+const char *fr_cli_size(uint64_t bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    return scaled((double)bytes, 1024, units, 6);
+}
+
+const char *fr_cli_short(uint64_t value) {
+    static const char *const units[] = {"", "K", "M", "B", "T"};
+    return scaled((double)value, 1000, units, 5);
+}

@@ -1,0 +1,51 @@
+#include "cli/progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/interrupt.h"
+#include "cli/message.h"
+
+#define BAR_CELLS 28
+#define WHAT_WIDTH 24
+#define REDRAW_S 0.1
+
+void fr_cli_progress_init(fr_cli_progress *progress) {
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    bool dumb = term && strcmp(term, "dumb") == 0;
+    memset(progress, 0, sizeof *progress);
+    progress->enabled = !fr_cli_quiet() && isatty(STDERR_FILENO);
+    progress->colour = !(no_color && no_color[0]) && !dumb;
+}
+
+bool fr_cli_progress_update(void *user, const char *what, uint64_t done, uint64_t total) {
+    fr_cli_progress *progress = user;
+    if (progress->enabled && total > 0) {
+        double now = fr_cli_seconds();
+        if (!progress->drawn || now - progress->last_drawn_s >= REDRAW_S || done >= total) {
+            double part = done >= total ? 1.0 : (double)done / (double)total;
+            int cells = (int)(part * BAR_CELLS);
+            char bar[BAR_CELLS + 1];
+            memset(bar, '#', (size_t)cells);
+            memset(bar + cells, '.', (size_t)(BAR_CELLS - cells));
+            bar[BAR_CELLS] = 0;
+            fprintf(stderr, "\r%-*.*s %s%s%s %3.0f %% %" PRIu64 "/%" PRIu64, WHAT_WIDTH, WHAT_WIDTH, what ? what : "",
+                    progress->colour ? "\033[36m" : "", bar, progress->colour ? "\033[0m" : "", 100.0 * part, done,
+                    total);
+            fflush(stderr);
+            progress->drawn = true;
+            progress->last_drawn_s = now;
+        }
+    }
+    return !fr_cli_interrupted();
+}
+
+void fr_cli_progress_clear(fr_cli_progress *progress) {
+    if (!progress->drawn) return;
+    fprintf(stderr, "\r%*s\r", WHAT_WIDTH + BAR_CELLS + 50, "");
+    fflush(stderr);
+    progress->drawn = false;
+}

@@ -1,0 +1,17 @@
+/* What the CPU can do, as far as forerun cares. */
+#ifndef FR_CORE_CPU_H
+#define FR_CORE_CPU_H
+
+#include <stdbool.h>
+
+typedef struct fr_cpu {
+    bool avx2;        /* AVX2, FMA and F16C */
+    bool avx512;      /* F, BW, VL, DQ, and all of avx2 */
+    bool avx512_bf16; /* BF16 dot products and VBMI byte tables, and all of avx512 */
+    char name[64];    /* as the CPU calls itself, or "unknown" */
+} fr_cpu;
+
+/* Thread-safe; the first call looks. */
+const fr_cpu *fr_cpu_get(void);
+
+#endif

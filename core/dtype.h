@@ -1,0 +1,50 @@
+/* Number formats of a checkpoint. E4M3 is the "fn" variant: bias 7, no infinities, 0x7F and 0xFF are NaN, largest 448,
+ * subnormals m * 2^-9. */
+#ifndef FR_CORE_DTYPE_H
+#define FR_CORE_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef enum fr_dtype { FR_F32, FR_BF16, FR_F16, FR_F8_E4M3, FR_I8, FR_U8, FR_I16, FR_I32, FR_I64, FR_F64, FR_BOOL, FR_F8_E5M2, FR_DTYPE_COUNT } fr_dtype;
+
+size_t fr_dtype_size(fr_dtype dtype);
+const char *fr_dtype_name(fr_dtype dtype);              /* as safetensors writes it: "F8_E4M3" */
+bool fr_dtype_parse(const char *name, fr_dtype *dtype); /* false: unknown */
+
+static inline float fr_bits_f32(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint32_t fr_f32_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float fr_bf16_f32(uint16_t value) {
+    return fr_bits_f32((uint32_t)value << 16);
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static inline uint16_t fr_f32_bf16(float value) {
+    uint32_t bits = fr_f32_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+/* Exact, subnormals included. */
+static inline float fr_e4m3_f32(uint8_t code) {
+    if ((code & 0x7f) == 0x7f) return fr_bits_f32(0x7fc00000u);
+    uint32_t bits = (uint32_t)(code & 0x7f) << 20 | (uint32_t)(code & 0x80) << 24;
+    return fr_bits_f32(bits) * 0x1p120f;
+}
+
+/* Round to nearest even, saturating at 448; NaN becomes 0x7F with the sign. */
+uint8_t fr_f32_e4m3(float value);
+
+#endif

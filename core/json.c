@@ -1,0 +1,281 @@
+#include "core/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/memory.h"
+
+/* ---- Files ---- */
+
+/* O_NONBLOCK: opening a FIFO must not wait for a writer; regular files do not care. */
+static fr_status open_regular(const char *path, uint64_t limit, int *fd, size_t *size, fr_error *error) {
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (fstat(*fd, &st) != 0) {
+        fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+    } else if ((uint64_t)st.st_size > limit) {
+        fr_fail(error, FR_ERROR_FORMAT, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are expected of such a file", path,
+                (uint64_t)st.st_size, limit);
+        close(*fd);
+        return FR_ERROR_FORMAT;
+    } else {
+        *size = (size_t)st.st_size;
+        return FR_OK;
+    }
+    close(*fd);
+    return FR_ERROR_IO;
+}
+
+fr_status fr_read_file(const char *path, uint64_t limit, char **text, size_t *length, fr_error *error) {
+    int fd;
+    size_t size = 0, done = 0;
+    FR_TRY(open_regular(path, limit, &fd, &size, error));
+    fr_status status = FR_OK;
+    char *buffer = fr_alloc(size + 1);
+    if (!buffer) status = fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", path, size);
+    while (status == FR_OK && done < size) {
+        ssize_t n = read(fd, buffer + done, size - done);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0)
+            break; /* shorter than it was: what is there will be judged by its reader */
+        else if (errno != EINTR)
+            status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    }
+    close(fd);
+    if (status != FR_OK) {
+        fr_free(buffer);
+        return status;
+    }
+    buffer[done] = '\0';
+    *text = buffer;
+    *length = done;
+    return FR_OK;
+}
+
+/* ---- Parsing ---- */
+
+static fr_status fail_at(fr_error *error, const char *where, const char *text, size_t at, const char *what) {
+    size_t line = 1, column = 1;
+    for (size_t i = 0; i < at; i++) {
+        column++;
+        if (text[i] == '\n') line++, column = 1;
+    }
+    return fr_fail(error, FR_ERROR_FORMAT, "%s: line %zu, column %zu: %s", where, line, column, what);
+}
+
+/* What cJSON would accept, or recurse into, and we do not want. */
+static fr_status scan(const char *text, size_t length, const char *where, fr_error *error) {
+    bool in_string = false;
+    int depth = 0;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (c == '\0') return fail_at(error, where, text, i, "a NUL byte");
+        if (in_string) {
+            if (c == '\\') {
+                if (length - i > 5 && memcmp(text + i, "\\u0000", 6) == 0)
+                    return fail_at(error, where, text, i, "a NUL character in a string");
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            } else if ((unsigned char)c < 0x20) {
+                return fail_at(error, where, text, i, "a control character in a string");
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > FR_JSON_MAX_DEPTH) return fail_at(error, where, text, i, "nested too deeply");
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    }
+    return FR_OK;
+}
+
+fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error) {
+    FR_TRY(scan(text, length, where, error));
+    /* cJSON before 1.7.18 may look one byte beyond a text that is not NUL-terminated, so it gets a copy that is. */
+    char *copy = fr_strndup(text, length);
+    if (!copy) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", where, length);
+    const char *end = copy;
+    cJSON *json = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 1);
+    size_t at = end ? (size_t)(end - copy) : 0;
+    fr_free(copy);
+    if (!json)
+        return fail_at(error, where, text, at < length ? at : length,
+                       at < length ? "not valid JSON"
+                       : length    ? "not valid JSON, or cut off"
+                                   : "no JSON at all");
+    *out = json;
+    return FR_OK;
+}
+
+fr_status fr_json_load(const char *path, uint64_t limit, cJSON **out, fr_error *error) {
+    char *text, found[80];
+    size_t length;
+    FR_TRY(fr_read_file(path, limit, &text, &length, error));
+    cJSON *json = NULL;
+    fr_status status = fr_json_parse(text, length, path, &json, error);
+    fr_free(text);
+    if (status != FR_OK) return status;
+    if (!cJSON_IsObject(json)) {
+        fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s", path,
+                fr_json_describe(json, found, sizeof found));
+        cJSON_Delete(json);
+        return FR_ERROR_FORMAT;
+    }
+    *out = json;
+    return FR_OK;
+}
+
+/* ---- Values ---- */
+
+const char *fr_json_describe(const cJSON *value, char *text, size_t size) {
+    if (!value)
+        snprintf(text, size, "nothing");
+    else if (cJSON_IsString(value))
+        snprintf(text, size, "the string \"%.48s\"", value->valuestring);
+    else if (cJSON_IsNumber(value))
+        snprintf(text, size, "%.17g", value->valuedouble);
+    else if (cJSON_IsArray(value))
+        snprintf(text, size, "an array of %d", cJSON_GetArraySize(value));
+    else
+        snprintf(text, size, "%s",
+                 cJSON_IsObject(value)  ? "an object"
+                 : cJSON_IsTrue(value)  ? "true"
+                 : cJSON_IsFalse(value) ? "false"
+                                        : "null");
+    return text;
+}
+
+static int compare_keys(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+fr_status fr_json_unique(const cJSON *object, const char *where, fr_error *error) {
+    size_t count = (size_t)cJSON_GetArraySize(object), n = 0;
+    const char **keys = fr_alloc(count * sizeof *keys);
+    if (!keys) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu keys", where, count);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object) {
+        if (item->string) keys[n++] = item->string;
+    }
+    qsort(keys, n, sizeof *keys, compare_keys);
+    fr_status status = FR_OK;
+    for (size_t i = 1; i < n && status == FR_OK; i++)
+        if (strcmp(keys[i - 1], keys[i]) == 0)
+            status = fr_fail(error, FR_ERROR_FORMAT, "%s: the key \"%.200s\" is there twice", where, keys[i]);
+    fr_free(keys);
+    return status;
+}
+
+const cJSON *fr_json_find(const cJSON *object, const char *key) {
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNull(value) ? NULL : value;
+}
+
+bool fr_json_to_u64(const cJSON *value, uint64_t *out) {
+    if (!cJSON_IsNumber(value)) return false;
+    double v = value->valuedouble;
+    if (!(v >= 0 && v <= 0x1p53) || v != floor(v)) return false;
+    *out = (uint64_t)v;
+    return true;
+}
+
+/* ---- Getters ---- */
+
+static fr_status mismatch(const cJSON *object, const char *where, const char *key, const char *expected,
+                          fr_error *error) {
+    char found[80];
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    return fr_fail(error, FR_ERROR_FORMAT, "%s: %s: expected %s, found %s", where, key, expected,
+                   fr_json_describe(value, found, sizeof found));
+}
+
+fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out,
+                      fr_error *error) {
+    char expected[96];
+    const cJSON *value = fr_json_find(object, key);
+    double v = cJSON_IsNumber(value) ? value->valuedouble : NAN;
+    if (!(v >= min && v <= max) || v != floor(v)) {
+        snprintf(expected, sizeof expected, "a whole number from %d to %d", min, max);
+        return mismatch(object, where, key, expected, error);
+    }
+    *out = (int)v;
+    return FR_OK;
+}
+
+fr_status fr_json_float(const cJSON *object, const char *where, const char *key, double min, double max, float *out,
+                        fr_error *error) {
+    char expected[96];
+    const cJSON *value = fr_json_find(object, key);
+    double v = cJSON_IsNumber(value) ? value->valuedouble : NAN;
+    if (!(v >= min && v <= max)) {
+        snprintf(expected, sizeof expected, "a number from %g to %g", min, max);
+        return mismatch(object, where, key, expected, error);
+    }
+    *out = (float)v;
+    return FR_OK;
+}
+
+fr_status fr_json_bool(const cJSON *object, const char *where, const char *key, bool *out, fr_error *error) {
+    const cJSON *value = fr_json_find(object, key);
+    if (!cJSON_IsBool(value)) return mismatch(object, where, key, "true or false", error);
+    *out = cJSON_IsTrue(value);
+    return FR_OK;
+}
+
+fr_status fr_json_string(const cJSON *object, const char *where, const char *key, const char **out, fr_error *error) {
+    const cJSON *value = fr_json_find(object, key);
+    if (!cJSON_IsString(value)) return mismatch(object, where, key, "a string", error);
+    *out = value->valuestring;
+    return FR_OK;
+}
+
+fr_status fr_json_object(const cJSON *object, const char *where, const char *key, const cJSON **out, fr_error *error) {
+    const cJSON *value = fr_json_find(object, key);
+    if (!cJSON_IsObject(value)) return mismatch(object, where, key, "an object", error);
+    *out = value;
+    return FR_OK;
+}
+
+fr_status fr_json_array(const cJSON *object, const char *where, const char *key, const cJSON **out, fr_error *error) {
+    const cJSON *value = fr_json_find(object, key);
+    if (!cJSON_IsArray(value)) return mismatch(object, where, key, "an array", error);
+    *out = value;
+    return FR_OK;
+}
+
+fr_status fr_json_int_or(const cJSON *object, const char *where, const char *key, int min, int max, int fallback,
+                         int *out, fr_error *error) {
+    *out = fallback;
+    return fr_json_find(object, key) ? fr_json_int(object, where, key, min, max, out, error) : FR_OK;
+}
+
+fr_status fr_json_float_or(const cJSON *object, const char *where, const char *key, double min, double max,
+                           float fallback, float *out, fr_error *error) {
+    *out = fallback;
+    return fr_json_find(object, key) ? fr_json_float(object, where, key, min, max, out, error) : FR_OK;
+}
+
+fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out,
+                          fr_error *error) {
+    *out = fallback;
+    return fr_json_find(object, key) ? fr_json_bool(object, where, key, out, error) : FR_OK;
+}
+
+fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback,
+                            const char **out, fr_error *error) {
+    *out = fallback;
+    return fr_json_find(object, key) ? fr_json_string(object, where, key, out, error) : FR_OK;
+}

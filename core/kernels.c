@@ -1,0 +1,58 @@
+#include "core/kernels.h"
+
+#include <stdatomic.h>
+
+#include "core/cpu.h"
+#include "core/kernels_isa.h"
+
+static _Atomic(const fr_kernels *) selected;
+
+static const char *const isa_names[] = {
+    [FR_ISA_AUTO] = "auto",
+    [FR_ISA_SCALAR] = "scalar",
+    [FR_ISA_AVX2] = "avx2",
+    [FR_ISA_AVX512] = "avx512",
+};
+
+const char *fr_isa_name(fr_isa isa) {
+    return isa_names[isa];
+}
+
+/* NULL: the CPU or the build lacks it. */
+static const fr_kernels *kernels_of(fr_isa isa) {
+    if (isa == FR_ISA_SCALAR) return &fr_kernels_scalar;
+#if defined(__x86_64__)
+    const fr_cpu *cpu = fr_cpu_get();
+    if (isa == FR_ISA_AVX2) return cpu->avx2 ? &fr_kernels_avx2 : NULL;
+    if (isa == FR_ISA_AVX512)
+        return cpu->avx512_bf16 ? &fr_kernels_avx512_bf16 : cpu->avx512 ? &fr_kernels_avx512 : NULL;
+    return cpu->avx512 ? kernels_of(FR_ISA_AVX512) : cpu->avx2 ? &fr_kernels_avx2 : &fr_kernels_scalar;
+#else
+    return isa == FR_ISA_AUTO ? &fr_kernels_scalar : NULL;
+#endif
+}
+
+bool fr_isa_available(fr_isa isa) {
+    return kernels_of(isa) != NULL;
+}
+
+const fr_kernels *fr_kernels_get(void) {
+    const fr_kernels *kernels = atomic_load_explicit(&selected, memory_order_relaxed);
+    if (!kernels) {
+        kernels = kernels_of(FR_ISA_AUTO);
+        atomic_store_explicit(&selected, kernels, memory_order_relaxed);
+    }
+    return kernels;
+}
+
+fr_status fr_kernels_select(fr_isa isa, fr_error *error) {
+    const fr_kernels *kernels = kernels_of(isa);
+    if (!kernels) {
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "instruction set %s: this CPU (%s) or this build lacks it",
+                fr_isa_name(isa), fr_cpu_get()->name);
+        return fr_hint(error, FR_ERROR_UNSUPPORTED, "leave the choice to forerun (auto), or choose %s",
+                       kernels_of(FR_ISA_AUTO)->name);
+    }
+    atomic_store_explicit(&selected, kernels, memory_order_relaxed);
+    return FR_OK;
+}

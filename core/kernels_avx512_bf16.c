@@ -1,0 +1,101 @@
+/* AVX-512 with BF16 dot products and VBMI byte tables: few rows of quantized activations. */
+#include "core/kernels_avx512.h"
+
+/* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
+ * which matters because the dot product takes BF16 subnormals for zeros. */
+#define SAME16(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
+#define STEPS16 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0
+static const uint8_t high_bytes[128] = {
+    0x00,         0x3b,         0x3b, 0x3b, 0x3c, 0x3c, 0x3c,         0x3c,         0x3c,         0x3c,
+    0x3c,         0x3c,         0x3c, 0x3c, 0x3c, 0x3c, SAME16(0x3d), SAME16(0x3e), SAME16(0x3f), SAME16(0x40),
+    SAME16(0x41), SAME16(0x42), 0x43, 0x43, 0x43, 0x43, 0x43,         0x43,         0x43,         0x43,
+    0x43,         0x43,         0x43, 0x43, 0x43, 0x43, 0x43,         0x7f,
+};
+static const uint8_t low_bytes[128] = {
+    0x00, 0x00, 0x80, 0xc0,    0x00,    0x20,    0x40,    0x60,    0x80,    0x90, 0xa0, 0xb0, 0xc0,
+    0xd0, 0xe0, 0xf0, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, 0x00, 0x10, 0x20, 0x30,
+    0x40, 0x50, 0x60, 0x70,    0x80,    0x90,    0xa0,    0xb0,    0xc0,    0xd0, 0xe0, 0xc0,
+};
+
+/* 64 E4M3 codes as two vectors of BF16, in order: the qwords are dealt out first so that unpacking restores the order.
+ */
+INLINE void decode(const char *w, __m512i *a, __m512i *b) {
+    const __m512i deal = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    __m512i codes = _mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w));
+    __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(high_bytes), codes, _mm512_loadu_si512(high_bytes + 64));
+    __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(low_bytes), codes, _mm512_loadu_si512(low_bytes + 64));
+    high = _mm512_ternarylogic_epi64(high, codes, _mm512_set1_epi8((char)0x80), 0xf8); /* high | (codes & sign) */
+    *a = _mm512_unpacklo_epi8(low, high);
+    *b = _mm512_unpackhi_epi8(low, high);
+}
+
+/* The sum over one block for every output and row of a strip. */
+INLINE void add_block(int rows, const char *const *w, const char *const *x, __m512 (*sum)[ROWS]) {
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
+    }
+    UNROLL for (int i = 0; i < FR_BLOCK; i += 64) {
+        __m512bh xa[ROWS], xb[ROWS];
+        UNROLL for (int r = 0; r < rows; r++) {
+            xa[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i);
+            xb[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i + 64);
+        }
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            __m512i a, b;
+            decode(w[o] + i, &a, &b);
+            UNROLL for (int r = 0; r < rows; r++) {
+                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)a, xa[r]);
+                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)b, xb[r]);
+            }
+        }
+    }
+}
+
+/* Outputs [o0, o0 + OUTPUTS) for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
+INLINE void strip(int rows, const fr_few_job *j, int o0, int r0) {
+    const int blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
+    const char *w[OUTPUTS], *x[ROWS];
+    const float *sw[OUTPUTS];
+    __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
+    char tail[OUTPUTS][FR_BLOCK], x_tail[ROWS][2 * FR_BLOCK];
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        int output = o0 + o < j->end ? o0 + o : j->end - 1;
+        w[o] = (const char *)j->w + output * j->stride;
+        sw[o] = j->scale + output / FR_BLOCK * j->scale_stride;
+        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
+    }
+    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
+    for (int b = 0; b < blocks; b++) {
+        int left = j->in - b * FR_BLOCK;
+        if (left < FR_BLOCK) {
+            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(tail[o], w[o], left, 1);
+            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, 2);
+        }
+        add_block(rows, w, x, sum);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                __m512 scale = _mm512_set1_ps(sw[o][b] * j->sx[r0 + r][b]);
+                total[o][r] = _mm512_fmadd_ps(scale, sum[o][r], total[o][r]);
+            }
+            w[o] += FR_BLOCK;
+        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] += 2 * FR_BLOCK;
+    }
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            if (o0 + o < j->end) j->y[(r0 + r) * j->y_stride + o0 + o] = sum_lanes(total[o][r]);
+        }
+    }
+}
+
+void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                        int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    for (int o = begin; o < end; o += OUTPUTS) {
+        int r = 0;
+        for (; r + ROWS <= n; r += ROWS) strip(ROWS, &j, o, r);
+        if (n - r == 1) strip(1, &j, o, r);
+        if (n - r == 2) strip(2, &j, o, r);
+        if (n - r == 3) strip(3, &j, o, r);
+    }
+}

@@ -1,0 +1,39 @@
+/* What the x86 few-row kernels share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output, row)
+ * has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its result does not
+ * depend on the number of rows or on how outputs are split between threads. Private to core. */
+#ifndef FR_CORE_KERNELS_FEW_H
+#define FR_CORE_KERNELS_FEW_H
+
+#include <string.h>
+
+#include "core/linear.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* A call of a few-row kernel: the arguments of core/kernels.h. */
+typedef struct fr_few_job {
+    const void *w;
+    int64_t stride;
+    const float *scale;
+    int64_t scale_stride;
+    int in, begin, end;
+    const void *const *x;
+    const float *const *sx; /* NULL: x are rows of float32; else of BF16, quantized */
+    int rows;
+    float *y;
+    int64_t y_stride;
+} fr_few_job;
+
+/* A partial block of n values of `size` bytes, made whole with zeros. */
+static inline const char *fr_pad_block(char *to, const char *from, int n, int size) {
+    memset(to, 0, (size_t)(FR_BLOCK * size));
+    memcpy(to, from, (size_t)n * (size_t)size);
+    return to;
+}
+
+#endif

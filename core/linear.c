@@ -1,0 +1,250 @@
+#include "core/linear.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/linear_many.h"
+#include "core/threads.h"
+
+/* ---- Binding ---- */
+
+static fr_status copy_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column,
+                             fr_error *error) {
+    int rows = fr_blocks(linear->out), columns = fr_blocks(linear->in);
+    float *scale = fr_alloc((size_t)rows * (size_t)columns * sizeof *scale);
+    if (!scale) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %d x %d scales", tensor->name, rows, columns);
+    linear->scale = scale;
+    linear->scale_stride = columns;
+    for (int i = 0; i < rows; i++) {
+        const char *from = (const char *)tensor->data + ((block_row + i) * tensor->shape[1] + block_column) * 4;
+        memcpy(scale + (size_t)i * (size_t)columns, from, (size_t)columns * 4);
+        for (int j = 0; j < columns; j++) {
+            float s = scale[(size_t)i * (size_t)columns + (size_t)j];
+            if (!isfinite(s))
+                return fr_fail(error, FR_ERROR_FORMAT, "%s: scale of block [%d, %d] is %f", tensor->name, block_row + i,
+                               block_column + j, (double)s);
+        }
+    }
+    return FR_OK;
+}
+
+/* This shard's part of `size`, in whole blocks. */
+static fr_status cut_range(const char *name, int size, bool cut, fr_shard shard, int *begin, int *end,
+                           fr_error *error) {
+    *begin = 0;
+    *end = size;
+    if (cut) fr_split(size, FR_BLOCK, shard.count, shard.index, begin, end);
+    if (*begin < *end) return FR_OK;
+    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %d cannot be cut into %d parts of whole %d-blocks", name, size,
+                   shard.count, FR_BLOCK);
+}
+
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in,
+                         fr_cut cut, fr_shard shard, fr_error *error) {
+    char name[256];
+    const fr_tensor *tensor, *scale;
+    const unsigned dtypes = 1u << FR_F8_E4M3 | 1u << FR_BF16 | 1u << FR_F32;
+    int row, row_end, column, column_end;
+
+    memset(linear, 0, sizeof *linear);
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    FR_TRY(fr_checkpoint_get(checkpoint, name, dtypes, 2, (int64_t[]){out, in}, &tensor, error));
+    FR_TRY(cut_range(name, out, cut == FR_CUT_OUT, shard, &row, &row_end, error));
+    FR_TRY(cut_range(name, in, cut == FR_CUT_IN, shard, &column, &column_end, error));
+    linear->out = row_end - row;
+    linear->in = column_end - column;
+    linear->dtype = tensor->dtype;
+    linear->stride = in;
+    linear->w = (const char *)tensor->data + ((int64_t)row * in + column) * (int64_t)fr_dtype_size(tensor->dtype);
+    if (tensor->dtype != FR_F8_E4M3) return FR_OK;
+
+    snprintf(name, sizeof name, "%s.weight_scale_inv", prefix);
+    FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, (int64_t[]){fr_blocks(out), fr_blocks(in)}, &scale,
+                             error));
+    fr_status status = copy_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
+    if (status != FR_OK) fr_linear_release(linear);
+    return status;
+}
+
+void fr_linear_release(fr_linear *linear) {
+    fr_free((void *)linear->scale);
+    memset(linear, 0, sizeof *linear);
+}
+
+fr_linear fr_linear_rows(const fr_linear *linear, int begin, int end) {
+    fr_linear part = *linear;
+    part.out = end - begin;
+    part.w = (const char *)linear->w + begin * linear->stride * (int64_t)fr_dtype_size(linear->dtype);
+    if (linear->scale) part.scale = linear->scale + begin / FR_BLOCK * linear->scale_stride;
+    return part;
+}
+
+uint64_t fr_linear_bytes(const fr_linear *linear) {
+    uint64_t bytes = (uint64_t)linear->out * (uint64_t)linear->in * fr_dtype_size(linear->dtype);
+    if (linear->scale) bytes += (uint64_t)fr_blocks(linear->out) * (uint64_t)fr_blocks(linear->in) * sizeof(float);
+    return bytes;
+}
+
+/* ---- Activations ---- */
+
+void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width) {
+    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK,
+           columns = (size_t)fr_many_columns(max_rows);
+    memset(rows, 0, sizeof *rows);
+    rows->max_rows = max_rows;
+    rows->max_width = max_width;
+    rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
+    rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
+    if (max_rows <= FR_FEW_ROWS) return;
+    rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
+    rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
+    rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
+}
+
+static void set_state(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    r->x = x;
+    r->rows = rows;
+    r->width = width;
+    r->quantized = forms & FR_ROWS_QUANTIZED;
+    r->ue8m0 = ue8m0;
+}
+
+static void quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
+    int blocks = fr_blocks(width), at = block * FR_BLOCK, n = width - at < FR_BLOCK ? width - at : FR_BLOCK;
+    uint16_t *q = r->q + ((int64_t)row * blocks + block) * FR_BLOCK;
+    r->scale[(int64_t)row * blocks + block] =
+        fr_kernels_get()->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
+    memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
+}
+
+/* Part `part` of `parts` of making rows ready. The unit of work is a block of a row, or of a tile of rows that are
+ * packed. */
+static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part,
+                     int parts) {
+    int blocks = fr_blocks(width), begin, end;
+    bool pack = rows > FR_FEW_ROWS && fr_many_packed();
+    int tile = pack ? FR_MANY_TOKENS : 1, tiles = (rows + tile - 1) / tile;
+    fr_rows from = {.x = x, .q = r->q, .scale = r->scale, .rows = rows, .width = width};
+    fr_split(tiles * blocks, 1, parts, part, &begin, &end);
+    for (int unit = begin; unit < end; unit++) {
+        int t = unit / blocks, block = unit % blocks;
+        if (forms & FR_ROWS_QUANTIZED)
+            for (int i = t * tile; i < (t + 1) * tile && i < rows; i++) quantize(r, x, width, ue8m0, i, block);
+        if (pack) fr_many_pack(r, &from, NULL, rows, width, forms, t, block);
+    }
+}
+
+void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    set_part(r, x, rows, width, forms, ue8m0, fr_team_rank(), fr_team_size());
+    if (fr_team_rank() == 0) set_state(r, x, rows, width, forms, ue8m0);
+#pragma omp barrier
+}
+
+void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    set_part(r, x, rows, width, forms, ue8m0, 0, 1);
+    set_state(r, x, rows, width, forms, ue8m0);
+}
+
+void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
+    int blocks = fr_blocks(from->width);
+    set_state(r, NULL, n, from->width, forms, from->ue8m0);
+    if (fr_many_packed()) {
+        for (int tile = 0; tile * FR_MANY_TOKENS < n; tile++)
+            for (int block = 0; block < blocks; block++)
+                fr_many_pack(r, from, index, n, from->width, forms, tile, block);
+        return;
+    }
+    /* Not packed: the same rows, next to each other. pack_x is large enough for x. */
+    float *x = (float *)(void *)r->pack_x;
+    r->x = x;
+    for (int i = 0; i < n; i++) {
+        int64_t row = index[i], q_width = (int64_t)blocks * FR_BLOCK;
+        if (forms & FR_ROWS_EXACT)
+            memcpy(x + (int64_t)i * from->width, from->x + row * from->width, (size_t)from->width * sizeof *x);
+        if (forms & FR_ROWS_QUANTIZED) {
+            memcpy(r->q + i * q_width, from->q + row * q_width, (size_t)q_width * sizeof *r->q);
+            memcpy(r->scale + (int64_t)i * blocks, from->scale + row * blocks, (size_t)blocks * sizeof *r->scale);
+        }
+    }
+}
+
+/* ---- Products ---- */
+
+/* Rows index[0..n) (NULL: first, first + 1, ...), n <= FR_FEW_ROWS, through the kernels. */
+static void few(const fr_linear *w, const fr_rows *x, const int *index, int first, int n, int begin, int end, float *y,
+                int64_t y_stride) {
+    const fr_kernels *k = fr_kernels_get();
+    const float *rows[FR_FEW_ROWS], *scales[FR_FEW_ROWS];
+    const uint16_t *quantized[FR_FEW_ROWS];
+    int64_t blocks = fr_blocks(x->width);
+    bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
+    for (int i = 0; i < n; i++) {
+        int64_t row = index ? index[i] : first + i;
+        if (use_q) {
+            quantized[i] = x->q + row * blocks * FR_BLOCK;
+            scales[i] = x->scale + row * blocks;
+        } else {
+            rows[i] = x->x + row * x->width;
+        }
+    }
+    if (use_q)
+        k->few_e4m3_q(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, quantized, scales, n, y, y_stride);
+    else if (w->dtype == FR_F8_E4M3)
+        k->few_e4m3(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, rows, n, y, y_stride);
+    else if (w->dtype == FR_BF16)
+        k->few_bf16(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+    else
+        k->few_f32(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+}
+
+void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
+                   int64_t y_stride) {
+    few(w, x, index, 0, n, begin, end, y, y_stride);
+}
+
+void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
+                     void *scratch) {
+    if (x->rows > FR_FEW_ROWS && fr_many_packed()) {
+        fr_many_range(w, x, begin, end, y, y_stride, scratch);
+        return;
+    }
+    /* A strip of outputs at a time, so that its weights are still in cache for the next rows. */
+    const int strip = x->rows > FR_FEW_ROWS ? 16 : end - begin;
+    for (int o = begin; o < end; o += strip) {
+        int o_end = end - o < strip ? end : o + strip;
+        for (int row = 0; row < x->rows; row += FR_FEW_ROWS) {
+            int n = x->rows - row < FR_FEW_ROWS ? x->rows - row : FR_FEW_ROWS;
+            few(w, x, NULL, row, n, o, o_end, y + row * y_stride, y_stride);
+        }
+    }
+}
+
+void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch) {
+    int begin, end;
+    char *own = scratch ? (char *)scratch + (size_t)fr_team_rank() * fr_linear_scratch_bytes(x->max_rows) : NULL;
+    fr_team_split(w->out, x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : 4, &begin, &end);
+    if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);
+#pragma omp barrier
+}
+
+size_t fr_linear_scratch_bytes(int max_rows) {
+    return max_rows > FR_FEW_ROWS ? fr_many_scratch_bytes(max_rows) : 0;
+}
+
+void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y) {
+    const fr_kernels *k = fr_kernels_get();
+    memset(y, 0, (size_t)w->in * sizeof *y);
+    for (int o = begin; o < end; o++) {
+        int64_t at = o * w->stride;
+        float a = v[o - begin];
+        if (w->dtype == FR_BF16) k->axpy_bf16(y, a, (const uint16_t *)w->w + at, w->in);
+        if (w->dtype == FR_F32) k->axpy_f32(y, a, (const float *)w->w + at, w->in);
+        if (w->dtype != FR_F8_E4M3) continue;
+        for (int i = 0; i < w->in; i += FR_BLOCK) {
+            float scale = w->scale[o / FR_BLOCK * w->scale_stride + i / FR_BLOCK];
+            k->axpy_e4m3(y + i, a * scale, (const uint8_t *)w->w + at + i, w->in - i < FR_BLOCK ? w->in - i : FR_BLOCK);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+#include "core/linear_many.h"
+
+#include <oneapi/dnnl/dnnl_ukernel.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/many_kernels.h"
+
+/* A product is C [FR_MANY_OUTPUTS, columns] (+)= A [FR_MANY_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
+ * decoded to BF16, B packed tokens, C the transposed result. Partial tiles of weights are padded with zeros and token
+ * tiles are 16, 32, 48 or 64 wide, so these few kernels serve every shape. */
+#define CLASSES (FR_MANY_TOKENS / 16)
+#define A_SIZE (FR_MANY_OUTPUTS * FR_BLOCK)
+#define C_SIZE (FR_MANY_OUTPUTS * FR_MANY_TOKENS)
+
+static struct {
+    dnnl_brgemm_t kernel[CLASSES][2]; /* by columns / 16 - 1; [1] adds to C */
+    size_t scratchpad;                /* bytes that the hungriest wants */
+    dnnl_status_t status;             /* of creating them */
+    char path[128];
+} many;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+#define DNNL_CHECK(expr)                                                                                               \
+    do {                                                                                                               \
+        dnnl_status_t dnnl_check_status_ = (expr);                                                                     \
+        if (dnnl_check_status_ != dnnl_success) return dnnl_check_status_;                                             \
+    } while (0)
+
+static dnnl_status_t get_pack_type(dnnl_brgemm_t kernel, dnnl_pack_type_t *type) {
+#if DNNL_VERSION_MAJOR > 3 || DNNL_VERSION_MINOR >= 8
+    (void)kernel;
+    return dnnl_brgemm_get_B_pack_type(type, dnnl_bf16, dnnl_bf16);
+#else
+    return dnnl_brgemm_get_B_pack_type(kernel, type);
+#endif
+}
+
+static dnnl_status_t create_kernel(dnnl_brgemm_t *kernel, int columns, int add) {
+    dnnl_pack_type_t type;
+    size_t bytes;
+    DNNL_CHECK(dnnl_brgemm_create(kernel, FR_MANY_OUTPUTS, columns, FR_BLOCK, 1, FR_BLOCK, columns, FR_MANY_TOKENS,
+                                  dnnl_bf16, dnnl_bf16, dnnl_f32));
+    DNNL_CHECK(dnnl_brgemm_set_add_C(*kernel, add));
+    DNNL_CHECK(dnnl_brgemm_finalize(*kernel));
+    DNNL_CHECK(get_pack_type(*kernel, &type));
+    if (type != dnnl_pack_type_pack32) return dnnl_unimplemented;
+    DNNL_CHECK(dnnl_brgemm_generate(*kernel));
+    DNNL_CHECK(dnnl_brgemm_get_scratchpad_size(*kernel, &bytes));
+    if (bytes > many.scratchpad) many.scratchpad = bytes;
+    return dnnl_success;
+}
+
+static const char *isa_text(void) {
+    switch (dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_fp16:
+        return "avx512_core_fp16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "avx512_core_amx";
+    case dnnl_cpu_isa_avx512_core_amx_fp16:
+        return "avx512_core_amx_fp16";
+    default:
+        return "other";
+    }
+}
+
+static void create_kernels(void) {
+    const dnnl_version_t *version = dnnl_version();
+    many.status = fr_many_kernels() ? dnnl_success : dnnl_unimplemented;
+    for (int i = 0; i < CLASSES; i++)
+        for (int add = 0; add < 2; add++)
+            if (many.status == dnnl_success) many.status = create_kernel(&many.kernel[i][add], 16 * (i + 1), add);
+    snprintf(many.path, sizeof many.path, "oneDNN %d.%d.%d brgemm bf16 (%s)", version->major, version->minor,
+             version->patch, isa_text());
+    if (many.status == dnnl_success) return;
+    for (int i = 0; i < 2 * CLASSES; i++) {
+        dnnl_brgemm_t *kernel = &many.kernel[i / 2][i % 2];
+        if (*kernel) dnnl_brgemm_destroy(*kernel);
+        *kernel = NULL;
+    }
+}
+
+bool fr_many_packed(void) {
+    if (fr_kernels_get()->isa != FR_ISA_AVX512) return false;
+    pthread_once(&once, create_kernels);
+    return many.status == dnnl_success;
+}
+
+const char *fr_linear_many_path(void) {
+    return fr_many_packed() ? many.path : "portable";
+}
+
+fr_status fr_linear_prepare(int max_rows, fr_error *error) {
+    if (max_rows <= FR_FEW_ROWS || fr_many_packed()) return FR_OK;
+    /* Without kernels there is the portable path, which is right but slow; only a lack of memory is an error. */
+    if (fr_kernels_get()->isa == FR_ISA_AVX512 && many.status == dnnl_out_of_memory)
+        return fr_fail(error, FR_ERROR_MEMORY, "oneDNN brgemm kernels: out of memory");
+    return FR_OK;
+}
+
+/* What one thread works with; C, A and the sums of a strip of outputs are in this order in its scratch. */
+typedef struct scratch {
+    uint16_t *a, *a_lo; /* [FR_MANY_OUTPUTS, FR_BLOCK] */
+    float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    float *sum;         /* [tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    void *pad;
+} scratch;
+
+static scratch take_scratch(fr_arena *arena, int max_rows) {
+    scratch s;
+    int tiles = (max_rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    s.a = FR_TAKE(arena, uint16_t, A_SIZE);
+    s.a_lo = FR_TAKE(arena, uint16_t, A_SIZE);
+    s.c = FR_TAKE(arena, float, C_SIZE);
+    s.sum = FR_TAKE(arena, float, tiles *C_SIZE);
+    s.pad = fr_arena_take(arena, 1, many.scratchpad);
+    return s;
+}
+
+size_t fr_many_scratch_bytes(int max_rows) {
+    if (!fr_many_packed()) return 0;
+    fr_arena arena = {0};
+    take_scratch(&arena, max_rows);
+    return arena.used;
+}
+
+void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms,
+                  int tile, int block) {
+    const fr_many *k = fr_many_kernels();
+    int blocks = fr_blocks(width), all = fr_many_columns(rows), first = tile * FR_MANY_TOKENS;
+    int n = rows - first < FR_MANY_TOKENS ? rows - first : FR_MANY_TOKENS;
+    int columns = fr_many_columns(n), at = block * FR_BLOCK, m = width - at < FR_BLOCK ? width - at : FR_BLOCK;
+    int64_t tile_at = ((int64_t)first * blocks + (int64_t)columns * block) * FR_BLOCK;
+    const uint16_t *q[FR_MANY_TOKENS];
+    const float *x[FR_MANY_TOKENS];
+    for (int i = 0; i < n; i++) {
+        int64_t row = index ? index[first + i] : first + i;
+        q[i] = from->q + (row * blocks + block) * FR_BLOCK;
+        x[i] = from->x + row * width + at;
+    }
+    if (forms & FR_ROWS_QUANTIZED) {
+        float *s = r->pack_scale + (int64_t)block * all + first;
+        for (int i = 0; i < columns; i++) {
+            int64_t row = i < n ? (index ? index[first + i] : first + i) : 0;
+            s[i] = i < n ? from->scale[row * blocks + block] : 0.0f;
+        }
+        k->pack_bf16(r->pack_q + tile_at, columns, q, n);
+    }
+    if (forms & FR_ROWS_EXACT) {
+        uint16_t *hi = r->pack_x + 2 * tile_at;
+        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, x, n, m);
+    }
+}
+
+/* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. F32 fills two parts, the others one.
+ */
+static void decode(const fr_linear *w, int output, int rows, int block, const scratch *s) {
+    const fr_many *k = fr_many_kernels();
+    int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
+    for (int i = 0; i < rows; i++) {
+        int64_t from = (output + i) * w->stride + at;
+        uint16_t *a = s->a + i * FR_BLOCK, *a_lo = s->a_lo + i * FR_BLOCK;
+        if (w->dtype == FR_F8_E4M3)
+            fr_kernels_get()->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
+        else if (w->dtype == FR_BF16)
+            memcpy(a, (const char *)w->w + 2 * from, 2 * (size_t)m);
+        else
+            k->split(a, a_lo, (const float *)w->w + from, m);
+        memset(a + m, 0, 2 * (size_t)(FR_BLOCK - m));
+        if (w->dtype == FR_F32) memset(a_lo + m, 0, 2 * (size_t)(FR_BLOCK - m));
+    }
+}
+
+static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b, const scratch *s) {
+    static const dnnl_dim_t offsets[2] = {0, 0};
+    dnnl_brgemm_execute(many.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
+}
+
+/* Outputs [output, output + rows) of all tokens, into s->sum. */
+static void strip(const fr_linear *w, const fr_rows *x, int output, int rows, const scratch *s) {
+    const fr_many *k = fr_many_kernels();
+    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
+    int configured = 0;
+    memset(s->sum, 0, (size_t)(tiles * C_SIZE) * sizeof *s->sum);
+    for (int block = 0; block < blocks; block++) {
+        float sw = w->scale ? w->scale[output / FR_BLOCK * w->scale_stride + block] : 1.0f;
+        decode(w, output, rows, block, s);
+        for (int tile = 0; tile < tiles; tile++) {
+            int first = tile * FR_MANY_TOKENS, columns = all - first < FR_MANY_TOKENS ? all - first : FR_MANY_TOKENS;
+            int64_t at = ((int64_t)first * blocks + (int64_t)columns * block) * FR_BLOCK;
+            if (configured != columns) dnnl_brgemm_set_hw_context(many.kernel[columns / 16 - 1][0]);
+            configured = columns;
+            if (use_q) {
+                multiply(columns, 0, s->a, x->pack_q + at, s);
+                k->add_scaled(s->sum + tile * C_SIZE, s->c, columns, sw, x->pack_scale + (int64_t)block * all + first);
+                continue;
+            }
+            const uint16_t *hi = x->pack_x + 2 * at, *lo = hi + columns * FR_BLOCK;
+            multiply(columns, 0, s->a, hi, s);
+            multiply(columns, 1, s->a, lo, s);
+            if (w->dtype == FR_F32) multiply(columns, 1, s->a_lo, hi, s);
+            k->add_scaled(s->sum + tile * C_SIZE, s->c, columns, sw, NULL);
+        }
+    }
+}
+
+void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *memory) {
+    const fr_many *k = fr_many_kernels();
+    fr_arena arena = {.base = memory, .size = SIZE_MAX};
+    scratch s = take_scratch(&arena, x->rows);
+    memset(s.a, 0, A_SIZE * sizeof *s.a);
+    memset(s.a_lo, 0, A_SIZE * sizeof *s.a_lo);
+    for (int output = begin; output < end; output += FR_MANY_OUTPUTS) {
+        int rows = end - output < FR_MANY_OUTPUTS ? end - output : FR_MANY_OUTPUTS;
+        strip(w, x, output, rows, &s);
+        for (int first = 0; first < x->rows; first += FR_MANY_TOKENS) {
+            int n = x->rows - first < FR_MANY_TOKENS ? x->rows - first : FR_MANY_TOKENS;
+            k->transpose(y + first * y_stride + output, y_stride, s.sum + first * FR_MANY_OUTPUTS, n, rows);
+        }
+    }
+    dnnl_brgemm_release_hw_context();
+}

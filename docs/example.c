@@ -1,0 +1,69 @@
+/* forerun as a library: complete a prompt, drafting with the MTP module.
+ *
+ *   cc example.c $(pkg-config --cflags --libs forerun) -o example
+ *   ./example DIR "Once upon a time"
+ */
+#include <forerun.h>
+#include <stdio.h>
+#include <string.h>
+
+static int fail(const fr_error *error) {
+    fprintf(stderr, "example: %s%s%s\n", error->message, error->hint[0] ? "; " : "", error->hint);
+    return 1;
+}
+
+static bool is_eos(const fr_model_info *info, int32_t token) {
+    for (int i = 0; i < info->num_eos_token_ids; i++)
+        if (info->eos_token_ids[i] == token) return true;
+    return false;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) return fprintf(stderr, "usage: example CHECKPOINT-DIR PROMPT\n"), 2;
+    fr_error error;
+    fr_model *model = NULL;
+    fr_session *session = NULL;
+    fr_text_stream *stream = NULL;
+    int32_t *prompt = NULL;
+    size_t count, length;
+    int left = 100, result = 1;
+
+    if (fr_model_open(argv[1], NULL, &model, &error) != FR_OK ||
+        fr_session_create(model, &(fr_session_options){.mtp = FR_MTP_AUTO}, &session, &error) != FR_OK ||
+        fr_text_stream_create(model, &stream, &error) != FR_OK ||
+        fr_tokenize(model, argv[2], strlen(argv[2]), true, &prompt, &count, &error) != FR_OK ||
+        fr_session_prefill(session, prompt, count, &error) != FR_OK) {
+        result = fail(&error);
+        goto done;
+    }
+    fr_model_info info;
+    fr_model_get_info(model, &info);
+    while (left > 0) {
+        fr_step step; /* one cycle: a draft, a verify pass, and the tokens that came of it */
+        if (fr_session_step(session, left, &step, &error) != FR_OK) {
+            result = fail(&error);
+            goto done;
+        }
+        left -= step.count;
+        for (int i = 0; i < step.count; i++) {
+            if (is_eos(&info, step.tokens[i])) {
+                left = 0;
+                break;
+            }
+            const char *text = fr_text_stream_push(stream, step.tokens[i], &length);
+            fwrite(text, 1, length, stdout);
+        }
+        fflush(stdout);
+    }
+    fr_stats stats;
+    fr_session_get_stats(session, &stats);
+    printf("\n[%llu of %llu drafts accepted]\n", (unsigned long long)stats.num_accepted_tokens,
+           (unsigned long long)stats.num_draft_tokens);
+    result = 0;
+done:
+    fr_free(prompt);
+    fr_text_stream_destroy(stream);
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+    return result;
+}

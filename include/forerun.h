@@ -1,0 +1,317 @@
+/* forerun: speculative decoding for DeepSeek-V3-family checkpoints, on CPUs.
+ *
+ * A model is a checkpoint opened for reading: weights and tokenizer, immutable, shared by any number of sessions.
+ * A session is one timeline of tokens with its KV caches. A session is used by one thread at a time; the work of a
+ * call is spread over the model's threads.
+ *
+ * Functions that can fail return a status and take an fr_error last (NULL is allowed). Objects are made by open or
+ * create and released by destroy, which takes NULL. Options structs are valid when zeroed: zero is the default.
+ * A token is an int32_t id in [0, vocab_size). Counts are in tokens, times in seconds, sizes in bytes. */
+#ifndef FORERUN_H
+#define FORERUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__) && !defined(FR_STATIC)
+#define FR_API __attribute__((visibility("default")))
+#else
+#define FR_API
+#endif
+
+/* ---- Status ------------------------------------------------------------------------------------------------ */
+
+typedef enum fr_status {
+    FR_OK = 0,
+    FR_ERROR_ARGUMENT,    /* the caller asked for something that makes no sense */
+    FR_ERROR_IO,          /* a file could not be opened, read or written */
+    FR_ERROR_FORMAT,      /* a file is malformed or contradicts itself or its config */
+    FR_ERROR_UNSUPPORTED, /* well-formed, but of a kind that forerun does not handle */
+    FR_ERROR_MEMORY,      /* not enough memory */
+    FR_ERROR_CONTEXT,     /* the session's context is full */
+    FR_INTERRUPTED,       /* a callback asked to stop */
+} fr_status;
+
+/* What went wrong and where (one line, no newline), and what to do about it ("" when there is nothing to say). */
+typedef struct fr_error {
+    fr_status status;
+    char message[768];
+    char hint[256];
+} fr_error;
+
+FR_API const char *fr_status_name(fr_status status);
+FR_API const char *fr_version(void);
+/* "forerun 0.1.0, oneDNN 3.7.2, ..." details, one fact a line; static storage. */
+FR_API const char *fr_build_info(void);
+
+/* Called with done <= total (tokens in prefill, tensors in check). Returning false stops the call with FR_INTERRUPTED. */
+typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
+
+/* ---- Model ------------------------------------------------------------------------------------------------- */
+
+typedef struct fr_model fr_model;
+
+typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
+typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512 } fr_isa; /* instruction set to use */
+
+typedef struct fr_model_options {
+    int threads; /* 0: physical cores */
+    fr_act act;  /* auto: as the checkpoint's quantization_config says */
+    fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
+} fr_model_options;
+
+typedef struct fr_model_info {
+    int vocab_size, hidden_size, num_hidden_layers, num_moe_layers, num_experts_per_tok;
+    int max_position_embeddings;
+    bool has_mtp, has_tokenizer;
+    bool act_fp8; /* activations of FP8 linears are quantized */
+    int bos_token_id;         /* -1: none */
+    bool add_bos_token;
+    int eos_token_ids[8], num_eos_token_ids;
+    int threads;
+    const char *isa;          /* "scalar", "avx2", "avx512" */
+    uint64_t weight_bytes;    /* mapped from the checkpoint */
+    uint64_t private_bytes;   /* allocated beside them */
+} fr_model_info;
+
+/* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is one. */
+FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
+FR_API void fr_model_destroy(fr_model *model);
+FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
+
+/* ---- Text -------------------------------------------------------------------------------------------------- */
+
+/* Tokenizes UTF-8 text. add_special: prepend what tokenizer_config.json asks for (bos), and recognise special tokens
+ * written in the text. *tokens is allocated; release with fr_free. */
+FR_API fr_status fr_tokenize(const fr_model *model, const char *text, size_t length, bool add_special, int32_t **tokens,
+                             size_t *count, fr_error *error);
+/* Text of tokens, NUL-terminated, allocated; *length does not count the NUL. Special tokens are left out unless asked for. */
+FR_API fr_status fr_detokenize(const fr_model *model, const int32_t *tokens, size_t count, bool with_special, char **text,
+                               size_t *length, fr_error *error);
+/* The bytes that one token stands for, not NUL-terminated, owned by the model; NULL for an id without text. */
+FR_API const char *fr_token_bytes(const fr_model *model, int32_t token, size_t *length);
+FR_API bool fr_token_is_special(const fr_model *model, int32_t token);
+/* The DeepSeek-V3 chat template around one user turn, ready for fr_tokenize with add_special; allocated. */
+FR_API fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text,
+                                        fr_error *error);
+FR_API void fr_free(void *memory);
+
+/* A stream of tokens to text that never splits a UTF-8 character: bytes are held back until they are whole. */
+typedef struct fr_text_stream fr_text_stream;
+FR_API fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error);
+/* Text that became whole with this token (possibly ""), valid until the next call. */
+FR_API const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length);
+/* What is still held back, with U+FFFD for what will never be whole. */
+FR_API const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length);
+FR_API void fr_text_stream_destroy(fr_text_stream *stream);
+
+/* ---- Session ----------------------------------------------------------------------------------------------- */
+
+#define FR_MAX_DEPTH 7 /* most drafts in a cycle */
+
+typedef struct fr_session fr_session;
+
+typedef enum fr_mtp { FR_MTP_AUTO = 0, FR_MTP_OFF, FR_MTP_ON } fr_mtp;
+typedef enum fr_kv { FR_KV_BF16 = 0, FR_KV_F32 } fr_kv;
+/* Which hidden state: after the norm that follows it (the field's choice), or before. */
+typedef enum fr_hidden { FR_HIDDEN_POST = 0, FR_HIDDEN_PRE } fr_hidden;
+
+/* How drafts are verified. Coupled: the text is the same with drafting on and off, at any temperature (drafts and main
+ * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; the
+ * distribution is the same and acceptance higher, the text is not the same. */
+typedef enum fr_verify { FR_VERIFY_COUPLED = 0, FR_VERIFY_REJECTION } fr_verify;
+
+typedef struct fr_logit_bias {
+    int32_t token;
+    float bias; /* added to the token's logit */
+} fr_logit_bias;
+
+/* Applied in this order: penalties and biases, temperature, top_k, top_p, min_p. Zero turns each off. */
+typedef struct fr_sampling {
+    float temperature;        /* 0: greedy */
+    int top_k;                /* keep the k most likely tokens */
+    float top_p;              /* keep the smallest set of most likely tokens that reaches this probability */
+    float min_p;              /* keep tokens at least this times as likely as the most likely one */
+    float repetition_penalty; /* of tokens in prompt or completion: positive logits divided by it, negative ones multiplied */
+    float presence_penalty;   /* subtracted from logits of tokens in the completion */
+    float frequency_penalty;  /* the same, once for each time */
+    const fr_logit_bias *logit_bias; /* the session keeps a copy */
+    size_t num_logit_bias;
+    uint64_t seed;
+    fr_verify verify;
+} fr_sampling;
+
+typedef struct fr_session_options {
+    int ctx;               /* most tokens; 0: min(max_position_embeddings, 4096) */
+    fr_kv kv;
+    fr_mtp mtp;            /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
+    int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
+    fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
+    fr_hidden mtp_recycle; /* the MTP module's own output that the next chained draft reads */
+    int prefill_chunk;     /* rows of a prefill pass; 0: 256 */
+    fr_sampling sampling;
+    fr_progress_fn progress;
+    void *user;
+} fr_session_options;
+
+FR_API fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error);
+FR_API void fr_session_destroy(fr_session *session);
+
+/* Appends tokens and evaluates all of them. Ids outside the vocabulary are FR_ERROR_ARGUMENT, more than fit are
+ * FR_ERROR_CONTEXT; the session is then unchanged. */
+FR_API fr_status fr_session_prefill(fr_session *session, const int32_t *tokens, size_t count, fr_error *error);
+
+/* What one cycle gave: tokens are owned by the session and valid until its next call. */
+typedef struct fr_step {
+    const int32_t *tokens;
+    int count;    /* 1 .. accepted + 1 */
+    int drafted;  /* 0 .. depth */
+    int accepted; /* drafts that the main model agreed with */
+} fr_step;
+
+/* Runs one draft-then-verify cycle and appends its tokens, at most max_tokens of them (>= 1). The first step after a
+ * prefill takes the next token from the prefill's own logits and costs no pass. Same tokens with MTP on and off. */
+FR_API fr_status fr_session_step(fr_session *session, int max_tokens, fr_step *out, fr_error *error);
+
+/* Cuts the timeline to its first `count` tokens (count <= length). */
+FR_API fr_status fr_session_truncate(fr_session *session, size_t count, fr_error *error);
+FR_API size_t fr_session_length(const fr_session *session);
+FR_API const int32_t *fr_session_tokens(const fr_session *session);
+FR_API int fr_session_ctx(const fr_session *session);
+
+/* Logits [vocab_size] that chose the newest token of the last step, valid until the next call; NULL before the first step. */
+FR_API const float *fr_session_logits(const fr_session *session);
+
+/* Counters since create (or reset). Names are vLLM's where it has one. */
+typedef struct fr_stats {
+    uint64_t num_cycles;          /* verify passes */
+    uint64_t num_drafts;          /* cycles that drafted */
+    uint64_t num_draft_tokens, num_accepted_tokens;
+    uint64_t drafted_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH]; /* by position in the draft */
+    uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
+    uint64_t num_passes_counted, unique_experts, chosen_experts;  /* verify passes: distinct (layer, expert), and sum over rows */
+    double prefill_s, draft_s, verify_s;
+    uint64_t prefill_tokens;
+} fr_stats;
+FR_API void fr_session_get_stats(const fr_session *session, fr_stats *out);
+FR_API void fr_session_reset_stats(fr_session *session);
+
+typedef struct fr_memory {
+    uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;
+} fr_memory;
+FR_API void fr_session_get_memory(const fr_session *session, fr_memory *out);
+
+/* Evaluates a whole text from the start of an empty session, without sampling. Rows are handed out in order, a chunk at
+ * a time: `first` is the chunk's first position. Any pointer of the batch may be NULL when it was not asked for. */
+typedef struct fr_score_batch {
+    size_t first, rows;
+    const float *logits;     /* [rows, vocab_size] */
+    const float *hidden;     /* [rows, hidden_size] after model.norm */
+    const int32_t *experts;  /* [num_moe_layers, rows, num_experts_per_tok], ids ascending in each row */
+    size_t mtp_rows;         /* rows, but one fewer in the last chunk: a row needs the token after it */
+    const float *mtp_logits; /* [mtp_rows, vocab_size]; row i reads hidden i and token i+1, predicts token i+2 */
+} fr_score_batch;
+enum { FR_SCORE_LOGITS = 1, FR_SCORE_HIDDEN = 2, FR_SCORE_EXPERTS = 4, FR_SCORE_MTP_LOGITS = 8 };
+typedef bool (*fr_score_fn)(void *user, const fr_score_batch *batch); /* false stops with FR_INTERRUPTED */
+FR_API fr_status fr_session_score(fr_session *session, const int32_t *tokens, size_t count, unsigned what, fr_score_fn fn,
+                                  void *user, fr_error *error);
+
+/* ---- Checkpoints, without opening them as a model ------------------------------------------------------------ */
+
+/* Parameters are counted without scales. Activated: what one token touches, embedding row not counted as a matrix. */
+typedef struct fr_parameters {
+    uint64_t main_total, main_activated, embedding, head;
+    uint64_t attention, dense_mlp, moe_mlp; /* over all main layers; moe_mlp includes gates, biases and shared experts */
+    uint64_t mtp_total;                     /* as stored by the original: with its copies of embedding and head */
+    uint64_t mtp_unique, mtp_activated;     /* without them; what one draft touches, head included */
+    uint64_t fp8_bytes;                     /* weights as the original stores them: FP8 + scales, BF16 and F32 elsewhere */
+    uint64_t kv_bytes_per_token_bf16, kv_bytes_per_token_f32; /* main model */
+    uint64_t mtp_kv_bytes_per_token_bf16;
+} fr_parameters;
+
+typedef struct fr_tensor_info {
+    const char *name, *dtype, *file;
+    int rank;
+    int64_t shape[4];
+    uint64_t bytes;
+} fr_tensor_info;
+
+typedef struct fr_inspection fr_inspection; /* what is in a checkpoint directory, or in a config.json alone */
+/* path: a checkpoint directory, or a config.json (then there are no tensors). */
+FR_API fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error);
+FR_API void fr_inspection_destroy(fr_inspection *inspection);
+FR_API const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection);
+FR_API const char *fr_inspection_config_json(const fr_inspection *inspection); /* the text of config.json */
+FR_API size_t fr_inspection_num_tensors(const fr_inspection *inspection);
+FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i, fr_tensor_info *out); /* sorted by name, numbers by value */
+
+typedef struct fr_problem {
+    const char *tensor, *file, *problem; /* tensor or file may be "" */
+} fr_problem;
+typedef void (*fr_problem_fn)(void *user, const fr_problem *problem);
+/* Reads a whole checkpoint and reports all that is wrong with it. FR_OK when the check itself could be made, problems or not. */
+FR_API fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progress_fn progress, void *progress_user,
+                          uint64_t *num_problems, fr_error *error);
+
+/* ---- Writing checkpoints ------------------------------------------------------------------------------------ */
+
+/* Both write a directory that must be empty or absent (its parent must exist) unless `force` is set; files of other names
+ * then stay. Files get their names when all are whole; a call that fails leaves none behind. */
+
+typedef enum fr_weights { FR_WEIGHTS_AUTO = 0, FR_WEIGHTS_FP8, FR_WEIGHTS_BF16 } fr_weights; /* of linears */
+
+typedef struct fr_written {
+    uint64_t tensors, tensor_bytes;
+    uint64_t files, apparent_bytes; /* safetensors files and their sizes, holes included */
+    uint64_t tensors_converted;     /* fr_quantize: linears */
+    /* fr_quantize: the largest, over the 128x128 blocks of converted tensors, of max |w - w'| / max |w| */
+    double max_relative_error;
+} fr_written;
+
+typedef struct fr_synth_options {
+    int layers;  /* num_hidden_layers; 0: the config's. A config with MoE layers keeps at least one of them */
+    int experts; /* n_routed_experts; 0: the config's. Groups and experts a token are lowered to what is possible */
+    const char *const *set; /* [num_set] "key=value" for config.json, the value in JSON; "a.b=1" sets b in a */
+    size_t num_set;
+    uint64_t seed;
+    uint64_t shard_bytes;  /* most data in a file; 0: 4.25 GB */
+    fr_weights dtype;      /* auto: as the config's quantization_config says */
+    bool sparse;           /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
+    bool no_mtp_copies;    /* leave out the MTP modules' copies of embedding and head */
+    bool force;
+    const char *tokenizer; /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
+    int threads;           /* 0: physical cores */
+    fr_progress_fn progress; /* counts tensors */
+    void *user;
+} fr_synth_options;
+
+/* Writes a checkpoint in the original's format with random weights. `config`: a config.json, or a directory that has one;
+ * keys that forerun does not know are kept. The bytes of a tensor depend on the seed, its name, type and shape alone.
+ * *out may be NULL. */
+FR_API fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out,
+                          fr_error *error);
+
+typedef struct fr_quantize_options {
+    fr_weights to; /* auto: FP8 */
+    uint64_t shard_bytes;
+    bool force;
+    int threads;
+    fr_progress_fn progress; /* counts tensors */
+    void *user;
+} fr_quantize_options;
+
+/* Copies the checkpoint `from` to `dir` with its linears (MTP modules' too) as FP8 with a scale per 128x128 block, or its
+ * FP8 linears as BF16. All else keeps its type. config.json's quantization_config follows; tokenizer and other files beside
+ * the weights are copied. *out may be NULL. */
+FR_API fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_options *options, fr_written *out,
+                             fr_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,298 @@
+/* The whole checkpoint, read once: every tensor that the config implies, and every value of every tensor. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "model/schema.h"
+
+#define SCALE_SUFFIX "_scale_inv"
+#define STEP (64u << 20) /* bytes between two looks at whether to go on */
+
+typedef struct checker {
+    const char *dir;
+    fr_problem_fn report;
+    void *user;
+    fr_progress_fn progress;
+    void *progress_user;
+    fr_config config;
+    bool has_config, has_mtp;
+    fr_checkpoint *checkpoint;
+    bool *expected; /* [tensors of the checkpoint] named by the config */
+    uint64_t problems;
+    /* tensors that opening has already found broken, so that they are not reported as missing once more; sorted later
+     */
+    char **known;
+    size_t num_known, room_known;
+} checker;
+
+/* ---- Reporting ---- */
+
+static void pass_on(checker *c, const fr_problem *problem) {
+    c->problems++;
+    if (c->report) c->report(c->user, problem);
+}
+
+static void complain(checker *c, const char *tensor, const char *file, const char *format, ...) FR_PRINTF(4, 5);
+
+static void complain(checker *c, const char *tensor, const char *file, const char *format, ...) {
+    char text[640];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    pass_on(c, &(fr_problem){.tensor = tensor, .file = file, .problem = text});
+}
+
+/* While opening. A name that there is no memory to remember may be reported twice. */
+static void report_opening(void *user, const fr_problem *problem) {
+    checker *c = user;
+    pass_on(c, problem);
+    if (!*problem->tensor) return;
+    if (c->num_known == c->room_known) {
+        size_t room = c->room_known ? 2 * c->room_known : 64;
+        char **known = fr_grow(c->known, c->room_known * sizeof *known, room * sizeof *known);
+        if (!known) return;
+        c->known = known;
+        c->room_known = room;
+    }
+    char *name = fr_strdup(problem->tensor);
+    if (name) c->known[c->num_known++] = name;
+}
+
+static int compare_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool is_known(const checker *c, const char *name) {
+    return c->num_known && bsearch(&name, c->known, c->num_known, sizeof *c->known, compare_text);
+}
+
+/* ---- Against the config ---- */
+
+/* Finds a tensor and holds it to what is expected; NULL if it is missing. */
+static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int rank, const int64_t *shape,
+                             bool optional) {
+    const fr_tensor *tensor = fr_checkpoint_find(c->checkpoint, name);
+    fr_error error;
+    if (!tensor) {
+        if (!optional && !is_known(c, name)) complain(c, name, "", "missing");
+        return NULL;
+    }
+    c->expected[tensor - fr_checkpoint_at(c->checkpoint, 0)] = true;
+    if (fr_checkpoint_get(c->checkpoint, name, dtypes, rank, shape, &tensor, &error) != FR_OK) {
+        const char *what = strstr(error.message, "expected ");
+        complain(c, name, fr_checkpoint_file(c->checkpoint, tensor->file), "%s", what ? what : error.message);
+    }
+    return tensor;
+}
+
+static fr_status hold_to_schema(void *user, const fr_schema_tensor *t) {
+    checker *c = user;
+    if (t->mtp && !c->has_mtp) return FR_OK;
+    const fr_tensor *tensor = hold(c, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, t->optional);
+    /* weights that are no E4M3 have no scales; those of a weight that is missing or of a wrong type are no finding of
+     * their own */
+    if (t->kind == FR_SCHEMA_LINEAR && !(tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32))) {
+        char name[256];
+        int64_t shape[2];
+        bool needed = tensor && tensor->dtype == FR_F8_E4M3;
+        if (fr_schema_scale(t, name, sizeof name, shape)) hold(c, name, 1u << FR_F32, 2, shape, !needed);
+    }
+    return FR_OK;
+}
+
+/* Tensors that nothing asks for. Those of MTP modules that the config does not announce are one finding, not thousands;
+ * frequency tables, which old conversions carry along, are none. */
+static void report_unexpected(checker *c) {
+    uint64_t beyond = 0;
+    for (size_t i = 0; i < fr_checkpoint_count(c->checkpoint); i++) {
+        const fr_tensor *tensor = fr_checkpoint_at(c->checkpoint, i);
+        if (c->expected[i] || strstr(tensor->name, ".rotary_emb.")) continue;
+        if (fr_schema_layer_of(tensor->name) >= c->config.num_hidden_layers + c->config.num_nextn_predict_layers)
+            beyond++;
+        else
+            complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file),
+                     "the config implies no such tensor");
+    }
+    if (beyond)
+        complain(c, "", "config.json",
+                 "%" PRIu64 " tensors are of layers beyond num_hidden_layers %d + num_nextn_predict_layers %d", beyond,
+                 c->config.num_hidden_layers, c->config.num_nextn_predict_layers);
+}
+
+/* ---- Values ---- */
+
+typedef enum judgement { FINITE_32, POSITIVE_32, FINITE_BF16, FINITE_16, FINITE_E4M3, ANYTHING } judgement;
+
+static judgement judgement_of(const fr_tensor *tensor) {
+    size_t length = strlen(tensor->name), suffix = strlen(SCALE_SUFFIX);
+    switch (tensor->dtype) {
+    case FR_F32:
+        return length > suffix && strcmp(tensor->name + length - suffix, SCALE_SUFFIX) == 0 ? POSITIVE_32 : FINITE_32;
+    case FR_BF16:
+        return FINITE_BF16;
+    case FR_F16:
+        return FINITE_16;
+    case FR_F8_E4M3:
+        return FINITE_E4M3;
+    default:
+        return ANYTHING;
+    }
+}
+
+/* Elements that are not what they should be among `bytes` bytes at `data`, which may be unaligned. The loops are plain
+ * so that compilers make vectors of them. */
+static uint64_t count_bad(judgement judge, const uint8_t *data, size_t bytes) {
+    uint64_t bad = 0;
+    if (judge == FINITE_E4M3) {
+        for (size_t i = 0; i < bytes; i++) bad += (data[i] & 0x7f) == 0x7f;
+    } else if (judge == FINITE_BF16 || judge == FINITE_16) {
+        const uint16_t exponent = judge == FINITE_BF16 ? 0x7f80 : 0x7c00;
+        for (size_t i = 0; i + 1 < bytes; i += 2) {
+            uint16_t value;
+            memcpy(&value, data + i, sizeof value);
+            bad += (value & exponent) == exponent;
+        }
+    } else if (judge == FINITE_32 || judge == POSITIVE_32) {
+        /* positive, finite: from the smallest subnormal to the largest number, as bits 1 .. 0x7f7fffff */
+        const uint32_t mask = judge == FINITE_32 ? 0x7fffffffu : 0xffffffffu, below = judge == FINITE_32 ? 0 : 1;
+        const uint32_t allowed = judge == FINITE_32 ? 0x7f800000u : 0x7f7fffffu;
+        for (size_t i = 0; i + 3 < bytes; i += 4) {
+            uint32_t value;
+            memcpy(&value, data + i, sizeof value);
+            bad += (value & mask) - below >= allowed;
+        }
+    }
+    return bad;
+}
+
+/* Threads share a piece; they mostly wait for the disk. */
+static uint64_t count_bad_together(judgement judge, const uint8_t *data, size_t bytes) {
+    const size_t part = 1u << 20;
+    int64_t parts = (int64_t)((bytes + part - 1) / part);
+    uint64_t bad = 0;
+#pragma omp parallel for reduction(+ : bad) schedule(static) if (parts > 4)
+    for (int64_t i = 0; i < parts; i++) {
+        size_t begin = (size_t)i * part;
+        bad += count_bad(judge, data + begin, bytes - begin < part ? bytes - begin : part);
+    }
+    return bad;
+}
+
+static void complain_of_values(checker *c, const fr_tensor *tensor, judgement judge, uint64_t bad, uint64_t first) {
+    static const char *const what[] = {[FINITE_32] = "non-finite values",
+                                       [POSITIVE_32] = "scales that are not positive and finite",
+                                       [FINITE_BF16] = "non-finite values",
+                                       [FINITE_16] = "non-finite values",
+                                       [FINITE_E4M3] = "NaN codes"};
+    char at[128];
+    size_t used = 0;
+    int64_t index[FR_MAX_RANK];
+    for (int i = tensor->rank - 1; i >= 0; i--) {
+        index[i] = (int64_t)(first % (uint64_t)tensor->shape[i]);
+        first /= (uint64_t)tensor->shape[i];
+    }
+    *at = '\0';
+    for (int i = 0; i < tensor->rank; i++)
+        used += (size_t)snprintf(at + used, sizeof at - used, "%s%" PRId64, i ? ", " : "", index[i]);
+    complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file), "%" PRIu64 " %s, the first at [%s]", bad,
+             what[judge], at);
+}
+
+static bool go_on(const checker *c, uint64_t done) {
+    return !c->progress || c->progress(c->progress_user, "tensors", done, fr_checkpoint_count(c->checkpoint));
+}
+
+/* `done` tensors have been scanned before this one. */
+static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done) {
+    const uint8_t *data = tensor->data;
+    judgement judge = judgement_of(tensor);
+    size_t width = fr_dtype_size(tensor->dtype);
+    uint64_t bad = 0, first = 0;
+    if (judge == ANYTHING) return FR_OK;
+    for (uint64_t at = 0; at < tensor->bytes; at += STEP) {
+        size_t bytes = tensor->bytes - at < STEP ? (size_t)(tensor->bytes - at) : STEP;
+        uint64_t here = count_bad_together(judge, data + at, bytes);
+        if (here && !bad) {
+            first = at / width;
+            while (!count_bad(judge, data + first * width, width)) first++;
+        }
+        bad += here;
+        if (at + bytes < tensor->bytes && !go_on(c, done)) return FR_INTERRUPTED;
+    }
+    if (bad) complain_of_values(c, tensor, judge, bad, first);
+    return FR_OK;
+}
+
+/* In the order of the files, so that a disk reads forward. */
+static int by_data(const void *a, const void *b) {
+    const fr_tensor *x = *(const fr_tensor *const *)a, *y = *(const fr_tensor *const *)b;
+    if (x->file != y->file) return x->file < y->file ? -1 : 1;
+    return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : (uintptr_t)x->data > (uintptr_t)y->data;
+}
+
+static fr_status scan_all(checker *c) {
+    size_t count = fr_checkpoint_count(c->checkpoint);
+    const fr_tensor **order = fr_alloc(count * sizeof *order);
+    if (!order) return FR_ERROR_MEMORY;
+    for (size_t i = 0; i < count; i++) order[i] = fr_checkpoint_at(c->checkpoint, i);
+    qsort(order, count, sizeof *order, by_data);
+    fr_status status = FR_OK;
+    for (size_t i = 0; i < count && status == FR_OK; i++)
+        status = go_on(c, i) ? scan_tensor(c, order[i], i) : FR_INTERRUPTED;
+    if (status == FR_OK && !go_on(c, count)) status = FR_INTERRUPTED;
+    fr_free(order);
+    return status;
+}
+
+/* ---- All of it ---- */
+
+/* A config that cannot be used is a finding; the values can be checked without it. */
+static fr_status check_config(checker *c) {
+    fr_error own;
+    fr_status status = fr_config_load(c->dir, &c->config, &own);
+    if (status == FR_ERROR_MEMORY) return status;
+    c->has_config = status == FR_OK;
+    if (!c->has_config) complain(c, "", "config.json", "%s%s%s", own.message, *own.hint ? "; " : "", own.hint);
+    return FR_OK;
+}
+
+static fr_status check_all(checker *c) {
+    FR_TRY(check_config(c));
+    if (c->num_known) qsort(c->known, c->num_known, sizeof *c->known, compare_text);
+    if (c->has_config) {
+        c->expected = fr_alloc_zeroed(fr_checkpoint_count(c->checkpoint), sizeof *c->expected);
+        if (!c->expected) return FR_ERROR_MEMORY;
+        c->has_mtp = fr_schema_has_mtp(&c->config, c->checkpoint);
+        FR_TRY(fr_schema_each(&c->config, hold_to_schema, c));
+        report_unexpected(c);
+    }
+    return scan_all(c);
+}
+
+fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progress_fn progress, void *progress_user,
+                   uint64_t *num_problems, fr_error *error) {
+    checker c = {.dir = dir, .report = report, .user = user, .progress = progress, .progress_user = progress_user};
+    fr_error own;
+    fr_status status = fr_checkpoint_survey(dir, report_opening, &c, &c.checkpoint, &own);
+    if (status == FR_OK) {
+        status = check_all(&c);
+        if (status == FR_ERROR_MEMORY) fr_fail(error, status, "%s: no memory for its check", dir);
+        if (status == FR_INTERRUPTED) fr_fail(error, status, "%s: the check was interrupted", dir);
+    } else if (status == FR_ERROR_FORMAT) {
+        /* an index that cannot be read: nothing else of the checkpoint can be found, but that much is known */
+        complain(&c, "", "model.safetensors.index.json", "%s", own.message);
+        status = FR_OK;
+    } else if (error) {
+        *error = own;
+    }
+    if (num_problems) *num_problems = c.problems;
+    for (size_t i = 0; i < c.num_known; i++) fr_free(c.known[i]);
+    fr_free(c.known);
+    fr_free(c.expected);
+    fr_checkpoint_destroy(c.checkpoint);
+    return status;
+}

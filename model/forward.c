@@ -1,0 +1,55 @@
+#include "model/forward.h"
+
+#include "core/norm.h"
+#include "core/threads.h"
+#include "model/layer.h"
+
+void fr_embed(const fr_model *model, int32_t token, float *y) {
+    const fr_linear *e = &model->embed_tokens;
+    if (e->dtype == FR_F32)
+        memcpy(y, (const float *)e->w + (int64_t)token * e->stride, (size_t)e->in * sizeof(float));
+    else
+        fr_kernels_get()->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
+}
+
+void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
+    const fr_config *c = &model->config;
+    int hidden = c->hidden_size, pos = kv->length;
+#pragma omp parallel num_threads(model->threads)
+    {
+#pragma omp for schedule(static)
+        for (int r = 0; r < rows; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden);
+        for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
+            fr_layer_forward(model, &model->layers[i], ws, kv, i, pos, rows);
+            if (!model->layers[i].is_moe) continue;
+            size_t count = (size_t)rows * (size_t)c->num_experts_per_tok;
+#pragma omp single
+            memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
+            moe++;
+        }
+        fr_rmsnorm(ws->hidden, hidden, ws->x, hidden, model->norm, c->rms_norm_eps, rows, hidden);
+    }
+}
+
+void fr_head(const fr_model *model, fr_workspace *ws, const float *hidden, int rows, float *logits) {
+#pragma omp parallel num_threads(model->threads)
+    {
+        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(&model->lm_head, model->act_fp8),
+                    model->config.act_ue8m0);
+        fr_linear_forward(&model->lm_head, &ws->rows, logits, model->config.vocab_size, ws->linear_scratch);
+    }
+}
+
+uint64_t fr_unique_experts(const fr_model *model, const fr_workspace *ws, int rows) {
+    int count = rows * model->config.num_experts_per_tok;
+    uint64_t unique = 0;
+    for (int layer = 0; layer < model->num_moe_layers; layer++) {
+        const int32_t *ids = ws->experts + (size_t)layer * (size_t)count;
+        for (int i = 0; i < count; i++) { /* at most 8 rows of at most 64: a quadratic look back is nothing */
+            int j = 0;
+            while (j < i && ids[j] != ids[i]) j++;
+            unique += j == i;
+        }
+    }
+    return unique;
+}

@@ -1,0 +1,34 @@
+#include "model/layer.h"
+
+#include "core/norm.h"
+#include "core/threads.h"
+
+/* ws->x += ws->delta; TEAM. */
+static void add_delta(fr_workspace *ws, int rows, int hidden) {
+    int begin, end;
+    fr_team_split(rows * hidden, 16, &begin, &end);
+    for (int i = begin; i < end; i++) ws->x[i] += ws->delta[i];
+#pragma omp barrier
+}
+
+void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
+                      int rows) {
+    int hidden = model->config.hidden_size;
+    float eps = model->config.rms_norm_eps;
+    bool act_fp8 = model->act_fp8, ue8m0 = model->config.act_ue8m0;
+
+    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->input_layernorm, eps, rows, hidden);
+    fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mla_forms(&layer->mla), ue8m0);
+    fr_mla_forward(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, ws->delta, &ws->mla);
+    add_delta(ws, rows, hidden);
+
+    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->post_attention_layernorm, eps, rows, hidden);
+    if (layer->is_moe) {
+        fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_moe_forms(&layer->moe), ue8m0);
+        fr_moe_forward(&layer->moe, &ws->rows, ws->delta, &ws->moe);
+    } else {
+        fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mlp_forms(&layer->mlp, act_fp8), ue8m0);
+        fr_mlp_forward(&layer->mlp, act_fp8, ue8m0, &ws->rows, ws->delta, &ws->mlp);
+    }
+    add_delta(ws, rows, hidden);
+}

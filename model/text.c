@@ -1,0 +1,41 @@
+/* The text functions of forerun.h: a model's tokenizer, or an error that says that it has none. */
+#include "model/weights.h"
+#include "text/chat_template.h"
+#include "text/text_stream.h"
+
+static fr_status need_tokenizer(const fr_model *model, fr_error *error) {
+    if (model->tokenizer) return FR_OK;
+    fr_fail(error, FR_ERROR_UNSUPPORTED, "text: the checkpoint has no tokenizer.json");
+    return fr_hint(error, FR_ERROR_UNSUPPORTED, "give token ids (--prompt-tokens)");
+}
+
+fr_status fr_tokenize(const fr_model *model, const char *text, size_t length, bool add_special, int32_t **tokens, size_t *count,
+                      fr_error *error) {
+    FR_TRY(need_tokenizer(model, error));
+    return fr_tokenizer_encode(model->tokenizer, text, length, add_special, tokens, count, error);
+}
+
+fr_status fr_detokenize(const fr_model *model, const int32_t *tokens, size_t count, bool with_special, char **text,
+                        size_t *length, fr_error *error) {
+    FR_TRY(need_tokenizer(model, error));
+    return fr_tokenizer_decode(model->tokenizer, tokens, count, with_special, text, length, error);
+}
+
+const char *fr_token_bytes(const fr_model *model, int32_t token, size_t *length) {
+    *length = 0;
+    return model->tokenizer ? fr_tokenizer_token_bytes(model->tokenizer, token, length) : NULL;
+}
+
+bool fr_token_is_special(const fr_model *model, int32_t token) {
+    return model->tokenizer && fr_tokenizer_is_special(model->tokenizer, token);
+}
+
+fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text, fr_error *error) {
+    FR_TRY(need_tokenizer(model, error));
+    return fr_chat_render_user(model->tokenizer, system, user, text, error);
+}
+
+fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error) {
+    FR_TRY(need_tokenizer(model, error));
+    return fr_text_stream_open(model->tokenizer, out, error);
+}

@@ -1,0 +1,53 @@
+/* A mixture-of-experts layer: routed experts plus shared ones (one MLP of n_shared_experts times the width, weight 1).
+ *
+ * Every (row, chosen expert) pair of a pass has a SLOT; slots are sorted by expert, so that an expert's weights are read
+ * once for all rows that chose it, and a row's result is summed over its experts in ascending id: it does not depend on
+ * what other rows chose. */
+#ifndef FR_MOE_MOE_H
+#define FR_MOE_MOE_H
+
+#include "moe/mlp.h"
+#include "moe/router.h"
+
+typedef struct fr_moe {
+    int hidden, intermediate; /* moe_intermediate_size */
+    bool act_fp8, act_ue8m0;
+    fr_router router;
+    fr_mlp *experts; /* [n_routed_experts]; owned */
+    bool has_shared;
+    fr_mlp shared;
+} fr_moe;
+
+typedef struct fr_moe_scratch {
+    int max_rows, threads;
+    /* routing of the pass; rows of `ids` and `weights` by row, ids ascending */
+    float *scores;    /* [R, experts] */
+    float *work;      /* [threads, experts + groups] */
+    int32_t *ids;     /* [R, topk] */
+    float *weights;   /* [R, topk] */
+    int *slot;        /* [R, topk]: where (row, k) stands among the slots */
+    int *slot_row;    /* [R * topk]: row of a slot */
+    int *first_slot;  /* [experts + 1] */
+    int *next_slot;   /* [experts]: while slots are filled */
+    int *slots;       /* 0, 1, 2, ... [R * topk] */
+    /* few rows */
+    float *gate, *up; /* [FEW * topk, intermediate] */
+    fr_rows product;  /* silu(gate) * up by slot */
+    /* many rows, one of each a thread: an expert is one thread's work */
+    fr_rows *gathered, *inner;
+    float *gate_alone, *up_alone; /* [threads, R, intermediate] */
+    float *z;         /* [R * topk, hidden]: an expert's output for a slot */
+    fr_mlp_scratch shared;
+    void *linear_scratch;
+    size_t linear_scratch_bytes; /* a thread */
+} fr_moe_scratch;
+
+/* `moe` gives the sizes, which all layers share. */
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
+                         void *linear_scratch, size_t linear_scratch_bytes);
+
+/* TEAM. y [rows, hidden]; x ready in fr_moe_forms. Leaves the routing in s->ids and s->weights. */
+void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);
+unsigned fr_moe_forms(const fr_moe *moe);
+
+#endif

@@ -1,0 +1,216 @@
+#include "mtp/session.h"
+
+#include <time.h>
+
+#include "model/forward.h"
+#include "mtp/head.h"
+
+enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 256 };
+
+double fr_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static fr_status check_options(const fr_model *model, const fr_session_options *o, fr_error *error) {
+    if (o->ctx < 0 || o->ctx > model->config.max_position_embeddings)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "context: %d tokens, but the model has positions for %d", o->ctx,
+                       model->config.max_position_embeddings);
+    if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
+    if (o->prefill_chunk < 0)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
+    if (o->mtp == FR_MTP_ON && !model->mtp.present) {
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
+                model->config.num_hidden_layers);
+        return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
+    }
+    return FR_OK;
+}
+
+static fr_status allocate(fr_session *s, fr_error *error) {
+    const fr_config *c = &s->model->config;
+    size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
+    FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv,
+                              error));
+    if (s->mtp)
+        FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
+    FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_FEW_ROWS, s->ctx, error));
+    s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
+    s->hidden = fr_alloc((size_t)(s->chunk + FR_FEW_ROWS) * hidden * sizeof(float));
+    s->recycled = fr_alloc(hidden * sizeof(float));
+    s->logits = fr_alloc(FR_FEW_ROWS * vocab * sizeof(float));
+    s->draft_logits = fr_alloc(vocab * sizeof(float));
+    if (!s->tokens || !s->hidden || !s->recycled || !s->logits || !s->draft_logits)
+        return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    return FR_OK;
+}
+
+fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
+    fr_session_options o = options ? *options : (fr_session_options){0};
+    FR_TRY(check_options(model, &o, error));
+    int most = model->config.max_position_embeddings;
+    fr_session *s = fr_alloc_zeroed(1, sizeof *s);
+    if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    if (o.depth == 0) o.depth = o.mtp == FR_MTP_ON ? 1 : 3;
+    s->model = model;
+    s->ctx = o.ctx ? o.ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
+    s->chunk = o.prefill_chunk ? o.prefill_chunk : DEFAULT_CHUNK;
+    if (s->chunk > s->ctx) s->chunk = s->ctx;
+    s->mtp = o.mtp != FR_MTP_OFF && model->mtp.present;
+    s->options = o;
+    s->logits_row = -1;
+    fr_status status = allocate(s, error);
+    if (status != FR_OK) {
+        fr_session_destroy(s);
+        return status;
+    }
+    *out = s;
+    return FR_OK;
+}
+
+void fr_session_destroy(fr_session *s) {
+    if (!s) return;
+    fr_kv_cache_release(&s->kv);
+    fr_kv_cache_release(&s->mtp_kv);
+    fr_workspace_release(&s->ws);
+    fr_free(s->tokens);
+    fr_free(s->hidden);
+    fr_free(s->recycled);
+    fr_free(s->logits);
+    fr_free(s->draft_logits);
+    fr_free(s);
+}
+
+void fr_session_commit(fr_session *s, int rows) {
+    if (s->mtp) {
+        size_t hidden = (size_t)s->model->config.hidden_size;
+        const float *from = s->options.mtp_hidden == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden;
+        memcpy(s->hidden + (size_t)(s->kv.length - s->mtp_kv.length) * hidden, from, (size_t)rows * hidden * sizeof(float));
+    }
+    fr_kv_cache_commit(&s->kv, rows);
+}
+
+int fr_session_pending(const fr_session *s) {
+    if (!s->mtp) return 0;
+    int known = s->kv.length < s->length ? s->kv.length : s->length - 1; /* position i needs token i + 1 */
+    return known > s->mtp_kv.length ? known - s->mtp_kv.length : 0;
+}
+
+void fr_session_follow(fr_session *s, int rows) {
+    size_t hidden = (size_t)s->model->config.hidden_size;
+    int pos = s->mtp_kv.length, left = s->kv.length - pos - rows;
+    fr_mtp_forward(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, pos);
+    fr_kv_cache_commit(&s->mtp_kv, rows);
+    memmove(s->hidden, s->hidden + (size_t)rows * hidden, (size_t)left * hidden * sizeof(float));
+}
+
+/* Cuts the timeline to `length` tokens and both caches to what still stands for them. The last token is evaluated again
+ * unless its logits are still at hand. */
+static void cut(fr_session *s, int length, bool keep_logits) {
+    int evaluated = keep_logits ? length : length > 0 ? length - 1 : 0;
+    s->length = length;
+    if (s->kv.length > evaluated) fr_kv_cache_truncate(&s->kv, evaluated);
+    if (s->mtp_kv.length > s->kv.length) fr_kv_cache_truncate(&s->mtp_kv, s->kv.length);
+    if (!keep_logits) s->logits_row = -1;
+}
+
+fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_fn, void *user, fr_error *error) {
+    size_t hidden = (size_t)s->model->config.hidden_size;
+    fr_status status = FR_OK;
+    int start = s->kv.length, total = s->length - start;
+    while (status == FR_OK && s->kv.length < s->length) {
+        int first = s->kv.length, rows = s->length - first < s->chunk ? s->length - first : s->chunk;
+        fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
+        if (first + rows == s->length) {
+            fr_head(s->model, &s->ws, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
+            s->logits_row = 0;
+        }
+        if (main_fn) status = main_fn(user, s, first, rows, error);
+        fr_session_commit(s, rows);
+        int pending = fr_session_pending(s), pos = s->mtp_kv.length;
+        if (status == FR_OK && pending > 0) {
+            fr_session_follow(s, pending);
+            if (mtp_fn) status = mtp_fn(user, s, pos, pending, error);
+        }
+        if (status == FR_OK && s->options.progress &&
+            !s->options.progress(s->options.user, "prefill", (uint64_t)(s->kv.length - start), (uint64_t)total))
+            status = fr_fail(error, FR_INTERRUPTED, "prefill: interrupted after %d of %d tokens", s->kv.length - start, total);
+    }
+    if (status != FR_OK && s->kv.length < s->length) cut(s, s->kv.length, false);
+    return status;
+}
+
+fr_status fr_session_append(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+    int vocab = s->model->config.vocab_size;
+    if (count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "the prompt is empty: no tokens");
+    if (count > (size_t)(s->ctx - s->length)) {
+        fr_fail(error, FR_ERROR_CONTEXT, "context: %zu tokens after %d do not fit in %d", count, s->length, s->ctx);
+        return fr_hint(error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx, at most %d)",
+                       s->model->config.max_position_embeddings);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i], vocab);
+    memcpy(s->tokens + s->length, tokens, count * sizeof(int32_t));
+    s->length += (int)count;
+    return FR_OK;
+}
+
+fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+    FR_TRY(fr_session_append(s, tokens, count, error));
+    double start = fr_now();
+    int evaluated = s->kv.length;
+    fr_status status = fr_session_evaluate(s, NULL, NULL, NULL, error);
+    s->stats.prefill_s += fr_now() - start;
+    s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
+    return status;
+}
+
+fr_status fr_session_truncate(fr_session *s, size_t count, fr_error *error) {
+    if (count > (size_t)s->length)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "truncate: %zu tokens, but the session has %d", count, s->length);
+    bool nothing_cut = (int)count == s->length;
+    cut(s, (int)count, nothing_cut && s->kv.length == s->length);
+    return FR_OK;
+}
+
+size_t fr_session_length(const fr_session *s) {
+    return (size_t)s->length;
+}
+
+const int32_t *fr_session_tokens(const fr_session *s) {
+    return s->tokens;
+}
+
+int fr_session_ctx(const fr_session *s) {
+    return s->ctx;
+}
+
+const float *fr_session_logits(const fr_session *s) {
+    return s->logits_row < 0 ? NULL : s->logits + (size_t)s->logits_row * (size_t)s->model->config.vocab_size;
+}
+
+void fr_session_get_stats(const fr_session *s, fr_stats *out) {
+    *out = s->stats;
+}
+
+void fr_session_reset_stats(fr_session *s) {
+    s->stats = (fr_stats){0};
+}
+
+void fr_session_get_memory(const fr_session *s, fr_memory *out) {
+    const fr_config *c = &s->model->config;
+    *out = (fr_memory){
+        .kv_bytes = fr_kv_cache_bytes(s->kv.layers, s->ctx, s->kv.rank, s->kv.rope, s->kv.type),
+        .mtp_kv_bytes = fr_kv_cache_bytes(s->mtp_kv.layers, s->ctx, s->mtp_kv.rank, s->mtp_kv.rope, s->mtp_kv.type),
+        .workspace_bytes = s->ws.bytes + sizeof(float) * ((size_t)(s->chunk + FR_FEW_ROWS + 1) * (size_t)c->hidden_size +
+                                                          (FR_FEW_ROWS + 1) * (size_t)c->vocab_size),
+    };
+}
+
+void fr_session_force_drafts(fr_session *s, fr_force_drafts_fn fn, void *user) {
+    s->force = fn;
+    s->force_user = user;
+}

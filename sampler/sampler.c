@@ -1,0 +1,99 @@
+#include "sampler/sampler.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "sampler/greedy.h"
+
+void fr_sampler_take(fr_sampler *s, fr_arena *arena, const fr_sampling *sampling, int vocab_size) {
+    fr_shaper_take(&s->shaper, arena, sampling, vocab_size);
+    if (sampling->temperature <= 0.0f) return;
+    fr_distribution_take(&s->target, arena, vocab_size);
+    if (sampling->verify != FR_VERIFY_REJECTION) return;
+    for (int j = 0; j < FR_MAX_DEPTH; j++) fr_distribution_take(&s->proposal[j], arena, vocab_size);
+    s->residual = FR_TAKE(arena, double, vocab_size);
+    if (s->residual) memset(s->residual, 0, (size_t)vocab_size * sizeof(double));
+}
+
+static bool is_greedy(const fr_sampler *s) {
+    return s->shaper.sampling.temperature <= 0.0f;
+}
+
+static void shape(fr_sampler *s, const float *logits, fr_history h, fr_distribution *d) {
+    fr_shaper_shape(&s->shaper, fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated), d);
+}
+
+/* A sample of a distribution by the Gumbel-max trick: argmax of score + noise. Noise is bounded, so what cannot win any more
+ * is passed over without computing it. */
+static int32_t draw(const fr_sampler *s, const fr_distribution *d, fr_stream stream, int position) {
+    uint64_t seed = s->shaper.sampling.seed;
+    int first = 0;
+    for (int i = 1; i < d->count; i++)
+        if (d->score[i] > d->score[first]) first = i;
+    int32_t best = d->ids[first];
+    double value = d->score[first] + fr_gumbel(seed, stream, position, best);
+    for (int i = 0; i < d->count; i++) {
+        if (i == first || d->score[i] + FR_GUMBEL_MAX < value) continue;
+        double candidate = d->score[i] + fr_gumbel(seed, stream, position, d->ids[i]);
+        if (candidate > value || (candidate == value && d->ids[i] < best)) {
+            value = candidate;
+            best = d->ids[i];
+        }
+    }
+    return best;
+}
+
+int32_t fr_sampler_choose(fr_sampler *s, const float *logits, fr_history h) {
+    if (is_greedy(s))
+        return fr_greedy(fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated), s->shaper.vocab_size);
+    shape(s, logits, h, &s->target);
+    return draw(s, &s->target, FR_STREAM_TOKEN, h.length);
+}
+
+static double probability(const fr_distribution *d, int32_t token) {
+    for (int i = 0; i < d->count; i++)
+        if (d->ids[i] == token) return d->p[i];
+    return 0.0;
+}
+
+int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j, double *confidence) {
+    if (is_greedy(s)) {
+        const float *x = fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated);
+        int32_t token = fr_greedy(x, s->shaper.vocab_size);
+        double sum = 0.0;
+        for (int i = 0; i < s->shaper.vocab_size; i++) sum += expf(x[i] - x[token]);
+        *confidence = 1.0 / sum;
+        return token;
+    }
+    bool rejection = s->shaper.sampling.verify == FR_VERIFY_REJECTION;
+    fr_distribution *d = rejection ? &s->proposal[j] : &s->target;
+    shape(s, logits, h, d);
+    int32_t token = draw(s, d, rejection ? FR_STREAM_DRAFT : FR_STREAM_TOKEN, h.length);
+    *confidence = probability(d, token);
+    return token;
+}
+
+/* A sample of the normalized positive part of target - proposal. */
+static int32_t draw_residual(fr_sampler *s, const fr_distribution *proposal, int position) {
+    fr_distribution *d = &s->target;
+    int kept = 0;
+    for (int i = 0; i < proposal->count; i++) s->residual[proposal->ids[i]] = proposal->p[i];
+    for (int i = 0; i < d->count; i++) {
+        double left = d->p[i] - s->residual[d->ids[i]];
+        if (left <= 0.0) continue;
+        d->ids[kept] = d->ids[i];
+        d->score[kept++] = log(left);
+    }
+    for (int i = 0; i < proposal->count; i++) s->residual[proposal->ids[i]] = 0.0;
+    if (kept > 0) d->count = kept; /* else p equals q up to rounding, and any token of p is right */
+    return draw(s, d, FR_STREAM_RESIDUAL, position);
+}
+
+int32_t fr_sampler_judge(fr_sampler *s, const float *logits, fr_history h, int j, int32_t draft) {
+    if (is_greedy(s) || s->shaper.sampling.verify != FR_VERIFY_REJECTION) return fr_sampler_choose(s, logits, h);
+    const fr_distribution *q = &s->proposal[j];
+    shape(s, logits, h, &s->target);
+    double u = fr_uniform(s->shaper.sampling.seed, FR_STREAM_ACCEPT, h.length, 0);
+    if (u * probability(q, draft) < probability(&s->target, draft)) return draft;
+    return draw_residual(s, q, h.length);
+}

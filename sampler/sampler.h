@@ -1,0 +1,38 @@
+/* The choice of a token.
+ *
+ * Coupled (the default): the token at position p is argmax over (score + Gumbel noise of (seed, p, token)) among what the
+ * filters leave: a sample of the distribution (Gumbel-max), and a pure function of logits, history, seed and position. A draft
+ * is drawn the same way from its own logits with the same noise, and is accepted when the target draws the same token; so
+ * the text does not depend on drafting.
+ *
+ * Rejection (Leviathan et al. 2023, algorithm 1): a draft drawn from q is accepted with probability min(1, p/q), else a token
+ * of the normalized positive part of p - q takes its place: the distribution is the target's, the text is not the same. */
+#ifndef FR_SAMPLER_SAMPLER_H
+#define FR_SAMPLER_SAMPLER_H
+
+#include "sampler/distribution.h"
+
+typedef struct fr_sampler {
+    fr_shaper shaper;
+    fr_distribution target;                 /* scratch: of the row that is being judged */
+    fr_distribution proposal[FR_MAX_DEPTH]; /* rejection: what draft j was drawn from */
+    double *residual;                       /* [vocab], zeros between calls; rejection */
+} fr_sampler;
+
+/* The text so far: what penalties look at. The token to choose is at position `length`. */
+typedef struct fr_history {
+    const int32_t *tokens;
+    int length, generated; /* the completion begins at token `generated` */
+} fr_history;
+
+void fr_sampler_take(fr_sampler *sampler, fr_arena *arena, const fr_sampling *sampling, int vocab_size);
+
+/* The target's own token. */
+int32_t fr_sampler_choose(fr_sampler *sampler, const float *logits, fr_history history);
+/* Draft j of a cycle (keeps its distribution for the verdict). *confidence: the probability that the draft's own
+ * distribution, temperature and filters applied, gives to its token; for greedy that of the plain softmax. */
+int32_t fr_sampler_draft(fr_sampler *sampler, const float *logits, fr_history history, int j, double *confidence);
+/* The token that stands at the position of draft j, given the target's logits there: the draft itself if it is accepted. */
+int32_t fr_sampler_judge(fr_sampler *sampler, const float *logits, fr_history history, int j, int32_t draft);
+
+#endif

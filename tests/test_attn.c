@@ -1,0 +1,195 @@
+/* The KV cache, and the two forms of MLA against each other across every block border. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "attn/mla.h"
+
+enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };
+
+static uint32_t state = 12345;
+
+static float random_value(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / (float)(1 << 24) * 2.0f - 1.0f;
+}
+
+static float *random_floats(size_t n, float scale) {
+    float *x = fr_alloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = random_value() * scale;
+    return x;
+}
+
+static fr_linear random_linear(int out, int in) {
+    return (fr_linear){.out = out, .in = in, .dtype = FR_F32, .stride = in,
+                       .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
+}
+
+static fr_mla random_mla(void) {
+    fr_mla m = {.hidden = HIDDEN, .heads = HEADS, .q_rank = Q_RANK, .kv_rank = KV_RANK, .nope = NOPE, .rope = ROPE, .v = V,
+                .eps = 1e-6f, .softmax_scale = 1.5f};
+    m.q_a_proj = random_linear(Q_RANK, HIDDEN);
+    m.q_b_proj = random_linear(HEADS * (NOPE + ROPE), Q_RANK);
+    m.kv_a_proj_with_mqa = random_linear(KV_RANK + ROPE, HIDDEN);
+    m.kv_b_proj = random_linear(HEADS * (NOPE + V), KV_RANK);
+    m.o_proj = random_linear(HIDDEN, HEADS * V);
+    m.q_a_layernorm = random_floats(Q_RANK, 1.0f);
+    m.kv_a_layernorm = random_floats(KV_RANK, 1.0f);
+    return m;
+}
+
+static void release_mla(fr_mla *m) {
+    const fr_linear *all[] = {&m->q_a_proj, &m->q_b_proj, &m->kv_a_proj_with_mqa, &m->kv_b_proj, &m->o_proj};
+    for (size_t i = 0; i < 5; i++) fr_free((void *)all[i]->w);
+    fr_free(m->q_a_layernorm);
+    fr_free(m->kv_a_layernorm);
+}
+
+/* Everything that a forward pass needs, for up to CTX rows. */
+typedef struct {
+    fr_mla mla;
+    fr_rope rope;
+    fr_rows rows;
+    fr_mla_scratch scratch;
+    void *memory;
+} fixture;
+
+static void take(fixture *f, fr_arena *arena) {
+    fr_config c = {.qk_rope_head_dim = ROPE, .rope_theta = 10000.0f};
+    fr_rope_take(&f->rope, arena, &c, CTX);
+    fr_rows_take(&f->rows, arena, CTX, HIDDEN);
+    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, CTX, 3, fr_arena_take(arena, 3, fr_linear_scratch_bytes(CTX)));
+}
+
+static int setup(void **out) {
+    fixture *f = fr_alloc_zeroed(1, sizeof *f);
+    f->mla = random_mla();
+    fr_arena arena = {0};
+    take(f, &arena);
+    arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
+    take(f, &arena);
+    assert_int_equal(fr_linear_prepare(CTX, NULL), FR_OK);
+    *out = f;
+    return 0;
+}
+
+static int teardown(void **in) {
+    fixture *f = *in;
+    release_mla(&f->mla);
+    fr_free(f->memory);
+    fr_free(f);
+    return 0;
+}
+
+/* Rows x in passes of `step` rows each (the first of `first`), on `threads` threads; y [rows, HIDDEN]. */
+static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first, int step, int threads, float *y) {
+    for (int pos = 0; pos < rows;) {
+        int n = pos == 0 ? first : step;
+        if (n > rows - pos) n = rows - pos;
+#pragma omp parallel num_threads(threads)
+        {
+            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_mla_forms(&f->mla), false);
+            fr_mla_forward(&f->mla, &f->rope, kv, 1, pos, &f->rows, y + pos * HIDDEN, &f->scratch);
+        }
+        fr_kv_cache_commit(kv, n);
+        pos += n;
+    }
+}
+
+static void forms_agree(void **in) {
+    fixture *f = *in;
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *absorbed = random_floats(CTX * HIDDEN, 0.0f),
+          *expanded = random_floats(CTX * HIDDEN, 0.0f);
+    const int lengths[] = {9, 64, 127, 128, 129, 137, 256, 257, 300};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        fr_kv_cache one, many;
+        assert_int_equal(fr_kv_cache_create(&one, 2, CTX, KV_RANK, ROPE, FR_KV_F32, NULL), FR_OK);
+        assert_int_equal(fr_kv_cache_create(&many, 2, CTX, KV_RANK, ROPE, FR_KV_F32, NULL), FR_OK);
+        run(f, &one, x, lengths[i], 1, 1, 1, absorbed);
+        run(f, &many, x, lengths[i], lengths[i], 1, 2, expanded);
+        for (int j = 0; j < lengths[i] * HIDDEN; j++) assert_true(fabsf(absorbed[j] - expanded[j]) < 5e-4f);
+        fr_kv_cache_release(&one);
+        fr_kv_cache_release(&many);
+    }
+    fr_free(x);
+    fr_free(absorbed);
+    fr_free(expanded);
+}
+
+/* A verify pass of any number of rows gives each row, and the cache, the bits of a pass of one. */
+static void rows_do_not_matter(void **in) {
+    fixture *f = *in;
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *y[2] = {random_floats(CTX * HIDDEN, 0.0f), random_floats(CTX * HIDDEN, 0.0f)};
+    for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
+        fr_kv_cache one, kv;
+        assert_int_equal(fr_kv_cache_create(&one, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
+        run(f, &one, x, 150, 100, 1, 1, y[0]);
+        for (int step = 2; step <= FR_FEW_ROWS; step++) {
+            assert_int_equal(fr_kv_cache_create(&kv, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
+            run(f, &kv, x, 150, 100, step, 1 + step % 3, y[1]);
+            assert_memory_equal(y[0], y[1], 150 * HIDDEN * sizeof(float));
+            size_t row = (KV_RANK + ROPE) * (type == FR_KV_F32 ? 4u : 2u);
+            assert_memory_equal(fr_kv_cache_row(&one, 1, 0), fr_kv_cache_row(&kv, 1, 0), 150 * row);
+            fr_kv_cache_release(&kv);
+        }
+        fr_kv_cache_release(&one);
+    }
+    fr_free(x);
+    fr_free(y[0]);
+    fr_free(y[1]);
+}
+
+/* Rolling back and going another way leaves what going that way at once leaves. */
+static void rollback_leaves_no_trace(void **in) {
+    fixture *f = *in;
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *y = random_floats(CTX * HIDDEN, 0.0f), *z = random_floats(CTX * HIDDEN, 0.0f);
+    fr_kv_cache straight, winding;
+    assert_int_equal(fr_kv_cache_create(&straight, 2, CTX, KV_RANK, ROPE, FR_KV_BF16, NULL), FR_OK);
+    assert_int_equal(fr_kv_cache_create(&winding, 2, CTX, KV_RANK, ROPE, FR_KV_BF16, NULL), FR_OK);
+    run(f, &straight, x, 140, 120, 1, 1, y);
+    run(f, &winding, x, 120, 120, 1, 1, z);
+    while (winding.length < 140) {
+        int pos = winding.length, rows = 1 + (int)(fabsf(random_value()) * 7.0f), keep = 1 + (int)(fabsf(random_value()) * (float)rows);
+        float *mixed = random_floats((size_t)rows * HIDDEN, 1.0f); /* confirmed rows, then rejected ones */
+        if (keep > rows) keep = rows;
+        if (keep > 140 - pos) keep = 140 - pos;
+        memcpy(mixed, x + pos * HIDDEN, (size_t)keep * HIDDEN * sizeof(float));
+        float out[FR_FEW_ROWS * HIDDEN];
+        fr_rows_set(&f->rows, mixed, rows, HIDDEN, fr_mla_forms(&f->mla), false);
+        fr_mla_forward(&f->mla, &f->rope, &winding, 1, pos, &f->rows, out, &f->scratch);
+        memcpy(z + pos * HIDDEN, out, (size_t)keep * HIDDEN * sizeof(float));
+        fr_kv_cache_commit(&winding, rows);
+        fr_kv_cache_truncate(&winding, pos + keep);
+        fr_free(mixed);
+    }
+    assert_memory_equal(y, z, 140 * HIDDEN * sizeof(float));
+    assert_memory_equal(fr_kv_cache_row(&straight, 1, 0), fr_kv_cache_row(&winding, 1, 0), 140 * (KV_RANK + ROPE) * 2);
+    fr_kv_cache_release(&straight);
+    fr_kv_cache_release(&winding);
+    fr_free(x);
+    fr_free(y);
+    fr_free(z);
+}
+
+static void cache_too_large(void **in) {
+    (void)in;
+    fr_kv_cache kv;
+    fr_error error;
+    assert_int_equal(fr_kv_cache_create(&kv, 1 << 20, 1 << 30, 1 << 20, 64, FR_KV_F32, &error), FR_ERROR_MEMORY);
+    assert_non_null(strstr(error.message, "KV cache"));
+    assert_true(error.hint[0]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forms_agree),
+        cmocka_unit_test(rows_do_not_matter),
+        cmocka_unit_test(rollback_leaves_no_trace),
+        cmocka_unit_test(cache_too_large),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

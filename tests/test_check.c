@@ -1,0 +1,306 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/checkpoint.h"
+#include "scratch.h"
+
+#define GOLDEN FR_TEST_DIR "/golden/"
+#define FIRST "model-00001-of-00002.safetensors"
+#define SECOND "model-00002-of-00002.safetensors"
+#define INDEX "model.safetensors.index.json"
+
+typedef struct findings {
+    int count;
+    char text[512][400];
+} findings;
+
+static findings found;
+
+static void note(void *user, const fr_problem *problem) {
+    findings *f = user;
+    assert_non_null(problem->tensor);
+    assert_non_null(problem->file);
+    if (f->count < 512)
+        snprintf(f->text[f->count], sizeof f->text[0], "%s|%s|%s", problem->tensor, problem->file, problem->problem);
+    f->count++;
+}
+
+static int check(const char *dir) {
+    uint64_t count = 1000000;
+    fr_error error;
+    found.count = 0;
+    if (fr_check(dir, note, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
+    assert_int_equal(count, found.count);
+    return found.count;
+}
+
+/* How many findings contain all of a text. */
+static int findings_with(const char *text) {
+    int n = 0;
+    for (int i = 0; i < found.count && i < 512; i++) n += strstr(found.text[i], text) != NULL;
+    return n;
+}
+
+#define assert_found(needle)                                                                                           \
+    do {                                                                                                               \
+        if (findings_with(needle) != 1) {                                                                              \
+            for (int i_ = 0; i_ < found.count && i_ < 8; i_++) print_error("found: %s\n", found.text[i_]);             \
+            fail_msg("%d findings with \"%s\"", findings_with(needle), needle);                                        \
+        }                                                                                                              \
+    } while (0)
+
+static scratch copy_of(const char *golden) {
+    scratch s = scratch_create();
+    scratch_copy_from(&s, golden);
+    return s;
+}
+
+/* Overwrites bytes of a tensor's data, `at` bytes into it. */
+static void damage(const scratch *s, const char *tensor, size_t at, const void *bytes, size_t count) {
+    static const char *const files[] = {FIRST, SECOND};
+    for (int f = 0; f < 2; f++) {
+        fr_safetensors st;
+        long offset = -1;
+        assert_int_equal(fr_safetensors_open(s->dir, files[f], 0, NULL, NULL, &st, NULL), FR_OK);
+        for (size_t i = 0; i < st.count; i++)
+            if (strcmp(st.tensors[i].name, tensor) == 0)
+                offset = (const char *)st.tensors[i].data - (const char *)st.map;
+        fr_safetensors_release(&st);
+        if (offset < 0) continue;
+        FILE *file = fopen(scratch_path(s, files[f]), "r+b");
+        assert_non_null(file);
+        assert_int_equal(fseek(file, offset + (long)at, SEEK_SET), 0);
+        assert_int_equal(fwrite(bytes, 1, count, file), count);
+        fclose(file);
+        return;
+    }
+    fail_msg("no tensor %s", tensor);
+}
+
+/* Replaces the first occurrence of `from` by `to`, of the same length, in a file; false when there is none. */
+static bool replace_one(const scratch *s, const char *file, const char *from, const char *to) {
+    size_t length;
+    char *whole = scratch_read(scratch_path(s, file), &length);
+    char *at = memmem(whole, length, from, strlen(from));
+    assert_int_equal(strlen(from), strlen(to));
+    if (at) {
+        memcpy(at, to, strlen(to));
+        scratch_write(s, file, whole, length);
+    }
+    free(whole);
+    return at != NULL;
+}
+
+static void replace(const scratch *s, const char *file, const char *from, const char *to) {
+    assert_true(replace_one(s, file, from, to));
+}
+
+static void references_are_sound(void **state) {
+    (void)state;
+    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1",
+                                       GOLDEN "pico-mtp-s1", GOLDEN "nano-mtp-s1"};
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        if (check(dirs[i]) != 0) fail_msg("%s: %s", dirs[i], found.text[0]);
+    }
+}
+
+static void finds_bad_values(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    const float nan = __builtin_nanf(""), negative = -1;
+    damage(&s, "model.layers.1.mlp.experts.3.up_proj.weight", 2 * 160 + 7, "\x7f", 1);
+    damage(&s, "model.layers.1.mlp.experts.3.up_proj.weight", 5 * 160, "\xff", 1);
+    damage(&s, "model.layers.1.mlp.experts.4.up_proj.weight", 0, "\x7e\xfe", 2); /* the largest numbers, not NaN */
+    damage(&s, "model.layers.0.mlp.gate_proj.weight_scale_inv", 12, &nan, 4);
+    damage(&s, "model.layers.0.mlp.up_proj.weight_scale_inv", 0, "\0\0\0\0", 4);
+    damage(&s, "model.layers.0.mlp.up_proj.weight_scale_inv", 4, &negative, 4);
+    damage(&s, "model.norm.weight", 2 * 159, "\x80\x7f", 2);                             /* infinity in BF16 */
+    damage(&s, "lm_head.weight", 2 * 160, "\x7f\x7f", 2);                                /* the largest BF16 */
+    damage(&s, "model.layers.2.mlp.gate.e_score_correction_bias", 8, "\0\0\x80\xff", 4); /* -infinity */
+    assert_int_equal(check(s.dir), 5);
+    assert_found("model.layers.1.mlp.experts.3.up_proj.weight|" FIRST "|2 NaN codes, the first at [2, 7]");
+    assert_found("model.layers.0.mlp.gate_proj.weight_scale_inv|" FIRST
+                 "|1 scales that are not positive and finite, the first at [1, 1]");
+    assert_found("model.layers.0.mlp.up_proj.weight_scale_inv|" FIRST
+                 "|2 scales that are not positive and finite, the first at [0, 0]");
+    assert_found("model.norm.weight|");
+    assert_found("|1 non-finite values, the first at [159]");
+    assert_found("model.layers.2.mlp.gate.e_score_correction_bias|");
+    scratch_destroy(&s);
+}
+
+static void finds_missing_and_misshapen_tensors(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    /* in shard and index alike: the tensor has another name now */
+    replace(&s, FIRST, "model.layers.0.input_layernorm.weight", "model.layers.0.input_layerNORM.weight");
+    replace(&s, INDEX, "model.layers.0.input_layernorm.weight", "model.layers.0.input_layerNORM.weight");
+    /* the same bytes as another shape, and as another type */
+    replace(&s, FIRST, "\"model.layers.0.mlp.gate_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[200,160]",
+            "\"model.layers.0.mlp.gate_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[160,200]");
+    replace(&s, FIRST, "\"model.layers.0.self_attn.q_a_proj.weight\":{\"dtype\":\"F8_E4M3\"",
+            "\"model.layers.0.self_attn.q_a_proj.weight\":{\"dtype\":\"F8_E5M2\"");
+    assert_int_equal(check(s.dir), 4);
+    assert_found("model.layers.0.input_layernorm.weight||missing");
+    assert_found("model.layers.0.input_layerNORM.weight|" FIRST "|the config implies no such tensor");
+    assert_found("model.layers.0.mlp.gate_proj.weight|" FIRST
+                 "|expected F32 or BF16 or F8_E4M3 [200, 160], found F8_E4M3 [160, 200]");
+    assert_found("model.layers.0.self_attn.q_a_proj.weight|" FIRST
+                 "|expected F32 or BF16 or F8_E4M3 [48, 160], found F8_E5M2 [48, 160]");
+    scratch_destroy(&s);
+}
+
+static void finds_missing_scales(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    replace(&s, FIRST, "model.layers.0.mlp.down_proj.weight_scale_inv\"",
+            "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
+    replace(&s, INDEX, "model.layers.0.mlp.down_proj.weight_scale_inv\"",
+            "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
+    replace(&s, FIRST, "\"model.layers.0.mlp.up_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[2,2]",
+            "\"model.layers.0.mlp.up_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[4,1]");
+    assert_int_equal(check(s.dir), 3);
+    assert_found("model.layers.0.mlp.down_proj.weight_scale_inv||missing");
+    assert_found("model.layers.0.mlp.down_proj.weight_scale_xxx|" FIRST "|the config implies no such tensor");
+    assert_found("model.layers.0.mlp.up_proj.weight_scale_inv|" FIRST "|expected F32 [2, 2], found F32 [4, 1]");
+    scratch_destroy(&s);
+}
+
+static void finds_a_truncated_shard_and_checks_the_rest(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1); /* in the other shard */
+    size_t length;
+    char *whole = scratch_read(scratch_path(&s, SECOND), &length);
+    scratch_write(&s, SECOND, whole, length - 100);
+    free(whole);
+    /* the tensor that is cut is neither listed a second time as missing, nor are its scales a finding */
+    assert_int_equal(check(s.dir), 3);
+    assert_found("|" SECOND "|data_offsets: [");
+    assert_found("|" SECOND "|2972 bytes belong to no sound tensor"); /* what is left of it: 48 * 64 - 100 */
+    assert_found("model.layers.0.mlp.up_proj.weight|" FIRST "|1 NaN codes, the first at [0, 0]");
+    scratch_destroy(&s);
+}
+
+static void finds_a_shard_with_a_broken_header(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1);
+    size_t length;
+    char *whole = scratch_read(scratch_path(&s, SECOND), &length);
+    whole[8] = 'x';
+    scratch_write(&s, SECOND, whole, length);
+    free(whole);
+    check(s.dir);
+    assert_found("|" SECOND "|line 1, column 1: not valid JSON");
+    assert_found("|1 NaN codes, the first at [0, 0]");
+    assert_found("lm_head.weight|" SECOND "|lost with its file");
+    assert_found("model.layers.3.eh_proj.weight|" SECOND "|lost with its file");
+    assert_int_equal(findings_with("missing"), 0);
+    assert_int_equal(findings_with("model.layers.0.mlp.up_proj.weight|"), 1);
+    scratch_destroy(&s);
+}
+
+static void finds_a_missing_shard_and_a_lying_index(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    replace(&s, INDEX, "\"lm_head.weight\"", "\"lm_HEAD.weight\"");
+    assert_int_equal(check(s.dir), 2);
+    assert_found("lm_HEAD.weight|" INDEX "|the index puts it in ");
+    assert_found("lm_head.weight|model-0000");
+    assert_found("|the index does not list it");
+    unlink(scratch_path(&s, FIRST));
+    check(s.dir);
+    assert_found("|" FIRST "|No such file or directory");
+    assert_found("model.layers.0.input_layernorm.weight|" FIRST "|lost with its file");
+    scratch_write_text(&s, INDEX, "{");
+    assert_int_equal(check(s.dir), 1);
+    assert_found("|" INDEX "|");
+    scratch_destroy(&s);
+}
+
+static void values_are_checked_without_a_config(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1);
+    scratch_write_text(&s, "config.json", "{\"hidden_size\": -1}");
+    assert_int_equal(check(s.dir), 2);
+    assert_found("hidden_size: expected a whole number");
+    assert_found("1 NaN codes");
+    scratch_destroy(&s);
+}
+
+/* A conversion may drop the MTP module, or announce none and keep it. */
+/* A conversion may drop the MTP module; one that the config does not announce is one finding. */
+static void mtp_may_be_absent(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    replace(&s, "config.json", "\"num_nextn_predict_layers\": 1", "\"num_nextn_predict_layers\": 0");
+    assert_int_equal(check(s.dir), 1);
+    assert_found("tensors are of layers beyond num_hidden_layers 3 + num_nextn_predict_layers 0");
+    replace(&s, "config.json", "\"num_nextn_predict_layers\": 0", "\"num_nextn_predict_layers\": 1");
+    static const char *const files[] = {FIRST, SECOND, INDEX};
+    for (int f = 0; f < 3; f++)
+        while (replace_one(&s, files[f], "\"model.layers.3.", "\"model.layers.9.")) {
+        }
+    assert_int_equal(check(s.dir), 1); /* none of layer 3 is missed */
+    assert_found("tensors are of layers beyond");
+    scratch_destroy(&s);
+}
+
+typedef struct pace {
+    uint64_t calls, last, total, stop_at;
+} pace;
+
+static bool pace_it(void *user, const char *what, uint64_t done, uint64_t total) {
+    pace *p = user;
+    assert_string_equal(what, "tensors");
+    assert_true(done >= p->last && done <= total);
+    p->calls++;
+    p->last = done;
+    p->total = total;
+    return p->calls != p->stop_at;
+}
+
+static void tells_progress_and_can_be_stopped(void **state) {
+    (void)state;
+    pace p = {0};
+    fr_error error;
+    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, pace_it, &p, NULL, &error), FR_OK);
+    assert_int_equal(p.total, 239);
+    assert_int_equal(p.last, 239);
+    p = (pace){.stop_at = 10};
+    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, pace_it, &p, NULL, &error), FR_INTERRUPTED);
+    assert_int_equal(error.status, FR_INTERRUPTED);
+    assert_int_equal(p.calls, 10);
+}
+
+static void no_checkpoint_is_an_error(void **state) {
+    (void)state;
+    uint64_t count = 7;
+    fr_error error;
+    assert_int_equal(fr_check("/no/such/place", note, &found, NULL, NULL, &count, &error), FR_ERROR_IO);
+    assert_string_equal(error.message, "/no/such/place: No such file or directory");
+    assert_int_equal(count, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(references_are_sound),
+        cmocka_unit_test(finds_bad_values),
+        cmocka_unit_test(finds_missing_and_misshapen_tensors),
+        cmocka_unit_test(finds_missing_scales),
+        cmocka_unit_test(finds_a_truncated_shard_and_checks_the_rest),
+        cmocka_unit_test(finds_a_shard_with_a_broken_header),
+        cmocka_unit_test(finds_a_missing_shard_and_a_lying_index),
+        cmocka_unit_test(values_are_checked_without_a_config),
+        cmocka_unit_test(mtp_may_be_absent),
+        cmocka_unit_test(tells_progress_and_can_be_stopped),
+        cmocka_unit_test(no_checkpoint_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,317 @@
+#!/bin/sh
+# Holds the program to its contract: exit codes, what goes to stdout and what to stderr, the keys of every document, the same
+# tokens whatever drafts, the shapes of the arrays it writes, and that no argument surprises it.
+#
+#   FORERUN=build/forerun sh tests/test_cli.sh JSON_CHECK
+set -eu
+json_check=$1
+golden=$(cd "$(dirname "$0")" && pwd)/golden
+model=$golden/pico-mtp-s1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+unset NO_COLOR || true
+fail() { echo "FAILED: $*"; failed=1; }
+failed=0
+
+# run EXIT ARGUMENTS...: runs the program; stdout is $work/out, stderr $work/err.
+run() {
+    expected=$1
+    shift
+    code=0
+    "$FORERUN" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    [ "$code" -eq "$expected" ] || { fail "forerun $*: exit $code, expected $expected"; cat "$work/err"; }
+}
+holds() { "$json_check" "$work/out" "$@" || fail "the document is not as it should be"; }
+value() { "$json_check" -p "$work/out" "$1"; }
+says() { grep -q -e "$1" "$work/err" || { fail "stderr does not say: $1"; cat "$work/err"; }; }
+silent() { [ ! -s "$work/err" ] || { fail "stderr is not empty after: $*"; cat "$work/err"; }; }
+no_output() { [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"; }
+# refused EXIT TEXT ARGUMENTS...: ends with that code, an error that holds TEXT, and nothing on stdout.
+refused() {
+    refused_exit=$1 refused_text=$2
+    shift 2
+    run "$refused_exit" "$@"
+    no_output "$@"
+    says "^forerun: "
+    says "$refused_text"
+}
+
+# ---- Help and version -------------------------------------------------------------------------------------------------
+
+run 0 --help
+silent --help
+for command in generate score inspect check tokenize; do
+    grep -q "^  $command " "$work/out" || fail "--help does not list $command"
+    "$FORERUN" "$command" --help >"$work/help" 2>"$work/err" || fail "$command --help: exit $?"
+    silent "$command" --help
+    grep -q '^Example$' "$work/help" && grep -q -- '--json' "$work/help" && grep -q '(default: the demo model)' "$work/help" ||
+        fail "$command --help is not whole"
+done
+run 0 --version
+silent --version
+grep -q '^forerun [0-9]' "$work/out" && grep -q '^oneDNN [0-9]' "$work/out" && grep -q 'instruction sets found' "$work/out" ||
+    { fail "--version"; cat "$work/out"; }
+run 2
+no_output
+refused 2 'there are: generate, score' chat
+refused 2 'did you mean forerun generate' genrate -p hello
+refused 2 'a command comes first' --json
+
+# ---- Wrong usage ------------------------------------------------------------------------------------------------------
+
+refused 2 'did you mean --temperature' generate -m "$model" -p a --tempature 1
+refused 2 'does not take this option' inspect -m "$model" --ignore-eos
+refused 2 'value N is missing' generate -m "$model" -p a -n
+refused 2 'value N is missing' generate -m "$model" -p a --max-tokens --json
+refused 2 'takes no value' generate -m "$model" -p a --json=yes
+refused 2 'without an option' generate -m "$model" hello
+for number in 5x '' 0 -3 99999999999999999999 1e3 0x10 ' 5' nan; do
+    refused 2 '^forerun: --max-tokens: ' generate -m "$model" -p a --max-tokens "$number"
+done
+for number in 0 8 -1 two; do refused 2 'from 1 to 7' generate -m "$model" -p a --depth "$number"; done
+for number in nan inf -1 hot ''; do refused 2 '^forerun: --temperature: ' generate -m "$model" -p a --temperature "$number"; done
+for number in -1 1.5 18446744073709551616; do refused 2 '^forerun: --seed: ' generate -m "$model" -p a --seed "$number"; done
+refused 2 "did you mean 'auto'" generate -m "$model" -p a --mtp aut
+for ids in '' , 1,,2 1, a 1.5 -1 99999999999 '1 2'; do
+    refused 2 '^forerun: --prompt-tokens: ' generate -m "$model" --prompt-tokens "$ids"
+done
+refused 2 'token 320 is not in the vocabulary of 320' generate -m "$model" --prompt-tokens 1,320
+refused 2 'none was given' generate -m "$model"
+refused 2 'only one of' generate -m "$model" -p a --prompt-tokens 1
+refused 2 'prompt: it is empty' generate -m "$model" -p ''
+refused 2 'prompt: it is empty' generate -m "$model" -f /dev/null
+refused 2 'prompt: it is empty' score -m "$model" -f -
+refused 2 'chat' generate -m "$model" --chat --prompt-tokens 1
+refused 1 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
+refused 1 'cannot read: Is a directory' generate -m "$model" -f "$work"
+refused 1 "$work/none" generate -m "$work/none" -p a
+refused 1 'forerun: ' score -m "$work" -p a -q
+refused 1 'do not fit in a context of 4' generate -m "$model" -p 'a longer prompt' --ctx 4
+refused 1 'cannot write: No such file' score -m "$model" -p abc --logits "$work/none/l.npy"
+refused 2 'one file' score -m "$model" -p abc --logits "$work/l.npy" --hidden "$work/l.npy"
+refused 2 'exclude each other' tokenize -m "$model" -p a --decode 1
+refused 2 'no text was given' tokenize -m "$model"
+
+# ---- generate -----------------------------------------------------------------------------------------------------------
+
+run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos --json
+holds tokens#20 prompt_tokens:array text:string finish_reason=length timing.load_s:number timing.ttft_s:number \
+    timing.prefill_s:number timing.decode_s:number timing.decode_tokens_per_s:number timing.prefill_tokens_per_s:number \
+    speculative_decoding.num_drafts:number speculative_decoding.num_cycles:number \
+    speculative_decoding.num_draft_tokens:number speculative_decoding.num_accepted_tokens:number \
+    speculative_decoding.acceptance_rate:number speculative_decoding.mean_acceptance_length:number \
+    speculative_decoding.per_position_acceptance_rate#3 speculative_decoding.conditional_acceptance_rate#3 \
+    speculative_decoding.depth_histogram#4 speculative_decoding.unique_experts_per_pass.mean:number \
+    speculative_decoding.draft_s:number speculative_decoding.verify_s:number memory.weight_bytes'>1000000' \
+    memory.private_bytes:number memory.kv_bytes'>0' memory.mtp_kv_bytes'>0' memory.workspace_bytes'>0' \
+    memory.peak_rss_bytes'>1000000' model.path="$model" model.mtp=true model.threads'>0' options.kv=bf16 options.max_tokens=20
+says '^20 tokens, .* tokens/s, prefill [0-9]* tokens in .* s; drafted [0-9]*, accepted [0-9]* (.* %), .* tokens a cycle$'
+tokens=$(value tokens)
+text=$(value text)
+
+run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos -q
+silent generate -q
+[ "$(cat "$work/out")" = "$text" ] || fail "the text that is streamed is not the text of the document"
+printf 'Once upon a time' >"$work/prompt.txt"
+run 0 generate "--model=$model" "--prompt-file=$work/prompt.txt" -n20 --ignore-eos --json --quiet
+silent generate --quiet
+holds tokens="$tokens"
+code=0
+"$FORERUN" generate -m "$model" -f - -n 20 --ignore-eos --json -q <"$work/prompt.txt" >"$work/out" || code=$?
+[ "$code" -eq 0 ] || fail "a prompt from stdin: exit $code"
+holds tokens="$tokens"
+refused 1 'chat template' generate -m "$model" -p 'Once upon a time' --chat -n 2
+
+# The same tokens whatever drafts, and those of the reference.
+ids=$("$json_check" -p "$model/golden/L7-f32.json" tokens | tr -d '[]')
+reference=$("$json_check" -p "$model/golden/L7-f32.json" greedy)
+for mtp in off on auto 'on --depth 2' 'on --depth 5' 'on --depth 7' 'auto --depth 7' 'on --depth 3 --mtp-hidden pre' \
+    'on --depth 3 --mtp-recycle pre'; do
+    # shellcheck disable=SC2086 # words are meant to split
+    run 0 generate -m "$model" --prompt-tokens "$ids" -n 64 -t 1 --ignore-eos --act none --kv f32 --json -q --mtp $mtp
+    silent generate --mtp "$mtp"
+    holds tokens="$reference" finish_reason=length prompt_tokens="[$ids]" options.act=none options.kv=f32
+    case $mtp in
+    off) holds speculative_decoding.num_drafts=0 speculative_decoding.acceptance_rate=null \
+        speculative_decoding.mean_acceptance_length=null speculative_decoding.per_position_acceptance_rate#0 \
+        speculative_decoding.num_cycles=63 ;;
+    *-hidden* | *-recycle*) holds speculative_decoding.num_drafts'>0' ;;
+    *) holds speculative_decoding.num_accepted_tokens'>10' speculative_decoding.num_cycles'<60' \
+        speculative_decoding.acceptance_rate'>0.2' speculative_decoding.mean_acceptance_length'>1' ;;
+    esac
+done
+
+# Reasons to end.
+run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1000 --ctx 20 --ignore-eos --json -q
+holds tokens#13 finish_reason=context options.ctx=20
+run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1 --json -q
+holds tokens#1 finish_reason=length timing.decode_tokens_per_s=null
+run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1000 --ctx 7 --json -q
+holds tokens#0 finish_reason=context text= timing.ttft_s=null
+# A model whose eos token is the third of the reference's stops there, and only without --ignore-eos.
+third=$("$json_check" -p "$model/golden/L7-f32.json" greedy.2)
+mkdir "$work/stops"
+for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/stops/"; done
+for file in config.json generation_config.json; do
+    sed "s/\"eos_token_id\": 1/\"eos_token_id\": $third/" "$model/$file" >"$work/stops/$file.new"
+    mv -f "$work/stops/$file.new" "$work/stops/$file"
+done
+for mtp in off on 'on --depth 7'; do
+    # shellcheck disable=SC2086
+    run 0 generate -m "$work/stops" --prompt-tokens "$ids" -n 64 -t 1 --act none --kv f32 --json -q --mtp $mtp
+    holds tokens#3 tokens.2="$third" finish_reason=stop
+done
+run 0 generate -m "$work/stops" --prompt-tokens "$ids" -n 64 -t 1 --act none --kv f32 --ignore-eos --json -q
+holds tokens="$reference" finish_reason=length
+
+# Without an MTP module: auto runs, on does not.
+mkdir "$work/plain"
+for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/plain/"; done
+sed 's/"num_nextn_predict_layers": 1/"num_nextn_predict_layers": 0/' "$model/config.json" >"$work/config.new"
+mv -f "$work/config.new" "$work/plain/config.json"
+run 0 generate -m "$work/plain" --prompt-tokens "$ids" -n 64 -t 1 --ignore-eos --act none --kv f32 --json -q
+holds tokens="$reference" model.mtp=false speculative_decoding.num_drafts=0 memory.mtp_kv_bytes=0
+refused 1 'MTP' generate -m "$work/plain" -p a --mtp on
+refused 1 'no MTP module' score -m "$work/plain" -p a --mtp-logits "$work/x.npy"
+[ ! -e "$work/x.npy" ] || fail "a file was left behind"
+
+# Options of sampling: the default is taken, the rest is refused in so many words.
+run 0 generate -m "$model" -p a -n 2 --temperature 0 --top-k 0 --top-p 1 --min-p 0 --verify coupled --draft-head exact \
+    --seed 7 --json -q
+for option in '--temperature 0.7' '--top-k 5' '--top-p 0.9' '--min-p 0.1' '--verify rejection' '--draft-head fp8'; do
+    # shellcheck disable=SC2086
+    refused 2 'has no sampling' generate -m "$model" -p a $option
+done
+
+# A full disk is a failure.
+if [ -w /dev/full ]; then
+    code=0
+    "$FORERUN" generate -m "$model" -p a -n 4 --json >/dev/full 2>"$work/err" || code=$?
+    [ "$code" -eq 1 ] || fail "a full disk: exit $code"
+    says '^forerun: standard output: '
+fi
+
+# Interrupted: a whole result. Where the run is over before the signal comes, again.
+for try in 1 2 3 4 5; do
+    "$FORERUN" generate -m "$golden/nano-mtp-s1" -p a -n 2000 --ctx 2048 --ignore-eos -t 1 --isa scalar >"$work/out" 2>"$work/err" &
+    process=$!
+    while [ ! -s "$work/out" ] && kill -0 "$process" 2>/dev/null; do :; done
+    kill -INT "$process" 2>/dev/null || true
+    code=0
+    wait "$process" || code=$?
+    [ "$code" -eq 0 ] || break
+done
+[ "$code" -eq 130 ] || fail "interrupted: exit $code"
+says '^interrupted$'
+says '^[0-9]* tokens*, '
+
+# ---- score --------------------------------------------------------------------------------------------------------------
+
+# array FILE DESCR SHAPE BYTES: an .npy file of that type, shape and size of data.
+array() {
+    length=$(wc -c <"$1")
+    [ $((length - 128)) -eq "$4" ] || fail "$1: $length bytes"
+    head -c 128 "$1" | tr -d '\000' | grep -a -q "'descr': '$2', 'fortran_order': False, 'shape': ($3)" || fail "$1: its header"
+}
+ids=$("$json_check" -p "$model/golden/L70-f32.json" tokens | tr -d '[]')
+run 0 score -m "$model" --prompt-tokens "$ids" -t 1 --act none --kv f32 --json -q --logits "$work/l.npy" --hidden "$work/h.npy" \
+    --experts "$work/e.npy" --mtp-logits "$work/m.npy"
+silent score
+holds tokens="[$ids]" logprobs#69 logprobs.0'<0' perplexity'>1' bits_per_byte=null
+perplexity=$(value perplexity)
+array "$work/l.npy" '<f4' '70, 320' $((70 * 320 * 4))
+array "$work/h.npy" '<f4' '70, 160' $((70 * 160 * 4))
+array "$work/m.npy" '<f4' '69, 320' $((69 * 320 * 4))
+array "$work/e.npy" '<i4' '2, 70, 3' $((2 * 70 * 3 * 4))
+od -An -v -t d4 -j 128 "$work/e.npy" | awk '{ for (i = 1; i <= NF; i++) if ($i < 0 || $i > 7) exit 1 }' || fail "experts.npy: an id"
+run 0 score -m "$model" --tokens "$ids" -t 1 --act none --kv f32 --json -q
+holds perplexity="$perplexity"
+run 0 score -m "$model" -p 'Some text.' --json -q
+holds bits_per_byte'>0'
+run 0 score -m "$model" --prompt-tokens 5 --json -q
+holds tokens=[5] logprobs#0 perplexity=null
+run 0 score -m "$model" -p 'Some text.'
+grep -q '^perplexity  *[0-9]' "$work/out" && grep -q '^bits per byte  *[0-9]' "$work/out" || fail "score as text"
+if [ -w /dev/full ]; then refused 1 '/dev/full: cannot write' score -m "$model" -p abc --logits /dev/full; fi
+
+# ---- inspect ------------------------------------------------------------------------------------------------------------
+
+run 0 inspect -m "$model" --json -q
+holds parameters.main_total'>0' parameters.main_activated'>0' parameters.embedding=51200 parameters.head=51200 \
+    parameters.mtp_unique'>0' parameters.mtp_activated'>0' parameters.dense_mlp=96000 parameters.moe_mlp'>0' bytes:object \
+    bytes.weight_bytes'>0' tensors#0 num_tensors'>100' config.hidden_size=160
+count=$(value num_tensors)
+run 0 inspect -m "$model" --tensors --json -q
+holds tensors#"$count" tensors.0.name:string tensors.0.shape:array tensors.0.dtype:string tensors.0.file:string
+run 0 inspect -m "$model" --filter 'model.embed*' --json -q
+holds tensors#1 tensors.0.name=model.embed_tokens.weight tensors.0.shape='[320,160]' tensors.0.dtype=BF16
+run 0 inspect -m "$model" --filter 'model.embed*'
+grep -q '^model.embed_tokens.weight  \[320, 160\]  BF16 ' "$work/out" && grep -q "^1 of $count tensors" "$work/out" ||
+    fail "inspect --filter as text"
+run 0 inspect --config "$golden/deepseek-v3-config.json" --json -q
+holds parameters.main_total=671026419200 parameters.embedding=926679040 tensors#0 bytes.kv_per_token_bf16_bytes=70272
+run 0 inspect --config "$golden/deepseek-v3-config.json"
+silent inspect --config
+grep -q '671,026,419,200  671.03 B' "$work/out" || fail "inspect --config as text"
+refused 2 'cannot be given with' inspect --config "$golden/deepseek-v3-config.json" -m "$model"
+refused 1 'none.json' inspect --config "$work/none.json"
+
+# ---- check --------------------------------------------------------------------------------------------------------------
+
+run 0 check -m "$model" --json -q
+silent check
+holds ok=true problems#0
+run 0 check -m "$model"
+silent check
+grep -q ': ok$' "$work/out" || fail "check as text"
+mkdir "$work/cut"
+for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/cut/"; done
+chmod u+w "$work/cut"/*
+head -c 500000 "$model/model-00002-of-00002.safetensors" >"$work/cut/model-00002-of-00002.safetensors"
+run 3 check -m "$work/cut" --json -q
+holds ok=false problems.0.tensor:string problems.0.file:string problems.0.problem:string
+run 3 check -m "$work/cut"
+grep -q 'problems*$' "$work/out" || fail "check as text, with problems"
+refused 1 "$work/none" check -m "$work/none"
+
+# ---- tokenize -----------------------------------------------------------------------------------------------------------
+
+run 0 tokenize -m "$model" -p 'Hello, world' --json -q
+holds tokens.0=0 tokens:array pieces:array
+tokens=$(value tokens)
+run 0 tokenize -m "$model" -p 'Hello, world' -q
+list=$(cat "$work/out")
+[ "[$list]" = "$tokens" ] || fail "tokenize as text: $list"
+run 0 tokenize -m "$model" --decode "$list" --json -q
+holds text='Hello, world' tokens="$tokens"
+run 0 tokenize -m "$model" --decode "$list" --with-special
+grep -q '^<.*begin.*of.*sentence.*>Hello, world$' "$work/out" || fail "tokenize --with-special"
+run 0 tokenize -m "$model" -p 'Hello, world' --no-special --json -q
+[ "[0,$(value tokens | tr -d '[]')]" = "$tokens" ] || fail "tokenize --no-special"
+run 0 tokenize -m "$model" -p '' --json -q
+holds tokens=[0]
+printf '{"id": "a", "domain": "d", "prompt": "Hello, world"}\n\n{"id": 7, "tokens": [5, 6]}\n{"prompt": "\\u00e9\\n"}' >"$work/p.jsonl"
+run 0 tokenize -m "$model" --prompts "$work/p.jsonl" --json -q
+holds results#3 results.0.tokens="$tokens" results.0.id=a results.1.id=7 results.1.tokens=[5,6] '!results.2.id'
+for line in '{' '[]' '{}' '{"prompt": 5}' '{"tokens": [1.5]}' '{"tokens": ["a"]}' '{"tokens": [-1]}' '{"prompt": "a", "tokens": [1]}' \
+    '{"prompt": "\u0000"}' '{"prompt": "a"} x'; do
+    printf '{"prompt": "fine"}\n%s\n' "$line" >"$work/bad.jsonl"
+    refused 1 'bad.jsonl: line 2: ' tokenize -m "$model" --prompts "$work/bad.jsonl"
+done
+refused 1 'no prompt in it' tokenize -m "$model" --prompts /dev/null
+refused 2 'not in the vocabulary' tokenize -m "$model" --decode 5000
+printf '{"tokens": [320]}\n' >"$work/bad.jsonl"
+refused 2 'not in the vocabulary' tokenize -m "$model" --prompts "$work/bad.jsonl"
+
+# ---- The demo model -------------------------------------------------------------------------------------------------------
+
+if [ -e models/demo/config.json ]; then
+    run 0 generate -p 'Once upon a time' -n 16 --json -q
+    holds tokens:array text:string model.mtp=true
+    plain=$(value prompt_tokens)
+    run 0 generate -p 'Once upon a time' --chat -n 4 --json -q
+    [ "$(value prompt_tokens)" != "$plain" ] || fail "--chat changes nothing"
+fi
+
+[ "$failed" -eq 0 ] || { echo "the program does not keep its contract"; exit 1; }
+echo "the program keeps its contract"

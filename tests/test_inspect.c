@@ -1,0 +1,211 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "model/schema.h"
+#include "scratch.h"
+
+#define GOLDEN FR_TEST_DIR "/golden/"
+
+static fr_inspection *inspect(const char *path) {
+    fr_inspection *inspection = NULL;
+    fr_error error;
+    if (fr_inspect(path, &inspection, &error) != FR_OK) fail_msg("%s", error.message);
+    return inspection;
+}
+
+static void counts_deepseek_v3(void **state) {
+    (void)state;
+    fr_inspection *inspection = inspect(GOLDEN "deepseek-v3-config.json");
+    const fr_parameters *p = fr_inspection_parameters(inspection);
+    assert_int_equal(p->main_total, 671026419200);
+    assert_int_equal(p->dense_mlp, 1189085184);
+    assert_int_equal(p->moe_mlp, 656569547264);
+    assert_int_equal(p->embedding, 129280ull * 7168);
+    assert_int_equal(p->head, 129280ull * 7168);
+    /* per layer: q_a, q_b, kv_a, kv_b, o, and the norms of the two latents */
+    assert_int_equal(p->attention, 61ull * (1536 * 7168 + 128 * 192 * 1536 + 576 * 7168 + 128 * 256 * 512 +
+                                            7168 * 128 * 128 + 1536 + 512));
+    assert_int_equal(p->main_total,
+                     p->embedding + p->head + p->attention + p->dense_mlp + p->moe_mlp + 61 * 2 * 7168 + 7168);
+    assert_int_equal(p->main_activated, 36625618432); /* "37B" */
+    /* published: 11.5B unique and 14B in all, counted without the eh_proj of 2 * 7168 * 7168 */
+    assert_int_equal(p->mtp_unique, 11610068224);
+    assert_int_equal((p->mtp_unique - 2ull * 7168 * 7168 + 50000000) / 100000000, 115);
+    assert_int_equal(p->mtp_total, p->mtp_unique + p->embedding + p->head);
+    assert_int_equal(p->mtp_activated, 1614779648);
+    assert_int_equal(p->fp8_bytes, 688574839360); /* published: 688.6 GB */
+    assert_int_equal(p->kv_bytes_per_token_bf16, 61 * 576 * 2);
+    assert_int_equal(p->kv_bytes_per_token_f32, 61 * 576 * 4);
+    assert_int_equal(p->mtp_kv_bytes_per_token_bf16, 576 * 2);
+    assert_int_equal(fr_inspection_num_tensors(inspection), 0);
+    assert_non_null(strstr(fr_inspection_config_json(inspection), "\"kv_lora_rank\": 512"));
+    fr_inspection_destroy(inspection);
+}
+
+/* In a checkpoint in the original's layout, what the config implies is what the files hold, to the byte. */
+static void agrees_with_files(void **state) {
+    (void)state;
+    static const struct {
+        const char *dir;
+        uint64_t bytes, tensors;
+    } cases[] = {{GOLDEN "pico-s1", 1674072, 239},
+                 {GOLDEN "pico-noqlora-s1", 1671624, 227},
+                 {GOLDEN "nano-mtp-s1", 8552944, 619}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fr_inspection *inspection = inspect(cases[i].dir);
+        const fr_parameters *p = fr_inspection_parameters(inspection);
+        uint64_t bytes = 0, parameters = 0;
+        assert_int_equal(fr_inspection_num_tensors(inspection), cases[i].tensors);
+        for (size_t t = 0; t < cases[i].tensors; t++) {
+            fr_tensor_info info;
+            uint64_t elements = 1;
+            fr_inspection_tensor(inspection, t, &info);
+            for (int d = 0; d < info.rank; d++) elements *= (uint64_t)info.shape[d];
+            bytes += info.bytes;
+            if (!strstr(info.name, "weight_scale_inv")) parameters += elements;
+        }
+        assert_int_equal(bytes, cases[i].bytes);
+        assert_int_equal(p->fp8_bytes, cases[i].bytes);
+        assert_int_equal(p->main_total + p->mtp_total, parameters);
+        fr_inspection_destroy(inspection);
+    }
+}
+
+static void lists_tensors_in_order(void **state) {
+    (void)state;
+    fr_inspection *inspection = inspect(GOLDEN "nano-mtp-s1");
+    fr_tensor_info info;
+    fr_inspection_tensor(inspection, 0, &info);
+    assert_string_equal(info.name, "lm_head.weight");
+    assert_string_equal(info.dtype, "BF16");
+    assert_int_equal(info.rank, 2);
+    assert_int_equal(info.shape[0], 512);
+    assert_int_equal(info.shape[1], 256);
+    assert_int_equal(info.bytes, 512 * 256 * 2);
+    assert_non_null(strstr(info.file, ".safetensors"));
+    size_t nine = 0, ten = 0;
+    for (size_t i = 0; i < fr_inspection_num_tensors(inspection); i++) {
+        fr_inspection_tensor(inspection, i, &info);
+        if (strcmp(info.name, "model.layers.1.mlp.experts.9.up_proj.weight") == 0) nine = i;
+        if (strcmp(info.name, "model.layers.1.mlp.experts.10.up_proj.weight") == 0) ten = i;
+    }
+    assert_true(nine > 0 && ten > nine); /* by value, not by digit */
+    fr_inspection_destroy(inspection);
+}
+
+static void counts_no_mtp_module_that_the_files_lack(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    size_t length;
+    char *config = scratch_read(GOLDEN "pico-s1/config.json", &length);
+    scratch_write(&s, "config.json", config, length);
+    free(config);
+    static const char header[] =
+        "{\"model.layers.2.input_layernorm.weight\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}}";
+    char file[8 + sizeof header - 1 + 4] = {(char)(sizeof header - 1)};
+    memcpy(file + 8, header, sizeof header - 1);
+    scratch_write(&s, "model.safetensors", file, sizeof file);
+    fr_inspection *inspection = inspect(s.dir);
+    assert_int_equal(fr_inspection_parameters(inspection)->mtp_total, 0);
+    assert_int_equal(fr_inspection_parameters(inspection)->mtp_kv_bytes_per_token_bf16, 0);
+    assert_true(fr_inspection_parameters(inspection)->main_total > 0);
+    fr_inspection_destroy(inspection);
+    scratch_destroy(&s);
+}
+
+typedef struct seen {
+    const fr_checkpoint *checkpoint;
+    size_t tensors;
+} seen;
+
+static fr_status look(void *user, const fr_schema_tensor *t) {
+    seen *s = user;
+    char scale[256];
+    int64_t shape[2];
+    const fr_tensor *tensor;
+    fr_error error;
+    if (fr_checkpoint_get(s->checkpoint, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, &tensor, &error) !=
+        FR_OK)
+        fail_msg("%s", error.message);
+    s->tensors++;
+    if (tensor->dtype == FR_F8_E4M3) {
+        assert_int_equal(t->kind, FR_SCHEMA_LINEAR);
+        assert_true(fr_schema_scale(t, scale, sizeof scale, shape));
+        assert_int_equal(fr_checkpoint_get(s->checkpoint, scale, 1u << FR_F32, 2, shape, &tensor, &error), FR_OK);
+        s->tensors++;
+    }
+    assert_int_equal(t->layer, fr_schema_layer_of(t->name));
+    return FR_OK;
+}
+
+/* Every tensor of every reference checkpoint is in the schema, and the other way round. */
+static void schema_is_what_checkpoints_hold(void **state) {
+    (void)state;
+    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1",
+                                       GOLDEN "pico-mtp-s1", GOLDEN "nano-mtp-s1"};
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        fr_config config;
+        fr_checkpoint *checkpoint = NULL;
+        fr_error error;
+        assert_int_equal(fr_config_load(dirs[i], &config, &error), FR_OK);
+        assert_int_equal(fr_checkpoint_open(dirs[i], &checkpoint, &error), FR_OK);
+        assert_true(fr_schema_has_mtp(&config, checkpoint));
+        seen s = {.checkpoint = checkpoint};
+        assert_int_equal(fr_schema_each(&config, look, &s), FR_OK);
+        assert_int_equal(s.tensors, fr_checkpoint_count(checkpoint));
+        fr_checkpoint_destroy(checkpoint);
+    }
+}
+
+static fr_status stop_at_ten(void *user, const fr_schema_tensor *t) {
+    (void)t;
+    return ++*(int *)user == 10 ? FR_INTERRUPTED : FR_OK;
+}
+
+static void schema_walk_can_be_ended(void **state) {
+    (void)state;
+    fr_config config;
+    int calls = 0;
+    assert_int_equal(fr_config_load(GOLDEN "pico-s1", &config, NULL), FR_OK);
+    assert_int_equal(fr_schema_each(&config, stop_at_ten, &calls), FR_INTERRUPTED);
+    assert_int_equal(calls, 10);
+}
+
+static void layers_of_names(void **state) {
+    (void)state;
+    assert_int_equal(fr_schema_layer_of("model.layers.61.eh_proj.weight"), 61);
+    assert_int_equal(fr_schema_layer_of("model.layers.0.x"), 0);
+    assert_int_equal(fr_schema_layer_of("model.layers.x"), -1);
+    assert_int_equal(fr_schema_layer_of("model.layers.7"), -1);
+    assert_int_equal(fr_schema_layer_of("model.norm.weight"), -1);
+    assert_int_equal(fr_schema_layer_of("model.layers.99999999999999999999.x"), -1);
+}
+
+static void errors_name_the_path(void **state) {
+    (void)state;
+    fr_inspection *inspection = NULL;
+    fr_error error;
+    assert_int_equal(fr_inspect("/no/such/place", &inspection, &error), FR_ERROR_IO);
+    assert_non_null(strstr(error.message, "/no/such/place"));
+    assert_null(inspection);
+    assert_int_equal(fr_inspect(FR_TEST_DIR, &inspection, &error), FR_ERROR_IO);
+    assert_non_null(strstr(error.message, "config.json"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_deepseek_v3),
+        cmocka_unit_test(agrees_with_files),
+        cmocka_unit_test(lists_tensors_in_order),
+        cmocka_unit_test(counts_no_mtp_module_that_the_files_lack),
+        cmocka_unit_test(schema_is_what_checkpoints_hold),
+        cmocka_unit_test(schema_walk_can_be_ended),
+        cmocka_unit_test(layers_of_names),
+        cmocka_unit_test(errors_name_the_path),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

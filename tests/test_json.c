@@ -1,0 +1,198 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/json.h"
+#include "core/memory.h"
+#include "scratch.h"
+
+static cJSON *parse(const char *text) {
+    cJSON *json = NULL;
+    fr_error error;
+    if (fr_json_parse(text, strlen(text), "t.json", &json, &error) != FR_OK) fail_msg("%s", error.message);
+    return json;
+}
+
+static void refuses_what_is_not_one_json_value(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "t.json: line 1, column 1: no JSON at all"},
+        {"   ", "not valid JSON"},
+        {"{\"a\": 1} x", "line 1, column 10: not valid JSON"},
+        {"{\"a\": 1}{}", "not valid JSON"},
+        {"{\"a\": 1,}", "not valid JSON"},
+        {"{\n \"a\": tru}", "line 2, column 7: not valid JSON"},
+        {"{\"a\": 1", "not valid JSON"},
+        {"{\"a\": 1,", "not valid JSON"},
+        {"\"abc", "not valid JSON"},
+        {"{\"a\": \"x\\u0000y\"}", "a NUL character in a string"},
+        {"{\"a\": \"x\ny\"}", "a control character in a string"},
+        {"[1 2]", "not valid JSON"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cJSON *json = NULL;
+        fr_error error = {0};
+        assert_int_equal(fr_json_parse(cases[i].text, strlen(cases[i].text), "t.json", &json, &error), FR_ERROR_FORMAT);
+        assert_null(json);
+        if (!strstr(error.message, cases[i].message)) fail_msg("\"%s\" lacks \"%s\"", error.message, cases[i].message);
+    }
+    cJSON *json = NULL;
+    fr_error error;
+    assert_int_equal(fr_json_parse("{\"a\0\": 1}", 9, "t.json", &json, &error), FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "column 4: a NUL byte"));
+}
+
+static void limits_nesting(void **state) {
+    (void)state;
+    enum { BOMB = 100000 };
+    char *text = malloc(BOMB);
+    cJSON *json = NULL;
+    fr_error error;
+    memset(text, '[', BOMB);
+    assert_int_equal(fr_json_parse(text, BOMB, "t.json", &json, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t.json: line 1, column 65: nested too deeply");
+    /* the limit itself is fine, and brackets in strings do not count */
+    memset(text + FR_JSON_MAX_DEPTH, ']', FR_JSON_MAX_DEPTH);
+    assert_int_equal(fr_json_parse(text, 2 * FR_JSON_MAX_DEPTH, "t.json", &json, &error), FR_OK);
+    cJSON_Delete(json);
+    memset(text, '[', 1000);
+    text[0] = text[999] = '"';
+    assert_int_equal(fr_json_parse(text, 1000, "t.json", &json, &error), FR_OK);
+    cJSON_Delete(json);
+    free(text);
+}
+
+static void getters_say_what_they_expected(void **state) {
+    (void)state;
+    cJSON *json = parse("{\"i\": 7, \"f\": 2.5, \"s\": \"text\", \"b\": true, \"n\": null, \"a\": [1, 2], \"o\": {}, "
+                        "\"whole\": 3.0, \"huge\": 1e300}");
+    fr_error error;
+    int i = -1;
+    float f = -1;
+    bool b = false;
+    const char *s = NULL;
+    const cJSON *o = NULL;
+    assert_int_equal(fr_json_int(json, "t", "i", 0, 7, &i, &error), FR_OK);
+    assert_int_equal(i, 7);
+    assert_int_equal(fr_json_int(json, "t", "whole", 0, 7, &i, &error), FR_OK);
+    assert_int_equal(i, 3);
+    assert_int_equal(fr_json_int(json, "t", "i", 8, 9, &i, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: i: expected a whole number from 8 to 9, found 7");
+    assert_int_equal(i, 3);
+    assert_int_equal(fr_json_int(json, "t", "f", 0, 9, &i, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: f: expected a whole number from 0 to 9, found 2.5");
+    assert_int_equal(fr_json_int(json, "t", "huge", 0, 9, &i, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_json_int(json, "t", "I", 0, 9, &i, &error), FR_ERROR_FORMAT); /* case counts */
+    assert_string_equal(error.message, "t: I: expected a whole number from 0 to 9, found nothing");
+    assert_int_equal(fr_json_float(json, "t", "f", 0, 3, &f, &error), FR_OK);
+    assert_true(f == 2.5f);
+    assert_int_equal(fr_json_float(json, "t", "s", 0, 3, &f, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: s: expected a number from 0 to 3, found the string \"text\"");
+    assert_int_equal(fr_json_bool(json, "t", "b", &b, &error), FR_OK);
+    assert_true(b);
+    assert_int_equal(fr_json_bool(json, "t", "i", &b, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_json_string(json, "t", "s", &s, &error), FR_OK);
+    assert_string_equal(s, "text");
+    assert_int_equal(fr_json_string(json, "t", "n", &s, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: n: expected a string, found null");
+    assert_int_equal(fr_json_object(json, "t", "o", &o, &error), FR_OK);
+    assert_int_equal(fr_json_object(json, "t", "a", &o, &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: a: expected an object, found an array of 2");
+    assert_int_equal(fr_json_array(json, "t", "a", &o, &error), FR_OK);
+    assert_int_equal(cJSON_GetArraySize(o), 2);
+    assert_int_equal(fr_json_array(json, "t", "o", &o, NULL), FR_ERROR_FORMAT); /* no error wanted */
+    cJSON_Delete(json);
+}
+
+static void fallbacks_are_for_absent_and_null_only(void **state) {
+    (void)state;
+    cJSON *json = parse("{\"i\": \"seven\", \"n\": null}");
+    fr_error error;
+    int i = 0;
+    float f = 0;
+    bool b = false;
+    const char *s = NULL;
+    assert_int_equal(fr_json_int_or(json, "t", "absent", 0, 9, 5, &i, &error), FR_OK);
+    assert_int_equal(i, 5);
+    assert_int_equal(fr_json_int_or(json, "t", "n", 0, 9, 6, &i, &error), FR_OK);
+    assert_int_equal(i, 6);
+    assert_int_equal(fr_json_int_or(json, "t", "i", 0, 9, 5, &i, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_json_float_or(json, "t", "absent", 0, 9, 1.5f, &f, &error), FR_OK);
+    assert_true(f == 1.5f);
+    assert_int_equal(fr_json_bool_or(json, "t", "absent", true, &b, &error), FR_OK);
+    assert_true(b);
+    assert_int_equal(fr_json_bool_or(json, "t", "i", true, &b, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_json_string_or(json, "t", "absent", "x", &s, &error), FR_OK);
+    assert_string_equal(s, "x");
+    cJSON_Delete(json);
+}
+
+static void finds_keys_that_are_there_twice(void **state) {
+    (void)state;
+    fr_error error;
+    cJSON *json = parse("{\"a\": 1, \"b\": 2, \"A\": 3}");
+    assert_int_equal(fr_json_unique(json, "t", &error), FR_OK);
+    cJSON_Delete(json);
+    json = parse("{\"a\": 1, \"b\": 2, \"a\": 3}");
+    assert_int_equal(fr_json_unique(json, "t", &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "t: the key \"a\" is there twice");
+    cJSON_Delete(json);
+}
+
+static void u64_is_exact_or_refused(void **state) {
+    (void)state;
+    cJSON *json = parse("[0, 9007199254740992, 9007199254740994, -1, 0.5, 1e999, \"1\", 18446744073709551616]");
+    uint64_t value = 1;
+    assert_true(fr_json_to_u64(cJSON_GetArrayItem(json, 0), &value));
+    assert_true(value == 0);
+    assert_true(fr_json_to_u64(cJSON_GetArrayItem(json, 1), &value));
+    assert_true(value == 9007199254740992u);
+    for (int i = 2; i < 8; i++) assert_false(fr_json_to_u64(cJSON_GetArrayItem(json, i), &value));
+    cJSON_Delete(json);
+}
+
+static void files_have_a_limit_and_a_name_in_errors(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    fr_error error;
+    char *text = NULL;
+    size_t length = 0;
+    cJSON *json = NULL;
+    scratch_write_text(&s, "a.json", "{\"x\": 1}");
+    assert_int_equal(fr_read_file(scratch_path(&s, "a.json"), 8, &text, &length, &error), FR_OK);
+    assert_int_equal(length, 8);
+    assert_string_equal(text, "{\"x\": 1}");
+    fr_free(text);
+    assert_int_equal(fr_read_file(scratch_path(&s, "a.json"), 7, &text, &length, &error), FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "a.json: 8 bytes, at most 7"));
+    assert_int_equal(fr_read_file(scratch_path(&s, "none"), 7, &text, &length, &error), FR_ERROR_IO);
+    assert_non_null(strstr(error.message, "/none: No such file"));
+    assert_int_equal(fr_read_file(s.dir, 7, &text, &length, &error), FR_ERROR_IO);
+    assert_non_null(strstr(error.message, "not a regular file"));
+    assert_int_equal(mkfifo(scratch_path(&s, "fifo"), 0600), 0);
+    assert_int_equal(fr_read_file(scratch_path(&s, "fifo"), 7, &text, &length, &error), FR_ERROR_IO);
+    assert_int_equal(fr_json_load(scratch_path(&s, "a.json"), 100, &json, &error), FR_OK);
+    cJSON_Delete(json);
+    scratch_write_text(&s, "b.json", "[1]");
+    assert_int_equal(fr_json_load(scratch_path(&s, "b.json"), 100, &json, &error), FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "b.json: expected a JSON object, found an array of 1"));
+    scratch_destroy(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_what_is_not_one_json_value),
+        cmocka_unit_test(limits_nesting),
+        cmocka_unit_test(getters_say_what_they_expected),
+        cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
+        cmocka_unit_test(finds_keys_that_are_there_twice),
+        cmocka_unit_test(u64_is_exact_or_refused),
+        cmocka_unit_test(files_have_a_limit_and_a_name_in_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,230 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "core/dtype.h"
+#include "core/kernels.h"
+#include "core/norm.h"
+#include "core/threads.h"
+
+enum { MOST = 700 };
+static const int sizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 128, 512, 576, MOST};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* Inputs, in each format. */
+static float a[MOST], b[MOST];
+static uint16_t half[MOST];
+static uint8_t codes[MOST];
+
+static int set_up(void **state) {
+    (void)state;
+    uint64_t bits = 9;
+    for (int i = 0; i < MOST; i++) {
+        bits = bits * 6364136223846793005u + 1442695040888963407u;
+        a[i] = (float)(int32_t)(bits >> 32) * 0x1p-30f;
+        b[i] = (float)(int32_t)(bits >> 16) * 0x1p-29f;
+        half[i] = fr_f32_bf16(b[i]);
+        codes[i] = (uint8_t)((bits >> 40 & 0x7f) == 0x7f ? 0 : bits >> 40);
+    }
+    return 0;
+}
+
+/* Calls a test with the kernels of each instruction set that this machine has. */
+static void for_each_isa(void (*test)(const fr_kernels *k, int n)) {
+    for (int isa = FR_ISA_SCALAR; isa <= FR_ISA_AVX512; isa++) {
+        if (!fr_isa_available((fr_isa)isa)) continue;
+        assert_int_equal(fr_kernels_select((fr_isa)isa, NULL), FR_OK);
+        assert_string_equal(fr_kernels_get()->name, fr_isa_name((fr_isa)isa));
+        for (int i = 0; i < SIZES; i++) test(fr_kernels_get(), sizes[i]);
+    }
+    assert_int_equal(fr_kernels_select(FR_ISA_AUTO, NULL), FR_OK);
+}
+
+static void assert_close(double actual, double expected, double tolerance) {
+    if (!(fabs(actual - expected) <= tolerance)) fail_msg("%.9g, not %.9g", actual, expected);
+}
+
+static void check_sums(const fr_kernels *k, int n) {
+    double dot = 0, dot_half = 0, size = 0, squares = 0;
+    float max = -INFINITY;
+    for (int i = 0; i < n; i++) {
+        dot += (double)a[i] * (double)b[i];
+        dot_half += (double)a[i] * (double)fr_bf16_f32(half[i]);
+        size += fabs((double)a[i] * (double)b[i]);
+        squares += (double)a[i] * (double)a[i];
+        max = fmaxf(max, a[i]);
+    }
+    assert_close((double)k->dot_f32(a, b, n), dot, 1e-6 * size);
+    assert_close((double)k->dot_bf16(a, half, n), dot_half, 1e-6 * size);
+    assert_close((double)k->sum_squares(a, n), squares, 1e-6 * squares);
+    assert_true(k->max(a, n) == max);
+}
+
+static void sums(void **state) {
+    (void)state;
+    for_each_isa(check_sums);
+}
+
+/* Elements from n on are sentinels: a kernel may not touch them. */
+static void check_axpy(const fr_kernels *k, int n) {
+    float f32[MOST + 1], bf16[MOST + 1], e4m3[MOST + 1];
+    for (int i = 0; i <= n; i++) f32[i] = bf16[i] = e4m3[i] = (float)i * 0.5f;
+    k->axpy_f32(f32, 1.25f, b, n);
+    k->axpy_bf16(bf16, 1.25f, half, n);
+    k->axpy_e4m3(e4m3, 1.25f, codes, n);
+    for (int i = 0; i < n; i++) {
+        double y = i * 0.5, terms[] = {1.25 * (double)b[i], 1.25 * (double)fr_bf16_f32(half[i]),
+                                       1.25 * (double)fr_e4m3_f32(codes[i])};
+        assert_close((double)f32[i], y + terms[0], 1.2e-7 * (fabs(terms[0]) + y));
+        assert_close((double)bf16[i], y + terms[1], 1.2e-7 * (fabs(terms[1]) + y));
+        assert_close((double)e4m3[i], y + terms[2], 1.2e-7 * (fabs(terms[2]) + y));
+    }
+    assert_true(f32[n] == (float)n * 0.5f && bf16[n] == (float)n * 0.5f && e4m3[n] == (float)n * 0.5f);
+}
+
+static void axpy(void **state) {
+    (void)state;
+    for_each_isa(check_axpy);
+}
+
+static void check_conversions(const fr_kernels *k, int n) {
+    float wide[MOST + 1], special[MOST];
+    uint16_t narrow[MOST + 1];
+    wide[n] = 7.0f;
+    k->bf16_to_f32(wide, half, n);
+    for (int i = 0; i < n; i++) assert_true(wide[i] == fr_bf16_f32(half[i]));
+    assert_true(wide[n] == 7.0f);
+
+    static const uint32_t bits[] = {0x7f800000, 0xff800000, 0x7fc00001, 0xff800001, 0x7f7fffff, 0x00000001,
+                                    0x80000000, 0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff};
+    for (int i = 0; i < n; i++) special[i] = i % 3 ? a[i] : fr_bits_f32(bits[i / 3 % 11]);
+    narrow[n] = 7;
+    k->f32_to_bf16(narrow, special, n);
+    for (int i = 0; i < n; i++) {
+        if (isnan(special[i]))
+            assert_true(isnan(fr_bf16_f32(narrow[i])));
+        else
+            assert_int_equal(narrow[i], fr_f32_bf16(special[i]));
+    }
+    assert_int_equal(narrow[n], 7);
+
+    k->e4m3_to_bf16(narrow, codes, n);
+    for (int i = 0; i < n; i++) {
+        assert_true(fr_bf16_f32(narrow[i]) == fr_e4m3_f32(codes[i]));
+        assert_int_equal(narrow[i] >> 15, codes[i] >> 7);
+    }
+    assert_int_equal(narrow[n], 7);
+}
+
+static void conversions(void **state) {
+    (void)state;
+    for_each_isa(check_conversions);
+}
+
+/* Relative to 3e-7, the precision of float and a little; what is below the least normal number may become zero. */
+static void check_exponentials(const fr_kernels *k, int n) {
+    float x[MOST + 1], y[MOST + 1], gate[MOST];
+    double sum = 0;
+    for (int i = 0; i < n; i++) x[i] = i % 19 == 18 ? -INFINITY : i % 23 == 22 ? -95.0f : a[i] * (i % 2 ? 40.0f : 1.0f);
+    x[n] = 7.0f;
+    float input[MOST], max = k->max(x, n);
+    for (int i = 0; i < n; i++) input[i] = x[i];
+    float total = k->exp_sub(x, max, n);
+    for (int i = 0; i < n; i++) {
+        double expected = exp((double)(input[i] - max));
+        assert_close((double)x[i], expected, 3e-7 * expected + 2e-38);
+        sum += expected;
+    }
+    assert_true(x[n] == 7.0f);
+    assert_close((double)total, sum, 1e-6 * sum);
+
+    for (int i = 0; i < n; i++) gate[i] = i % 19 == 18 ? -120.0f : i % 23 == 22 ? 120.0f : 8 * a[i];
+    y[n] = 7.0f;
+    k->silu_mul(y, gate, b, n);
+    for (int i = 0; i < n; i++) {
+        double g = (double)gate[i], expected = g / (1 + exp(-g)) * (double)b[i];
+        assert_close((double)y[i], expected, 5e-7 * fabs(expected) + 2e-36);
+    }
+    assert_true(y[n] == 7.0f);
+}
+
+static void exponentials(void **state) {
+    (void)state;
+    for_each_isa(check_exponentials);
+}
+
+static void check_norm(const fr_kernels *k, int n) {
+    float y[3 * MOST], row[MOST];
+    (void)k;
+    /* Three rows, in strides wider than they are; one thread and three give the same. */
+    float x[3 * MOST];
+    for (int r = 0; r < 3; r++)
+        for (int i = 0; i < n; i++) x[r * MOST + i] = a[i] * (float)(r + 1) * (r == 2 ? 1e-4f : 1.0f);
+#pragma omp parallel num_threads(3)
+    fr_rmsnorm(y, MOST, x, MOST, b, 1e-6f, 3, n);
+    for (int r = 0; r < 3; r++) {
+        double squares = 0;
+        for (int i = 0; i < n; i++) squares += (double)x[r * MOST + i] * (double)x[r * MOST + i];
+        fr_rmsnorm_row(row, x + r * MOST, b, 1e-6f, n);
+        for (int i = 0; i < n; i++) {
+            double expected = (double)x[r * MOST + i] / sqrt(squares / n + 1e-6) * (double)b[i];
+            assert_close((double)y[r * MOST + i], expected, 1e-6 * fabs(expected));
+            assert_true(row[i] == y[r * MOST + i]);
+        }
+    }
+    fr_rmsnorm_row(x, x, b, 1e-6f, n); /* in place */
+    for (int i = 0; i < n; i++) assert_true(x[i] == y[i]);
+}
+
+static void norm(void **state) {
+    (void)state;
+    for_each_isa(check_norm);
+}
+
+static void splits_cover_everything_once(void **state) {
+    (void)state;
+    for (int count = 0; count < 300; count += 7) {
+        for (int parts = 1; parts < 9; parts++) {
+            int at = 0, begin, end;
+            for (int i = 0; i < parts; i++) {
+                fr_split(count, 16, parts, i, &begin, &end);
+                assert_int_equal(begin, at);
+                assert_true(begin % 16 == 0 || begin == count);
+                assert_true(end >= begin);
+                at = end;
+            }
+            assert_int_equal(at, count);
+        }
+    }
+    assert_true(fr_physical_cores() >= 1);
+}
+
+static void unknown_instruction_sets_are_errors(void **state) {
+    (void)state;
+    fr_error error;
+    for (int isa = FR_ISA_SCALAR; isa <= FR_ISA_AVX512; isa++) {
+        if (fr_isa_available((fr_isa)isa)) continue;
+        assert_int_equal(fr_kernels_select((fr_isa)isa, &error), FR_ERROR_UNSUPPORTED);
+        assert_true(error.message[0] && error.hint[0]);
+    }
+    assert_true(fr_isa_available(FR_ISA_AUTO) && fr_isa_available(FR_ISA_SCALAR));
+    assert_true(fr_kernels_get()->isa != FR_ISA_AUTO);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums),
+        cmocka_unit_test(axpy),
+        cmocka_unit_test(conversions),
+        cmocka_unit_test(exponentials),
+        cmocka_unit_test(norm),
+        cmocka_unit_test(splits_cover_everything_once),
+        cmocka_unit_test(unknown_instruction_sets_are_errors),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

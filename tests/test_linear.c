@@ -1,0 +1,486 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/linear.h"
+#include "core/threads.h"
+#include "reference_linear.h"
+#include "scratch.h"
+
+static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512};
+static const fr_dtype dtypes[] = {FR_F8_E4M3, FR_BF16, FR_F32};
+
+/* Calls a test for each instruction set that this machine has. */
+static void for_each_isa(void (*test)(void)) {
+    int count = 0;
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        if (!fr_isa_available(isas[i])) continue;
+        assert_int_equal(fr_kernels_select(isas[i], NULL), FR_OK);
+        assert_int_equal(fr_kernels_get()->isa, isas[i]);
+        test();
+        count++;
+    }
+    assert_true(count >= 1);
+    assert_int_equal(fr_kernels_select(FR_ISA_AUTO, NULL), FR_OK);
+}
+
+static uint64_t random_state;
+
+static uint32_t random_bits(void) {
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 33);
+}
+
+/* Roughly normal. */
+static float random_float(void) {
+    float sum = 0;
+    for (int i = 0; i < 4; i++) sum += (float)random_bits() * 0x1p-30f - 1.0f;
+    return sum;
+}
+
+/* A linear with weights one byte off any alignment, as in a mapping. A fifth of the E4M3 codes are subnormals or zeros.
+ */
+typedef struct layer {
+    fr_linear linear;
+    char *weights;
+} layer;
+
+static layer make_layer(fr_dtype dtype, int out, int in) {
+    size_t size = fr_dtype_size(dtype), count = (size_t)out * (size_t)in;
+    layer l = {.weights = malloc(count * size + 1)};
+    int rows = (out + 127) / 128, columns = (in + 127) / 128;
+    float *scale = fr_alloc(sizeof *scale * (size_t)(rows * columns));
+    for (int i = 0; i < rows * columns; i++) scale[i] = 0.001f * (float)(1 + random_bits() % 1000);
+    for (size_t i = 0; i < count; i++) {
+        float value = random_float();
+        uint16_t half = fr_f32_bf16(value);
+        uint8_t code = (uint8_t)(random_bits() % 5 ? random_bits() : random_bits() & 0x87);
+        if ((code & 0x7f) == 0x7f) code = 0;
+        const void *from = dtype == FR_F32 ? (void *)&value : dtype == FR_BF16 ? (void *)&half : (void *)&code;
+        memcpy(l.weights + 1 + i * size, from, size);
+    }
+    if (dtype != FR_F8_E4M3) {
+        fr_free(scale);
+        scale = NULL;
+    }
+    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns};
+    return l;
+}
+
+static void release_layer(layer *l) {
+    fr_linear_release(&l->linear);
+    free(l->weights);
+}
+
+static float *make_x(int rows, int in) {
+    float *x = malloc(sizeof *x * (size_t)(rows * in));
+    for (int i = 0; i < rows * in; i++) x[i] = random_float() * (i % 17 == 0 ? 20.0f : 1.0f);
+    return x;
+}
+
+/* Rows with buffers of their own. */
+typedef struct own_rows {
+    fr_rows r;
+    char *memory;
+} own_rows;
+
+static own_rows take_rows(int max_rows, int max_width) {
+    own_rows r;
+    fr_arena arena = {0};
+    fr_rows_take(&r.r, &arena, max_rows, max_width);
+    arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
+    r.memory = arena.base;
+    memset(r.memory, 0xff, arena.size); /* NaNs: nothing may be read that was not written */
+    fr_rows_take(&r.r, &arena, max_rows, max_width);
+    return r;
+}
+
+static unsigned forms_of(bool quantized) {
+    return quantized ? FR_ROWS_QUANTIZED | FR_ROWS_EXACT : FR_ROWS_EXACT;
+}
+
+/* y [rows, out] by `threads` threads. */
+static void forward(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, int threads, float *y) {
+    own_rows r = take_rows(n, w->in);
+    assert_int_equal(fr_linear_prepare(n, NULL), FR_OK);
+    void *memory = fr_alloc((size_t)threads * fr_linear_scratch_bytes(n));
+    for (int i = 0; i < n * w->out; i++) y[i] = NAN;
+#pragma omp parallel num_threads(threads)
+    {
+        fr_rows_set(&r.r, x, n, w->in, forms_of(quantized), ue8m0);
+        fr_linear_forward(w, &r.r, y, w->out, memory);
+    }
+    fr_free(memory);
+    fr_free(r.memory);
+}
+
+static void assert_near(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, const float *y,
+                        double tolerance) {
+    double *expected = malloc(sizeof *expected * (size_t)(n * w->out)),
+           *magnitude = malloc(sizeof *magnitude * (size_t)(n * w->out));
+    reference_linear(w, x, n, quantized, ue8m0, expected, magnitude);
+    for (int i = 0; i < n * w->out; i++) {
+        if (!(fabs((double)y[i] - expected[i]) <= tolerance * magnitude[i]))
+            fail_msg("%s %s %dx%d, %d rows, quantized %d: row %d output %d is %.9g, not %.9g (terms add up to %g)",
+                     fr_kernels_get()->name, fr_dtype_name(w->dtype), w->out, w->in, n, quantized, i / w->out,
+                     i % w->out, (double)y[i], expected[i], magnitude[i]);
+    }
+    free(expected);
+    free(magnitude);
+}
+
+/* Few rows: right, and each row bit for bit the same whatever the number of rows. */
+static void check_few(fr_dtype dtype, int out, int in, bool quantized) {
+    layer l = make_layer(dtype, out, in);
+    float *x = make_x(FR_FEW_ROWS, in), *all = malloc(sizeof *all * (size_t)(FR_FEW_ROWS * out)),
+          *some = malloc(sizeof *some * (size_t)(FR_FEW_ROWS * out));
+    bool ue8m0 = in % 2;
+    forward(&l.linear, x, FR_FEW_ROWS, quantized, ue8m0, 1, all);
+    assert_near(&l.linear, x, FR_FEW_ROWS, quantized, ue8m0, all, 1e-6);
+    for (int n = 1; n < FR_FEW_ROWS; n++) {
+        int first = (n * 3) % (FR_FEW_ROWS - n + 1);
+        forward(&l.linear, x + first * in, n, quantized, ue8m0, 1, some);
+        assert_memory_equal(some, all + first * out, sizeof *all * (size_t)(n * out));
+    }
+    free(x);
+    free(all);
+    free(some);
+    release_layer(&l);
+}
+
+static void few_sizes(void) {
+    static const int ins[] = {1, 8, 40, 127, 128, 129, 160, 576, 7168}, outs[] = {1, 3, 64, 65, 72, 200};
+    for (int kind = 0; kind < 4; kind++) {
+        fr_dtype dtype = kind == 3 ? FR_F8_E4M3 : dtypes[kind];
+        for (int i = 0; i < 9; i++) check_few(dtype, ins[i] > 1000 ? 6 : 72, ins[i], kind == 3);
+        for (int i = 0; i < 6; i++) check_few(dtype, outs[i], 160, kind == 3);
+    }
+}
+
+static void few_rows_are_right_and_row_invariant(void **state) {
+    (void)state;
+    random_state = 1;
+    for_each_isa(few_sizes);
+}
+
+/* Many rows: right, and a row does not depend on how many there are, nor on where it stands. */
+static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
+    enum { ALL = 150 };
+    static const int counts[] = {9, 15, 16, 17, 31, 32, 33, 40, 64, 65, 120};
+    layer l = make_layer(dtype, out, in);
+    float *x = make_x(ALL, in), *all = malloc(sizeof *all * (size_t)(ALL * out)),
+          *some = malloc(sizeof *some * (size_t)(ALL * out));
+    float *turned = malloc(sizeof *turned * (size_t)(ALL * in));
+    forward(&l.linear, x, ALL, quantized, false, 1, all);
+    assert_near(&l.linear, x, ALL, quantized, false, all, quantized ? 2e-6 : 1e-5);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        int n = counts[i], first = (int)(random_bits() % (unsigned)(ALL - n));
+        forward(&l.linear, x + first * in, n, quantized, false, 1, some);
+        assert_memory_equal(some, all + first * out, sizeof *all * (size_t)(n * out));
+    }
+    for (int r = 0; r < ALL; r++) memcpy(turned + r * in, x + (ALL - 1 - r) * in, sizeof *x * (size_t)in);
+    forward(&l.linear, turned, ALL, quantized, false, 1, some);
+    for (int r = 0; r < ALL; r++)
+        assert_memory_equal(some + r * out, all + (ALL - 1 - r) * out, sizeof *all * (size_t)out);
+    free(x);
+    free(all);
+    free(some);
+    free(turned);
+    release_layer(&l);
+}
+
+static void many_sizes(void) {
+    static const int ins[] = {1, 40, 127, 128, 129, 160, 576}, outs[] = {1, 3, 64, 65, 72, 200};
+    for (int kind = 0; kind < 4; kind++) {
+        fr_dtype dtype = kind == 3 ? FR_F8_E4M3 : dtypes[kind];
+        for (int i = 0; i < 7; i++) check_many(dtype, 72, ins[i], kind == 3);
+        for (int i = 0; i < 6; i++) check_many(dtype, outs[i], 160, kind == 3);
+    }
+}
+
+static void many_rows_are_right_and_row_invariant(void **state) {
+    (void)state;
+    random_state = 2;
+    for_each_isa(many_sizes);
+}
+
+static void thread_counts(void) {
+    static const int counts[] = {1, 3, 8, 9, 70};
+    for (int kind = 0; kind < 4; kind++) {
+        layer l = make_layer(kind == 3 ? FR_F8_E4M3 : dtypes[kind], 200, 300);
+        for (int i = 0; i < 5; i++) {
+            int n = counts[i];
+            float *x = make_x(n, 300), *one = malloc(sizeof *one * (size_t)(n * 200)),
+                  *more = malloc(sizeof *more * (size_t)(n * 200));
+            forward(&l.linear, x, n, kind == 3, false, 1, one);
+            for (int threads = 2; threads <= 4; threads++) {
+                forward(&l.linear, x, n, kind == 3, false, threads, more);
+                assert_memory_equal(one, more, sizeof *one * (size_t)(n * 200));
+            }
+            free(x);
+            free(one);
+            free(more);
+        }
+        release_layer(&l);
+    }
+}
+
+static void threads_do_not_change_results(void **state) {
+    (void)state;
+    random_state = 3;
+    for_each_isa(thread_counts);
+}
+
+/* Rows chosen by index, few and many, ranges of outputs, and rows of a linear: all are the same numbers as the whole.
+ */
+static void parts_of_a_product(void) {
+    enum { OUT = 300, IN = 200, ROWS = 40, CHOSEN = 13 };
+    static const int index[CHOSEN] = {39, 0, 7, 7, 21, 3, 38, 11, 12, 13, 30, 2, 1};
+    for (int kind = 0; kind < 4; kind++) {
+        layer l = make_layer(kind == 3 ? FR_F8_E4M3 : dtypes[kind], OUT, IN);
+        const fr_linear *w = &l.linear;
+        float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT),
+              *part = malloc(sizeof *part * ROWS * OUT);
+        own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
+        void *memory = fr_alloc(fr_linear_scratch_bytes(ROWS));
+        fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(kind == 3), true);
+
+        forward(w, x, ROWS, kind == 3, true, 1, whole);
+        fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, forms_of(kind == 3));
+        fr_linear_range(w, &chosen.r, 64, OUT, part, OUT, memory);
+        for (int i = 0; i < CHOSEN; i++)
+            assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));
+        fr_linear sliced = fr_linear_rows(w, 128, 290);
+        assert_int_equal(sliced.out, 162);
+        fr_linear_range(&sliced, &all.r, 0, sliced.out, part, OUT, memory);
+        for (int i = 0; i < ROWS; i++) assert_memory_equal(part + i * OUT, whole + i * OUT + 128, sizeof *part * 162);
+
+        fr_rows_set_alone(&all.r, x, FR_FEW_ROWS, IN, forms_of(kind == 3), true);
+        forward(w, x, FR_FEW_ROWS, kind == 3, true, 1, whole);
+        fr_linear_few(w, &all.r, (int[]){6, 1, 6}, 3, 5, 131, part, OUT);
+        for (int i = 0; i < 3; i++)
+            assert_memory_equal(part + i * OUT + 5, whole + (i == 1 ? 1 : 6) * OUT + 5, sizeof *part * 126);
+        fr_free(memory);
+        fr_free(all.memory);
+        fr_free(chosen.memory);
+        free(x);
+        free(whole);
+        free(part);
+        release_layer(&l);
+    }
+}
+
+static void parts_equal_the_whole(void **state) {
+    (void)state;
+    random_state = 4;
+    for_each_isa(parts_of_a_product);
+}
+
+static void transposed(void) {
+    enum { OUT = 150, IN = 200 };
+    for (int kind = 0; kind < 3; kind++) {
+        layer l = make_layer(dtypes[kind], OUT, IN);
+        float *v = make_x(1, OUT), y[IN];
+        fr_linear_transposed(&l.linear, 13, OUT, v + 13, y);
+        for (int i = 0; i < IN; i++) {
+            double sum = 0, magnitude = 0;
+            for (int o = 13; o < OUT; o++) {
+                double term = reference_weight(&l.linear, o, i) * (double)v[o];
+                sum += term;
+                magnitude += fabs(term);
+            }
+            assert_true(fabs((double)y[i] - sum) <= 1e-6 * magnitude);
+        }
+        free(v);
+        release_layer(&l);
+    }
+}
+
+static void transposed_is_right(void **state) {
+    (void)state;
+    random_state = 5;
+    for_each_isa(transposed);
+}
+
+static void check_quantization(const float *x, int n) {
+    for (int ue8m0 = 0; ue8m0 < 2; ue8m0++) {
+        uint16_t q[128];
+        double expected[128];
+        for (int i = 0; i < n; i++) expected[i] = (double)x[i];
+        reference_quantize(expected, n, ue8m0);
+        float s = fr_kernels_get()->quantize_block(q, x, n, ue8m0), max = 0;
+        int exponent;
+        for (int i = 0; i < n; i++) {
+            max = fmaxf(max, fabsf(x[i]));
+            assert_true((double)fr_bf16_f32(q[i]) * (double)s == expected[i]);
+            assert_int_equal(q[i] >> 15, signbit(x[i]) != 0);
+        }
+        if (!ue8m0) assert_true(s == fmaxf(max, 1e-4f) / 448.0f);
+        if (ue8m0) assert_true(frexpf(s, &exponent) == 0.5f && s >= fmaxf(max, 1e-4f) / 448.0f);
+        if (ue8m0) assert_true(s / 2 < fmaxf(max, 1e-4f) / 448.0f);
+    }
+}
+
+static void quantization(void) {
+    static const int sizes[] = {1, 7, 8, 15, 16, 31, 100, 127, 128};
+    float x[128];
+    for (int round = 0; round < 40; round++) {
+        for (int i = 0; i < 128; i++) x[i] = ldexpf(random_float(), (int)(random_bits() % 24) - 12);
+        for (int i = 0; i < 9; i++) check_quantization(x, sizes[i]);
+    }
+    /* Every code and every border between two, exactly: with 448 in the block the scale is one. */
+    for (int code = 0; code < 0x7e; code++) {
+        for (int i = 0; i < 128; i++) {
+            float value = (float)reference_e4m3((uint8_t)code), next = (float)reference_e4m3((uint8_t)(code + 1));
+            float middle = (value + next) / 2, all[] = {value, middle, nextafterf(middle, 0), nextafterf(middle, 1e3f)};
+            x[i] = i == 0 ? 448.0f : i % 2 ? all[i / 2 % 4] : -all[i / 2 % 4];
+        }
+        check_quantization(x, 128);
+    }
+    for (int i = 0; i < 128; i++) x[i] = i % 2 ? 0.0f : -0.0f;
+    check_quantization(x, 128);
+    for (int i = 0; i < 128; i++) x[i] = 1e-6f * (float)i; /* below the least maximum */
+    check_quantization(x, 128);
+    x[5] = 448.0f * 8; /* the scale is a power of two already */
+    check_quantization(x, 128);
+}
+
+static void quantization_is_exact(void **state) {
+    (void)state;
+    random_state = 6;
+    for_each_isa(quantization);
+}
+
+/* DIR/model.safetensors with the weights of a layer, at an odd offset, and its scales. */
+static void save(const scratch *dir, const layer *l, const float *scale) {
+    const fr_linear *w = &l->linear;
+    size_t bytes = (size_t)w->out * (size_t)w->in * fr_dtype_size(w->dtype);
+    int rows = (w->out + 127) / 128, columns = (w->in + 127) / 128;
+    size_t scale_bytes = scale ? sizeof *scale * (size_t)(rows * columns) : 0;
+    char header[512], *file = calloc(1, 8 + sizeof header + 1 + bytes + scale_bytes);
+    int n = snprintf(header, sizeof header,
+                     "{\"pad\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                     "\"a.weight\":{\"dtype\":\"%s\",\"shape\":[%d,%d],\"data_offsets\":[1,%zu]}",
+                     fr_dtype_name(w->dtype), w->out, w->in, 1 + bytes);
+    if (scale)
+        n += snprintf(header + n, sizeof header - (size_t)n,
+                      ",\"a.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]}", rows,
+                      columns, 1 + bytes, 1 + bytes + scale_bytes);
+    n += snprintf(header + n, sizeof header - (size_t)n, "}");
+    file[0] = (char)n;
+    file[1] = (char)(n >> 8);
+    memcpy(file + 8, header, (size_t)n);
+    memcpy(file + 8 + n + 1, w->w, bytes);
+    if (scale) memcpy(file + 8 + n + 1 + bytes, scale, scale_bytes);
+    scratch_write(dir, "model.safetensors", file, 8 + (size_t)n + 1 + bytes + scale_bytes);
+    free(file);
+}
+
+/* A layer cut by outputs gives its parts of y; cut by inputs, partial sums that add up to y. */
+static void shards_make_up_the_whole(void **state) {
+    enum { OUT = 400, IN = 520, ROWS = 3 };
+    (void)state;
+    random_state = 7;
+    for (int kind = 0; kind < 3; kind++) {
+        scratch dir = scratch_create();
+        layer l = make_layer(dtypes[kind], OUT, IN);
+        fr_checkpoint *checkpoint;
+        fr_linear whole, shard;
+        fr_error error;
+        float *x = make_x(ROWS, IN), *y = malloc(sizeof *y * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT),
+              *sum = malloc(sizeof *sum * ROWS * OUT), *cut_x = malloc(sizeof *x * ROWS * IN);
+        save(&dir, &l, l.linear.scale);
+        if (fr_checkpoint_open(dir.dir, &checkpoint, &error) != FR_OK) fail_msg("%s", error.message);
+        assert_int_equal(fr_linear_bind(&whole, checkpoint, "a", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error),
+                         FR_OK);
+        assert_int_equal(whole.dtype, dtypes[kind]);
+        assert_int_equal(fr_linear_bytes(&whole), OUT * IN * fr_dtype_size(dtypes[kind]) + (kind ? 0 : 4 * 5 * 4));
+        forward(&whole, x, ROWS, false, false, 1, y);
+        assert_near(&l.linear, x, ROWS, false, false, y, 1e-6);
+        for (int count = 2; count <= 3; count++) {
+            int at = 0, at_in = 0;
+            for (int i = 0; i < ROWS * OUT; i++) sum[i] = 0;
+            for (int i = 0; i < count; i++) {
+                assert_int_equal(
+                    fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error), FR_OK);
+                forward(&shard, x, ROWS, false, false, 1, part);
+                for (int r = 0; r < ROWS; r++)
+                    assert_memory_equal(part + r * shard.out, y + r * OUT + at, sizeof *y * (size_t)shard.out);
+                at += shard.out;
+                assert_true(at == OUT || at % FR_BLOCK == 0);
+                fr_linear_release(&shard);
+
+                assert_int_equal(
+                    fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error), FR_OK);
+                for (int r = 0; r < ROWS; r++)
+                    memcpy(cut_x + r * shard.in, x + r * IN + at_in, sizeof *x * (size_t)shard.in);
+                forward(&shard, cut_x, ROWS, false, false, 1, part);
+                for (int j = 0; j < ROWS * OUT; j++) sum[j] += part[j];
+                at_in += shard.in;
+                assert_true(at_in == IN || at_in % FR_BLOCK == 0);
+                fr_linear_release(&shard);
+            }
+            assert_int_equal(at, OUT);
+            assert_int_equal(at_in, IN);
+            assert_near(&l.linear, x, ROWS, false, false, sum, 1e-6);
+        }
+        assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){0, 5}, &error),
+                         FR_ERROR_UNSUPPORTED);
+        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "b", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error),
+                             FR_OK);
+        assert_non_null(strstr(error.message, "b.weight"));
+        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "a", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error),
+                             FR_OK);
+        fr_linear_release(&whole);
+        fr_checkpoint_destroy(checkpoint);
+        scratch_destroy(&dir);
+        release_layer(&l);
+        free(x);
+        free(y);
+        free(part);
+        free(sum);
+        free(cut_x);
+    }
+}
+
+static void bad_scales_are_rejected(void **state) {
+    (void)state;
+    random_state = 8;
+    for (int round = 0; round < 2; round++) {
+        scratch dir = scratch_create();
+        layer l = make_layer(FR_F8_E4M3, 130, 260);
+        float scale[6] = {1, 1, 1, 1, 1, 1};
+        fr_checkpoint *checkpoint;
+        fr_linear linear;
+        fr_error error;
+        scale[4] = INFINITY;
+        save(&dir, &l, round ? scale : NULL);
+        assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
+        assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error),
+                         FR_ERROR_FORMAT);
+        assert_non_null(strstr(error.message, "a.weight_scale_inv"));
+        if (round) assert_non_null(strstr(error.message, "[1, 1]"));
+        assert_null(linear.scale);
+        fr_checkpoint_destroy(checkpoint);
+        scratch_destroy(&dir);
+        release_layer(&l);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(few_rows_are_right_and_row_invariant),
+        cmocka_unit_test(many_rows_are_right_and_row_invariant),
+        cmocka_unit_test(threads_do_not_change_results),
+        cmocka_unit_test(parts_equal_the_whole),
+        cmocka_unit_test(transposed_is_right),
+        cmocka_unit_test(quantization_is_exact),
+        cmocka_unit_test(shards_make_up_the_whole),
+        cmocka_unit_test(bad_scales_are_rejected),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,170 @@
+/* The router against a brute-force one, and experts: few rows against many, one row against eight, any thread count. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "moe/moe.h"
+
+enum { HIDDEN = 40, WIDTH = 24, EXPERTS = 12, GROUPS = 4, ROWS = 40 };
+
+static uint32_t state = 99;
+
+static float random_value(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / (float)(1 << 24) * 2.0f - 1.0f;
+}
+
+static float *random_floats(size_t n, float scale) {
+    float *x = fr_alloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = random_value() * scale;
+    return x;
+}
+
+/* How many of c[0..n) beat c[i]: greater, or equal with a lower index. */
+static int rank_of(const float *c, int n, int i) {
+    int rank = 0;
+    for (int j = 0; j < n; j++) rank += c[j] > c[i] || (c[j] == c[i] && j < i);
+    return rank;
+}
+
+/* Chosen experts by counting ranks, marked in chosen[]. */
+static void choose_naively(const fr_router *r, const float *s, bool *chosen) {
+    float c[EXPERTS], group[GROUPS], kept[EXPERTS];
+    int size = r->experts / r->groups;
+    for (int i = 0; i < r->experts; i++) c[i] = s[i] + r->bias[i];
+    for (int g = 0; g < r->groups; g++) {
+        group[g] = 0;
+        for (int i = 0; i < size; i++)
+            if (rank_of(c + g * size, size, i) < 2) group[g] += c[g * size + i];
+    }
+    for (int i = 0; i < r->experts; i++) kept[i] = rank_of(group, r->groups, i / size) < r->topk_group ? c[i] : -INFINITY;
+    for (int i = 0; i < r->experts; i++) chosen[i] = kept[i] != -INFINITY && rank_of(kept, r->experts, i) < r->topk;
+}
+
+static void router_matches_brute_force(void **in) {
+    (void)in;
+    for (int trial = 0; trial < 3000; trial++) {
+        float bias[EXPERTS], logits[EXPERTS], scores[EXPERTS], work[EXPERTS + GROUPS], weights[6];
+        int32_t ids[6];
+        bool chosen[EXPERTS];
+        fr_router r = {.experts = EXPERTS, .groups = GROUPS, .topk_group = 1 + trial % GROUPS, .norm_topk_prob = trial % 2,
+                       .scaling = 2.5f, .bias = bias};
+        r.topk = 1 + trial % (r.topk_group * 3 < 6 ? r.topk_group * 3 : 6);
+        for (int i = 0; i < EXPERTS; i++) {
+            bias[i] = trial % 3 == 0 ? -2.0f + random_value() : random_value() * 0.1f; /* all biased scores negative, too */
+            logits[i] = trial % 5 == 0 ? (float)((int)(random_value() * 2.0f)) : random_value() * 3.0f; /* ties, too */
+            scores[i] = 1.0f / (1.0f + expf(-logits[i]));
+        }
+        choose_naively(&r, scores, chosen);
+        fr_route(&r, logits, work, ids, weights);
+        double sum = 0;
+        for (int k = 0; k < r.topk; k++) {
+            assert_true(chosen[ids[k]]);
+            assert_true(k == 0 || ids[k] > ids[k - 1]);
+            sum += scores[ids[k]];
+        }
+        for (int k = 0; k < r.topk; k++) {
+            double expected = scores[ids[k]] * 2.5 / (r.norm_topk_prob ? sum : 1.0);
+            assert_true(fabs(weights[k] - expected) < 1e-5); /* unbiased scores weigh */
+        }
+    }
+}
+
+static fr_linear random_linear(int out, int in) {
+    return (fr_linear){.out = out, .in = in, .dtype = FR_F32, .stride = in,
+                       .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
+}
+
+static fr_mlp random_mlp(int width) {
+    return (fr_mlp){random_linear(width, HIDDEN), random_linear(width, HIDDEN), random_linear(HIDDEN, width)};
+}
+
+static void release_mlp(fr_mlp *mlp) {
+    fr_free((void *)mlp->gate_proj.w);
+    fr_free((void *)mlp->up_proj.w);
+    fr_free((void *)mlp->down_proj.w);
+}
+
+typedef struct {
+    fr_moe moe;
+    fr_rows rows;
+    fr_moe_scratch scratch;
+    void *memory;
+} fixture;
+
+static void take(fixture *f, fr_arena *arena) {
+    size_t bytes = fr_linear_scratch_bytes(ROWS);
+    fr_rows_take(&f->rows, arena, ROWS, HIDDEN);
+    fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
+}
+
+static int setup(void **out) {
+    fixture *f = fr_alloc_zeroed(1, sizeof *f);
+    f->moe = (fr_moe){.hidden = HIDDEN, .intermediate = WIDTH,
+                      .router = {.experts = EXPERTS, .groups = GROUPS, .topk_group = 2, .topk = 3, .norm_topk_prob = true,
+                                 .scaling = 1.5f, .gate = random_linear(EXPERTS, HIDDEN), .bias = random_floats(EXPERTS, 0.1f)},
+                      .has_shared = true, .shared = random_mlp(WIDTH)};
+    f->moe.experts = fr_alloc(EXPERTS * sizeof(fr_mlp));
+    for (int e = 0; e < EXPERTS; e++) f->moe.experts[e] = random_mlp(WIDTH);
+    fr_arena arena = {0};
+    take(f, &arena);
+    arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
+    take(f, &arena);
+    assert_int_equal(fr_linear_prepare(ROWS, NULL), FR_OK);
+    *out = f;
+    return 0;
+}
+
+static int teardown(void **in) {
+    fixture *f = *in;
+    for (int e = 0; e < EXPERTS; e++) release_mlp(&f->moe.experts[e]);
+    release_mlp(&f->moe.shared);
+    fr_free(f->moe.experts);
+    fr_free((void *)f->moe.router.gate.w);
+    fr_free(f->moe.router.bias);
+    fr_free(f->memory);
+    fr_free(f);
+    return 0;
+}
+
+static void run(fixture *f, const float *x, int rows, int step, int threads, float *y) {
+    for (int pos = 0; pos < rows; pos += step) {
+        int n = step < rows - pos ? step : rows - pos;
+#pragma omp parallel num_threads(threads)
+        {
+            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_moe_forms(&f->moe), false);
+            fr_moe_forward(&f->moe, &f->rows, y + pos * HIDDEN, &f->scratch);
+        }
+    }
+}
+
+static void rows_do_not_matter(void **in) {
+    fixture *f = *in;
+    float *x = random_floats(ROWS * HIDDEN, 1.0f), *one = random_floats(ROWS * HIDDEN, 0.0f), *some = random_floats(ROWS * HIDDEN, 0.0f);
+    run(f, x, ROWS, 1, 1, one);
+    for (int step = 2; step <= FR_FEW_ROWS; step++) {
+        run(f, x, ROWS, step, 1 + step % 3, some);
+        assert_memory_equal(one, some, ROWS * HIDDEN * sizeof(float));
+    }
+    run(f, x, ROWS, ROWS, 2, some); /* the many-row regime: close, not equal */
+    for (int i = 0; i < ROWS * HIDDEN; i++) assert_true(fabsf(one[i] - some[i]) < 5e-4f);
+    float *again = random_floats(ROWS * HIDDEN, 0.0f);
+    run(f, x, ROWS, ROWS, 3, again); /* but threads do not matter there either */
+    assert_memory_equal(some, again, ROWS * HIDDEN * sizeof(float));
+    fr_free(x);
+    fr_free(one);
+    fr_free(some);
+    fr_free(again);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(router_matches_brute_force),
+        cmocka_unit_test(rows_do_not_matter),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,30 @@
+/* The chat template of DeepSeek-V3 (the text one: no tools):
+ *
+ *   BOS system <｜User｜> question <｜Assistant｜> answer <｜end▁of▁sentence｜> <｜User｜> question <｜Assistant｜>
+ *
+ * without the spaces. */
+#ifndef FR_TEXT_CHAT_TEMPLATE_H
+#define FR_TEXT_CHAT_TEMPLATE_H
+
+#include "text/tokenizer.h"
+
+typedef enum fr_chat_role { FR_CHAT_SYSTEM, FR_CHAT_USER, FR_CHAT_ASSISTANT } fr_chat_role;
+
+typedef struct fr_chat_turn {
+    fr_chat_role role;
+    const char *content; /* UTF-8, NUL-terminated; taken as it is, tokens written in it included */
+} fr_chat_turn;
+
+/* Text of a conversation, NUL-terminated, released with fr_free. It is meant for fr_tokenizer_encode with add_special
+ * and then begins with bos exactly once: bos is written only if encoding does not add it (and the tokenizer has one).
+ *
+ * System turns come first wherever they stand, joined by a blank line; the others keep their order. With `reply` the
+ * text ends where the assistant is to answer. A tokenizer without the template's tokens, as one of a base model may be,
+ * is FR_ERROR_UNSUPPORTED. */
+fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply,
+                         char **text, fr_error *error);
+/* As fr_apply_chat_template: one user turn, to be answered. system may be NULL or "". */
+fr_status fr_chat_render_user(const fr_tokenizer *tokenizer, const char *system, const char *user, char **text,
+                              fr_error *error);
+
+#endif

@@ -1,0 +1,75 @@
+#include "text/text_stream.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "text/utf8.h"
+
+#define REPLACEMENT "\xef\xbf\xbd"
+
+struct fr_text_stream {
+    const fr_tokenizer *tokenizer;
+    uint8_t held[4]; /* the beginning of a character: fr_utf8_next gives 0 for it, so at most 3 bytes */
+    size_t num_held;
+    char *out; /* room for the held bytes and the longest token, each byte a replacement, and NUL */
+    size_t length;
+};
+
+fr_status fr_text_stream_open(const fr_tokenizer *tokenizer, fr_text_stream **out, fr_error *error) {
+    fr_text_stream *stream = fr_alloc_zeroed(1, sizeof *stream);
+    if (stream) stream->out = fr_alloc(3 * (3 + fr_tokenizer_max_token_bytes(tokenizer)) + 1);
+    if (!stream || !stream->out) {
+        fr_text_stream_destroy(stream);
+        return fr_fail(error, FR_ERROR_MEMORY, "no memory for a text stream");
+    }
+    stream->tokenizer = tokenizer;
+    *out = stream;
+    return FR_OK;
+}
+
+void fr_text_stream_destroy(fr_text_stream *stream) {
+    if (!stream) return;
+    fr_free(stream->out);
+    fr_free(stream);
+}
+
+static void append(fr_text_stream *stream, const void *bytes, size_t length) {
+    memcpy(stream->out + stream->length, bytes, length);
+    stream->length += length;
+}
+
+static void push_byte(fr_text_stream *s, uint8_t byte) {
+    s->held[s->num_held++] = byte;
+    while (s->num_held) {
+        int n = fr_utf8_next(s->held, s->num_held);
+        if (n == 0) return;
+        if (n > 0)
+            append(s, s->held, (size_t)n);
+        else
+            append(s, REPLACEMENT, 3), n = -n;
+        s->num_held -= (size_t)n;
+        memmove(s->held, s->held + n, s->num_held);
+    }
+}
+
+static const char *finish_text(fr_text_stream *stream, size_t *length) {
+    stream->out[stream->length] = '\0';
+    if (length) *length = stream->length;
+    return stream->out;
+}
+
+const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length) {
+    size_t n;
+    const char *bytes = fr_tokenizer_token_bytes(stream->tokenizer, token, &n);
+    stream->length = 0;
+    if (bytes && !fr_tokenizer_is_special(stream->tokenizer, token))
+        for (size_t i = 0; i < n; i++) push_byte(stream, (uint8_t)bytes[i]);
+    return finish_text(stream, length);
+}
+
+const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length) {
+    stream->length = 0;
+    if (stream->num_held) append(stream, REPLACEMENT, 3); /* the beginning of one character */
+    stream->num_held = 0;
+    return finish_text(stream, length);
+}

@@ -1,0 +1,45 @@
+/* Byte-level BPE tokenizers as DeepSeek-V3-family checkpoints ship them: tokenizer.json, and what tokenizer_config.json
+ * says about the beginning and the end of a text.
+ *
+ * A text is any bytes. Added tokens are cut out of it first; the rest is split into pieces (text/pretokenize.h) and
+ * each piece into tokens (text/bpe.h). Decoding gives back exactly the bytes that were encoded. */
+#ifndef FR_TEXT_TOKENIZER_H
+#define FR_TEXT_TOKENIZER_H
+
+#include "core/status.h"
+
+/* Immutable: may be shared by threads. */
+typedef struct fr_tokenizer fr_tokenizer;
+
+/* Is there a tokenizer.json in the directory? */
+bool fr_tokenizer_present(const char *dir);
+
+/* Reads dir/tokenizer.json, and dir/tokenizer_config.json if there is one. FR_ERROR_UNSUPPORTED names the part that is
+ * of a kind not handled here, FR_ERROR_FORMAT what contradicts itself. */
+fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error);
+void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
+
+/* As fr_tokenize. Without add_special, special tokens written in the text are plain text; added tokens that are not
+ * special are recognised all the same. text may be NULL when length is 0. */
+fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special,
+                              int32_t **tokens, size_t *count, fr_error *error);
+/* As fr_detokenize. Ids without text (a model's vocabulary is often padded) add nothing; negative ones are an error. */
+fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special,
+                              char **text, size_t *length, fr_error *error);
+/* As fr_token_bytes. */
+const char *fr_tokenizer_token_bytes(const fr_tokenizer *tokenizer, int32_t token, size_t *length);
+bool fr_tokenizer_is_special(const fr_tokenizer *tokenizer, int32_t token);
+
+/* Ids lie in [0, this). */
+int fr_tokenizer_size(const fr_tokenizer *tokenizer);
+/* The most bytes of one token. */
+size_t fr_tokenizer_max_token_bytes(const fr_tokenizer *tokenizer);
+/* -1 when tokenizer_config.json (or, for bos, the post_processor) names none. */
+int32_t fr_tokenizer_bos(const fr_tokenizer *tokenizer);
+int32_t fr_tokenizer_eos(const fr_tokenizer *tokenizer);
+/* Does add_special prepend bos? */
+bool fr_tokenizer_add_bos(const fr_tokenizer *tokenizer);
+/* The added token that is written like this, or -1. */
+int32_t fr_tokenizer_find(const fr_tokenizer *tokenizer, const char *content);
+
+#endif

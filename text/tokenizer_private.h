@@ -1,0 +1,32 @@
+/* What text/tokenizer_load.c builds and text/tokenizer.c uses. */
+#ifndef FR_TEXT_TOKENIZER_PRIVATE_H
+#define FR_TEXT_TOKENIZER_PRIVATE_H
+
+#include "text/added.h"
+#include "text/bpe.h"
+#include "text/pretokenize.h"
+#include "text/strmap.h"
+#include "text/tokenizer.h"
+
+typedef struct fr_token_text {
+    uint32_t start, length; /* in fr_tokenizer.text */
+    bool present, special;
+} fr_token_text;
+
+struct fr_tokenizer {
+    fr_token_text *tokens; /* [size] */
+    int32_t size;
+    char *text; /* the bytes of all tokens */
+    size_t max_token_bytes;
+    fr_pretokenizer pretokenizer;
+    fr_bpe bpe;
+    bool ignore_merges;
+    fr_strmap whole; /* bytes of a piece -> its own token; filled only with ignore_merges */
+    /* Added tokens are found in two passes over the text, the second in what the first left: those that are matched
+     * before normalization, then the others. (There is no normalization, but it decides which token wins.) */
+    fr_added added[2];
+    int32_t bos, eos; /* -1: none */
+    bool add_bos;
+};
+
+#endif
