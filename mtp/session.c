@@ -1,8 +1,10 @@
 #include "mtp/session.h"
 
+#include <math.h>
 #include <time.h>
 
 #include "model/forward.h"
+#include "mtp/drafter.h"
 #include "mtp/head.h"
 
 enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 256 };
@@ -11,6 +13,28 @@ double fr_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_error *error) {
+    if (!(s->temperature >= 0.0f && s->temperature <= 100.0f))
+        return fr_fail(error, FR_ERROR_ARGUMENT, "temperature: %g, expected 0 to 100", (double)s->temperature);
+    if (s->top_k < 0) return fr_fail(error, FR_ERROR_ARGUMENT, "top-k: %d", s->top_k);
+    if (!(s->top_p >= 0.0f && s->top_p <= 1.0f))
+        return fr_fail(error, FR_ERROR_ARGUMENT, "top-p: %g, expected 0 to 1", (double)s->top_p);
+    if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
+        return fr_fail(error, FR_ERROR_ARGUMENT, "min-p: %g, expected 0 to 1", (double)s->min_p);
+    if (!(s->repetition_penalty >= 0.0f && s->repetition_penalty <= 100.0f))
+        return fr_fail(error, FR_ERROR_ARGUMENT, "repetition penalty: %g, expected above 0", (double)s->repetition_penalty);
+    if (!isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty))
+        return fr_fail(error, FR_ERROR_ARGUMENT, "presence and frequency penalties must be finite");
+    for (size_t i = 0; i < s->num_logit_bias; i++) {
+        if (s->logit_bias[i].token < 0 || s->logit_bias[i].token >= model->config.vocab_size)
+            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: id %d is not in the vocabulary of %d",
+                           s->logit_bias[i].token, model->config.vocab_size);
+        if (isnan(s->logit_bias[i].bias))
+            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias of %d: not a number", s->logit_bias[i].token);
+    }
+    return FR_OK;
 }
 
 static fr_status check_options(const fr_model *model, const fr_session_options *o, fr_error *error) {
@@ -26,6 +50,25 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
                 model->config.num_hidden_layers);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
     }
+    return check_sampling(model, &o->sampling, error);
+}
+
+/* The sampler with its own copy of the biases. */
+static fr_status allocate_sampler(fr_session *s, fr_error *error) {
+    fr_sampling *sampling = &s->options.sampling;
+    size_t biases = sampling->num_logit_bias * sizeof *sampling->logit_bias;
+    fr_arena arena = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        fr_logit_bias *copy = fr_arena_take(&arena, 1, biases);
+        if (copy && biases) {
+            memcpy(copy, sampling->logit_bias, biases);
+            sampling->logit_bias = copy;
+        }
+        fr_sampler_take(&s->sampler, &arena, sampling, s->model->config.vocab_size);
+        if (pass == 1) break;
+        arena = (fr_arena){.size = arena.used, .base = s->sampler_memory = fr_alloc(arena.used)};
+        if (!arena.base) return fr_fail(error, FR_ERROR_MEMORY, "sampler: out of memory");
+    }
     return FR_OK;
 }
 
@@ -36,6 +79,7 @@ static fr_status allocate(fr_session *s, fr_error *error) {
                               error));
     if (s->mtp)
         FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
+    FR_TRY(allocate_sampler(s, error));
     FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_FEW_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
     s->hidden = fr_alloc((size_t)(s->chunk + FR_FEW_ROWS) * hidden * sizeof(float));
@@ -60,6 +104,7 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     if (s->chunk > s->ctx) s->chunk = s->ctx;
     s->mtp = o.mtp != FR_MTP_OFF && model->mtp.present;
     s->options = o;
+    s->drafter = s->mtp ? &fr_mtp_drafter : NULL;
     s->logits_row = -1;
     fr_status status = allocate(s, error);
     if (status != FR_OK) {
@@ -75,6 +120,7 @@ void fr_session_destroy(fr_session *s) {
     fr_kv_cache_release(&s->kv);
     fr_kv_cache_release(&s->mtp_kv);
     fr_workspace_release(&s->ws);
+    fr_free(s->sampler_memory);
     fr_free(s->tokens);
     fr_free(s->hidden);
     fr_free(s->recycled);
@@ -111,6 +157,7 @@ void fr_session_follow(fr_session *s, int rows) {
 static void cut(fr_session *s, int length, bool keep_logits) {
     int evaluated = keep_logits ? length : length > 0 ? length - 1 : 0;
     s->length = length;
+    if (s->generated > length) s->generated = length;
     if (s->kv.length > evaluated) fr_kv_cache_truncate(&s->kv, evaluated);
     if (s->mtp_kv.length > s->kv.length) fr_kv_cache_truncate(&s->mtp_kv, s->kv.length);
     if (!keep_logits) s->logits_row = -1;
@@ -163,6 +210,7 @@ fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count,
     double start = fr_now();
     int evaluated = s->kv.length;
     fr_status status = fr_session_evaluate(s, NULL, NULL, NULL, error);
+    s->generated = s->length;
     s->stats.prefill_s += fr_now() - start;
     s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
     return status;
@@ -208,6 +256,10 @@ void fr_session_get_memory(const fr_session *s, fr_memory *out) {
         .workspace_bytes = s->ws.bytes + sizeof(float) * ((size_t)(s->chunk + FR_FEW_ROWS + 1) * (size_t)c->hidden_size +
                                                           (FR_FEW_ROWS + 1) * (size_t)c->vocab_size),
     };
+}
+
+fr_history fr_session_history(const fr_session *s, int drafts) {
+    return (fr_history){s->tokens, s->length + drafts, s->generated};
 }
 
 void fr_session_force_drafts(fr_session *s, fr_force_drafts_fn fn, void *user) {

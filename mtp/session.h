@@ -14,6 +14,9 @@
 #define FR_MTP_SESSION_H
 
 #include "model/workspace.h"
+#include "sampler/sampler.h"
+
+struct fr_drafter;
 
 /* Replaces the drafts of a cycle before they are verified: may change drafts [*count] and *count (0..FR_MAX_DEPTH, as many as
  * limit allows). For tests of rollback under any history of acceptance. */
@@ -26,8 +29,9 @@ struct fr_session {
     int chunk;                  /* rows of a prefill pass */
     int ctx;
 
-    int32_t *tokens; /* [ctx] */
+    int32_t *tokens; /* [ctx]; drafts stand in [length, ...), past the text, as their rows do in the caches */
     int length;
+    int generated;   /* the completion begins here: what was prefilled last ends here */
     fr_kv_cache kv, mtp_kv;
     float *hidden;   /* [chunk + FR_FEW_ROWS, hidden_size] */
     float *recycled; /* [hidden_size]: what the next chained draft reads */
@@ -35,13 +39,19 @@ struct fr_session {
     float *logits;   /* [FR_FEW_ROWS, vocab_size] of the last pass */
     int logits_row;  /* the row that chose, or will choose, the newest token; -1: none */
     float *draft_logits; /* [vocab_size] */
-    int32_t drafts[FR_MAX_DEPTH];
+    const struct fr_drafter *drafter; /* NULL: none */
+    double confidence[FR_MAX_DEPTH];  /* of the drafts of this cycle */
+    fr_sampler sampler;
+    void *sampler_memory;
     fr_workspace ws;
 
     fr_stats stats;
     fr_force_drafts_fn force;
     void *force_user;
 };
+
+/* The text with its first `drafts` drafts: what penalties look at; the next token's position is its length. */
+fr_history fr_session_history(const fr_session *session, int drafts);
 
 void fr_session_force_drafts(fr_session *session, fr_force_drafts_fn fn, void *user);
 

@@ -73,6 +73,15 @@ int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j
     return token;
 }
 
+void fr_sampler_propose(fr_sampler *s, int j, int32_t token) {
+    if (is_greedy(s) || s->shaper.sampling.verify != FR_VERIFY_REJECTION) return;
+    fr_distribution *d = &s->proposal[j];
+    d->count = 1;
+    d->ids[0] = token;
+    d->score[0] = 0.0;
+    d->p[0] = 1.0;
+}
+
 /* A sample of the normalized positive part of target - proposal. */
 static int32_t draw_residual(fr_sampler *s, const fr_distribution *proposal, int position) {
     fr_distribution *d = &s->target;
