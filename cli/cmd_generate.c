@@ -133,6 +133,7 @@ static int open_session(generation *run) {
         .depth = options->depth,
         .mtp_hidden = (fr_hidden)options->mtp_hidden,
         .mtp_recycle = (fr_hidden)options->mtp_recycle,
+        .sampling = fr_cli_sampling(options),
         .progress = fr_cli_progress_update,
         .user = &run->progress,
     };
@@ -201,6 +202,10 @@ static void print_document(const generation *run) {
     fr_doc_count(part, "max_tokens", (uint64_t)options->max_tokens);
     fr_doc_bool(part, "ignore_eos", options->ignore_eos);
     fr_doc_real(part, "temperature", options->temperature);
+    fr_doc_count(part, "top_k", (uint64_t)options->top_k);
+    fr_doc_real(part, "top_p", options->top_p);
+    fr_doc_real(part, "min_p", options->min_p);
+    fr_doc_text(part, "verify", fr_cli_choice("verify", options->verify));
     fr_doc_count(part, "seed", options->seed);
     fr_doc_print(document);
 }
@@ -219,14 +224,14 @@ static void print_summary(const generation *run) {
     if (strcmp(run->finish_reason, "context") == 0)
         fr_cli_note("the context of %d tokens is full; --ctx N makes it larger", fr_session_ctx(run->session));
     fr_cli_note("%zu %s%s, prefill %zu tokens in %.2f s%s", run->count, run->count == 1 ? "token" : "tokens", speed,
-                run->prompt.count, run->prefill_s, drafts);
+                (size_t)stats.prefill_tokens, run->prefill_s, drafts);
 }
 
 int fr_cmd_generate(const fr_cli_options *options) {
     generation run;
     memset(&run, 0, sizeof run);
     run.options = options;
-    int code = fr_cli_check_sampling(options);
+    int code = fr_cli_check_draft_head(options);
     if (!code) code = fr_cli_prompt_check(options, false);
     if (code) return code;
     fr_cli_progress_init(&run.progress);

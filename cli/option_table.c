@@ -15,7 +15,7 @@
 #define INPUT "Input"
 #define LENGTH "Length"
 #define SPECULATION "Speculation"
-#define SAMPLING "Sampling (this version is greedy and takes only the defaults)"
+#define SAMPLING "Sampling"
 #define NUMBERS "Numbers"
 #define RESULTS "Results"
 #define CONFIG "Config"
@@ -23,8 +23,8 @@
 #define EVERYWHERE "Everywhere"
 
 enum {
-    RUN = FR_CMD_GENERATE | FR_CMD_SCORE, /* commands that evaluate the model */
-    PROMPTED = RUN | FR_CMD_TOKENIZE,     /* commands that take a prompt */
+    RUN = FR_CMD_GENERATE | FR_CMD_SCORE,   /* commands that evaluate the model */
+    PROMPTED = RUN | FR_CMD_TOKENIZE,       /* commands that take a prompt */
     WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE, /* commands that write a checkpoint */
 };
 
@@ -54,8 +54,7 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("set", 0, FR_OPT_TEXTS, "KEY=VALUE", NULL, CONFIG,
          "set a key of the config, as in rope_scaling.factor=4; may be repeated", set, FR_CMD_SYNTH),
     TEXT("output", 'o', FR_OPT_FILE, "DIR", NULL, OUTPUT, "the directory to write: absent or empty", output, WRITE),
-    CHOICE("dtype", "auto|fp8|bf16", "auto", OUTPUT, "of the linears; auto is as the config says", dtype,
-           FR_CMD_SYNTH),
+    CHOICE("dtype", "auto|fp8|bf16", "auto", OUTPUT, "of the linears; auto is as the config says", dtype, FR_CMD_SYNTH),
     CHOICE("to", "fp8|bf16", "fp8", OUTPUT,
            "FP8 with a scale per 128x128 block, amax/448; or FP8 back to BF16.\n"
            "                                max_relative_error is the largest over blocks of max|w - w'| / max|w|",
@@ -90,18 +89,18 @@ const fr_cli_option fr_cli_option_table[] = {
            "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN),
     CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
            FR_CMD_GENERATE),
+    CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
+           "coupled: the same text with and without drafts; rejection: more is accepted", verify, FR_CMD_GENERATE),
+    CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
+           "head that drafts are taken with; fp8 is not in this version", draft_head, FR_CMD_GENERATE),
 
-    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 1000, "0", SAMPLING, "0 is greedy", temperature, FR_CMD_GENERATE),
+    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, FR_CMD_GENERATE),
     NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,
            FR_CMD_GENERATE),
-    NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING, "keep the most probable tokens that make up this mass",
-           top_p, FR_CMD_GENERATE),
+    NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING,
+           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, FR_CMD_GENERATE),
     NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
            "keep tokens at least this probable, relative to the best", min_p, FR_CMD_GENERATE),
-    CHOICE("verify", "coupled|rejection", "coupled", SAMPLING, "how drafts are verified when sampling", verify,
-           FR_CMD_GENERATE),
-    CHOICE("draft-head", "exact|fp8", "exact", SAMPLING, "head that drafts are taken with", draft_head,
-           FR_CMD_GENERATE),
 
     CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, RUN),
     CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, RUN),

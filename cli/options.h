@@ -42,8 +42,8 @@ typedef struct fr_cli_options {
     int max_tokens;
     bool ignore_eos;
 
-    int mtp, depth, mtp_hidden, mtp_recycle, verify,
-        draft_head; /* fr_mtp, fr_hidden; indices into the table's choices */
+    int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
+    int verify, draft_head;                  /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
     int top_k;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */

@@ -183,11 +183,12 @@ cJSON *fr_doc_speculation(const fr_stats *stats, int depth) {
     cJSON *object = fr_doc_object();
     double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
     double passes = (double)stats->num_passes_counted;
+    while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
     double per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
     for (int j = 0; j < depth; j++) {
-        double before = j ? (double)stats->accepted_at[j - 1] : drafts;
+        double reached = (double)stats->reached_at[j];
         per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
-        conditional[j] = before > 0 ? (double)stats->accepted_at[j] / before : NAN;
+        conditional[j] = reached > 0 ? (double)stats->accepted_at[j] / reached : NAN;
     }
     fr_doc_count(object, "num_drafts", stats->num_drafts);
     fr_doc_count(object, "num_cycles", stats->num_cycles);

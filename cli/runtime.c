@@ -53,16 +53,20 @@ int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info) {
     return options->mtp == FR_MTP_ON ? 1 : 3;
 }
 
-int fr_cli_check_sampling(const fr_cli_options *options) {
-    const char *name = options->temperature != 0  ? "--temperature"
-                       : options->top_k != 0      ? "--top-k"
-                       : options->top_p != 1      ? "--top-p"
-                       : options->min_p != 0      ? "--min-p"
-                       : options->verify != 0     ? "--verify"
-                       : options->draft_head != 0 ? "--draft-head"
-                                                  : NULL;
-    if (!name) return 0;
-    fr_cli_error(FR_EXIT_USAGE, "%s: this version generates greedily and has no sampling", name);
-    fr_cli_hint("leave %s at its default", name);
+fr_sampling fr_cli_sampling(const fr_cli_options *options) {
+    return (fr_sampling){
+        .temperature = (float)options->temperature,
+        .top_k = options->top_k,
+        .top_p = (float)options->top_p,
+        .min_p = (float)options->min_p,
+        .seed = options->seed,
+        .verify = (fr_verify)options->verify,
+    };
+}
+
+int fr_cli_check_draft_head(const fr_cli_options *options) {
+    if (options->draft_head == 0) return 0;
+    fr_cli_error(FR_EXIT_USAGE, "--draft-head: this version drafts with the exact head only");
+    fr_cli_hint("leave --draft-head at its default");
     return FR_EXIT_USAGE;
 }

@@ -17,7 +17,8 @@ INLINE float sum_lanes(__m512 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-/* few_e4m3_q with BF16 dot products (core/kernels_avx512_bf16.c). */
+/* e4m3_to_bf16 with byte tables, and few_e4m3_q with BF16 dot products (core/kernels_avx512_bf16.c). */
+void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n);
 void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
                         int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
 

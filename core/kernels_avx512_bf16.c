@@ -29,6 +29,21 @@ INLINE void decode(const char *w, __m512i *a, __m512i *b) {
     *b = _mm512_unpackhi_epi8(low, high);
 }
 
+void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
+    __m512i a, b;
+    for (; n >= 64; n -= 64, x += 64, y += 64) {
+        decode((const char *)x, &a, &b);
+        _mm512_storeu_si512(y, a);
+        _mm512_storeu_si512(y + 32, b);
+    }
+    if (n == 0) return;
+    uint8_t codes[64] = {0};
+    uint16_t values[64];
+    memcpy(codes, x, (size_t)n);
+    fr_e4m3_to_bf16_vbmi(values, codes, 64);
+    memcpy(y, values, 2 * (size_t)n);
+}
+
 /* The sum over one block for every output and row of a strip. */
 INLINE void add_block(int rows, const char *const *w, const char *const *x, __m512 (*sum)[ROWS]) {
     UNROLL for (int o = 0; o < OUTPUTS; o++) {

@@ -119,20 +119,24 @@ static void quantize(const fr_rows *r, const float *x, int width, bool ue8m0, in
     memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
 }
 
-/* Part `part` of `parts` of making rows ready. The unit of work is a block of a row, or of a tile of rows that are
- * packed. */
+#define SPAN 4 /* blocks of a row that are quantized in one go, so that rows are read in long runs */
+
+/* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
+ * are packed. */
 static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part,
                      int parts) {
-    int blocks = fr_blocks(width), begin, end;
     bool pack = rows > FR_FEW_ROWS && fr_many_packed();
+    int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
     int tile = pack ? FR_MANY_TOKENS : 1, tiles = (rows + tile - 1) / tile;
     fr_rows from = {.x = x, .q = r->q, .scale = r->scale, .rows = rows, .width = width};
-    fr_split(tiles * blocks, 1, parts, part, &begin, &end);
+    fr_split(tiles * spans, 1, parts, part, &begin, &end);
     for (int unit = begin; unit < end; unit++) {
-        int t = unit / blocks, block = unit % blocks;
+        int t = unit / spans, first = unit % spans * span, last = first + span < blocks ? first + span : blocks;
         if (forms & FR_ROWS_QUANTIZED)
-            for (int i = t * tile; i < (t + 1) * tile && i < rows; i++) quantize(r, x, width, ue8m0, i, block);
-        if (pack) fr_many_pack(r, &from, NULL, rows, width, forms, t, block);
+            for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
+                for (int block = first; block < last; block++) quantize(r, x, width, ue8m0, i, block);
+        if (pack)
+            for (int block = first; block < last; block++) fr_many_pack(r, &from, NULL, rows, width, forms, t, block);
     }
 }
 

@@ -13,6 +13,7 @@
 #define CLASSES (FR_MANY_TOKENS / 16)
 #define A_SIZE (FR_MANY_OUTPUTS * FR_BLOCK)
 #define C_SIZE (FR_MANY_OUTPUTS * FR_MANY_TOKENS)
+#define GROUP 4 /* tiles of weights that share one reading of the packed tokens */
 
 static struct {
     dnnl_brgemm_t kernel[CLASSES][2]; /* by columns / 16 - 1; [1] adds to C */
@@ -102,21 +103,21 @@ fr_status fr_linear_prepare(int max_rows, fr_error *error) {
     return FR_OK;
 }
 
-/* What one thread works with; C, A and the sums of a strip of outputs are in this order in its scratch. */
+/* What one thread works with. */
 typedef struct scratch {
-    uint16_t *a, *a_lo; /* [FR_MANY_OUTPUTS, FR_BLOCK] */
+    uint16_t *a, *a_lo; /* [GROUP][FR_MANY_OUTPUTS, FR_BLOCK] */
     float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
-    float *sum;         /* [tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    float *sum;         /* [GROUP][token tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     void *pad;
 } scratch;
 
 static scratch take_scratch(fr_arena *arena, int max_rows) {
     scratch s;
     int tiles = (max_rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
-    s.a = FR_TAKE(arena, uint16_t, A_SIZE);
-    s.a_lo = FR_TAKE(arena, uint16_t, A_SIZE);
+    s.a = FR_TAKE(arena, uint16_t, GROUP * A_SIZE);
+    s.a_lo = FR_TAKE(arena, uint16_t, GROUP * A_SIZE);
     s.c = FR_TAKE(arena, float, C_SIZE);
-    s.sum = FR_TAKE(arena, float, tiles *C_SIZE);
+    s.sum = FR_TAKE(arena, float, GROUP *tiles *C_SIZE);
     s.pad = fr_arena_take(arena, 1, many.scratchpad);
     return s;
 }
@@ -158,12 +159,16 @@ void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int r
 
 /* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. F32 fills two parts, the others one.
  */
-static void decode(const fr_linear *w, int output, int rows, int block, const scratch *s) {
+static void decode(const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
     const fr_many *k = fr_many_kernels();
     int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
-    for (int i = 0; i < rows; i++) {
+    const int ahead = FR_BLOCK * (int)fr_dtype_size(w->dtype);
+    for (int i = 0; i < rows; i++, a += FR_BLOCK, a_lo += FR_BLOCK) {
         int64_t from = (output + i) * w->stride + at;
-        uint16_t *a = s->a + i * FR_BLOCK, *a_lo = s->a_lo + i * FR_BLOCK;
+        /* The next block of the row: too many rows at once for the hardware to see the pattern. */
+        const char *next = (const char *)w->w + from * (int64_t)fr_dtype_size(w->dtype) + ahead;
+        if (m == FR_BLOCK)
+            for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
         if (w->dtype == FR_F8_E4M3)
             fr_kernels_get()->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
         else if (w->dtype == FR_BF16)
@@ -173,6 +178,8 @@ static void decode(const fr_linear *w, int output, int rows, int block, const sc
         memset(a + m, 0, 2 * (size_t)(FR_BLOCK - m));
         if (w->dtype == FR_F32) memset(a_lo + m, 0, 2 * (size_t)(FR_BLOCK - m));
     }
+    memset(a, 0, 2 * (size_t)((FR_MANY_OUTPUTS - rows) * FR_BLOCK));
+    if (w->dtype == FR_F32) memset(a_lo, 0, 2 * (size_t)((FR_MANY_OUTPUTS - rows) * FR_BLOCK));
 }
 
 static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b, const scratch *s) {
@@ -180,47 +187,59 @@ static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b,
     dnnl_brgemm_execute(many.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
 }
 
-/* Outputs [output, output + rows) of all tokens, into s->sum. */
-static void strip(const fr_linear *w, const fr_rows *x, int output, int rows, const scratch *s) {
+/* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds q, or hi and then lo. */
+static void multiply_tile(fr_dtype dtype, bool use_q, int g, int columns, const uint16_t *pack, const scratch *s) {
+    const uint16_t *a = s->a + g * A_SIZE, *a_lo = s->a_lo + g * A_SIZE, *lo = pack + columns * FR_BLOCK;
+    multiply(columns, 0, a, pack, s);
+    if (use_q) return;
+    multiply(columns, 1, a, lo, s);
+    if (dtype != FR_F32) return;
+    multiply(columns, 1, a_lo, pack, s);
+    multiply(columns, 1, a_lo, lo, s);
+}
+
+/* Outputs [begin, end), at most GROUP tiles, of all tokens, into s->sum. */
+static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, const scratch *s) {
     const fr_many *k = fr_many_kernels();
     int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    int group = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS, configured = 0;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
-    int configured = 0;
-    memset(s->sum, 0, (size_t)(tiles * C_SIZE) * sizeof *s->sum);
+    memset(s->sum, 0, (size_t)(group * tiles * C_SIZE) * sizeof *s->sum);
     for (int block = 0; block < blocks; block++) {
-        float sw = w->scale ? w->scale[output / FR_BLOCK * w->scale_stride + block] : 1.0f;
-        decode(w, output, rows, block, s);
+        for (int g = 0; g < group; g++) {
+            int output = begin + g * FR_MANY_OUTPUTS, rows = end - output;
+            decode(w, output, rows < FR_MANY_OUTPUTS ? rows : FR_MANY_OUTPUTS, block, s->a + g * A_SIZE,
+                   s->a_lo + g * A_SIZE);
+        }
         for (int tile = 0; tile < tiles; tile++) {
             int first = tile * FR_MANY_TOKENS, columns = all - first < FR_MANY_TOKENS ? all - first : FR_MANY_TOKENS;
             int64_t at = ((int64_t)first * blocks + (int64_t)columns * block) * FR_BLOCK;
+            const uint16_t *pack = use_q ? x->pack_q + at : x->pack_x + 2 * at;
+            const float *sx = use_q ? x->pack_scale + (int64_t)block * all + first : NULL;
             if (configured != columns) dnnl_brgemm_set_hw_context(many.kernel[columns / 16 - 1][0]);
             configured = columns;
-            if (use_q) {
-                multiply(columns, 0, s->a, x->pack_q + at, s);
-                k->add_scaled(s->sum + tile * C_SIZE, s->c, columns, sw, x->pack_scale + (int64_t)block * all + first);
-                continue;
+            for (int g = 0; g < group; g++) {
+                int row = (begin + g * FR_MANY_OUTPUTS) / FR_BLOCK;
+                float sw = w->scale ? w->scale[row * w->scale_stride + block] : 1.0f;
+                multiply_tile(w->dtype, use_q, g, columns, pack, s);
+                k->add_scaled(s->sum + (g * tiles + tile) * C_SIZE, s->c, columns, sw, sx);
             }
-            const uint16_t *hi = x->pack_x + 2 * at, *lo = hi + columns * FR_BLOCK;
-            multiply(columns, 0, s->a, hi, s);
-            multiply(columns, 1, s->a, lo, s);
-            if (w->dtype == FR_F32) multiply(columns, 1, s->a_lo, hi, s);
-            k->add_scaled(s->sum + tile * C_SIZE, s->c, columns, sw, NULL);
         }
     }
 }
 
 void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *memory) {
     const fr_many *k = fr_many_kernels();
+    const int step = GROUP * FR_MANY_OUTPUTS, tiles = (x->rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, x->rows);
-    memset(s.a, 0, A_SIZE * sizeof *s.a);
-    memset(s.a_lo, 0, A_SIZE * sizeof *s.a_lo);
-    for (int output = begin; output < end; output += FR_MANY_OUTPUTS) {
-        int rows = end - output < FR_MANY_OUTPUTS ? end - output : FR_MANY_OUTPUTS;
-        strip(w, x, output, rows, &s);
-        for (int first = 0; first < x->rows; first += FR_MANY_TOKENS) {
-            int n = x->rows - first < FR_MANY_TOKENS ? x->rows - first : FR_MANY_TOKENS;
-            k->transpose(y + first * y_stride + output, y_stride, s.sum + first * FR_MANY_OUTPUTS, n, rows);
+    for (int o = begin; o < end; o += step) {
+        multiply_group(w, x, o, end - o < step ? end : o + step, &s);
+        for (int i = 0; i < GROUP * tiles; i++) {
+            int output = o + i / tiles * FR_MANY_OUTPUTS, first = i % tiles * FR_MANY_TOKENS;
+            int outputs = end - output < FR_MANY_OUTPUTS ? end - output : FR_MANY_OUTPUTS;
+            int tokens = x->rows - first < FR_MANY_TOKENS ? x->rows - first : FR_MANY_TOKENS;
+            if (outputs > 0) k->transpose(y + first * y_stride + output, y_stride, s.sum + i * C_SIZE, tokens, outputs);
         }
     }
     dnnl_brgemm_release_hw_context();

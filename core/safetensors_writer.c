@@ -230,7 +230,7 @@ static fr_status take_directory(fr_writer *w, fr_error *error) {
         empty = strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0;
     closedir(list);
     if (empty) return FR_OK;
-    return fr_hint(error, fr_fail(error, FR_ERROR_ARGUMENT, "%s: the directory is not empty", w->dir),
+    return fr_hint(error, fr_fail(error, FR_ERROR_IO, "%s: the directory is not empty", w->dir),
                    "name a new directory, or force writing into this one");
 }
 
@@ -417,7 +417,8 @@ static fr_status open_shard(fr_writer *w, size_t index, fr_error *error) {
     if (status == FR_OK) {
         w->open = index;
         int number = write_all(w->fd, header.bytes, header.length, 0);
-        if (!number && ftruncate(w->fd, (off_t)(s->data_begin + s->data_bytes)) != 0) number = errno;
+        if (!number && w->options.sparse && ftruncate(w->fd, (off_t)(s->data_begin + s->data_bytes)) != 0)
+            number = errno;
         if (number) status = fail_write(w, name, number, error);
     }
     fr_free(header.bytes);

@@ -192,7 +192,8 @@ typedef struct fr_stats {
     uint64_t num_cycles;          /* verify passes */
     uint64_t num_drafts;          /* cycles that drafted */
     uint64_t num_draft_tokens, num_accepted_tokens;
-    uint64_t drafted_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH]; /* by position in the draft */
+    /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were judged. */
+    uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
     uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
     uint64_t num_passes_counted, unique_experts, chosen_experts;  /* verify passes: distinct (layer, expert), and sum over rows */
     double prefill_s, draft_s, verify_s;

@@ -59,6 +59,7 @@ typedef struct stream {
     uint64_t key;
     double centre, spread; /* mean, and standard deviation (of scales: width of the range) */
     uint8_t codes[256];    /* E4M3 by random byte */
+    uint16_t bells[511];   /* BF16 by sum of two random bytes */
 } stream;
 
 /* Codes for random bytes: quantiles of the triangular distribution on [-limit, limit], which needs nothing of libm but
@@ -76,8 +77,11 @@ static double make_codes(uint8_t codes[256], double limit) {
 }
 
 /* Data come in whole words but for the last. */
-static void take_word(const uint8_t made[8], size_t at, size_t bytes, uint8_t *out) {
-    memcpy(out + at, made, bytes - at < 8 ? bytes - at : 8);
+static inline void put_word(const uint8_t made[8], size_t at, size_t bytes, void *out) {
+    if (bytes - at >= 8)
+        memcpy((uint8_t *)out + at, made, 8);
+    else
+        memcpy((uint8_t *)out + at, made, bytes - at);
 }
 
 static void fill_e4m3(void *user, uint64_t offset, size_t bytes, void *out) {
@@ -86,14 +90,21 @@ static void fill_e4m3(void *user, uint64_t offset, size_t bytes, void *out) {
         uint64_t random = word(s->key, (offset + at) / 8);
         uint8_t made[8];
         for (int k = 0; k < 8; k++) made[k] = s->codes[random >> (8 * k) & 0xff];
-        take_word(made, at, bytes, out);
+        put_word(made, at, bytes, out);
     }
 }
 
-/* A bell of two bytes' sum: 511 values. */
-static inline float bell(const stream *s, unsigned random) {
-    int sum = (int)(random & 0xff) + (int)(random >> 8 & 0xff) - 255;
-    return (float)(s->centre + sum * (s->spread / BYTES_SPREAD));
+/* A bell: the sum of two random bytes, 0 to 510. */
+static inline unsigned bell(uint64_t random) {
+    return (unsigned)(random & 0xff) + (unsigned)(random >> 8 & 0xff);
+}
+
+static inline float bell_value(const stream *s, unsigned sum) {
+    return (float)(s->centre + ((int)sum - 255) * (s->spread / BYTES_SPREAD));
+}
+
+static void make_bells(stream *s) {
+    for (unsigned sum = 0; sum < 511; sum++) s->bells[sum] = fr_f32_bf16(bell_value(s, sum));
 }
 
 static void fill_bf16(void *user, uint64_t offset, size_t bytes, void *out) {
@@ -101,11 +112,8 @@ static void fill_bf16(void *user, uint64_t offset, size_t bytes, void *out) {
     for (size_t at = 0; at < bytes; at += 8) {
         uint64_t random = word(s->key, (offset + at) / 8);
         uint8_t made[8];
-        for (int k = 0; k < 4; k++) {
-            uint16_t value = fr_f32_bf16(bell(s, (unsigned)(random >> (16 * k) & 0xffff)));
-            memcpy(made + 2 * k, &value, sizeof value);
-        }
-        take_word(made, at, bytes, out);
+        for (int k = 0; k < 4; k++) memcpy(made + 2 * k, &s->bells[bell(random >> (16 * k))], 2);
+        put_word(made, at, bytes, out);
     }
 }
 
@@ -113,10 +121,10 @@ static void fill_f32(void *user, uint64_t offset, size_t bytes, void *out) {
     const stream *s = user;
     for (size_t at = 0; at < bytes; at += 8) {
         uint64_t random = word(s->key, (offset + at) / 8);
-        float values[2] = {bell(s, (unsigned)random), bell(s, (unsigned)(random >> 32))};
+        float values[2] = {bell_value(s, bell(random)), bell_value(s, bell(random >> 32))};
         uint8_t made[8];
         memcpy(made, values, sizeof made);
-        take_word(made, at, bytes, out);
+        put_word(made, at, bytes, out);
     }
 }
 
@@ -130,7 +138,7 @@ static void fill_scales(void *user, uint64_t offset, size_t bytes, void *out) {
         for (int k = 0; k < 2; k++)
             values[k] = (float)(s->centre * (1 + s->spread * ((double)(uint32_t)(random >> (32 * k)) * 0x1p-32 - 0.5)));
         memcpy(made, values, sizeof made);
-        take_word(made, at, bytes, out);
+        put_word(made, at, bytes, out);
     }
 }
 
@@ -208,6 +216,7 @@ static fr_status make(void *user, const fr_schema_tensor *t) {
         st.centre = 1;
         st.spread = NORM_SPREAD;
     }
+    make_bells(&st);
     return fr_writer_fill(s->writer, 8, fill_bf16, &st, s->error);
 }
 

@@ -1,8 +1,8 @@
 /* The draft-then-verify cycle.
  *
  * Known: tokens t[0..n], t[n] emitted but not evaluated; main KV holds positions 0..n-1.
- *  1. Policy: how many drafts k (0 when drafting is off, or nothing more fits).
- *  2. Draft: d1..dk, written past the text's end. (The MTP drafter first reads the positions confirmed since its last turn,
+ *  1. Plan: at most how many drafts (0 when drafting is off, does not pay now, or nothing more fits).
+ *  2. Draft: d1..dk, written past the text's end; the policy ends the chain early and drops drafts that are not worth a row. (The MTP drafter first reads the positions confirmed since its last turn,
  *     with their true hidden states; what comes out at the last one gives d1, its own output then d2..dk.)
  *  3. Verify: one pass of the main model over [t[n], d1..dk] at positions n..n+k.
  *  4. Accept the longest prefix of drafts that the verification rule lets stand, a of them, plus one token of the main
@@ -10,7 +10,6 @@
  *  5. Roll back: main KV keeps positions n..n+a; what rejected drafts and chained rows wrote lies past both caches' lengths. */
 #include "model/forward.h"
 #include "mtp/drafter.h"
-#include "mtp/policy.h"
 
 /* Appends the tokens that stand after verification; returns the number of accepted drafts. */
 static int accept(fr_session *s, int drafted) {
@@ -33,7 +32,15 @@ static void count_cycle(fr_stats *stats, int drafted, int accepted) {
     stats->num_accepted_tokens += (uint64_t)accepted;
     stats->depth_histogram[drafted]++;
     for (int j = 0; j < drafted; j++) stats->drafted_at[j]++;
+    for (int j = 0; j < drafted && j <= accepted; j++) stats->reached_at[j]++;
     for (int j = 0; j < accepted; j++) stats->accepted_at[j]++;
+}
+
+static void count_experts(fr_session *s, int rows) {
+    const fr_model *model = s->model;
+    s->stats.num_passes_counted++;
+    s->stats.unique_experts += fr_unique_experts(model, &s->ws, rows);
+    s->stats.chosen_experts += (uint64_t)rows * (uint64_t)model->num_moe_layers * (uint64_t)model->config.num_experts_per_tok;
 }
 
 /* Replaces the drafts by a test's, which stand for themselves alone. */
@@ -45,10 +52,11 @@ static int force_drafts(fr_session *s, int limit, int drafted) {
 }
 
 static void run_cycle(fr_session *s, int limit, fr_step *out) {
-    const fr_config *c = &s->model->config;
     double start = fr_now();
-    int depth = fr_policy_depth(s, limit);                                     /* 1 */
-    int drafted = s->drafter ? s->drafter->draft(s, depth) : 0;                /* 2 */
+    int depth = s->drafter ? fr_policy_plan(&s->policy, limit) : 0;            /* 1 */
+    s->first_draft_s = s->other_drafts_s = 0.0;
+    int made = s->drafter ? s->drafter->draft(s, depth) : 0;                   /* 2 */
+    int drafted = fr_policy_keep(&s->policy, s->confidence, made);
     if (s->force) drafted = force_drafts(s, limit, drafted);
     double drafting_done = fr_now();
 
@@ -57,14 +65,15 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     fr_head(s->model, &s->ws, s->ws.hidden, rows, s->logits);
 
     int accepted = accept(s, drafted);                                         /* 4 */
-    s->stats.num_passes_counted++;
-    s->stats.unique_experts += fr_unique_experts(s->model, &s->ws, rows);
-    s->stats.chosen_experts += (uint64_t)rows * (uint64_t)s->model->num_moe_layers * (uint64_t)c->num_experts_per_tok;
+    count_experts(s, rows);
     fr_session_commit(s, accepted + 1);                                        /* 5 */
 
+    double verify_s = fr_now() - drafting_done;
+    if (s->drafter && !s->force)
+        fr_policy_observe(&s->policy, s->confidence, made, drafted, accepted, s->first_draft_s, s->other_drafts_s, verify_s);
     count_cycle(&s->stats, drafted, accepted);
     s->stats.draft_s += drafting_done - start;
-    s->stats.verify_s += fr_now() - drafting_done;
+    s->stats.verify_s += verify_s;
     *out = (fr_step){s->tokens + before, accepted + 1, drafted, accepted};
 }
 

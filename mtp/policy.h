@@ -1,10 +1,59 @@
-/* How many drafts a cycle should make. */
+/* How many drafts a cycle makes: the number that promises most tokens a second (--mtp auto).
+ *
+ * A cycle with k drafts yields 1 + a1 + a1 a2 + ... + a1..ak tokens, where aj is the chance that draft j stands given that
+ * those before it do, and costs a verify pass of k + 1 rows plus the drafting. Both sides are estimated online: aj from the
+ * draft's own probability through a table that is corrected by what verification says (calibration), costs from measured
+ * times, starting from the bytes that each pass reads (for MoE the experts that k + 1 rows touch together).
+ *
+ * The policy sees numbers only, no session and no clock, so that it can be simulated. Depth changes how fast tokens come,
+ * never which (with coupled verification). */
 #ifndef FR_MTP_POLICY_H
 #define FR_MTP_POLICY_H
 
-#include "mtp/session.h"
+#include "forerun.h"
 
-/* Drafts of the next cycle, at most `limit` (what the token budget and the context still allow). */
-int fr_policy_depth(const fr_session *session, int limit);
+enum { FR_POLICY_BINS = 12 }; /* of draft confidence, narrower towards 1 */
+
+typedef struct fr_policy {
+    bool adaptive; /* else always max_depth */
+    int max_depth;
+    /* Costs in seconds. A pass of r rows is estimated as level * shape[r - 1]; shape[0] is 1. Passes of one row are made now
+     * and then while drafting is on, too: without them nobody knows what drafting is to be compared with. */
+    double level, shape[FR_MAX_DEPTH + 1], guess[FR_MAX_DEPTH + 1];
+    int passes[FR_MAX_DEPTH + 1]; /* measured, by rows */
+    double draft_first, draft_next; /* a cycle's first draft (it reads confirmed rows too), and each chained one; in passes
+                                       of one row until the first measurement */
+    /* Chance that a draft stands given its confidence, and the mean over drafts at each position. */
+    double calibrated[FR_POLICY_BINS], mean[FR_MAX_DEPTH];
+    int judged[FR_MAX_DEPTH]; /* drafts, by position */
+    /* What cycles that drafted have lately brought: tokens, and cost in passes of one row. Drafting is on while it brings
+     * more than one token a pass; while it is off, single drafts now and then keep these up to date. */
+    double on_tokens, on_cost;
+    int on_samples;
+    bool off;
+    int cycles_off, probe_after, cycles_on;
+    uint64_t cycles, probes, switches;
+} fr_policy;
+
+/* shape [FR_MAX_DEPTH + 1]: bytes of a pass of 1 .. 8 rows over those of one row; draft_first and draft_next likewise. The
+ * first guess of costs, in passes of one row. */
+void fr_policy_init(fr_policy *policy, bool adaptive, int max_depth, const double *shape, double draft_first, double draft_next);
+
+/* Before a cycle: the most drafts it should make, at most `limit`; 0: none. */
+int fr_policy_plan(fr_policy *policy, int limit);
+/* Between drafts: whether draft `made` + 1 is worth making, given the confidences of the drafts made. */
+bool fr_policy_go_on(const fr_policy *policy, const double *confidence, int made);
+/* After drafting: how many of the drafts are worth verifying. */
+int fr_policy_keep(const fr_policy *policy, const double *confidence, int made);
+
+/* After a cycle. Of `made` drafts `verified` went into the pass and `accepted` stood; first_s and rest_s are the times of the
+ * first draft and of all others, verify_s that of pass and verdict. */
+void fr_policy_observe(fr_policy *policy, const double *confidence, int made, int verified, int accepted, double first_s,
+                       double rest_s, double verify_s);
+
+/* Chance that a draft of this confidence stands. */
+double fr_policy_acceptance(const fr_policy *policy, double confidence);
+/* Mean acceptance of a first draft at which drafting one token neither gains nor loses. */
+double fr_policy_break_even(const fr_policy *policy);
 
 #endif

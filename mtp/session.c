@@ -91,6 +91,17 @@ static fr_status allocate(fr_session *s, fr_error *error) {
     return FR_OK;
 }
 
+/* The policy's first guess of costs is what passes and drafts read. */
+static void start_policy(fr_session *s) {
+    double shape[FR_MAX_DEPTH + 1], one;
+    fr_traffic_of(s->model, &s->traffic);
+    one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
+    for (int r = 0; r <= FR_MAX_DEPTH; r++)
+        shape[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
+    double draft = (double)s->traffic.draft / one;
+    fr_policy_init(&s->policy, s->options.mtp == FR_MTP_AUTO, s->options.depth, shape, draft, draft);
+}
+
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
     fr_session_options o = options ? *options : (fr_session_options){0};
     FR_TRY(check_options(model, &o, error));
@@ -106,6 +117,7 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     s->options = o;
     s->drafter = s->mtp ? &fr_mtp_drafter : NULL;
     s->logits_row = -1;
+    start_policy(s);
     fr_status status = allocate(s, error);
     if (status != FR_OK) {
         fr_session_destroy(s);

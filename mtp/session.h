@@ -13,7 +13,9 @@
 #ifndef FR_MTP_SESSION_H
 #define FR_MTP_SESSION_H
 
+#include "model/traffic.h"
 #include "model/workspace.h"
+#include "mtp/policy.h"
 #include "sampler/sampler.h"
 
 struct fr_drafter;
@@ -41,6 +43,9 @@ struct fr_session {
     float *draft_logits; /* [vocab_size] */
     const struct fr_drafter *drafter; /* NULL: none */
     double confidence[FR_MAX_DEPTH];  /* of the drafts of this cycle */
+    double first_draft_s, other_drafts_s; /* time that they took */
+    fr_policy policy;
+    fr_traffic traffic;
     fr_sampler sampler;
     void *sampler_memory;
     fr_workspace ws;

@@ -15,6 +15,10 @@ const golden_case golden_cases[GOLDEN_MODELS] = {
     {"pico-mtp-s1", {1, 7, 70}}, {"nano-mtp-s1", {7, 70, 200}},
 };
 
+bool golden_exists(int length, golden_mode mode) {
+    return mode == GOLDEN_F32 || length <= 70;
+}
+
 void golden_model_dir(const char *model, char *out, size_t size) {
     snprintf(out, size, "%s/golden/%s", FR_TEST_DIR, model);
 }

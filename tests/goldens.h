@@ -20,6 +20,7 @@ typedef struct golden_case {
 extern const golden_case golden_cases[GOLDEN_MODELS];
 
 typedef enum golden_mode { GOLDEN_F32, GOLDEN_W8A8 } golden_mode; /* activations in float32; quantized */
+bool golden_exists(int length, golden_mode mode);                 /* the longest text is kept in float32 only */
 
 typedef struct golden {
     char dir[512];  /* the checkpoint */

@@ -5,6 +5,7 @@
 #   FORERUN=build/forerun sh tests/test_cli.sh JSON_CHECK
 set -eu
 json_check=$1
+[ -x "$FORERUN" ] && [ -x "$json_check" ] || { echo "there is no program at $FORERUN, or no $json_check"; exit 1; }
 golden=$(cd "$(dirname "$0")" && pwd)/golden
 model=$golden/pico-mtp-s1
 work=$(mktemp -d)
@@ -136,6 +137,7 @@ for mtp in off on auto 'on --depth 2' 'on --depth 5' 'on --depth 7' 'auto --dept
         speculative_decoding.mean_acceptance_length=null speculative_decoding.per_position_acceptance_rate#0 \
         speculative_decoding.num_cycles=63 ;;
     *-hidden* | *-recycle*) holds speculative_decoding.num_drafts'>0' ;;
+    auto*) ;; # how many drafts are worth making depends on the clock
     *) holds speculative_decoding.num_accepted_tokens'>10' speculative_decoding.num_cycles'<60' \
         speculative_decoding.acceptance_rate'>0.2' speculative_decoding.mean_acceptance_length'>1' ;;
     esac
@@ -175,13 +177,27 @@ refused 1 'MTP' generate -m "$work/plain" -p a --mtp on
 refused 1 'no MTP module' score -m "$work/plain" -p a --mtp-logits "$work/x.npy"
 [ ! -e "$work/x.npy" ] || fail "a file was left behind"
 
-# Options of sampling: the default is taken, the rest is refused in so many words.
-run 0 generate -m "$model" -p a -n 2 --temperature 0 --top-k 0 --top-p 1 --min-p 0 --verify coupled --draft-head exact \
-    --seed 7 --json -q
-for option in '--temperature 0.7' '--top-k 5' '--top-p 0.9' '--min-p 0.1' '--verify rejection' '--draft-head fp8'; do
+# Sampling: a seed gives one text, whatever drafts; another seed another.
+sampled() { run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --temperature 0.9 "$@"; }
+sampled --seed 7
+holds options.temperature=0.9 options.seed=7 options.verify=coupled
+tokens=$(value tokens)
+for mtp in 'off' 'on --depth 1' 'on --depth 4'; do
     # shellcheck disable=SC2086
-    refused 2 'has no sampling' generate -m "$model" -p a $option
+    sampled --seed 7 --mtp $mtp
+    holds tokens="$tokens"
 done
+sampled --seed 8
+[ "$(value tokens)" != "$tokens" ] || fail "two seeds give one text"
+sampled --seed 7 --top-k 1
+greedy=$(value tokens)
+sampled --seed 8 --top-p 0.000001
+holds tokens="$greedy"
+sampled --seed 8 --min-p 1
+holds tokens="$greedy"
+sampled --seed 7 --verify rejection --mtp on --depth 2
+holds tokens#40 options.verify=rejection speculative_decoding.num_accepted_tokens'>0'
+refused 2 'exact head only' generate -m "$model" -p a --draft-head fp8
 
 # A full disk is a failure.
 if [ -w /dev/full ]; then

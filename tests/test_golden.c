@@ -87,7 +87,7 @@ static void test_scores(void **state) {
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         limits few = {0}, many = {0};
         for (int i = 0; i < GOLDEN_MODELS; i++) {
-            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 2);
+            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
@@ -132,7 +132,7 @@ static void test_greedy(void **state) {
     fr_isa best = driver_best_isa();
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         for (int i = 0; i < GOLDEN_MODELS; i++) {
-            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 2);
+            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
@@ -199,7 +199,7 @@ static void test_drafting(void **state) {
     (void)state;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         const char *name = golden_cases[i].model;
-        fr_model *model = driver_open(name, FR_ISA_AUTO, FR_ACT_NONE, 2);
+        fr_model *model = driver_open(name, FR_ISA_AUTO, FR_ACT_NONE, 1);
         ref_model *ref = open_reference(name);
         golden g;
         golden_load(name, 7, GOLDEN_F32, &g);
@@ -263,7 +263,7 @@ static void test_few_rows_bitwise(void **state) {
  * token, and cut back. They are the bits that score gives in passes of one row. */
 static void test_step_by_step(void **state) {
     (void)state;
-    fr_model *model = driver_open("pico-s1", FR_ISA_AUTO, FR_ACT_NONE, 2);
+    fr_model *model = driver_open("pico-s1", FR_ISA_AUTO, FR_ACT_NONE, 1);
     golden g;
     golden_load("pico-s1", 70, GOLDEN_F32, &g);
     fr_session_options o = {.kv = FR_KV_F32, .prefill_chunk = 1};
@@ -296,7 +296,7 @@ static void test_kv_bf16(void **state) {
     double worst = 0;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         const char *name = golden_cases[i].model;
-        fr_model *model = driver_open(name, FR_ISA_AUTO, FR_ACT_NONE, 2);
+        fr_model *model = driver_open(name, FR_ISA_AUTO, FR_ACT_NONE, 1);
         ref_model *ref = open_reference(name);
         ref->config.kv_bf16 = true;
         golden g;

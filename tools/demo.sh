@@ -19,7 +19,7 @@ build() {
 say "building build/forerun"
 build >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; die "the build failed"; }
 
-prompt='Once upon a time'
+prompt='The :func:`open` function returns a file object, and'
 tokens=200
 generate() {
     build/forerun generate --prompt "$prompt" --max-tokens $tokens --ignore-eos "$@" </dev/null

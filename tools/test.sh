@@ -38,7 +38,8 @@ for preset in $presets; do
     say "$preset: configuring and building"
     if ! { cmake --preset "$preset" -DFORERUN_TESTS=ON -DFORERUN_WERROR=ON && cmake --build --preset "$preset" -j "$jobs"; } \
         >"$log" 2>&1 </dev/null; then
-        tail -n 60 "$log" >&2
+        # Where ninja failed, or the end of what CMake said.
+        if grep -q '^FAILED' "$log"; then sed -n '/^FAILED/,$p' "$log" | head -n 60 >&2; else tail -n 30 "$log" >&2; fi
         say "$preset: the build failed"
         broken="$broken $preset"
         continue

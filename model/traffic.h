@@ -1,0 +1,20 @@
+/* Bytes of weights that a pass reads: what decoding costs, to a first approximation. */
+#ifndef FR_MODEL_TRAFFIC_H
+#define FR_MODEL_TRAFFIC_H
+
+#include "model/weights.h"
+
+typedef struct fr_traffic {
+    uint64_t fixed;      /* of the main model, whatever the number of rows: attention, dense and shared MLPs, gates, head */
+    uint64_t expert;     /* one routed expert in each MoE layer of the main model, all layers together */
+    uint64_t draft;      /* one draft: the MTP module with one row's experts, and the head */
+    int experts, chosen; /* n_routed_experts, num_experts_per_tok */
+} fr_traffic;
+
+void fr_traffic_of(const fr_model *model, fr_traffic *out);
+/* A pass of `rows` rows that touches `unique` experts a MoE layer, on average. */
+double fr_traffic_pass(const fr_traffic *traffic, double unique);
+/* Experts that `rows` rows touch together if they choose independently. */
+double fr_traffic_independent(const fr_traffic *traffic, int rows);
+
+#endif
