@@ -34,7 +34,5 @@ void fr_cli_runtime_close(fr_cli_runtime *runtime);
 int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info);
 /* The sampling that the options ask for. */
 fr_sampling fr_cli_sampling(const fr_cli_options *options);
-/* 0, or FR_EXIT_USAGE after saying that the library has no other draft head yet. */
-int fr_cli_check_draft_head(const fr_cli_options *options);
 
 #endif

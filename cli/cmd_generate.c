@@ -132,6 +132,7 @@ static int open_session(generation *run) {
         .mtp = (fr_mtp)options->mtp,
         .depth = options->depth,
         .mtp_hidden = (fr_hidden)options->mtp_hidden,
+        .drafter = (fr_draft_source)options->drafter,
         .mtp_recycle = (fr_hidden)options->mtp_recycle,
         .sampling = fr_cli_sampling(options),
         .progress = fr_cli_progress_update,
@@ -231,8 +232,7 @@ int fr_cmd_generate(const fr_cli_options *options) {
     generation run;
     memset(&run, 0, sizeof run);
     run.options = options;
-    int code = fr_cli_check_draft_head(options);
-    if (!code) code = fr_cli_prompt_check(options, false);
+    int code = fr_cli_prompt_check(options, false);
     if (code) return code;
     fr_cli_progress_init(&run.progress);
     code = fr_cli_runtime_open(&run.runtime, options);

@@ -92,7 +92,11 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, FR_CMD_GENERATE),
     CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
-           "head that drafts are taken with; fp8 is not in this version", draft_head, FR_CMD_GENERATE),
+           "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
+           FR_CMD_GENERATE),
+    CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
+           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter,
+           FR_CMD_GENERATE),
 
     NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, FR_CMD_GENERATE),
     NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,

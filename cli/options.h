@@ -43,7 +43,7 @@ typedef struct fr_cli_options {
     bool ignore_eos;
 
     int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
-    int verify, draft_head;                  /* fr_verify; index into the table's choices */
+    int verify, draft_head, drafter;                  /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
     int top_k;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */

@@ -30,7 +30,8 @@ int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options) 
     runtime->dir = fr_cli_model_dir(options);
     if (!runtime->dir) return FR_EXIT_FAILED;
     fr_model_options model_options = {
-        .threads = options->threads, .act = (fr_act)options->act, .isa = (fr_isa)options->isa};
+        .threads = options->threads, .act = (fr_act)options->act, .isa = (fr_isa)options->isa,
+        .draft_head = (fr_draft_head)options->draft_head};
     fr_error error = {FR_OK, "", ""};
     double start = fr_cli_seconds();
     if (fr_model_open(runtime->dir, &model_options, &runtime->model, &error) != FR_OK) {
@@ -62,11 +63,4 @@ fr_sampling fr_cli_sampling(const fr_cli_options *options) {
         .seed = options->seed,
         .verify = (fr_verify)options->verify,
     };
-}
-
-int fr_cli_check_draft_head(const fr_cli_options *options) {
-    if (options->draft_head == 0) return 0;
-    fr_cli_error(FR_EXIT_USAGE, "--draft-head: this version drafts with the exact head only");
-    fr_cli_hint("leave --draft-head at its default");
-    return FR_EXIT_USAGE;
 }

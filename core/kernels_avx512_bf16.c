@@ -57,6 +57,7 @@ INLINE void add_block(int rows, const char *const *w, const char *const *x, __m5
         }
         UNROLL for (int o = 0; o < OUTPUTS; o++) {
             __m512i a, b;
+            _mm_prefetch(w[o] + i + 512, _MM_HINT_T0);
             decode(w[o] + i, &a, &b);
             UNROLL for (int r = 0; r < rows; r++) {
                 sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)a, xa[r]);

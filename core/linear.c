@@ -70,6 +70,7 @@ fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, con
 
 void fr_linear_release(fr_linear *linear) {
     fr_free((void *)linear->scale);
+    fr_free(linear->owned);
     memset(linear, 0, sizeof *linear);
 }
 
@@ -125,7 +126,7 @@ static void quantize(const fr_rows *r, const float *x, int width, bool ue8m0, in
  * are packed. */
 static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part,
                      int parts) {
-    bool pack = rows > FR_FEW_ROWS && fr_many_packed();
+    bool pack = rows > FR_FEW_ROWS && !(forms & FR_ROWS_FEW) && fr_many_packed();
     int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
     int tile = pack ? FR_MANY_TOKENS : 1, tiles = (rows + tile - 1) / tile;
     fr_rows from = {.x = x, .q = r->q, .scale = r->scale, .rows = rows, .width = width};

@@ -36,6 +36,7 @@ typedef struct fr_linear {
     int64_t stride;
     const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; owned */
     int64_t scale_stride;
+    void *owned; /* the memory of w when it was made at load time; NULL: it lies in the mapping */
 } fr_linear;
 
 /* Binds PREFIX.weight (and PREFIX.weight_scale_inv), of shape [out, in], from a checkpoint. Scales are copied (alignment)
@@ -43,6 +44,8 @@ typedef struct fr_linear {
 fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in, fr_cut cut,
                          fr_shard shard, fr_error *error);
 void fr_linear_release(fr_linear *linear);
+/* An E4M3 copy of a BF16 or F32 linear, scales amax / 448 a block, in memory of its own. */
+fr_status fr_linear_to_e4m3(const fr_linear *linear, fr_linear *out, fr_error *error);
 /* Rows [begin, end) of a linear, sharing its memory; begin must be a multiple of FR_BLOCK unless the linear has no scales.
  * (Not released.) */
 fr_linear fr_linear_rows(const fr_linear *linear, int begin, int end);
@@ -101,6 +104,11 @@ void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n
 
 /* ONE THREAD. y[0..in) = W[begin..end)^T v, v [end - begin]: the absorbed W_UK of MLA. x-quantization does not apply. */
 void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y);
+
+/* ONE THREAD. The many-row regime's innermost product (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay
+ * in cache: the most that this regime can reach. Returns the floating-point operations; 0, and nothing done, when the regime
+ * is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
+double fr_linear_tile(void *scratch, int repeats);
 
 /* What runs the many-row regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_amx)", or "portable". Static storage. */
 const char *fr_linear_many_path(void);

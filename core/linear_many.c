@@ -244,3 +244,14 @@ void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, flo
     }
     dnnl_brgemm_release_hw_context();
 }
+
+double fr_linear_tile(void *memory, int repeats) {
+    if (!fr_many_packed()) return 0.0;
+    fr_arena arena = {.base = memory, .size = SIZE_MAX};
+    scratch s = take_scratch(&arena, FR_MANY_TOKENS);
+    for (int i = 0; i < A_SIZE; i++) s.a[i] = s.a_lo[i] = (uint16_t)(0x3f80 + i % 128); /* BF16 in [1, 2) */
+    dnnl_brgemm_set_hw_context(many.kernel[CLASSES - 1][0]);
+    for (int i = 0; i < repeats; i++) multiply(FR_MANY_TOKENS, 0, s.a, s.a_lo, &s); /* B is as large as A */
+    dnnl_brgemm_release_hw_context();
+    return 2.0 * A_SIZE * FR_MANY_TOKENS * repeats;
+}

@@ -59,10 +59,15 @@ typedef struct fr_model fr_model;
 typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
 typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512 } fr_isa; /* instruction set to use */
 
+/* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
+ * reads. Verification always uses the exact one. */
+typedef enum fr_draft_head { FR_DRAFT_HEAD_EXACT = 0, FR_DRAFT_HEAD_FP8 } fr_draft_head;
+
 typedef struct fr_model_options {
     int threads; /* 0: physical cores */
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
+    fr_draft_head draft_head;
 } fr_model_options;
 
 typedef struct fr_model_info {
@@ -146,10 +151,15 @@ typedef struct fr_sampling {
     fr_verify verify;
 } fr_sampling;
 
+/* Where drafts come from: the MTP module, or lookup of what followed the last time that the text's last tokens stood in it
+ * (which needs no MTP module). */
+typedef enum fr_draft_source { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_draft_source;
+
 typedef struct fr_session_options {
     int ctx;               /* most tokens; 0: min(max_position_embeddings, 4096) */
     fr_kv kv;
     fr_mtp mtp;            /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
+    fr_draft_source drafter;
     int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
     fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
     fr_hidden mtp_recycle; /* the MTP module's own output that the next chained draft reads */
@@ -311,6 +321,112 @@ typedef struct fr_quantize_options {
  * the weights are copied. *out may be NULL. */
 FR_API fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_options *options, fr_written *out,
                              fr_error *error);
+
+/* ---- Measuring ---------------------------------------------------------------------------------------------- */
+
+/* Of repeated measurements: quantiles over `samples` of them. All 0 when there was none. */
+typedef struct fr_figure {
+    double median, p10, p90;
+    int samples;
+} fr_figure;
+
+/* What to measure. The machine's own limits always are. */
+enum {
+    FR_BENCH_LINEAR = 1,   /* the model's matrices, by rows */
+    FR_BENCH_PREFILL = 2,
+    FR_BENCH_PASSES = 4,   /* passes of the main model by rows */
+    FR_BENCH_DECODE = 8,   /* without drafts */
+    FR_BENCH_DRAFT = 16,   /* one draft of the MTP module */
+    FR_BENCH_CONTEXT = 32, /* a pass of one row, and attention alone, by context */
+    FR_BENCH_ALL = 63,
+};
+#define FR_BENCH_MOST_ROWS 4096
+
+typedef struct fr_bench_options {
+    unsigned what;   /* set of FR_BENCH_*; 0: all */
+    /* Linears are measured with each, passes with those up to FR_MAX_DEPTH + 1 (one row is always among them), prefills with
+     * the others. NULL: linears 1, 2, 3, 4, 8, 128, 512, passes 1 to 8, prefills 128, 512. */
+    const int *rows;
+    size_t num_rows;
+    int ctx;         /* tokens before a pass; 0: 512, or half of the model's positions if that is less */
+    double seconds;  /* to spend on each figure; 0: 0.1 */
+    fr_kv kv;
+    uint64_t seed;   /* of tokens and inputs */
+    fr_progress_fn progress;
+    void *user;
+} fr_bench_options;
+
+/* One kind of matrix with a number of rows. Bytes are weights and scales, operations 2 * rows * out * in. */
+typedef struct fr_bench_linear {
+    const char *name, *dtype; /* static */
+    int rows, out, in;
+    int matrices; /* of this kind that were read in turn */
+    bool cached;  /* all that was read between two uses of a matrix may fit into the cache: not the memory's speed */
+    fr_figure bytes_per_s, flops_per_s;
+    double of_bandwidth, of_peak;
+} fr_bench_linear;
+
+/* A pass of the main model and its head after `ctx` tokens. */
+typedef struct fr_bench_pass {
+    int rows;
+    fr_figure ms;
+    double over_one_row;
+    double unique_experts; /* that the rows touched together, mean of the MoE layers */
+    uint64_t bytes;        /* read: weights, and the KV cache once */
+    double of_bandwidth;
+} fr_bench_pass;
+
+typedef struct fr_bench_prefill {
+    int tokens;
+    fr_figure tokens_per_s;
+    double flops_per_token; /* of its linears */
+    double of_peak;
+} fr_bench_prefill;
+
+typedef struct fr_bench_draft {
+    fr_figure ms;
+    double over_one_row; /* over a pass of one row; 0: passes were not measured */
+    uint64_t bytes;
+    double of_bandwidth;
+} fr_bench_draft;
+
+typedef struct fr_bench_context {
+    int tokens;             /* before the pass */
+    fr_figure ms;           /* a pass of one row and its head */
+    fr_figure attention_ms; /* its attention, projections included */
+} fr_bench_context;
+
+typedef struct fr_bench_decode {
+    fr_figure tokens_per_s;
+    uint64_t bytes_per_token; /* weights with the experts that were chosen, and the KV cache */
+    double of_bandwidth;
+    bool cached; /* as above */
+} fr_bench_decode;
+
+/* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
+typedef struct fr_bench_result {
+    int threads, ctx;
+    const char *isa;
+    bool has_mtp;
+    uint64_t cache_bytes;       /* the last level's, 0: unknown */
+    uint64_t read_buffer_bytes; /* what reading was measured on */
+    fr_figure read_bandwidth;   /* bytes a second, with the model's threads */
+    fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none on CPUs without
+                                   BF16 dot products */
+    const char *peak_name;      /* what reached it */
+    fr_bench_linear *linear;
+    fr_bench_prefill *prefill;
+    fr_bench_pass *passes;
+    fr_bench_context *contexts;
+    size_t num_linear, num_prefill, num_passes, num_contexts;
+    fr_bench_decode decode;
+    fr_bench_draft draft;
+} fr_bench_result;
+
+/* Measures the machine on the model's shapes. *out is allocated, also when a callback stopped the call (FR_INTERRUPTED): it
+ * then has what was measured until then; NULL on other errors. */
+FR_API fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_bench_result **out, fr_error *error);
+FR_API void fr_bench_result_destroy(fr_bench_result *result);
 
 #ifdef __cplusplus
 }

@@ -31,12 +31,12 @@ void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const 
     }
 }
 
-void fr_head(const fr_model *model, fr_workspace *ws, const float *hidden, int rows, float *logits) {
+void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, const float *hidden, int rows, float *logits) {
 #pragma omp parallel num_threads(model->threads)
     {
-        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(&model->lm_head, model->act_fp8),
+        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(head, model->act_fp8),
                     model->config.act_ue8m0);
-        fr_linear_forward(&model->lm_head, &ws->rows, logits, model->config.vocab_size, ws->linear_scratch);
+        fr_linear_forward(head, &ws->rows, logits, model->config.vocab_size, ws->linear_scratch);
     }
 }
 

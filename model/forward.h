@@ -9,8 +9,8 @@
  * kv->length + rows <= ctx. */
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows);
 
-/* logits [rows, vocab_size] = lm_head of normed hidden states [rows, hidden]. */
-void fr_head(const fr_model *model, fr_workspace *ws, const float *hidden, int rows, float *logits);
+/* logits [rows, vocab_size] = head of normed hidden states [rows, hidden]; head is the model's lm_head or draft_head. */
+void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, const float *hidden, int rows, float *logits);
 
 /* y [hidden] = embedding of a token, as float32. */
 void fr_embed(const fr_model *model, int32_t token, float *y);

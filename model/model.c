@@ -13,6 +13,9 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     model->threads = o->threads > 0 ? o->threads : fr_physical_cores();
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     FR_TRY(fr_weights_bind(model, (fr_shard){0, 1}, error));
+    model->draft_head = model->lm_head;
+    if (o->draft_head == FR_DRAFT_HEAD_FP8 && model->mtp.present && model->lm_head.dtype != FR_F8_E4M3)
+        FR_TRY(fr_linear_to_e4m3(&model->lm_head, &model->draft_head, error));
     return fr_tokenizer_present(dir) ? fr_tokenizer_load(dir, &model->tokenizer, error) : FR_OK;
 }
 
@@ -55,6 +58,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .threads = model->threads,
         .isa = fr_kernels_get()->name,
         .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
+        .private_bytes = model->draft_head.owned ? fr_linear_bytes(&model->draft_head) : 0,
     };
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
 }

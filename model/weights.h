@@ -37,6 +37,7 @@ struct fr_model {
     fr_layer *layers;       /* [num_hidden_layers] */
     float *norm;            /* [hidden] */
     fr_linear lm_head;      /* [vocab, hidden] */
+    fr_linear draft_head;   /* an E4M3 copy of it for drafts, or without own memory lm_head itself */
     fr_mtp_module mtp;
 };
 

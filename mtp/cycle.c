@@ -62,7 +62,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
 
     int rows = drafted + 1, before = s->length;
     fr_forward(s->model, &s->ws, &s->kv, s->tokens + s->length - 1, rows);     /* 3 */
-    fr_head(s->model, &s->ws, s->ws.hidden, rows, s->logits);
+    fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
 
     int accepted = accept(s, drafted);                                         /* 4 */
     count_experts(s, rows);

@@ -5,7 +5,7 @@
 /* Draft j from row `row` of the MTP pass just made; keeps what the next chained draft reads. */
 static void draft_from(fr_session *s, int row, int j) {
     size_t hidden = (size_t)s->model->config.hidden_size, at = (size_t)row * hidden;
-    fr_head(s->model, &s->ws, s->ws.hidden + at, 1, s->draft_logits);
+    fr_head(s->model, &s->ws, &s->model->draft_head, s->ws.hidden + at, 1, s->draft_logits);
     memcpy(s->recycled, (s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden) + at, hidden * sizeof(float));
     s->tokens[s->length + j] =
         fr_sampler_draft(&s->sampler, s->draft_logits, fr_session_history(s, j), j, &s->confidence[j]);

@@ -26,7 +26,7 @@ static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_er
     scorer->batch = (fr_score_batch){.first = (size_t)first, .rows = (size_t)rows};
     memcpy(scorer->hidden, s->ws.hidden, hidden * sizeof(float));
     if (scorer->what & FR_SCORE_LOGITS) {
-        fr_head(model, &s->ws, scorer->hidden, rows, scorer->logits);
+        fr_head(model, &s->ws, &model->lm_head, scorer->hidden, rows, scorer->logits);
         scorer->batch.logits = scorer->logits;
     }
     if (scorer->what & FR_SCORE_HIDDEN) scorer->batch.hidden = scorer->hidden;
@@ -43,7 +43,7 @@ static fr_status add_mtp(void *user, fr_session *s, int first, int rows, fr_erro
     (void)first;
     fr_scorer *scorer = user;
     if (scorer->what & FR_SCORE_MTP_LOGITS) {
-        fr_head(s->model, &s->ws, s->ws.hidden, rows, scorer->mtp_logits);
+        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, scorer->mtp_logits);
         scorer->batch.mtp_logits = scorer->mtp_logits;
         scorer->batch.mtp_rows = (size_t)rows;
     }

@@ -45,7 +45,7 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
     if (o->prefill_chunk < 0)
         return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
-    if (o->mtp == FR_MTP_ON && !model->mtp.present) {
+    if (o->mtp == FR_MTP_ON && o->drafter == FR_DRAFTER_MTP && !model->mtp.present) {
         fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
                 model->config.num_hidden_layers);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
@@ -98,7 +98,7 @@ static void start_policy(fr_session *s) {
     one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
         shape[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
-    double draft = (double)s->traffic.draft / one;
+    double draft = s->mtp ? (double)s->traffic.draft / one : 0.0;
     fr_policy_init(&s->policy, s->options.mtp == FR_MTP_AUTO, s->options.depth, shape, draft, draft);
 }
 
@@ -113,9 +113,9 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     s->ctx = o.ctx ? o.ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
     s->chunk = o.prefill_chunk ? o.prefill_chunk : DEFAULT_CHUNK;
     if (s->chunk > s->ctx) s->chunk = s->ctx;
-    s->mtp = o.mtp != FR_MTP_OFF && model->mtp.present;
+    s->mtp = o.mtp != FR_MTP_OFF && o.drafter == FR_DRAFTER_MTP && model->mtp.present;
     s->options = o;
-    s->drafter = s->mtp ? &fr_mtp_drafter : NULL;
+    s->drafter = s->mtp ? &fr_mtp_drafter : o.drafter == FR_DRAFTER_NGRAM && o.mtp != FR_MTP_OFF ? &fr_ngram_drafter : NULL;
     s->logits_row = -1;
     start_policy(s);
     fr_status status = allocate(s, error);
@@ -183,7 +183,7 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_
         int first = s->kv.length, rows = s->length - first < s->chunk ? s->length - first : s->chunk;
         fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
         if (first + rows == s->length) {
-            fr_head(s->model, &s->ws, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
+            fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
             s->logits_row = 0;
         }
         if (main_fn) status = main_fn(user, s, first, rows, error);

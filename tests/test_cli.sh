@@ -197,7 +197,12 @@ sampled --seed 8 --min-p 1
 holds tokens="$greedy"
 sampled --seed 7 --verify rejection --mtp on --depth 2
 holds tokens#40 options.verify=rejection speculative_decoding.num_accepted_tokens'>0'
-refused 2 'exact head only' generate -m "$model" -p a --draft-head fp8
+# Another head or another source of drafts: the same text.
+for drafts in '--draft-head fp8' '--drafter ngram'; do
+    # shellcheck disable=SC2086
+    sampled --seed 7 --mtp on --depth 3 $drafts
+    holds tokens="$tokens" speculative_decoding.num_drafts'>0'
+done
 
 # A full disk is a failure.
 if [ -w /dev/full ]; then

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "core/cpu.h"
+#include "core/kernels_isa.h"
 #include "core/linear.h"
 #include "core/threads.h"
 #include "reference_linear.h"
@@ -67,7 +69,7 @@ static layer make_layer(fr_dtype dtype, int out, int in) {
         fr_free(scale);
         scale = NULL;
     }
-    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns};
+    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns, NULL};
     return l;
 }
 
@@ -167,6 +169,41 @@ static void few_rows_are_right_and_row_invariant(void **state) {
     for_each_isa(few_sizes);
 }
 
+#if defined(__x86_64__)
+/* What AVX-512 machines without BF16 dot products run, which are never chosen where there are some. */
+static void plain_avx512_is_right_and_row_invariant(void **state) {
+    enum { OUT = 70, IN = 300, BLOCKS = 3 };
+    (void)state;
+    random_state = 9;
+    if (!fr_cpu_get()->avx512) skip();
+    const fr_kernels *k = &fr_kernels_avx512;
+    layer l = make_layer(FR_F8_E4M3, OUT, IN);
+    float *x = make_x(FR_FEW_ROWS, IN), sx[FR_FEW_ROWS][BLOCKS], all[FR_FEW_ROWS * OUT], some[FR_FEW_ROWS * OUT];
+    uint16_t q[FR_FEW_ROWS][BLOCKS * 128], narrow[256];
+    const uint16_t *rows[FR_FEW_ROWS];
+    const float *scales[FR_FEW_ROWS];
+    for (int r = 0; r < FR_FEW_ROWS; r++) {
+        for (int b = 0; b < BLOCKS; b++)
+            sx[r][b] = k->quantize_block(q[r] + b * 128, x + r * IN + b * 128, b == 2 ? 44 : 128, false);
+        rows[r] = q[r];
+        scales[r] = sx[r];
+    }
+    k->few_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows, scales, FR_FEW_ROWS, all, OUT);
+    assert_near(&l.linear, x, FR_FEW_ROWS, true, false, all, 1e-6);
+    for (int n = 1; n < FR_FEW_ROWS; n++) {
+        k->few_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows + 1, scales + 1, n, some, OUT);
+        assert_memory_equal(some, all + OUT, sizeof *all * (size_t)(n * OUT));
+    }
+    uint8_t codes[256];
+    for (int i = 0; i < 256; i++) codes[i] = (uint8_t)i;
+    k->e4m3_to_bf16(narrow, codes, 256);
+    for (int i = 0; i < 256; i++)
+        if ((i & 0x7f) != 0x7f) assert_true((double)fr_bf16_f32(narrow[i]) == reference_e4m3((uint8_t)i));
+    free(x);
+    release_layer(&l);
+}
+#endif
+
 /* Many rows: right (x as two BF16 parts is off by up to 2^-17, and so are F32 weights), and a row does not depend on
  * how many there are, nor on where it stands. */
 static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
@@ -177,7 +214,10 @@ static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
           *some = malloc(sizeof *some * (size_t)(ALL * out));
     float *turned = malloc(sizeof *turned * (size_t)(ALL * in));
     forward(&l.linear, x, ALL, quantized, false, 1, all);
-    assert_near(&l.linear, x, ALL, quantized, false, all, quantized ? 2e-6 : dtype == FR_F32 ? 2 * 0x1.1p-17 : 0x1.1p-17);
+    assert_near(&l.linear, x, ALL, quantized, false, all,
+                quantized         ? 2e-6
+                : dtype == FR_F32 ? 2 * 0x1.1p-17
+                                  : 0x1.1p-17);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int n = counts[i], first = (int)(random_bits() % (unsigned)(ALL - n));
         forward(&l.linear, x + first * in, n, quantized, false, 1, some);
@@ -475,6 +515,9 @@ static void bad_scales_are_rejected(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_rows_are_right_and_row_invariant),
+#if defined(__x86_64__)
+        cmocka_unit_test(plain_avx512_is_right_and_row_invariant),
+#endif
         cmocka_unit_test(many_rows_are_right_and_row_invariant),
         cmocka_unit_test(threads_do_not_change_results),
         cmocka_unit_test(parts_equal_the_whole),

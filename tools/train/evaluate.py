@@ -48,13 +48,13 @@ def read_checkpoint(folder):
 
 
 class Cache(list):
-    """Per layer the latents and rotated keys of the positions so far."""
+    """Per layer the expanded keys and values and the rotated keys of the positions so far."""
 
-    def extend_layer(self, n, ckv, k_pe):
+    def extend_layer(self, n, kv, k_pe):
         if n == len(self):
-            self.append((ckv, k_pe))
+            self.append((kv, k_pe))
         else:
-            self[n] = tuple(torch.cat(pair) for pair in zip(self[n], (ckv, k_pe)))
+            self[n] = tuple(torch.cat(pair) for pair in zip(self[n], (kv, k_pe)))
         return self[n]
 
 
@@ -84,8 +84,8 @@ class Network:
         q = self.linear(name + ".q_b_proj", self.norm(name + ".q_a_layernorm", self.linear(name + ".q_a_proj", x)))
         q = q.view(-1, heads, nope + rope)
         ckv, k_pe = self.linear(name + ".kv_a_proj_with_mqa", x).split([c["kv_lora_rank"], rope], dim=1)
-        ckv, k_pe = cache.extend_layer(n, self.norm(name + ".kv_a_layernorm", ckv), self.rotate(k_pe[:, None], start)[:, 0])
-        kv = (ckv @ self.weights[name + ".kv_b_proj.weight"].t()).view(-1, heads, nope + value)
+        kv = self.norm(name + ".kv_a_layernorm", ckv) @ self.weights[name + ".kv_b_proj.weight"].t()
+        kv, k_pe = cache.extend_layer(n, kv.view(-1, heads, nope + value), self.rotate(k_pe[:, None], start)[:, 0])
         scores = torch.einsum("qhd,khd->hqk", q[..., :nope], kv[..., :nope])
         scores += torch.einsum("qhd,kd->hqk", self.rotate(q[..., nope:], start), k_pe)
         future = torch.ones(scores.shape[1:], dtype=torch.bool).triu(start + 1)

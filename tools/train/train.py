@@ -29,7 +29,7 @@ WARMUP, DECAY = 30, 0.45
 MUON_LR, ADAM_LR = 0.02, 3e-3
 MTP_WEIGHT = 0.3
 MTP_PHASE_RATE = 0.4
-BALANCE = 0.002
+BALANCE = 0.01
 LENGTHS = [256] * 9 + [1024]  # of the windows, in turn: mostly short, some long so that long contexts work
 
 
@@ -154,10 +154,10 @@ def rate(phase, step, first, last):
 
 
 @torch.no_grad()
-def balance(model, loads):
+def balance(model, loads, step):
     """Auxiliary-loss-free: nudge the bias of each expert towards the mean load."""
     for moe, load in zip(model.moe_layers(), loads.float()):
-        moe.e_score_correction_bias += BALANCE * torch.sign(load.mean() - load)
+        moe.e_score_correction_bias += step * torch.sign(load.mean() - load)
 
 
 @torch.no_grad()
@@ -219,10 +219,11 @@ class Run:
             self.losses[worker] = self.gradients(worker, step)
             self.loads[worker] = torch.stack([moe.load for moe in self.model.moe_layers()])
             self.barrier.wait()
-            self.optimizer.step(worker, step - first, rate(self.name, step, first, last))
+            lr = rate(self.name, step, first, last)
+            self.optimizer.step(worker, step - first, lr)
             if worker == 0:
                 if self.name != "mtp":
-                    balance(self.model, self.loads.sum(0))
+                    balance(self.model, self.loads.sum(0), BALANCE * lr)
                 self.report(step, step + 1 == last)
             self.barrier.wait()
 

@@ -1,0 +1,410 @@
+/* Session files: fr_session_save and fr_session_load.
+ *
+ * All numbers are little-endian. A header of 128 bytes (struct header below says what is in it), then without gaps
+ *
+ *   tokens       i32 [length]
+ *   main KV      [layers, kv_length, rank + rope], in the cache's own type
+ *   MTP KV       [1, mtp_kv_length, rank + rope]
+ *   hidden       f32 [kv_length - mtp_kv_length, hidden_size]: what the MTP module has yet to read; only if it is followed
+ *   logits       f32 [vocab_size], only when they are what the next token is chosen from
+ *
+ * That, and the seed, is all that tokens to come depend on (see the invariants in mtp/session.h): noise is a function of
+ * seed, position and token. Not in the file, since they are the session's own: options, what the depth policy has learned,
+ * statistics.
+ *
+ * Loading trusts nothing: sizes are held to the session's and to the file's before anything is allocated or read, memory is
+ * allocated by the session's measure, and the session is touched when all has been read and the checksum holds. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/checksum.h"
+#include "model/fingerprint.h"
+#include "mtp/session.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "arrays go to session files as they lie in memory: little-endian only"
+#endif
+
+static const unsigned char magic[8] = {0x89, 'F', 'R', 'S', 'E', 'S', 'S', '\n'};
+enum { VERSION = 1, HEADER_BYTES = 128, HEADER_CRC_AT = 124, PIECE = 1 << 20, MAX_PATH = 4096 };
+
+typedef struct header {
+    uint64_t fingerprint, file_bytes, seed;
+    uint32_t hidden_size, vocab_size, layers, rank, rope, kv_type, act_fp8;
+    uint32_t mtp, mtp_hidden; /* the MTP module is followed; fr_hidden */
+    uint32_t length, generated, kv_length, mtp_kv_length, logits_rows;
+    uint32_t payload_crc;
+} header;
+
+/* ---- The header ---- */
+
+/* One list for both directions: a field's place is its place in the file, the magic, version and header's size first. */
+typedef struct field {
+    uint16_t at, bytes;
+    size_t member;
+} field;
+#define FIELD(at, name) {at, sizeof((header *)0)->name, offsetof(header, name)}
+static const field fields[] = {
+    FIELD(16, fingerprint), FIELD(24, file_bytes), FIELD(32, seed),
+    FIELD(40, hidden_size), FIELD(44, vocab_size), FIELD(48, layers),
+    FIELD(52, rank),        FIELD(56, rope),       FIELD(60, kv_type),
+    FIELD(64, act_fp8),     FIELD(68, mtp),        FIELD(72, mtp_hidden),
+    FIELD(76, length),      FIELD(80, generated),  FIELD(84, kv_length),
+    FIELD(88, mtp_kv_length), FIELD(92, logits_rows), FIELD(96, payload_crc),
+};
+
+static void put_u32(unsigned char *to, uint32_t value) {
+    memcpy(to, &value, sizeof value);
+}
+
+static uint32_t get_u32(const unsigned char *from) {
+    uint32_t value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static void pack(const header *h, unsigned char *bytes) {
+    memset(bytes, 0, HEADER_BYTES);
+    memcpy(bytes, magic, sizeof magic);
+    put_u32(bytes + 8, VERSION);
+    put_u32(bytes + 12, HEADER_BYTES);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        memcpy(bytes + fields[i].at, (const char *)h + fields[i].member, fields[i].bytes);
+    put_u32(bytes + HEADER_CRC_AT, fr_crc32c(0, bytes, HEADER_CRC_AT));
+}
+
+static void unpack(const unsigned char *bytes, header *h) {
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        memcpy((char *)h + fields[i].member, bytes + fields[i].at, fields[i].bytes);
+}
+
+static size_t row_bytes(const fr_session *s) {
+    return (size_t)(s->kv.rank + s->kv.rope) * (s->kv.type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+static uint32_t hidden_rows(const header *h) {
+    return h->mtp ? h->kv_length - h->mtp_kv_length : 0;
+}
+
+/* What a file with this header has to weigh. The fields have been checked against the session. */
+static uint64_t file_bytes(const fr_session *s, const header *h) {
+    uint64_t kv_rows = (uint64_t)h->layers * h->kv_length + h->mtp_kv_length;
+    uint64_t floats = (uint64_t)hidden_rows(h) * h->hidden_size + (uint64_t)h->logits_rows * h->vocab_size;
+    return HEADER_BYTES + (uint64_t)h->length * sizeof(int32_t) + kv_rows * row_bytes(s) + floats * sizeof(float);
+}
+
+static void describe(const fr_session *s, header *h) {
+    const fr_config *c = &s->model->config;
+    *h = (header){
+        .fingerprint = fr_model_fingerprint(s->model),
+        .seed = s->options.sampling.seed,
+        .hidden_size = (uint32_t)c->hidden_size,
+        .vocab_size = (uint32_t)c->vocab_size,
+        .layers = (uint32_t)s->kv.layers,
+        .rank = (uint32_t)s->kv.rank,
+        .rope = (uint32_t)s->kv.rope,
+        .kv_type = s->kv.type,
+        .act_fp8 = s->model->act_fp8,
+        .mtp = s->mtp,
+        .mtp_hidden = s->options.mtp_hidden,
+        .length = (uint32_t)s->length,
+        .generated = (uint32_t)s->generated,
+        .kv_length = (uint32_t)s->kv.length,
+        .mtp_kv_length = (uint32_t)s->mtp_kv.length,
+        .logits_rows = s->length > 0 && s->kv.length == s->length,
+    };
+    h->file_bytes = file_bytes(s, h);
+}
+
+/* ---- Saving ---- */
+
+typedef struct file {
+    const char *path;
+    int fd;
+    uint32_t crc; /* of what was written or read since it was 0 */
+    fr_error *error;
+} file;
+
+static fr_status fail_write(const file *f, int number) {
+    return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: %s", f->path, strerror(number));
+}
+
+static fr_status put(file *f, const void *bytes, uint64_t count) {
+    const char *from = bytes;
+    while (count > 0) {
+        size_t piece = count < PIECE ? (size_t)count : PIECE;
+        ssize_t wrote = write(f->fd, from, piece);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote <= 0) return fail_write(f, wrote < 0 ? errno : ENOSPC);
+        f->crc = fr_crc32c(f->crc, from, (size_t)wrote);
+        from += wrote;
+        count -= (uint64_t)wrote;
+    }
+    return FR_OK;
+}
+
+static fr_status put_all(const fr_session *s, header *h, file *f) {
+    unsigned char bytes[HEADER_BYTES] = {0}; /* the header comes last: it has the payload's checksum */
+    FR_TRY(put(f, bytes, sizeof bytes));
+    f->crc = 0;
+    FR_TRY(put(f, s->tokens, h->length * sizeof(int32_t)));
+    for (int layer = 0; layer < s->kv.layers && h->kv_length > 0; layer++)
+        FR_TRY(put(f, fr_kv_cache_row(&s->kv, layer, 0), h->kv_length * row_bytes(s)));
+    if (h->mtp_kv_length > 0) FR_TRY(put(f, fr_kv_cache_row(&s->mtp_kv, 0, 0), h->mtp_kv_length * row_bytes(s)));
+    FR_TRY(put(f, s->hidden, (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float)));
+    if (h->logits_rows > 0) FR_TRY(put(f, fr_session_logits(s), h->vocab_size * sizeof(float)));
+    h->payload_crc = f->crc;
+    pack(h, bytes);
+    if (lseek(f->fd, 0, SEEK_SET) != 0) return fail_write(f, errno);
+    FR_TRY(put(f, bytes, sizeof bytes));
+    return fsync(f->fd) == 0 ? FR_OK : fail_write(f, errno);
+}
+
+/* Opens a file of a name that is free, beside the one it will replace. */
+static fr_status open_temporary(file *f, char *temporary) {
+    struct stat about;
+    if (stat(f->path, &about) == 0 && !S_ISREG(about.st_mode))
+        return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: it is there and is no regular file", f->path);
+    for (int i = 0; i < 100; i++) {
+        if (snprintf(temporary, MAX_PATH, "%s.tmp%d", f->path, i) >= MAX_PATH) return fail_write(f, ENAMETOOLONG);
+        f->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd >= 0) return FR_OK;
+        if (errno != EEXIST) break;
+    }
+    return fail_write(f, errno);
+}
+
+/* A name is on disk when its folder is. Some file systems cannot say so of a folder, and need not. */
+static fr_status sync_folder(const file *f) {
+    char folder[MAX_PATH];
+    const char *slash = strrchr(f->path, '/');
+    size_t length = !slash ? 0 : slash == f->path ? 1 : (size_t)(slash - f->path);
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)length : 1, slash ? f->path : ".");
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return errno == EACCES ? FR_OK : fail_write(f, errno);
+    int number = fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
+    close(fd);
+    return number ? fail_write(f, number) : FR_OK;
+}
+
+fr_status fr_session_save(const fr_session *s, const char *path, fr_error *error) {
+    char temporary[MAX_PATH];
+    file f = {.path = path, .fd = -1, .error = error};
+    header h;
+    describe(s, &h);
+    FR_TRY(open_temporary(&f, temporary));
+    fr_status status = put_all(s, &h, &f);
+    if (close(f.fd) != 0 && status == FR_OK) status = fail_write(&f, errno);
+    if (status == FR_OK && rename(temporary, path) != 0) status = fail_write(&f, errno);
+    if (status != FR_OK) {
+        unlink(temporary);
+        return status;
+    }
+    return sync_folder(&f);
+}
+
+/* ---- Loading ---- */
+
+static fr_status get(file *f, void *bytes, uint64_t count) {
+    char *to = bytes;
+    while (count > 0) {
+        size_t piece = count < PIECE ? (size_t)count : PIECE;
+        ssize_t got = read(f->fd, to, piece);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
+        if (got == 0) return fr_fail(f->error, FR_ERROR_FORMAT, "%s: it became shorter while it was read", f->path);
+        f->crc = fr_crc32c(f->crc, to, (size_t)got);
+        to += got;
+        count -= (uint64_t)got;
+    }
+    return FR_OK;
+}
+
+static fr_status skip(file *f, uint64_t count) {
+    char bytes[4096];
+    for (; count > sizeof bytes; count -= sizeof bytes) FR_TRY(get(f, bytes, sizeof bytes));
+    return get(f, bytes, count);
+}
+
+/* Reads the header and holds it to its own checksum; `bytes` is the file's size. */
+static fr_status get_header(file *f, header *h, uint64_t bytes) {
+    unsigned char packed[HEADER_BYTES];
+    if (bytes < sizeof magic)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: not a session file: it has %" PRIu64 " bytes", f->path, bytes);
+    FR_TRY(get(f, packed, bytes < HEADER_BYTES ? bytes : HEADER_BYTES));
+    if (memcmp(packed, magic, sizeof magic) != 0)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: not a session file: it begins otherwise", f->path);
+    if (bytes < HEADER_BYTES)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: cut off: it has %" PRIu64 " bytes, its header alone %d", f->path, bytes,
+                       HEADER_BYTES);
+    if (get_u32(packed + 8) != VERSION)
+        return fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: a session file of version %" PRIu32 ", this program reads %d",
+                       f->path, get_u32(packed + 8), VERSION);
+    uint32_t crc = fr_crc32c(0, packed, HEADER_CRC_AT), said = get_u32(packed + HEADER_CRC_AT);
+    if (crc != said)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its header is damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
+                       f->path, crc, said);
+    unpack(packed, h);
+    if (h->file_bytes != bytes)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: %s: it has %" PRIu64 " bytes of %" PRIu64, f->path,
+                       bytes < h->file_bytes ? "cut off" : "something was added", bytes, h->file_bytes);
+    return FR_OK;
+}
+
+/* Whether what was saved can go on in this session: the same model and numbers, a context that is long enough. */
+static fr_status check_origin(const fr_session *s, const file *f, const header *h) {
+    static const char *const kv_names[] = {"bf16", "f32"}, *const hidden_names[] = {"post", "pre"};
+    header own;
+    describe(s, &own);
+    if (h->fingerprint != own.fingerprint || h->hidden_size != own.hidden_size || h->vocab_size != own.vocab_size ||
+        h->layers != own.layers || h->rank != own.rank || h->rope != own.rope)
+        return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
+                       "%s: the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64, f->path,
+                       h->fingerprint, own.fingerprint);
+    if (h->kv_type != own.kv_type) {
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its KV cache is %s, the session's is %s", f->path,
+                h->kv_type < 2 ? kv_names[h->kv_type] : "of an unknown type", kv_names[own.kv_type]);
+        return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--kv says what the cache holds");
+    }
+    if (h->act_fp8 != own.act_fp8) {
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was computed with activations %s, this model runs with them %s", f->path,
+                h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
+        return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--act says how they are taken");
+    }
+    if (s->mtp && !h->mtp) {
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was saved without MTP, and the module has not read its text", f->path);
+        return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "it goes on with --mtp off");
+    }
+    if (s->mtp && h->mtp_hidden != own.mtp_hidden) {
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its MTP module read hidden states %s the norm, the session's reads %s",
+                f->path, h->mtp_hidden ? "before" : "after", hidden_names[own.mtp_hidden]);
+        return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--mtp-hidden says which");
+    }
+    if (h->length > (uint32_t)s->ctx) {
+        fr_fail(f->error, FR_ERROR_CONTEXT, "%s: its %" PRIu32 " tokens do not fit in a context of %d", f->path, h->length,
+                s->ctx);
+        return fr_hint(f->error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx, at most %d)",
+                       s->model->config.max_position_embeddings);
+    }
+    return FR_OK;
+}
+
+/* The invariants of mtp/session.h, and a size that follows from them. */
+static fr_status check_lengths(const fr_session *s, const file *f, const header *h) {
+    uint32_t n = h->length, most_hidden = (uint32_t)(s->chunk + FR_FEW_ROWS);
+    bool evaluated = h->kv_length == n || h->kv_length + 1 == n;
+    bool behind = h->mtp_kv_length <= h->kv_length && (h->mtp_kv_length < n || h->mtp_kv_length == 0);
+    bool flags = h->mtp <= 1 && h->mtp_hidden <= 1 && h->logits_rows == (n > 0 && h->kv_length == n);
+    if (h->kv_length > n || !evaluated || !behind || !flags || h->generated > n || (!h->mtp && h->mtp_kv_length > 0))
+        return fr_fail(f->error, FR_ERROR_FORMAT,
+                       "%s: its lengths contradict each other: %" PRIu32 " tokens, %" PRIu32 " in the prompt, %" PRIu32
+                       " evaluated, %" PRIu32 " by MTP, %" PRIu32 " rows of logits",
+                       f->path, n, h->generated, h->kv_length, h->mtp_kv_length, h->logits_rows);
+    if (s->mtp && hidden_rows(h) > most_hidden)
+        return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
+                       "%s: the MTP module has %" PRIu32 " positions yet to read, the session keeps %" PRIu32, f->path,
+                       hidden_rows(h), most_hidden);
+    if (h->file_bytes != file_bytes(s, h))
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: it says that it has %" PRIu64 " bytes, its lengths make %" PRIu64,
+                       f->path, h->file_bytes, file_bytes(s, h));
+    return FR_OK;
+}
+
+/* What is read before the session is touched. */
+typedef struct loaded {
+    header h;
+    int32_t *tokens;
+    float *hidden, *logits;
+    fr_kv_cache kv, mtp_kv;
+} loaded;
+
+static fr_status allocate(const fr_session *s, loaded *l, fr_error *error) {
+    const fr_kv_cache *kv = &s->kv, *mtp_kv = &s->mtp_kv;
+    FR_TRY(fr_kv_cache_create(&l->kv, kv->layers, kv->ctx, kv->rank, kv->rope, kv->type, error));
+    if (s->mtp)
+        FR_TRY(fr_kv_cache_create(&l->mtp_kv, mtp_kv->layers, mtp_kv->ctx, mtp_kv->rank, mtp_kv->rope, mtp_kv->type, error));
+    l->tokens = fr_alloc(l->h.length * sizeof(int32_t));
+    l->hidden = fr_alloc(s->mtp ? (size_t)hidden_rows(&l->h) * l->h.hidden_size * sizeof(float) : 0);
+    l->logits = fr_alloc(l->h.logits_rows * l->h.vocab_size * sizeof(float));
+    if (!l->tokens || !l->hidden || !l->logits) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    return FR_OK;
+}
+
+static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
+    const header *h = &l->h;
+    uint64_t mtp_kv_bytes = h->mtp_kv_length * row_bytes(s);
+    uint64_t hidden_bytes = (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float);
+    f->crc = 0;
+    FR_TRY(get(f, l->tokens, h->length * sizeof(int32_t)));
+    for (int layer = 0; layer < l->kv.layers && h->kv_length > 0; layer++)
+        FR_TRY(get(f, (void *)fr_kv_cache_row(&l->kv, layer, 0), h->kv_length * row_bytes(s)));
+    if (s->mtp) {
+        FR_TRY(get(f, l->mtp_kv.rows, mtp_kv_bytes));
+        FR_TRY(get(f, l->hidden, hidden_bytes));
+    } else {
+        FR_TRY(skip(f, mtp_kv_bytes + hidden_bytes));
+    }
+    FR_TRY(get(f, l->logits, h->logits_rows * h->vocab_size * sizeof(float)));
+    if (f->crc != h->payload_crc)
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
+                       f->path, f->crc, h->payload_crc);
+    for (uint32_t i = 0; i < h->length; i++)
+        if (l->tokens[i] < 0 || l->tokens[i] >= s->model->config.vocab_size)
+            return fr_fail(f->error, FR_ERROR_FORMAT, "%s: token %" PRIu32 ": id %" PRId32 " is not in the vocabulary of %d",
+                           f->path, i, l->tokens[i], s->model->config.vocab_size);
+    return FR_OK;
+}
+
+static void swap_kv(fr_kv_cache *a, fr_kv_cache *b) {
+    fr_kv_cache c = *a;
+    *a = *b;
+    *b = c;
+}
+
+/* Nothing here can fail. */
+static void take_over(fr_session *s, loaded *l) {
+    const header *h = &l->h;
+    swap_kv(&s->kv, &l->kv);
+    swap_kv(&s->mtp_kv, &l->mtp_kv);
+    s->kv.length = (int)h->kv_length;
+    s->mtp_kv.length = s->mtp ? (int)h->mtp_kv_length : 0;
+    memcpy(s->tokens, l->tokens, h->length * sizeof(int32_t));
+    if (s->mtp) memcpy(s->hidden, l->hidden, (size_t)hidden_rows(h) * h->hidden_size * sizeof(float));
+    memcpy(s->logits, l->logits, h->logits_rows * h->vocab_size * sizeof(float));
+    s->logits_row = h->logits_rows > 0 ? 0 : -1;
+    s->length = (int)h->length;
+    s->generated = (int)h->generated;
+    s->options.sampling.seed = s->sampler.shaper.sampling.seed = h->seed;
+}
+
+static fr_status load(fr_session *s, file *f, loaded *l) {
+    struct stat about;
+    if (fstat(f->fd, &about) != 0) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
+    if (!S_ISREG(about.st_mode)) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: it is no regular file", f->path);
+    FR_TRY(get_header(f, &l->h, (uint64_t)about.st_size));
+    FR_TRY(check_origin(s, f, &l->h));
+    FR_TRY(check_lengths(s, f, &l->h));
+    FR_TRY(allocate(s, l, f->error));
+    FR_TRY(get_payload(s, f, l));
+    take_over(s, l);
+    return FR_OK;
+}
+
+fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
+    loaded l = {0};
+    file f = {.path = path, .error = error, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO would wait */
+    if (f.fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot be read: %s", path, strerror(errno));
+    fr_status status = load(s, &f, &l);
+    close(f.fd);
+    fr_kv_cache_release(&l.kv);
+    fr_kv_cache_release(&l.mtp_kv);
+    fr_free(l.tokens);
+    fr_free(l.hidden);
+    fr_free(l.logits);
+    return status;
+}
