@@ -32,11 +32,11 @@ typedef struct fr_mla_scratch {
     float *ckv_full;     /* [R, kv_rank + rope] */
     float *o;            /* [R, heads, v] */
     fr_rows cq_rows, o_rows;
-    /* absorbed form, one of each a thread */
-    float *q_absorbed;   /* [kv_rank + rope] */
-    float *scores;       /* [T] */
-    float *latent;       /* [kv_rank] */
-    float *kv_b_out;     /* [heads * (nope + v)]: shared, each thread fills the values of its heads */
+    /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_FEW_ROWS at most */
+    float *q_absorbed;   /* [F * heads, kv_rank + rope], scaled */
+    float *latent;       /* [F * heads, kv_rank]: sum of p ckv, unnormalized until the last block */
+    float *pair_max, *pair_sum; /* [F * heads]: running softmax */
+    float *kv_b_out;     /* [F, heads * (nope + v)], of which the values are filled */
     /* expanded form: a block of FR_KV_BLOCK positions */
     float *block_latent;   /* [FR_KV_BLOCK, kv_rank] */
     float *block_expanded; /* [FR_KV_BLOCK, heads, nope + v] */
@@ -46,9 +46,10 @@ typedef struct fr_mla_scratch {
     void *linear_scratch;             /* see fr_linear_forward */
 } fr_mla_scratch;
 
-#define FR_KV_BLOCK 128
+#define FR_KV_BLOCK 128 /* positions that prefill expands at a time */
+#define FR_KV_SPAN 64   /* positions that all pairs of a thread go through while they are in cache */
 
-void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int ctx, int threads,
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads,
                          void *linear_scratch);
 
 /* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,

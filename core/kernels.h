@@ -25,6 +25,14 @@ typedef struct fr_kernels {
     /* One 128-block (n <= 128) of dynamic activation quantization: s = max(|x|, 1e-4) / 448, rounded up to a power of two
      * with ue8m0; q = e4m3(x / s). The values of q are written as BF16, which holds them exactly. Returns s. */
     float (*quantize_block)(uint16_t *q, const float *x, int n, bool ue8m0);
+    /* Attention over `count` BF16 rows, `stride` elements apart, that n queries share (NULL where the instruction set has no
+     * better way than dot and axpy): scores[i][t] = q[i] . row t, q [width]; sum[i] += sum over t of p[i][t] row t, sum [width]. */
+    void (*attend_scores_bf16)(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
+                               float *const *scores);
+    void (*attend_values_bf16)(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
+                               int width);
+    /* y += a[0] x[0] + .. + a[3] x[3], four E4M3 rows `stride` apart, one after the other (NULL: four times axpy_e4m3). */
+    void (*axpy4_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int n);
     /* Few-row linear kernels: see core/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS. */
     void (*few_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
                      const float *const *x, int n, float *y, int64_t y_stride);

@@ -35,6 +35,12 @@ fr_status fr_apply_chat_template(const fr_model *model, const char *system, cons
     return fr_chat_render_user(model->tokenizer, system, user, text, error);
 }
 
+fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
+                         fr_error *error) {
+    FR_TRY(need_tokenizer(model, error));
+    return fr_chat_render(model->tokenizer, turns, count, reply, text, error);
+}
+
 fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error) {
     FR_TRY(need_tokenizer(model, error));
     return fr_text_stream_open(model->tokenizer, out, error);

@@ -24,7 +24,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     }
     ws->linear_scratch_bytes = fr_linear_scratch_bytes(ws->max_rows > FR_KV_BLOCK ? ws->max_rows : FR_KV_BLOCK);
     ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
-    fr_mla_scratch_take(&ws->mla, arena, &(dense ? dense : sparse)->mla, ws->max_rows, ws->ctx, model->threads, ws->linear_scratch);
+    fr_mla_scratch_take(&ws->mla, arena, &(dense ? dense : sparse)->mla, ws->max_rows, model->threads, ws->linear_scratch);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, ws->linear_scratch);
     if (sparse) {
         fr_moe_scratch_take(&ws->moe, arena, &sparse->moe, ws->max_rows, model->threads, ws->linear_scratch,

@@ -62,7 +62,7 @@ static void take(fixture *f, fr_arena *arena) {
     fr_config c = {.qk_rope_head_dim = ROPE, .rope_theta = 10000.0f};
     fr_rope_take(&f->rope, arena, &c, CTX);
     fr_rows_take(&f->rows, arena, CTX, HIDDEN);
-    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, CTX, 3, fr_arena_take(arena, 3, fr_linear_scratch_bytes(CTX)));
+    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, 3, fr_arena_take(arena, 3, fr_linear_scratch_bytes(CTX)));
 }
 
 static int setup(void **out) {
