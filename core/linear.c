@@ -10,23 +10,21 @@
 
 /* ---- Binding ---- */
 
-static fr_status copy_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column,
-                             fr_error *error) {
+/* Scales stay where they are unless the file has them at an odd place. */
+static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column, fr_error *error) {
     int rows = fr_blocks(linear->out), columns = fr_blocks(linear->in);
+    const char *from = (const char *)tensor->data + (block_row * tensor->shape[1] + block_column) * 4;
+    if ((uintptr_t)from % sizeof(float) == 0) {
+        linear->scale = (const float *)(const void *)from;
+        linear->scale_stride = tensor->shape[1];
+        return FR_OK;
+    }
     float *scale = fr_alloc((size_t)rows * (size_t)columns * sizeof *scale);
     if (!scale) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %d x %d scales", tensor->name, rows, columns);
-    linear->scale = scale;
+    for (int i = 0; i < rows; i++)
+        memcpy(scale + (size_t)i * (size_t)columns, from + i * tensor->shape[1] * 4, (size_t)columns * 4);
+    linear->scale = linear->owned_scale = scale;
     linear->scale_stride = columns;
-    for (int i = 0; i < rows; i++) {
-        const char *from = (const char *)tensor->data + ((block_row + i) * tensor->shape[1] + block_column) * 4;
-        memcpy(scale + (size_t)i * (size_t)columns, from, (size_t)columns * 4);
-        for (int j = 0; j < columns; j++) {
-            float s = scale[(size_t)i * (size_t)columns + (size_t)j];
-            if (!isfinite(s))
-                return fr_fail(error, FR_ERROR_FORMAT, "%s: scale of block [%d, %d] is %f", tensor->name, block_row + i,
-                               block_column + j, (double)s);
-        }
-    }
     return FR_OK;
 }
 
@@ -63,14 +61,12 @@ fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, con
     snprintf(name, sizeof name, "%s.weight_scale_inv", prefix);
     FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, (int64_t[]){fr_blocks(out), fr_blocks(in)}, &scale,
                              error));
-    fr_status status = copy_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
-    if (status != FR_OK) fr_linear_release(linear);
-    return status;
+    return bind_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
 }
 
 void fr_linear_release(fr_linear *linear) {
-    fr_free((void *)linear->scale);
-    fr_free(linear->owned);
+    fr_free(linear->owned_w);
+    fr_free(linear->owned_scale);
     memset(linear, 0, sizeof *linear);
 }
 

@@ -34,13 +34,14 @@ typedef struct fr_linear {
     fr_dtype dtype;    /* FR_F8_E4M3, FR_BF16 or FR_F32 */
     const void *w;     /* [out, in], rows `stride` elements apart; in the checkpoint's mapping */
     int64_t stride;
-    const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; owned */
+    const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; in the mapping too */
     int64_t scale_stride;
-    void *owned; /* the memory of w when it was made at load time; NULL: it lies in the mapping */
+    void *owned_w, *owned_scale; /* memory made at load time, else NULL */
 } fr_linear;
 
-/* Binds PREFIX.weight (and PREFIX.weight_scale_inv), of shape [out, in], from a checkpoint. Scales are copied (alignment)
- * and belong to the linear. Missing or different tensors, and scales that are not finite, are errors. */
+/* Binds PREFIX.weight (and PREFIX.weight_scale_inv), of shape [out, in], from a checkpoint, without reading them: a large
+ * checkpoint has 45,000 scale tensors scattered over its files. (Scales that are not aligned in their file are copied.)
+ * Missing or different tensors are errors; what the values are is fr_check's business. */
 fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in, fr_cut cut,
                          fr_shard shard, fr_error *error);
 void fr_linear_release(fr_linear *linear);

@@ -191,7 +191,7 @@ void fr_weights_release(fr_model *model) {
     fr_free(model->layers);
     fr_free(model->norm);
     fr_linear_release(&model->lm_head);
-    if (model->draft_head.owned) fr_linear_release(&model->draft_head);
+    if (model->draft_head.owned_w) fr_linear_release(&model->draft_head);
     fr_free(model->mtp.enorm);
     fr_free(model->mtp.hnorm);
     fr_free(model->mtp.shared_head_norm);

@@ -58,7 +58,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .threads = model->threads,
         .isa = fr_kernels_get()->name,
         .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
-        .private_bytes = model->draft_head.owned ? fr_linear_bytes(&model->draft_head) : 0,
+        .private_bytes = model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0,
     };
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
 }

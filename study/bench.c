@@ -22,7 +22,8 @@ static double quantile(const double *sorted, int count, double q) {
 fr_figure fr_figure_of(double *samples, int count) {
     if (count == 0) return (fr_figure){0};
     qsort(samples, (size_t)count, sizeof *samples, compare);
-    return (fr_figure){quantile(samples, count, 0.5), quantile(samples, count, 0.1), quantile(samples, count, 0.9), count};
+    return (fr_figure){quantile(samples, count, 0.5), quantile(samples, count, 0.1), quantile(samples, count, 0.9),
+                       count};
 }
 
 fr_figure fr_figure_rate(fr_figure s, double amount) {
@@ -46,8 +47,8 @@ static fr_status report(const fr_bench_run *b, const char *what, double part, fr
     return fr_fail(error, FR_INTERRUPTED, "bench: interrupted in %s", what);
 }
 
-fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user, fr_figure *seconds,
-                          fr_error *error) {
+fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user,
+                          fr_figure *seconds, fr_error *error) {
     double budget = b->options.seconds * count, start = fr_now(), part = 0.0;
     double *samples = fr_alloc((size_t)count * MOST_ROUNDS * sizeof *samples); /* [count, MOST_ROUNDS] */
     fr_status status = FR_OK;
@@ -83,7 +84,8 @@ static fr_status check_options(const fr_model *model, fr_bench_options *o, fr_er
     if (o->seconds == 0.0) o->seconds = 0.1;
     for (size_t i = 0; i < o->num_rows; i++)
         if (o->rows[i] < 1 || o->rows[i] > FR_BENCH_MOST_ROWS)
-            return fr_fail(error, FR_ERROR_ARGUMENT, "bench: %d rows, expected 1 to %d", o->rows[i], FR_BENCH_MOST_ROWS);
+            return fr_fail(error, FR_ERROR_ARGUMENT, "bench: %d rows, expected 1 to %d", o->rows[i],
+                           FR_BENCH_MOST_ROWS);
     if (o->ctx == 0) o->ctx = most / 2 < DEFAULT_CONTEXT ? most / 2 : DEFAULT_CONTEXT;
     if (o->ctx < 1 || o->ctx > most - FR_FEW_ROWS)
         return fr_fail(error, FR_ERROR_ARGUMENT, "bench: passes after %d tokens do not fit in the model's %d positions",
@@ -115,18 +117,20 @@ static void finish(fr_bench_run *b) {
     r->draft.over_one_row = fr_bench_share(r->draft.ms.median, one_row);
     r->draft.of_bandwidth = fr_bench_share(1e3 * fr_bench_share((double)r->draft.bytes, r->draft.ms.median), bandwidth);
     for (size_t i = 0; i < r->num_prefill; i++)
-        r->prefill[i].of_peak = fr_bench_share(r->prefill[i].tokens_per_s.median * r->prefill[i].flops_per_token, r->peak.median);
-    r->decode.of_bandwidth = fr_bench_share((double)r->decode.bytes_per_token * r->decode.tokens_per_s.median, bandwidth);
+        r->prefill[i].of_peak =
+            fr_bench_share(r->prefill[i].tokens_per_s.median * r->prefill[i].flops_per_token, r->peak.median);
+    r->decode.of_bandwidth =
+        fr_bench_share((double)r->decode.bytes_per_token * r->decode.tokens_per_s.median, bandwidth);
 }
 
 static fr_status run_parts(fr_bench_run *b, fr_error *error) {
     unsigned what = b->options.what;
     FR_TRY(fr_bench_prepare_machine(b, error));
     fr_bench_measure_machine(b);
-    if (what & FR_BENCH_LINEAR) FR_TRY(fr_bench_linears(b, error));
-    if (what & (FR_BENCH_PREFILL | FR_BENCH_PASSES | FR_BENCH_DECODE)) FR_TRY(fr_bench_passes(b, error));
-    if ((what & FR_BENCH_DRAFT) && b->model->mtp.present) FR_TRY(fr_bench_draft(b, error));
-    if (what & FR_BENCH_CONTEXT) FR_TRY(fr_bench_contexts(b, error));
+    if (what & FR_BENCH_LINEAR) FR_TRY(fr_bench_measure_linears(b, error));
+    if (what & (FR_BENCH_PREFILL | FR_BENCH_PASSES | FR_BENCH_DECODE)) FR_TRY(fr_bench_measure_passes(b, error));
+    if ((what & FR_BENCH_DRAFT) && b->model->mtp.present) FR_TRY(fr_bench_measure_draft(b, error));
+    if (what & FR_BENCH_CONTEXT) FR_TRY(fr_bench_measure_contexts(b, error));
     return FR_OK;
 }
 

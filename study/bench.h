@@ -30,8 +30,8 @@ typedef fr_status (*fr_bench_fn)(void *user, int figure, int round, double *seco
 
 /* Runs figures [0, count) in turn until count * options.seconds have passed, three times at least. seconds [count]; a
  * figure without samples is one that was interrupted before its first round was whole. */
-fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user, fr_figure *seconds,
-                          fr_error *error);
+fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user,
+                          fr_figure *seconds, fr_error *error);
 
 /* Sorts the samples. */
 fr_figure fr_figure_of(double *samples, int count);
@@ -48,9 +48,9 @@ void fr_bench_measure_machine(fr_bench_run *b);
 uint64_t fr_bench_available_memory(void); /* bytes that can be allocated without pushing others out, or 0 if unknown */
 
 /* The parts. Each adds what it has to the result, also when it is interrupted. */
-fr_status fr_bench_linears(fr_bench_run *b, fr_error *error);
-fr_status fr_bench_passes(fr_bench_run *b, fr_error *error); /* prefill, passes and decode */
-fr_status fr_bench_draft(fr_bench_run *b, fr_error *error);
-fr_status fr_bench_contexts(fr_bench_run *b, fr_error *error);
+fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error);
+fr_status fr_bench_measure_passes(fr_bench_run *b, fr_error *error); /* prefill, passes and decode */
+fr_status fr_bench_measure_draft(fr_bench_run *b, fr_error *error);
+fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error);
 
 #endif

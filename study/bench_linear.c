@@ -1,5 +1,5 @@
-/* The model's own matrices as they lie in the checkpoint, by kind and rows. Kinds take turns, and a kind's matrices take
- * turns within its time, so that a large model's weights come from memory as they do when it decodes. */
+/* The model's own matrices as they lie in the checkpoint, by kind and rows. Kinds take turns, and a kind's matrices
+ * take turns within its time, so that a large model's weights come from memory as they do when it decodes. */
 #include "core/kernels.h"
 #include "core/threads.h"
 #include "mtp/session.h"
@@ -8,17 +8,48 @@
 enum { MOST_MATRICES = 64 };
 
 enum {
-    Q_PROJ, Q_A_PROJ, Q_B_PROJ, KV_A_PROJ, KV_B_PROJ, O_PROJ, DENSE_GATE, DENSE_UP, DENSE_DOWN, ROUTER, EXPERT_GATE, EXPERT_UP,
-    EXPERT_DOWN, SHARED_GATE, SHARED_UP, SHARED_DOWN, EH_PROJ, LM_HEAD, NUM_KINDS
+    Q_PROJ,
+    Q_A_PROJ,
+    Q_B_PROJ,
+    KV_A_PROJ,
+    KV_B_PROJ,
+    O_PROJ,
+    DENSE_GATE,
+    DENSE_UP,
+    DENSE_DOWN,
+    ROUTER,
+    EXPERT_GATE,
+    EXPERT_UP,
+    EXPERT_DOWN,
+    SHARED_GATE,
+    SHARED_UP,
+    SHARED_DOWN,
+    EH_PROJ,
+    LM_HEAD,
+    DRAFT_HEAD,
+    NUM_KINDS
 };
 
 static const char *const names[NUM_KINDS] = {
-    [Q_PROJ] = "q_proj", [Q_A_PROJ] = "q_a_proj", [Q_B_PROJ] = "q_b_proj", [KV_A_PROJ] = "kv_a_proj_with_mqa",
-    [KV_B_PROJ] = "kv_b_proj", [O_PROJ] = "o_proj", [DENSE_GATE] = "mlp.gate_proj", [DENSE_UP] = "mlp.up_proj",
-    [DENSE_DOWN] = "mlp.down_proj", [ROUTER] = "gate", [EXPERT_GATE] = "experts.gate_proj", [EXPERT_UP] = "experts.up_proj",
-    [EXPERT_DOWN] = "experts.down_proj", [SHARED_GATE] = "shared_experts.gate_proj",
-    [SHARED_UP] = "shared_experts.up_proj", [SHARED_DOWN] = "shared_experts.down_proj", [EH_PROJ] = "eh_proj",
+    [Q_PROJ] = "q_proj",
+    [Q_A_PROJ] = "q_a_proj",
+    [Q_B_PROJ] = "q_b_proj",
+    [KV_A_PROJ] = "kv_a_proj_with_mqa",
+    [KV_B_PROJ] = "kv_b_proj",
+    [O_PROJ] = "o_proj",
+    [DENSE_GATE] = "mlp.gate_proj",
+    [DENSE_UP] = "mlp.up_proj",
+    [DENSE_DOWN] = "mlp.down_proj",
+    [ROUTER] = "gate",
+    [EXPERT_GATE] = "experts.gate_proj",
+    [EXPERT_UP] = "experts.up_proj",
+    [EXPERT_DOWN] = "experts.down_proj",
+    [SHARED_GATE] = "shared_experts.gate_proj",
+    [SHARED_UP] = "shared_experts.up_proj",
+    [SHARED_DOWN] = "shared_experts.down_proj",
+    [EH_PROJ] = "eh_proj",
     [LM_HEAD] = "lm_head",
+    [DRAFT_HEAD] = "draft_head",
 };
 
 /* Matrices of one name, shape and dtype. */
@@ -83,6 +114,7 @@ static void collect(linears *l, uint64_t enough, bool with_head) {
         add(&k[EH_PROJ], &model->mtp.eh_proj, enough);
     }
     if (with_head) add(&k[LM_HEAD], &model->lm_head, enough);
+    if (with_head && model->draft_head.owned_w) add(&k[DRAFT_HEAD], &model->draft_head, enough);
     l->num_kinds = 0;
     for (int i = 0; i < NUM_KINDS; i++)
         if (k[i].count > 0) k[l->num_kinds++] = k[i];
@@ -101,8 +133,8 @@ static fr_status allocate(linears *l, fr_error *error) {
     FR_TRY(fr_linear_prepare(rows, error));
     fr_arena arena = {0};
     for (int pass = 0; pass < 2; pass++) {
-        l->x = FR_TAKE(&arena, float, (size_t)rows * (size_t)in);
-        l->y = FR_TAKE(&arena, float, (size_t)rows * (size_t)out);
+        l->x = FR_TAKE(&arena, float, (size_t)rows *(size_t)in);
+        l->y = FR_TAKE(&arena, float, (size_t)rows *(size_t)out);
         fr_rows_take(&l->ready, &arena, rows, in);
         l->scratch = fr_arena_take(&arena, (size_t)l->b->model->threads, fr_linear_scratch_bytes(rows));
         if (pass == 1) break;
@@ -147,15 +179,20 @@ static void tell(const linears *l, const fr_figure *seconds) {
         int rows = l->rows[f / l->num_kinds];
         if (seconds[f].samples == 0) continue;
         fr_bench_linear *to = &r->linear[r->num_linear++];
-        *to = (fr_bench_linear){.name = k->name, .dtype = fr_dtype_name(w->dtype), .rows = rows, .out = w->out, .in = w->in,
-                                .matrices = k->count, .cached = round_bytes < 2 * r->cache_bytes};
+        *to = (fr_bench_linear){.name = k->name,
+                                .dtype = fr_dtype_name(w->dtype),
+                                .rows = rows,
+                                .out = w->out,
+                                .in = w->in,
+                                .matrices = k->count,
+                                .cached = round_bytes < 2 * r->cache_bytes};
         to->bytes_per_s = fr_figure_rate(seconds[f], (double)k->bytes);
         to->flops_per_s = fr_figure_rate(seconds[f], 2.0 * rows * w->out * (double)w->in * k->count);
     }
 }
 
-static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int num_rows, uint64_t enough, bool with_head,
-                         fr_error *error) {
+static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int num_rows, uint64_t enough,
+                         bool with_head, fr_error *error) {
     linears *l = fr_alloc_zeroed(1, sizeof *l);
     fr_figure *seconds = fr_alloc((size_t)num_rows * NUM_KINDS * sizeof *seconds);
     fr_status status = FR_OK;
@@ -178,7 +215,7 @@ done:
     return status;
 }
 
-fr_status fr_bench_linears(fr_bench_run *b, fr_error *error) {
+fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error) {
     static const int few[] = {1, 2, 3, 4, 8, 128, 512};
     const int *rows = b->options.rows ? b->options.rows : few;
     size_t count = b->options.rows ? b->options.num_rows : sizeof few / sizeof *few;

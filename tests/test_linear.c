@@ -69,7 +69,7 @@ static layer make_layer(fr_dtype dtype, int out, int in) {
         fr_free(scale);
         scale = NULL;
     }
-    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns, NULL};
+    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns, NULL, scale};
     return l;
 }
 
@@ -488,28 +488,23 @@ static void shards_make_up_the_whole(void **state) {
     }
 }
 
-static void bad_scales_are_rejected(void **state) {
+static void missing_scales_are_an_error(void **state) {
     (void)state;
     random_state = 8;
-    for (int round = 0; round < 2; round++) {
-        scratch dir = scratch_create();
-        layer l = make_layer(FR_F8_E4M3, 130, 260);
-        float scale[6] = {1, 1, 1, 1, 1, 1};
-        fr_checkpoint *checkpoint;
-        fr_linear linear;
-        fr_error error;
-        scale[4] = INFINITY;
-        save(&dir, &l, round ? scale : NULL);
-        assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
-        assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error),
-                         FR_ERROR_FORMAT);
-        assert_non_null(strstr(error.message, "a.weight_scale_inv"));
-        if (round) assert_non_null(strstr(error.message, "[1, 1]"));
-        assert_null(linear.scale);
-        fr_checkpoint_destroy(checkpoint);
-        scratch_destroy(&dir);
-        release_layer(&l);
-    }
+    scratch dir = scratch_create();
+    layer l = make_layer(FR_F8_E4M3, 130, 260);
+    fr_checkpoint *checkpoint;
+    fr_linear linear;
+    fr_error error;
+    save(&dir, &l, NULL);
+    assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
+    assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error),
+                     FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "a.weight_scale_inv"));
+    assert_null(linear.scale);
+    fr_checkpoint_destroy(checkpoint);
+    scratch_destroy(&dir);
+    release_layer(&l);
 }
 
 int main(void) {
@@ -524,7 +519,7 @@ int main(void) {
         cmocka_unit_test(transposed_is_right),
         cmocka_unit_test(quantization_is_exact),
         cmocka_unit_test(shards_make_up_the_whole),
-        cmocka_unit_test(bad_scales_are_rejected),
+        cmocka_unit_test(missing_scales_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,199 @@
+/* Nothing is allocated while tokens are made: not by the library, and not by what it calls (oneDNN, OpenMP, the C
+ * library). Where the program may replace malloc, every call of the family is counted on its way to the real one;
+ * elsewhere (a sanitizer has replaced it already) the library's own count is all there is. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/memory.h"
+#include "driver.h"
+#include "goldens.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+static atomic_ulong calls; /* of the malloc family, by any thread */
+
+#ifndef SANITIZED
+static struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void (*free)(void *);
+} real;
+
+/* dlsym may allocate before it has found anything: such requests come from here, and are never given back. */
+static char early[65536];
+static size_t early_used;
+static int resolving;
+
+static void *early_alloc(size_t size) {
+    size_t at = (early_used + 63) / 64 * 64;
+    if (size > sizeof early || at > sizeof early - size) return NULL;
+    early_used = at + size;
+    return early + at;
+}
+
+static bool is_early(const void *memory) {
+    return (uintptr_t)memory >= (uintptr_t)early && (uintptr_t)memory < (uintptr_t)early + sizeof early;
+}
+
+/* The next definition of a symbol, as whatever type of function it is. */
+#define RESOLVE(name) *(void **)(&real.name) = dlsym(RTLD_NEXT, #name)
+
+/* False while it is at work. The first call comes before there are threads. */
+static bool ready(void) {
+    if (real.free) return true;
+    if (resolving) return false;
+    resolving = 1;
+    RESOLVE(malloc);
+    RESOLVE(calloc);
+    RESOLVE(realloc);
+    RESOLVE(aligned_alloc);
+    RESOLVE(posix_memalign);
+    RESOLVE(free);
+    resolving = 0;
+    return true;
+}
+
+void *malloc(size_t size) {
+    atomic_fetch_add(&calls, 1);
+    return ready() ? real.malloc(size) : early_alloc(size);
+}
+
+void *calloc(size_t count, size_t size) {
+    atomic_fetch_add(&calls, 1);
+    if (ready()) return real.calloc(count, size);
+    return size && count > SIZE_MAX / size ? NULL : early_alloc(count * size); /* static memory is zero */
+}
+
+void *realloc(void *memory, size_t size) {
+    atomic_fetch_add(&calls, 1);
+    if (!is_early(memory)) return ready() ? real.realloc(memory, size) : NULL;
+    void *moved = malloc(size);
+    size_t most = (size_t)(early + sizeof early - (char *)memory);
+    if (moved) memcpy(moved, memory, size < most ? size : most);
+    return moved;
+}
+
+void *aligned_alloc(size_t alignment, size_t size) {
+    atomic_fetch_add(&calls, 1);
+    return ready() ? real.aligned_alloc(alignment, size) : NULL;
+}
+
+int posix_memalign(void **out, size_t alignment, size_t size) {
+    atomic_fetch_add(&calls, 1);
+    return ready() ? real.posix_memalign(out, alignment, size) : ENOMEM;
+}
+
+void free(void *memory) {
+    if (memory && !is_early(memory) && ready()) real.free(memory);
+}
+
+static void test_the_trap_works(void **state) {
+    (void)state;
+    unsigned long before = atomic_load(&calls);
+    void *volatile memory = malloc(10);
+    free(memory);
+    char *volatile copy = strdup("by the C library");
+    free(copy);
+    assert_int_equal(atomic_load(&calls) - before, 2);
+    uint64_t own = fr_alloc_count();
+    void *volatile aligned = fr_alloc(100);
+    fr_free(aligned);
+    assert_int_equal(fr_alloc_count() - own, 1);
+    assert_int_equal(atomic_load(&calls) - before, 3);
+}
+#endif
+
+static const struct {
+    const char *what;
+    fr_session_options options;
+} plans[] = {
+    {"mtp off", {.mtp = FR_MTP_OFF}},
+    {"mtp depth 1", {.mtp = FR_MTP_ON, .depth = 1}},
+    {"mtp depth 7", {.mtp = FR_MTP_ON, .depth = 7, .kv = FR_KV_F32}},
+    {"auto", {.mtp = FR_MTP_AUTO}},
+    {"n-gram", {.mtp = FR_MTP_ON, .drafter = FR_DRAFTER_NGRAM, .depth = 4}},
+    {"sampled",
+     {.mtp = FR_MTP_ON,
+      .depth = 3,
+      .sampling = {.temperature = 0.8f, .top_k = 30, .top_p = 0.95f, .min_p = 0.01f, .repetition_penalty = 1.1f}}},
+    {"rejection",
+     {.mtp = FR_MTP_ON, .depth = 3, .sampling = {.temperature = 0.8f, .top_p = 0.9f, .verify = FR_VERIFY_REJECTION}}},
+};
+
+/* A prefill of many rows and then steps; both must leave the counts where they were. */
+static void check_session(const fr_model *model, const char *what, fr_session_options o, const golden *g) {
+    o.ctx = g->length + GOLDEN_GREEDY + 8;
+    fr_session *session = driver_session(model, &o);
+    unsigned long before = atomic_load(&calls);
+    uint64_t own = fr_alloc_count();
+    fr_status status = fr_session_prefill(session, g->tokens, (size_t)g->length, NULL);
+    unsigned long prefill_calls = atomic_load(&calls) - before;
+    uint64_t prefill_own = fr_alloc_count() - own;
+    assert_int_equal(status, FR_OK);
+
+    before = atomic_load(&calls);
+    own = fr_alloc_count();
+    int made = 0;
+    while (made < GOLDEN_GREEDY && status == FR_OK) {
+        fr_step step = {0};
+        status = fr_session_step(session, GOLDEN_GREEDY - made, &step, NULL);
+        made += step.count;
+    }
+    unsigned long step_calls = atomic_load(&calls) - before;
+    uint64_t step_own = fr_alloc_count() - own;
+    assert_int_equal(status, FR_OK);
+    assert_int_equal(made, GOLDEN_GREEDY);
+    fr_session_destroy(session);
+    if (prefill_own || prefill_calls || step_own || step_calls)
+        fail_msg("%s, %s: prefill allocated %lu times (%lu by fr_alloc), steps %lu times (%lu)", g->label, what,
+                 prefill_calls, (unsigned long)prefill_own, step_calls, (unsigned long)step_own);
+}
+
+/* One session is made and used first: threads start with the first pass of a process, and keep what they allocate. */
+static void test_no_allocation(void **state) {
+    (void)state;
+    for (int i = 0; i < DRIVER_ISAS * 2; i++) {
+        const char *name = i % 2 ? "nano-mtp-s1" : "pico-noqlora-s1";
+        fr_model *model = driver_open(name, driver_isas[i / 2], i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
+        if (!model) continue;
+        golden g;
+        golden_load(name, 70, GOLDEN_F32, &g);
+        fr_session_options o = {.ctx = 80};
+        fr_session *first = driver_session(model, &o);
+        driver_prefill(first, g.tokens, 70);
+        fr_session_destroy(first);
+        for (size_t j = 0; j < sizeof plans / sizeof plans[0]; j++)
+            check_session(model, plans[j].what, plans[j].options, &g);
+        golden_release(&g);
+        fr_model_destroy(model);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#ifndef SANITIZED
+        cmocka_unit_test(test_the_trap_works),
+#endif
+        cmocka_unit_test(test_no_allocation),
+    };
+    return cmocka_run_group_tests_name("alloc", tests, NULL, NULL);
+}

@@ -1,0 +1,141 @@
+#!/bin/sh
+# Holds `forerun bench` to its contract: keys, what is in which part, and that figures agree with each other. Never a speed.
+#
+#   FORERUN=build/forerun sh tests/test_cli_bench.sh JSON_CHECK
+set -eu
+json_check=$1
+here=$(cd "$(dirname "$0")" && pwd)
+model=$here/golden/pico-mtp-s1 # 320 tokens, hidden 160, 3 layers, 2 of them with 8 experts, top 3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; failed=1; }
+failed=0
+
+# run EXIT ARGUMENTS...: runs the program; stdout is $work/out, stderr $work/err.
+run() {
+    expected=$1
+    shift
+    code=0
+    "$FORERUN" bench --seconds 0.001 "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    [ "$code" -eq "$expected" ] || { fail "forerun bench $*: exit $code, expected $expected"; cat "$work/err"; }
+}
+holds() { "$json_check" "$work/out" "$@" || fail "the document is not as it should be"; }
+value() { "$json_check" -p "$work/out" "$1"; }
+refused() {
+    text=$1
+    shift
+    run 2 "$@"
+    [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"
+    grep -q "^forerun: .*$text" "$work/err" || { fail "stderr does not say: $text"; cat "$work/err"; }
+}
+# items PATH FIRST_KEY: the objects of an array, one a line. In awk, get(KEY) is then the first value of that name.
+items() { value "$1" | sed "s/{\"$2\"/\n&/g" | sed 1d; }
+get='function get(key) { return match($0, "\"" key "\":[^,}]*") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3) : "" }
+    function near(a, b) { return a - b < 1e-6 * b && b - a < 1e-6 * b }
+    function bad(why) { print why ": " $0; wrong = 1 }
+    END { exit wrong || NR == 0 }'
+
+run 0 --help
+[ ! -s "$work/err" ] || fail "--help writes on stderr"
+grep -q '^Example$' "$work/out" && grep -q -- '--only PART' "$work/out" || fail "--help is not whole"
+
+refused "no part 'passe'" -m "$model" --only linear,passe
+refused 'no part' -m "$model" --only ''
+refused 'rows: 0' -m "$model" --rows 1,0
+refused 'rows: 4097' -m "$model" --rows 4097
+refused 'seconds' -m "$model" --seconds 0
+refused 'do not fit' -m "$model" --ctx 2048
+
+# ---- All of it ------------------------------------------------------------------------------------------------------------
+
+run 0 -m "$model" --json -q
+[ ! -s "$work/err" ] || fail "-q: stderr is not empty"
+holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>9' read_buffer_bytes'>0' threads'>0' isa:string \
+    context=512 complete=true model.mtp=true model.path="$model" linear:array passes#8 prefill#2 contexts#2 \
+    passes.0.rows=1 passes.0.over_one_row=1 passes.0.unique_experts=3 passes.7.rows=8 passes.7.unique_experts'>3' \
+    passes.7.unique_experts'<8.01' decode.tokens_per_s'>0' decode.bytes_per_token'>100000' decode.of_bandwidth'>0' \
+    decode.cached:bool draft.ms'>0' draft.bytes'>100000' draft.over_one_row'>0' draft.of_bandwidth'>0' prefill.0.tokens=128 \
+    prefill.1.tokens=512 prefill.0.tokens_per_s'>0' contexts.0.tokens=1024 contexts.1.tokens=2047 contexts.0.ms'>0' \
+    contexts.0.attention_ms'>0'
+bandwidth=$(value read_bandwidth_bytes_per_s)
+
+# 17 kinds of matrices at 5 numbers of few rows, all but the head at 2 of many.
+items linear name >"$work/linear"
+[ "$(wc -l <"$work/linear")" -eq $((17 * 5 + 16 * 2)) ] || fail "there are $(wc -l <"$work/linear") linears"
+awk -v bandwidth="$bandwidth" "$get"'
+    { speed = get("bytes_per_s"); size = get("out") * get("in"); operations = 2 * get("rows") * size
+      if (get("dtype") == "\"BF16\"") size *= 2
+      else if (get("dtype") == "\"F8_E4M3\"") size += 4 * int((get("out") + 127) / 128) * int((get("in") + 127) / 128)
+      else bad("dtype") }
+    !(speed > 0 && get("p10") <= speed && speed <= get("p90") && get("samples") >= 3) { bad("spread") }
+    !near(get("of_bandwidth") * bandwidth, speed) { bad("share of read") }
+    !near(get("flops_per_s") / operations, speed / size) { bad("operations and bytes") }
+    get("matrices") < 1 { bad("matrices") }' "$work/linear" || fail "linears do not agree"
+for kind in q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj mlp.gate_proj mlp.up_proj mlp.down_proj gate \
+    experts.gate_proj experts.up_proj experts.down_proj shared_experts.gate_proj shared_experts.up_proj \
+    shared_experts.down_proj eh_proj; do
+    [ "$(grep -c "^{\"name\":\"$kind\"," "$work/linear")" -eq 7 ] || fail "$kind is not there 7 times"
+done
+grep '"name":"lm_head"' "$work/linear" | grep -q '"out":320,"in":160,"rows":8,' || fail "the head"
+
+items passes rows >"$work/passes"
+awk -v bandwidth="$bandwidth" "$get"'
+    { ms = get("ms"); if (NR == 1) one = ms }
+    !(ms > 0 && get("p10") <= ms && ms <= get("p90")) { bad("spread") }
+    !near(get("over_one_row") * one, ms) { bad("over one row") }
+    !near(get("of_bandwidth") * bandwidth * ms, 1000 * get("bytes")) { bad("share of read") }
+    NR > 1 && get("bytes") < bytes { bad("fewer bytes than with fewer rows") }
+    { bytes = get("bytes") }' "$work/passes" || fail "passes do not agree"
+# A decoded token reads what a pass of one row does, but for the KV cache: 3 layers of 48 BF16 values a token.
+echo "$(value decode.bytes_per_token) $(value passes.0.bytes) $(value decode.of_bandwidth) $(value decode.tokens_per_s) $bandwidth" |
+    awk "$get"'!($1 >= $2 && $1 <= $2 + 128 * 288) || !near($3 * $5, $1 * $4) { bad("decode") }' || fail "decode does not agree"
+
+# ---- Parts ----------------------------------------------------------------------------------------------------------------
+
+run 0 -m "$model" --json -q --only prefill,linear --rows 2,16,2000
+holds passes#0 decode=null draft=null contexts#0 prefill#2 prefill.0.tokens=16 prefill.1.tokens=2000 read_bandwidth_bytes_per_s'>0'
+[ "$(items linear name | wc -l)" -eq $((17 + 16 * 2)) ] || fail "--rows: linears"
+run 0 -m "$model" --json -q --only passes --rows 5 --ctx 7 -t 1
+holds passes#2 passes.0.rows=1 passes.1.rows=5 context=7 threads=1 linear#0 prefill#0
+run 0 -m "$model" --json -q --only decode,draft --ctx 2040 --draft-head fp8 --kv f32
+holds decode.tokens_per_s'>0' draft.ms'>0' draft.over_one_row=null passes#0
+run 0 -m "$model" --json -q --only linear --rows 1,16 --isa scalar
+holds peak=null linear.0.of_peak=null linear.0.of_bandwidth'>0' isa=scalar
+run 0 -m "$here/golden/pico-s1" --json -q --only draft,context
+holds draft=null model.mtp=false contexts.0.attention_ms'>0'
+
+run 0 -m "$model" --only linear,passes,decode,prefill,draft
+for text in '^read  *[0-9.]* GB/s' '^linear, few rows' '^linear, many rows' '^  o_proj  *F8_E4M3  *160 x  *48 ' '^passes after 512 tokens' \
+    '^ *1  .* 1.000 ' '^decode  *[0-9.]* tokens/s' '^prefill$' '^draft '; do
+    grep -q "$text" "$work/out" || { fail "the table does not say: $text"; cat "$work/out"; }
+done
+
+# ---- Interrupted: what was measured until then, as a whole document -----------------------------------------------------------
+
+"$FORERUN" bench -m "$model" --seconds 3600 --only linear --rows 1 --json >"$work/out" 2>"$work/err" &
+process=$!
+sleep 3
+kill -INT "$process"
+code=0
+wait "$process" || code=$?
+[ "$code" -eq 130 ] || fail "interrupted: exit $code"
+holds complete=false read_bandwidth_bytes_per_s:number linear:array passes#0
+
+# ---- The comparison script --------------------------------------------------------------------------------------------------
+
+compare=$here/../benchmarks/compare-llama.sh
+LLAMA_BENCH="$work/none" sh "$compare" "$work/x.gguf" "$model" >"$work/out" || fail "compare-llama.sh fails without llama-bench"
+grep -q 'not installed' "$work/out" || fail "compare-llama.sh does not say that llama-bench is missing"
+cat >"$work/llama-bench" <<'END'
+#!/bin/sh
+echo '{"model_filename": "x.gguf", "n_prompt": 512, "n_gen": 0, "avg_ns": 5, "avg_ts": 128.500000, "stddev_ts": 1.0}'
+echo '{"model_filename": "x.gguf", "n_prompt": 0, "n_gen": 64, "avg_ns": 5, "avg_ts": 64.250000, "stddev_ts": 1.0}'
+END
+chmod +x "$work/llama-bench"
+touch "$work/x.gguf"
+LLAMA_BENCH="$work/llama-bench" FORERUN=$FORERUN sh "$compare" "$work/x.gguf" "$model" 1 1 >"$work/out" || fail "compare-llama.sh fails"
+awk '$1 == "decode" && $3 == 64.25 && $2 > 0 { ok++ } $1 == "prefill" && $3 == 128.5 && $2 > 0 { ok++ }
+    END { exit ok != 2 }' "$work/out" || { fail "compare-llama.sh"; cat "$work/out"; }
+
+[ "$failed" -eq 0 ] || { echo "bench does not keep its contract"; exit 1; }
+echo "bench keeps its contract"
