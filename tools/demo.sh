@@ -10,7 +10,7 @@ die() { say "$*"; exit 1; }
 sh tools/setup.sh
 
 log=$(mktemp)
-trap 'rm -f "$log" "$log.on" "$log.off"' EXIT
+trap 'rm -f "$log" "$log".*' EXIT
 build() {
     # A build folder that is already configured is used as it is.
     [ -e build/build.ninja ] || cmake --preset release -DFORERUN_TESTS=OFF
@@ -19,8 +19,8 @@ build() {
 say "building build/forerun"
 build >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; die "the build failed"; }
 
-prompt='The :func:`open` function returns a file object, and'
-tokens=200
+prompt='The list methods make it very easy to use a list as a stack, where'
+tokens=150
 generate() {
     build/forerun generate --prompt "$prompt" --max-tokens $tokens --ignore-eos "$@" </dev/null
 }
@@ -36,17 +36,24 @@ squeezed() { tr -d ' \n\t' <"$1"; }
 ids() { squeezed "$1" | sed -n 's/.*[{,]"tokens":\[\([0-9,]*\)\].*/\1/p'; }
 number() { squeezed "$1" | sed -n "s/.*[{,]\"$2\":\([-+.0-9eE]*\).*/\1/p"; }
 
-for mtp in on off; do
-    generate --quiet --json --mtp $mtp >"$log.$mtp" || die "generate --json --mtp $mtp failed"
-    [ -n "$(ids "$log.$mtp")" ] || die "generate --json --mtp $mtp printed no tokens"
+# The best of three rounds: what else the machine does only ever makes a round slower.
+best_on=0
+best_off=0
+faster() { LC_ALL=C awk -v a="$1" -v b="$2" 'BEGIN { print (a + 0 > b + 0 ? a : b) }'; }
+for round in 1 2 3; do
+    for mtp in on off; do
+        out=$log.$mtp.$round
+        generate --quiet --json --mtp $mtp >"$out" || die "generate --json --mtp $mtp failed"
+        ids "$out" >"$out.ids"
+        [ -s "$out.ids" ] || die "generate --json --mtp $mtp printed no tokens"
+        cmp -s "$log.on.1.ids" "$out.ids" || die "with --mtp $mtp the tokens differ, which must never happen"
+    done
+    best_on=$(faster "$best_on" "$(number "$log.on.$round" decode_tokens_per_s)")
+    best_off=$(faster "$best_off" "$(number "$log.off.$round" decode_tokens_per_s)")
 done
-LC_ALL=C awk -v on="$(number "$log.on" decode_tokens_per_s)" -v off="$(number "$log.off" decode_tokens_per_s)" \
-    -v rate="$(number "$log.on" acceptance_rate)" -v length_="$(number "$log.on" mean_acceptance_length)" 'BEGIN {
-        printf "MTP on   %8.1f tokens/s   %.0f%% of drafts accepted, %.2f tokens a pass\n", on, 100 * rate, length_
-        printf "MTP off  %8.1f tokens/s\n", off
+LC_ALL=C awk -v on="$best_on" -v off="$best_off" -v rate="$(number "$log.on.1" acceptance_rate)" \
+    -v per_pass="$(number "$log.on.1" mean_acceptance_length)" -v tokens=$tokens 'BEGIN {
+        printf "MTP on   %8.1f tokens/s   %.0f%% of drafts accepted, %.2f tokens a pass\n", on, 100 * rate, per_pass
+        printf "MTP off  %8.1f tokens/s   (best of three rounds each)\n", off
+        printf "The same %d tokens every time: speculation changes the speed, never the text.\n", tokens
     }'
-if [ "$(ids "$log.on")" = "$(ids "$log.off")" ]; then
-    echo "The same $tokens tokens both times: speculation changes the speed, never the text."
-else
-    die "the two gave different tokens, which must never happen"
-fi

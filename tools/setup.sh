@@ -37,6 +37,7 @@ missing() {
     fi
     if [ $clang = yes ]; then
         command -v clang >/dev/null || echo clang
+        command -v llvm-symbolizer >/dev/null || echo llvm # reports with file and line
         printf '#include <omp.h>\nint main(void){return omp_get_max_threads()<0;}\n' |
             clang -fopenmp -fsanitize=thread -x c -o /dev/null - 2>/dev/null || echo libclang-rt-dev libomp-dev
     fi

@@ -1,5 +1,6 @@
 # Sanitizer builds (FORERUN_SANITIZE), and the environment that their tests run in (FORERUN_TEST_ENVIRONMENT).
-set(FORERUN_TEST_ENVIRONMENT "")
+# Threads that wait asleep: tests must not crawl on a machine that is busy with something else.
+set(FORERUN_TEST_ENVIRONMENT "OMP_WAIT_POLICY=passive")
 if(NOT FORERUN_SANITIZE)
     return()
 endif()
@@ -26,10 +27,10 @@ if(FORERUN_SANITIZE MATCHES thread)
     if(NOT FORERUN_ARCHER)
         message(FATAL_ERROR "libarcher.so was not found beside ${OpenMP_omp_LIBRARY}: apt-get install libomp-dev")
     endif()
-    set(FORERUN_TEST_ENVIRONMENT "OMP_TOOL_LIBRARIES=${FORERUN_ARCHER}"
+    set(FORERUN_TEST_ENVIRONMENT "OMP_WAIT_POLICY=passive" "OMP_TOOL_LIBRARIES=${FORERUN_ARCHER}"
         "TSAN_OPTIONS=ignore_noninstrumented_modules=1:allocator_may_return_null=1")
 else()
-    set(FORERUN_TEST_ENVIRONMENT
+    set(FORERUN_TEST_ENVIRONMENT "OMP_WAIT_POLICY=passive"
         "ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1"
         "UBSAN_OPTIONS=print_stacktrace=1")
 endif()

@@ -1,6 +1,6 @@
 """Measures an exported checkpoint: held-out bits per byte, and greedy acceptance of its MTP module at depth 1.
 
-    python3 evaluate.py MODEL_DIR [--fp8-activations] [--prompts N] [--samples]
+    python3 evaluate.py MODEL_DIR [--fp8-activations] [--domain NAME] [--prompts N] [--samples]
 
 An implementation of its own, in float32 on the dequantized weights, so it also checks the export. Held-out text is
 MODEL_DIR/heldout/*.jsonl, the prompts are MODEL_DIR/prompts.jsonl.
@@ -181,12 +181,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--fp8-activations", action="store_true", help="quantize the input of every FP8 linear, as the format says")
+    parser.add_argument("--domain", help="only this one")
     parser.add_argument("--prompts", type=int, default=10**6, help="of each domain, at most")
     parser.add_argument("--samples", action="store_true", help="print what is generated")
     options = parser.parse_args()
 
     network, tokenizer = Network(options.model, options.fp8_activations), Tokenizer(options.model / "tokenizer.json")
-    for path in sorted((options.model / "heldout").glob("*.jsonl")):
+    for path in sorted((options.model / "heldout").glob(f"{options.domain or '*'}.jsonl")):
         texts = [line["text"] for line in lines(path)]
         sizes = [len(text.encode()) for text in texts]
         bits = sum(bits_per_byte(network, tokenizer, text) * size for text, size in zip(texts, sizes))
@@ -195,7 +196,7 @@ def main():
     totals, seen = defaultdict(lambda: [0, 0]), defaultdict(int)
     for prompt in lines(options.model / "prompts.jsonl"):
         seen[prompt["domain"]] += 1
-        if seen[prompt["domain"]] > options.prompts:
+        if seen[prompt["domain"]] > options.prompts or options.domain not in (None, prompt["domain"]):
             continue
         start = [BOS, *tokenizer.encode(prompt["prompt"])]
         ids, states = generate(network, start, prompt["max_tokens"])

@@ -38,7 +38,7 @@ def cut(domain, text, begin):
         end = text.rfind("\n", begin + 200, begin + 480)
     else:
         record = text.find("\n\nPackage: ", begin + 250)
-        end = record + len("\n\nPackage: ") if 0 <= record < begin + 580 else -1
+        end = record + len("\n\nPackage:") if 0 <= record < begin + 580 else -1  # the space belongs to the next token
     return text[begin:end] if end > begin + 150 else None
 
 
