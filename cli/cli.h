@@ -8,12 +8,14 @@
 
 /* Each runs one command with its parsed options and returns the exit code. */
 int fr_cmd_generate(const fr_cli_options *options);
+int fr_cmd_chat(const fr_cli_options *options);
 int fr_cmd_score(const fr_cli_options *options);
 int fr_cmd_inspect(const fr_cli_options *options);
 int fr_cmd_check(const fr_cli_options *options);
 int fr_cmd_tokenize(const fr_cli_options *options);
 int fr_cmd_synth(const fr_cli_options *options);
 int fr_cmd_quantize(const fr_cli_options *options);
+int fr_cmd_bench(const fr_cli_options *options);
 
 /* The directory of --model, or of the demo model; NULL, printed, when there is neither. */
 const char *fr_cli_model_dir(const fr_cli_options *options);
@@ -34,5 +36,9 @@ void fr_cli_runtime_close(fr_cli_runtime *runtime);
 int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info);
 /* The sampling that the options ask for. */
 fr_sampling fr_cli_sampling(const fr_cli_options *options);
+/* The session that they ask for. */
+fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_progress *progress);
+/* Whether a token ends a text. */
+bool fr_cli_is_eos(const fr_model_info *info, int32_t token);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -12,6 +13,9 @@ typedef struct generation {
     const fr_cli_options *options;
     fr_cli_runtime runtime;
     fr_cli_prompt prompt;
+    int32_t *prompt_tokens; /* what is prefilled: the prompt's, without a second bos */
+    size_t prompt_count;
+    size_t resumed; /* tokens of the session file that was loaded */
     fr_cli_progress progress;
     fr_session *session;
     fr_text_stream *stream; /* NULL for a model without a tokenizer */
@@ -59,12 +63,6 @@ static void emit_end(generation *run) {
 
 /* ---- The run ------------------------------------------------------------------------------------------------- */
 
-static bool is_eos(const fr_model_info *info, int32_t token) {
-    for (int i = 0; i < info->num_eos_token_ids; i++)
-        if (info->eos_token_ids[i] == token) return true;
-    return false;
-}
-
 /* Takes over a step's tokens, up to and with the first eos token. */
 static void take(generation *run, const fr_step *step) {
     if (run->count + (size_t)step->count > run->room) {
@@ -74,7 +72,7 @@ static void take(generation *run, const fr_step *step) {
     for (int i = 0; i < step->count && !run->finish_reason; i++) {
         int32_t token = step->tokens[i];
         run->tokens[run->count++] = token;
-        if (!run->options->ignore_eos && is_eos(&run->runtime.info, token))
+        if (!run->options->ignore_eos && fr_cli_is_eos(&run->runtime.info, token))
             run->finish_reason = "stop";
         else
             emit_token(run, token);
@@ -92,7 +90,9 @@ static const char *reason_to_end(const generation *run) {
 static int generate(generation *run) {
     fr_error error = {FR_OK, "", ""};
     double start = fr_cli_seconds(), before = start, now = start;
-    fr_status status = fr_session_prefill(run->session, run->prompt.tokens, run->prompt.count, &error);
+    fr_status status = FR_OK; /* a session that was loaded can go on without a prompt */
+    if (run->prompt_count > 0 || run->resumed == 0)
+        status = fr_session_prefill(run->session, run->prompt_tokens, run->prompt_count, &error);
     run->prefill_s = fr_cli_seconds() - start;
     run->ttft_s = NAN;
     fr_cli_progress_clear(&run->progress);
@@ -123,27 +123,50 @@ static int generate(generation *run) {
     return 0;
 }
 
+/* ---- Session files --------------------------------------------------------------------------------------------- */
+
+static bool resumes(const fr_cli_options *options) {
+    return options->session && access(options->session, F_OK) == 0;
+}
+
+static int load_session(generation *run) {
+    fr_error error = {FR_OK, "", ""};
+    if (fr_session_load(run->session, run->options->session, &error) != FR_OK) return fr_cli_failure(&error);
+    run->resumed = fr_session_length(run->session);
+    bool bos = run->prompt_count > 0 && run->prompt_tokens[0] == run->runtime.info.bos_token_id;
+    if (run->resumed > 0 && run->prompt.is_text && bos) { /* that of a text which has begun long ago */
+        run->prompt_tokens++;
+        run->prompt_count--;
+    }
+    return 0;
+}
+
+/* Without what the last step made behind the end of the text. */
+static int save_session(generation *run) {
+    fr_error error = {FR_OK, "", ""};
+    size_t length = run->resumed + run->prompt_count + run->count;
+    fr_status status = FR_OK;
+    if (fr_session_length(run->session) > length) status = fr_session_truncate(run->session, length, &error);
+    if (status == FR_OK) status = fr_session_save(run->session, run->options->session, &error);
+    return status == FR_OK ? 0 : fr_cli_failure(&error);
+}
+
 static int open_session(generation *run) {
     const fr_cli_options *options = run->options;
     fr_error error = {FR_OK, "", ""};
-    fr_session_options wanted = {
-        .ctx = options->ctx,
-        .kv = (fr_kv)options->kv,
-        .mtp = (fr_mtp)options->mtp,
-        .depth = options->depth,
-        .mtp_hidden = (fr_hidden)options->mtp_hidden,
-        .drafter = (fr_draft_source)options->drafter,
-        .mtp_recycle = (fr_hidden)options->mtp_recycle,
-        .sampling = fr_cli_sampling(options),
-        .progress = fr_cli_progress_update,
-        .user = &run->progress,
-    };
+    fr_session_options wanted = fr_cli_session_options(options, &run->progress);
     if (fr_session_create(run->runtime.model, &wanted, &run->session, &error) != FR_OK) {
         run->session = NULL;
         return fr_cli_failure(&error);
     }
-    if (run->prompt.count > (size_t)fr_session_ctx(run->session)) {
-        fr_cli_error(FR_EXIT_FAILED, "prompt: its %zu tokens do not fit in a context of %d", run->prompt.count,
+    run->prompt_tokens = run->prompt.tokens;
+    run->prompt_count = run->prompt.count;
+    int code = resumes(options) ? load_session(run) : 0;
+    if (code) return code;
+    if (run->prompt_count > (size_t)fr_session_ctx(run->session) - run->resumed) {
+        char after[48] = "";
+        if (run->resumed > 0) snprintf(after, sizeof after, " after %zu", run->resumed);
+        fr_cli_error(FR_EXIT_FAILED, "prompt: its %zu tokens%s do not fit in a context of %d", run->prompt_count, after,
                      fr_session_ctx(run->session));
         fr_cli_hint("--ctx N makes the context larger, up to the model's %d",
                     run->runtime.info.max_position_embeddings);
@@ -170,7 +193,7 @@ static void print_document(const generation *run) {
     fr_stats stats;
     fr_session_get_stats(run->session, &stats);
     fr_doc_ids(document, "tokens", run->tokens, run->count);
-    fr_doc_ids(document, "prompt_tokens", run->prompt.tokens, run->prompt.count);
+    fr_doc_ids(document, "prompt_tokens", run->prompt_tokens, run->prompt_count);
     if (run->stream)
         fr_doc_bytes(document, "text", run->text ? run->text : "", run->text_length);
     else
@@ -186,6 +209,12 @@ static void print_document(const generation *run) {
     fr_doc_ratio(part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
     fr_doc_add(document, "speculative_decoding", fr_doc_speculation(&stats, fr_cli_depth(options, info)));
     fr_doc_add(document, "memory", fr_doc_memory(info, run->session));
+    if (options->session) {
+        part = fr_doc_add_object(document, "session");
+        fr_doc_text(part, "path", options->session);
+        fr_doc_count(part, "loaded_tokens", run->resumed);
+        fr_doc_count(part, "tokens", fr_session_length(run->session));
+    }
 
     part = fr_doc_add_object(document, "model");
     fr_doc_text(part, "path", run->runtime.dir);
@@ -232,11 +261,12 @@ int fr_cmd_generate(const fr_cli_options *options) {
     generation run;
     memset(&run, 0, sizeof run);
     run.options = options;
-    int code = fr_cli_prompt_check(options, false);
+    bool prompted = options->prompt || options->prompt_file || options->prompt_tokens.ids || !resumes(options);
+    int code = prompted ? fr_cli_prompt_check(options, false) : 0;
     if (code) return code;
     fr_cli_progress_init(&run.progress);
     code = fr_cli_runtime_open(&run.runtime, options);
-    if (!code) code = fr_cli_prompt_read(&run.prompt, run.runtime.model, options, false);
+    if (!code && prompted) code = fr_cli_prompt_read(&run.prompt, run.runtime.model, options, false);
     if (!code) code = open_session(&run);
     if (!code) {
         fr_cli_interrupt_defer();
@@ -244,8 +274,9 @@ int fr_cmd_generate(const fr_cli_options *options) {
     }
     if (!code) {
         emit_end(&run);
+        if (options->session) code = save_session(&run);
         if (options->json) print_document(&run);
-        if (strcmp(run.finish_reason, "interrupted") == 0) code = FR_EXIT_INTERRUPTED;
+        if (!code && strcmp(run.finish_reason, "interrupted") == 0) code = FR_EXIT_INTERRUPTED;
         code = fr_cli_flush(code);
         print_summary(&run);
     }

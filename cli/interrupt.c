@@ -14,13 +14,17 @@ static void on_interrupt(int signal_number) {
     asked = 1;
 }
 
-void fr_cli_interrupt_install(void) {
+void fr_cli_interrupt_break_reads(bool breaks) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt;
-    action.sa_flags = SA_RESTART; /* a write in progress is finished: the result stays whole */
+    action.sa_flags = breaks ? 0 : SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
+}
+
+void fr_cli_interrupt_install(void) {
+    fr_cli_interrupt_break_reads(false); /* a write in progress is finished: the result stays whole */
 }
 
 void fr_cli_interrupt_defer(void) {
@@ -29,4 +33,8 @@ void fr_cli_interrupt_defer(void) {
 
 bool fr_cli_interrupted(void) {
     return asked != 0;
+}
+
+void fr_cli_interrupt_forget(void) {
+    asked = 0;
 }

@@ -8,5 +8,9 @@
 void fr_cli_interrupt_install(void);
 void fr_cli_interrupt_defer(void);
 bool fr_cli_interrupted(void);
+/* For a program that talks with its user: the next SIGINT is the first again. */
+void fr_cli_interrupt_forget(void);
+/* Whether a SIGINT breaks off reading, which then fails with EINTR; otherwise it is as if the read had not noticed. */
+void fr_cli_interrupt_break_reads(bool breaks);
 
 #endif

@@ -14,6 +14,8 @@ typedef struct command {
 static const command commands[] = {
     {"generate", "Text", "streams a completion of a prompt", "forerun generate -p \"Once upon a time\" -n 64",
      FR_CMD_GENERATE, fr_cmd_generate},
+    {"chat", "Text", "a conversation; it keeps what was evaluated from turn to turn",
+     "forerun chat -m DIR --temperature 0.6", FR_CMD_CHAT, fr_cmd_chat},
     {"score", "Text", "evaluates a text: perplexity and the log-probability of every token",
      "forerun score -f essay.txt --json", FR_CMD_SCORE, fr_cmd_score},
     {"tokenize", "Text", "text to token ids, or ids to text", "forerun tokenize -p \"Hello, world\"", FR_CMD_TOKENIZE,
@@ -26,6 +28,8 @@ static const command commands[] = {
      "forerun quantize -m DIR -o DIR-FP8", FR_CMD_QUANTIZE, fr_cmd_quantize},
     {"synth", "Checkpoints", "writes a checkpoint with random weights from a config",
      "forerun synth --config config.json --layers 4 --experts 16 -o DIR", FR_CMD_SYNTH, fr_cmd_synth},
+    {"bench", "Measuring", "measures this machine on the model's shapes: each part as a share of its limit",
+     "forerun bench -m DIR --only linear,passes", FR_CMD_BENCH, fr_cmd_bench},
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 

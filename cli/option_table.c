@@ -14,6 +14,7 @@
 
 #define INPUT "Input"
 #define LENGTH "Length"
+#define MEASURES "What to measure"
 #define SPECULATION "Speculation"
 #define SAMPLING "Sampling"
 #define NUMBERS "Numbers"
@@ -23,8 +24,10 @@
 #define EVERYWHERE "Everywhere"
 
 enum {
-    RUN = FR_CMD_GENERATE | FR_CMD_SCORE,   /* commands that evaluate the model */
+    RUN = FR_CMD_GENERATE | FR_CMD_SCORE,   /* commands that evaluate a text of the user's */
     PROMPTED = RUN | FR_CMD_TOKENIZE,       /* commands that take a prompt */
+    MAKE = FR_CMD_GENERATE | FR_CMD_CHAT,   /* commands that make tokens */
+    EVALUATE = RUN | MAKE | FR_CMD_BENCH,   /* commands that evaluate the model */
     WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE, /* commands that write a checkpoint */
 };
 
@@ -36,6 +39,11 @@ const fr_cli_option fr_cli_option_table[] = {
          RUN),
     TEXT("tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the same as --prompt-tokens", prompt_tokens, RUN),
     FLAG("chat", 0, INPUT, "put the prompt into the chat template, as a user turn", chat, PROMPTED),
+    TEXT("session", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
+         "go on from this session file, if it is there, the prompt after its text; and save there", session,
+         FR_CMD_GENERATE),
+    TEXT("system", 0, FR_OPT_TEXT, "TEXT", NULL, INPUT, "what the model is told before the conversation", system,
+         FR_CMD_CHAT),
     TEXT("decode", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "ids to text instead", decode, FR_CMD_TOKENIZE),
     TEXT("prompts", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
          "many: lines of JSON with a \"prompt\" or \"tokens\"; - is stdin", prompts, FR_CMD_TOKENIZE),
@@ -78,46 +86,55 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("experts", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the chosen experts, int32 [moe layers, T, top-k]",
          experts, FR_CMD_SCORE),
 
+    TEXT("only", 0, FR_OPT_TEXT, "PART,...", "all", MEASURES,
+         "of linear, prefill, passes, decode, draft, context; read bandwidth always", only, FR_CMD_BENCH),
+    TEXT("rows", 0, FR_OPT_IDS, "1,2,3", "1-8,128,512", MEASURES,
+         "of linears; of passes those up to 8, tokens of prompts the others", rows, FR_CMD_BENCH),
+    NUMBER("seconds", 0, FR_OPT_REAL, "F", 0.001, 3600, "0.1", MEASURES, "to spend on each figure, three rounds at least",
+           seconds, FR_CMD_BENCH),
+
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "128", LENGTH, "most tokens to generate", max_tokens,
            FR_CMD_GENERATE),
-    FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, FR_CMD_GENERATE),
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "512", LENGTH, "most tokens of a reply", max_tokens,
+           FR_CMD_CHAT),
+    FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE),
 
-    CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, FR_CMD_GENERATE),
+    CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle",
-           depth, FR_CMD_GENERATE),
+           depth, MAKE),
     CHOICE("mtp-hidden", "post|pre", "post", SPECULATION,
-           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN),
-    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
-           FR_CMD_GENERATE),
+           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT),
+    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle, MAKE),
     CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
-           "coupled: the same text with and without drafts; rejection: more is accepted", verify, FR_CMD_GENERATE),
+           "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE),
     CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
            "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
-           FR_CMD_GENERATE),
+           MAKE | FR_CMD_BENCH),
     CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
-           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter,
-           FR_CMD_GENERATE),
+           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE),
 
-    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, FR_CMD_GENERATE),
-    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,
-           FR_CMD_GENERATE),
+    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE),
+    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k, MAKE),
     NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING,
-           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, FR_CMD_GENERATE),
+           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, MAKE),
     NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
-           "keep tokens at least this probable, relative to the best", min_p, FR_CMD_GENERATE),
+           "keep tokens at least this probable, relative to the best", min_p, MAKE),
 
-    CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, RUN),
-    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, RUN),
+    CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
+    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most; for score: the text", NUMBERS,
-           "most tokens, prompt included", ctx, RUN),
-    CHOICE("isa", "auto|scalar|avx2|avx512", "auto", NUMBERS, "instruction set; auto is the best there is", isa, RUN),
+           "most tokens, prompt included", ctx, RUN | FR_CMD_CHAT),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS,
+           "tokens before a pass, a draft, a step", ctx, FR_CMD_BENCH),
+    CHOICE("isa", "auto|scalar|avx2|avx512|amx", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
+           EVALUATE),
 
     TEXT("model", 'm', FR_OPT_FILE, "DIR", "the demo model", EVERYWHERE, "the checkpoint's directory", model,
          FR_CMD_ALL & ~FR_CMD_SYNTH),
     NUMBER("threads", 't', FR_OPT_INT, "N", 1, 4096, "physical cores", EVERYWHERE, "threads that compute", threads,
            FR_CMD_ALL),
     NUMBER("seed", 0, FR_OPT_U64, "N", 0, 0, "0", EVERYWHERE, "seed of all that is random", seed, FR_CMD_ALL),
-    FLAG("json", 0, EVERYWHERE, "one JSON document on stdout", json, FR_CMD_ALL),
+    FLAG("json", 0, EVERYWHERE, "one JSON document on stdout", json, FR_CMD_ALL & ~FR_CMD_CHAT),
     FLAG("quiet", 'q', EVERYWHERE, "nothing on stderr but errors", quiet, FR_CMD_ALL),
     FLAG("help", 'h', EVERYWHERE, "this text", help, FR_CMD_ALL),
 };

@@ -290,9 +290,10 @@ int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *
 void fr_cli_options_free(fr_cli_options *options) {
     free(options->prompt_tokens.ids);
     free(options->decode.ids);
+    free(options->rows.ids);
     free(options->set.texts);
     options->set = (fr_cli_texts){NULL, 0};
-    options->prompt_tokens = options->decode = (fr_cli_ids){NULL, 0};
+    options->prompt_tokens = options->decode = options->rows = (fr_cli_ids){NULL, 0};
 }
 
 /* ---- Help -------------------------------------------------------------------------------------------------- */

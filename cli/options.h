@@ -15,7 +15,9 @@ enum {
     FR_CMD_TOKENIZE = 16,
     FR_CMD_SYNTH = 32,
     FR_CMD_QUANTIZE = 64,
-    FR_CMD_ALL = 127,
+    FR_CMD_BENCH = 128,
+    FR_CMD_CHAT = 256,
+    FR_CMD_ALL = 511,
 };
 
 typedef struct fr_cli_ids {
@@ -39,6 +41,8 @@ typedef struct fr_cli_options {
     fr_cli_ids prompt_tokens, decode;
     bool chat, no_special, with_special;
 
+    const char *system, *session;
+
     int max_tokens;
     bool ignore_eos;
 
@@ -51,6 +55,10 @@ typedef struct fr_cli_options {
     const char *logits, *mtp_logits, *hidden, *experts;
     bool tensors;
     const char *filter, *config;
+
+    fr_cli_ids rows;
+    double seconds;
+    const char *only;
 
     const char *output, *like, *tokenizer;
     int layers, num_experts, dtype, to; /* fr_weights; index into the table's choices */

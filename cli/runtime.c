@@ -1,26 +1,31 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
-const char *fr_cli_model_dir(const fr_cli_options *options) {
-    static const char *const demo[] = {
-#ifdef FR_DEMO_MODEL_DIR
-        FR_DEMO_MODEL_DIR,
-#endif
-#ifdef FR_INSTALL_DEMO_MODEL_DIR
-        FR_INSTALL_DEMO_MODEL_DIR,
-#endif
-        NULL,
-    };
-    if (options->model) return options->model;
-    for (int i = 0; demo[i]; i++) {
-        struct stat about;
-        if (stat(demo[i], &about) == 0 && S_ISDIR(about.st_mode)) return demo[i];
+static bool is_directory(const char *path) {
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+/* The demo model: beside an installed program wherever that was moved to, or in the source tree that a built one came from. */
+static const char *demo_model(void) {
+    static char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof FR_INSTALLED_DEMO_MODEL);
+    while (length > 0 && path[length - 1] != '/') length--;
+    if (length > 0) {
+        memcpy(path + length, FR_INSTALLED_DEMO_MODEL, sizeof FR_INSTALLED_DEMO_MODEL);
+        if (is_directory(path)) return path;
     }
-    fr_cli_error(FR_EXIT_FAILED, "model: none was given, and the demo model is not installed%s%s",
-                 demo[0] ? " in " : "", demo[0] ? demo[0] : "");
+    return is_directory(FR_DEMO_MODEL_DIR) ? FR_DEMO_MODEL_DIR : NULL;
+}
+
+const char *fr_cli_model_dir(const fr_cli_options *options) {
+    const char *dir = options->model ? options->model : demo_model();
+    if (dir) return dir;
+    fr_cli_error(FR_EXIT_FAILED, "model: none was given, and the demo model is not installed");
     fr_cli_hint("name a checkpoint's directory with -m DIR");
     return NULL;
 }
@@ -63,4 +68,25 @@ fr_sampling fr_cli_sampling(const fr_cli_options *options) {
         .seed = options->seed,
         .verify = (fr_verify)options->verify,
     };
+}
+
+fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_progress *progress) {
+    return (fr_session_options){
+        .ctx = options->ctx,
+        .kv = (fr_kv)options->kv,
+        .mtp = (fr_mtp)options->mtp,
+        .depth = options->depth,
+        .mtp_hidden = (fr_hidden)options->mtp_hidden,
+        .drafter = (fr_draft_source)options->drafter,
+        .mtp_recycle = (fr_hidden)options->mtp_recycle,
+        .sampling = fr_cli_sampling(options),
+        .progress = fr_cli_progress_update,
+        .user = progress,
+    };
+}
+
+bool fr_cli_is_eos(const fr_model_info *info, int32_t token) {
+    for (int i = 0; i < info->num_eos_token_ids; i++)
+        if (info->eos_token_ids[i] == token) return true;
+    return false;
 }

@@ -2,8 +2,8 @@
 
 #include <pthread.h>
 
-/* table[k][b]: what byte b does to the remainder when k more bytes come after it, so that eight bytes take eight look-ups
- * that do not wait for each other. */
+/* table[k][b]: what byte b does to the remainder when k more bytes come after it, so that eight bytes take eight
+ * look-ups that do not wait for each other. */
 static uint32_t table[8][256];
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 

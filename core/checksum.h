@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* CRC-32C (Castagnoli, as in iSCSI: reflected 0x1EDC6F41) of bytes that come in pieces: start with 0 and hand in what the
- * piece before gave. */
+/* CRC-32C (Castagnoli, as in iSCSI: reflected 0x1EDC6F41) of bytes that come in pieces: start with 0 and hand in what
+ * the piece before gave. */
 uint32_t fr_crc32c(uint32_t crc, const void *bytes, size_t count);
 
 /* FNV-1a, 64 bits, likewise in pieces. */

@@ -12,6 +12,7 @@ static const char *const isa_names[] = {
     [FR_ISA_SCALAR] = "scalar",
     [FR_ISA_AVX2] = "avx2",
     [FR_ISA_AVX512] = "avx512",
+    [FR_ISA_AMX] = "amx",
 };
 
 const char *fr_isa_name(fr_isa isa) {
@@ -26,7 +27,10 @@ static const fr_kernels *kernels_of(fr_isa isa) {
     if (isa == FR_ISA_AVX2) return cpu->avx2 ? &fr_kernels_avx2 : NULL;
     if (isa == FR_ISA_AVX512)
         return cpu->avx512_bf16 ? &fr_kernels_avx512_bf16 : cpu->avx512 ? &fr_kernels_avx512 : NULL;
-    return cpu->avx512 ? kernels_of(FR_ISA_AVX512) : cpu->avx2 ? &fr_kernels_avx2 : &fr_kernels_scalar;
+    if (isa == FR_ISA_AMX) return cpu->amx ? &fr_kernels_amx : NULL;
+    for (fr_isa best = FR_ISA_AMX; best > FR_ISA_SCALAR; best--)
+        if (kernels_of(best)) return kernels_of(best);
+    return &fr_kernels_scalar;
 #else
     return isa == FR_ISA_AUTO ? &fr_kernels_scalar : NULL;
 #endif

@@ -321,12 +321,15 @@ static void few_f32(const float *w, int64_t stride, int in, int begin, int end, 
 }
 
 #define COMMON                                                                                                         \
-    .isa = FR_ISA_AVX512, .name = "avx512", .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32,            \
-    .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3, .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16,            \
-    .sum_squares = sum_squares, .max = max_f32, .exp_sub = exp_sub, .silu_mul = silu_mul,                              \
-    .quantize_block = quantize_block, .attend_scores_bf16 = fr_attend_scores_avx512,                                   \
-    .attend_values_bf16 = fr_attend_values_avx512, .axpy4_e4m3 = fr_axpy4_e4m3_avx512, .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+    .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32, .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3,    \
+    .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32,                \
+    .exp_sub = exp_sub, .silu_mul = silu_mul, .quantize_block = quantize_block,                                        \
+    .attend_scores_bf16 = fr_attend_scores_avx512, .attend_values_bf16 = fr_attend_values_avx512,                      \
+    .axpy4_e4m3 = fr_axpy4_e4m3_avx512, .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
 
-const fr_kernels fr_kernels_avx512 = {COMMON, .e4m3_to_bf16 = e4m3_to_bf16, .few_e4m3_q = few_e4m3_q};
-const fr_kernels fr_kernels_avx512_bf16 = {COMMON, .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi,
-                                           .few_e4m3_q = fr_few_e4m3_q_bf16};
+const fr_kernels fr_kernels_avx512 = {
+    COMMON, .isa = FR_ISA_AVX512, .name = "avx512", .e4m3_to_bf16 = e4m3_to_bf16, .few_e4m3_q = few_e4m3_q};
+const fr_kernels fr_kernels_avx512_bf16 = {COMMON, .isa = FR_ISA_AVX512, .name = "avx512",
+                                           .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_bf16};
+const fr_kernels fr_kernels_amx = {
+    COMMON, .isa = FR_ISA_AMX, .name = "amx", .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_amx};

@@ -22,6 +22,10 @@ void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n);
 void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
                         int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
 
+/* few_e4m3_q with tiles (core/kernels_avx512_amx.c). */
+void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+
 /* core/kernels_avx512_attend.c */
 void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
                              float *const *scores);

@@ -1,17 +1,18 @@
 /* AVX-512 with BF16 dot products and VBMI byte tables: few rows of quantized activations. */
 #include "core/kernels_avx512.h"
+#include "core/kernels_e4m3.h"
 
 /* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
  * which matters because the dot product takes BF16 subnormals for zeros. */
 #define SAME16(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
 #define STEPS16 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0
-static const uint8_t high_bytes[128] = {
+const uint8_t fr_e4m3_high[128] = {
     0x00,         0x3b,         0x3b, 0x3b, 0x3c, 0x3c, 0x3c,         0x3c,         0x3c,         0x3c,
     0x3c,         0x3c,         0x3c, 0x3c, 0x3c, 0x3c, SAME16(0x3d), SAME16(0x3e), SAME16(0x3f), SAME16(0x40),
     SAME16(0x41), SAME16(0x42), 0x43, 0x43, 0x43, 0x43, 0x43,         0x43,         0x43,         0x43,
     0x43,         0x43,         0x43, 0x43, 0x43, 0x43, 0x43,         0x7f,
 };
-static const uint8_t low_bytes[128] = {
+const uint8_t fr_e4m3_low[128] = {
     0x00, 0x00, 0x80, 0xc0,    0x00,    0x20,    0x40,    0x60,    0x80,    0x90, 0xa0, 0xb0, 0xc0,
     0xd0, 0xe0, 0xf0, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, 0x00, 0x10, 0x20, 0x30,
     0x40, 0x50, 0x60, 0x70,    0x80,    0x90,    0xa0,    0xb0,    0xc0,    0xd0, 0xe0, 0xc0,
@@ -21,12 +22,7 @@ static const uint8_t low_bytes[128] = {
  */
 INLINE void decode(const char *w, __m512i *a, __m512i *b) {
     const __m512i deal = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
-    __m512i codes = _mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w));
-    __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(high_bytes), codes, _mm512_loadu_si512(high_bytes + 64));
-    __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(low_bytes), codes, _mm512_loadu_si512(low_bytes + 64));
-    high = _mm512_ternarylogic_epi64(high, codes, _mm512_set1_epi8((char)0x80), 0xf8); /* high | (codes & sign) */
-    *a = _mm512_unpacklo_epi8(low, high);
-    *b = _mm512_unpackhi_epi8(low, high);
+    decode_dealt(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)), a, b);
 }
 
 void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {

@@ -225,7 +225,9 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch) {
     int begin, end;
     char *own = scratch ? (char *)scratch + (size_t)fr_team_rank() * fr_linear_scratch_bytes(x->max_rows) : NULL;
-    fr_team_split(w->out, x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : 4, &begin, &end);
+    /* Few rows: in whole tiles where there is enough for all. */
+    int unit = x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
+    fr_team_split(w->out, unit, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);
 #pragma omp barrier
 }

@@ -86,7 +86,7 @@ static void create_kernels(void) {
 }
 
 bool fr_many_packed(void) {
-    if (fr_kernels_get()->isa != FR_ISA_AVX512) return false;
+    if (fr_kernels_get()->isa < FR_ISA_AVX512) return false;
     pthread_once(&once, create_kernels);
     return many.status == dnnl_success;
 }
@@ -98,7 +98,7 @@ const char *fr_linear_many_path(void) {
 fr_status fr_linear_prepare(int max_rows, fr_error *error) {
     if (max_rows <= FR_FEW_ROWS || fr_many_packed()) return FR_OK;
     /* Without kernels there is the portable path, which is right but slow; only a lack of memory is an error. */
-    if (fr_kernels_get()->isa == FR_ISA_AVX512 && many.status == dnnl_out_of_memory)
+    if (fr_kernels_get()->isa >= FR_ISA_AVX512 && many.status == dnnl_out_of_memory)
         return fr_fail(error, FR_ERROR_MEMORY, "oneDNN brgemm kernels: out of memory");
     return FR_OK;
 }

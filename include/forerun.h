@@ -57,7 +57,7 @@ typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint
 typedef struct fr_model fr_model;
 
 typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
-typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512 } fr_isa; /* instruction set to use */
+typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX } fr_isa; /* instruction set to use */
 
 /* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
  * reads. Verification always uses the exact one. */
@@ -79,7 +79,7 @@ typedef struct fr_model_info {
     bool add_bos_token;
     int eos_token_ids[8], num_eos_token_ids;
     int threads;
-    const char *isa;          /* "scalar", "avx2", "avx512" */
+    const char *isa;          /* "scalar", "avx2", "avx512", "amx" */
     uint64_t weight_bytes;    /* mapped from the checkpoint */
     uint64_t private_bytes;   /* allocated beside them */
 } fr_model_info;
@@ -104,6 +104,18 @@ FR_API bool fr_token_is_special(const fr_model *model, int32_t token);
 /* The DeepSeek-V3 chat template around one user turn, ready for fr_tokenize with add_special; allocated. */
 FR_API fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text,
                                         fr_error *error);
+
+typedef enum fr_chat_role { FR_CHAT_SYSTEM = 0, FR_CHAT_USER, FR_CHAT_ASSISTANT } fr_chat_role;
+typedef struct fr_chat_turn {
+    fr_chat_role role;
+    const char *content; /* UTF-8, NUL-terminated; taken as it is, tokens written in it included */
+} fr_chat_turn;
+/* The same for a whole conversation. System turns come first wherever they stand, the others keep their order; with
+ * `reply` the text ends where the assistant is to answer. Without `reply`, and for turns that are not the system's, the
+ * text is the beginning of that of any conversation that goes on from there. A tokenizer without the template's tokens
+ * (a base model's) is FR_ERROR_UNSUPPORTED. */
+FR_API fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
+                                fr_error *error);
 FR_API void fr_free(void *memory);
 
 /* A stream of tokens to text that never splits a UTF-8 character: bytes are held back until they are whole. */
@@ -176,6 +188,15 @@ FR_API void fr_session_destroy(fr_session *session);
  * FR_ERROR_CONTEXT; the session is then unchanged. */
 FR_API fr_status fr_session_prefill(fr_session *session, const int32_t *tokens, size_t count, fr_error *error);
 
+/* Makes `tokens` the session's whole text, whatever it holds: keeps the longest beginning that they share, cuts the rest
+ * off and evaluates what is missing, the last token in any case unless its logits are still there. *reused (may be NULL):
+ * how many tokens were not evaluated again. Errors as for prefill.
+ * What is kept was computed in passes of other sizes than a new session's prefill would make, and float sums depend on
+ * that in their last bits (unless prefill_chunk is 8 or less): the text that follows is that of a new session but for
+ * near ties, its logits are not the same to the bit. */
+FR_API fr_status fr_session_prefill_from(fr_session *session, const int32_t *tokens, size_t count, size_t *reused,
+                                         fr_error *error);
+
 /* What one cycle gave: tokens are owned by the session and valid until its next call. */
 typedef struct fr_step {
     const int32_t *tokens;
@@ -193,6 +214,16 @@ FR_API fr_status fr_session_truncate(fr_session *session, size_t count, fr_error
 FR_API size_t fr_session_length(const fr_session *session);
 FR_API const int32_t *fr_session_tokens(const fr_session *session);
 FR_API int fr_session_ctx(const fr_session *session);
+
+/* Session files: the text, both KV caches and all else that tokens to come depend on, so that a session that loads one
+ * goes on as the saved one would have, bit for bit (with the same options, threads and instruction set: options, what
+ * drafting has learned and statistics are the session's own and not in the file; the seed is, and replaces its own).
+ * Save replaces the file as a whole or, on an error, leaves it as it was. */
+FR_API fr_status fr_session_save(const fr_session *session, const char *path, fr_error *error);
+/* Replaces what the session holds. It must be of the same model with the same kv, mtp_hidden and kind of activations, and
+ * its ctx long enough; one without MTP takes a file with it, not the other way round. On any error, a damaged file's among
+ * them, the session is unchanged; for that, memory for a second set of caches is taken while it loads. */
+FR_API fr_status fr_session_load(fr_session *session, const char *path, fr_error *error);
 
 /* Logits [vocab_size] that chose the newest token of the last step, valid until the next call; NULL before the first step. */
 FR_API const float *fr_session_logits(const fr_session *session);
@@ -410,6 +441,7 @@ typedef struct fr_bench_result {
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */
+    int read_streams;           /* places that each thread read from in turn: the better of 1 and 4 */
     fr_figure read_bandwidth;   /* bytes a second, with the model's threads */
     fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none on CPUs without
                                    BF16 dot products */

@@ -84,7 +84,7 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
 
 /* For DeepSeek-V3 this gives 671,026,419,200 in the main model; 688,574,839,360 bytes as the original stores it, MTP
  * module with its copies of embedding and head included; and 11.61 billion of the MTP module's own, eh_proj included
- * (the published 11.5 billion is without it). */
+ * (11.51 without it, which is perhaps what the published 11.5 counts). */
 static void count_parameters(const fr_config *config, bool with_mtp, fr_parameters *p) {
     memset(p, 0, sizeof *p);
     count c = {.config = config, .with_mtp = with_mtp, .p = p};

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#define LOWEST (-1e37f) /* two of them are still a number */
+
 /* Sum of the two best in c[0..n): what a group is worth. */
 static float best_two(const float *c, int n) {
     float first = -INFINITY, second = -INFINITY;
@@ -29,6 +31,7 @@ void fr_route(const fr_router *router, float *scores, float *work, int32_t *ids,
     for (int i = 0; i < router->experts; i++) {
         scores[i] = 1.0f / (1.0f + expf(-scores[i]));
         choice[i] = scores[i] + router->bias[i];
+        if (!(choice[i] >= LOWEST)) choice[i] = LOWEST; /* not a number: still above what is taken, or an id came twice */
     }
     for (int g = 0; g < router->groups; g++) group[g] = best_two(choice + g * size, size);
     for (int kept = 0; kept < router->topk_group; kept++) group[best(group, router->groups)] = -INFINITY;

@@ -201,24 +201,30 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_
     return status;
 }
 
-fr_status fr_session_append(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+/* Whether tokens can stand at position `at`. */
+static fr_status check_tokens(const fr_session *s, int at, const int32_t *tokens, size_t count, fr_error *error) {
     int vocab = s->model->config.vocab_size;
     if (count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "the prompt is empty: no tokens");
-    if (count > (size_t)(s->ctx - s->length)) {
-        fr_fail(error, FR_ERROR_CONTEXT, "context: %zu tokens after %d do not fit in %d", count, s->length, s->ctx);
+    if (count > (size_t)(s->ctx - at)) {
+        fr_fail(error, FR_ERROR_CONTEXT, "context: %zu tokens after %d do not fit in %d", count, at, s->ctx);
         return fr_hint(error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx, at most %d)",
                        s->model->config.max_position_embeddings);
     }
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || tokens[i] >= vocab)
             return fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i], vocab);
+    return FR_OK;
+}
+
+fr_status fr_session_append(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+    FR_TRY(check_tokens(s, s->length, tokens, count, error));
     memcpy(s->tokens + s->length, tokens, count * sizeof(int32_t));
     s->length += (int)count;
     return FR_OK;
 }
 
-fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
-    FR_TRY(fr_session_append(s, tokens, count, error));
+/* Evaluates what was appended; the completion begins behind it. */
+static fr_status prefill(fr_session *s, fr_error *error) {
     double start = fr_now();
     int evaluated = s->kv.length;
     fr_status status = fr_session_evaluate(s, NULL, NULL, NULL, error);
@@ -226,6 +232,22 @@ fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count,
     s->stats.prefill_s += fr_now() - start;
     s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
     return status;
+}
+
+fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+    FR_TRY(fr_session_append(s, tokens, count, error));
+    return prefill(s, error);
+}
+
+fr_status fr_session_prefill_from(fr_session *s, const int32_t *tokens, size_t count, size_t *reused, fr_error *error) {
+    FR_TRY(check_tokens(s, 0, tokens, count, error));
+    int same = 0, most = count < (size_t)s->length ? (int)count : s->length;
+    while (same < most && s->tokens[same] == tokens[same]) same++;
+    FR_TRY(fr_session_truncate(s, (size_t)same, error));
+    if (reused) *reused = (size_t)s->kv.length;
+    memcpy(s->tokens + same, tokens + same, (count - (size_t)same) * sizeof(int32_t));
+    s->length = (int)count;
+    return prefill(s, error);
 }
 
 fr_status fr_session_truncate(fr_session *s, size_t count, fr_error *error) {

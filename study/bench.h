@@ -22,7 +22,8 @@ typedef struct fr_bench_run {
     fr_bench_options options; /* with defaults filled in */
     fr_bench_result *result;
     uint64_t *buffer; /* read for bandwidth: larger than the last-level cache */
-    fr_bench_limit bandwidth, tile_peak, register_peak;
+    fr_bench_limit read_one, read_four; /* by streams a thread */
+    fr_bench_limit tile_peak, register_peak;
 } fr_bench_run;
 
 /* Runs a figure once and gives its time. round is -1 the first time, which warms up and is not counted. */

@@ -9,8 +9,8 @@
 
 #include "goldens.h"
 
-const fr_isa driver_isas[DRIVER_ISAS] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512};
-const char *const driver_isa_names[DRIVER_ISAS] = {"scalar", "avx2", "avx512"};
+const fr_isa driver_isas[DRIVER_ISAS] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX};
+const char *const driver_isa_names[DRIVER_ISAS] = {"scalar", "avx2", "avx512", "amx"};
 
 static void succeed(fr_status status, const fr_error *error, const char *what) {
     if (status != FR_OK) fail_msg("%s: %s: %s", what, fr_status_name(status), error->message);

@@ -4,7 +4,7 @@
 
 #include "forerun.h"
 
-enum { DRIVER_ISAS = 3 };
+enum { DRIVER_ISAS = 4 };
 extern const fr_isa driver_isas[DRIVER_ISAS];
 extern const char *const driver_isa_names[DRIVER_ISAS];
 

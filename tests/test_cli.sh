@@ -54,7 +54,7 @@ grep -q '^forerun [0-9]' "$work/out" && grep -q '^oneDNN [0-9]' "$work/out" && g
     { fail "--version"; cat "$work/out"; }
 run 2
 no_output
-refused 2 'there are: generate, score' chat
+refused 2 'there are: generate, chat, score' converse
 refused 2 'did you mean forerun generate' genrate -p hello
 refused 2 'a command comes first' --json
 
@@ -214,6 +214,7 @@ fi
 
 # Interrupted: a whole result. Where the run is over before the signal comes, again.
 for try in 1 2 3 4 5; do
+    rm -f "$work/out" "$work/err"
     "$FORERUN" generate -m "$golden/nano-mtp-s1" -p a -n 2000 --ctx 2048 --ignore-eos -t 1 --isa scalar >"$work/out" 2>"$work/err" &
     process=$!
     while [ ! -s "$work/out" ] && kill -0 "$process" 2>/dev/null; do :; done

@@ -28,9 +28,10 @@ refused() {
     [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"
     grep -q "^forerun: .*$text" "$work/err" || { fail "stderr does not say: $text"; cat "$work/err"; }
 }
-# items PATH FIRST_KEY: the objects of an array, one a line. In awk, get(KEY) is then the first value of that name.
+# items PATH FIRST_KEY: the objects of an array, one a line. In awk, text(KEY) is then the first value of that name.
 items() { value "$1" | sed "s/{\"$2\"/\n&/g" | sed 1d; }
-get='function get(key) { return match($0, "\"" key "\":[^,}]*") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3) : "" }
+get='function text(key) { return match($0, "\"" key "\":[^,}]*") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 3) : "" }
+    function get(key) { return text(key) + 0 }
     function near(a, b) { return a - b < 1e-6 * b && b - a < 1e-6 * b }
     function bad(why) { print why ": " $0; wrong = 1 }
     END { exit wrong || NR == 0 }'
@@ -50,7 +51,7 @@ refused 'do not fit' -m "$model" --ctx 2048
 
 run 0 -m "$model" --json -q
 [ ! -s "$work/err" ] || fail "-q: stderr is not empty"
-holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>9' read_buffer_bytes'>0' threads'>0' isa:string \
+holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>9' read_buffer_bytes'>0' read_streams'>0' threads'>0' isa:string \
     context=512 complete=true model.mtp=true model.path="$model" linear:array passes#8 prefill#2 contexts#2 \
     passes.0.rows=1 passes.0.over_one_row=1 passes.0.unique_experts=3 passes.7.rows=8 passes.7.unique_experts'>3' \
     passes.7.unique_experts'<8.01' decode.tokens_per_s'>0' decode.bytes_per_token'>100000' decode.of_bandwidth'>0' \
@@ -64,8 +65,8 @@ items linear name >"$work/linear"
 [ "$(wc -l <"$work/linear")" -eq $((17 * 5 + 16 * 2)) ] || fail "there are $(wc -l <"$work/linear") linears"
 awk -v bandwidth="$bandwidth" "$get"'
     { speed = get("bytes_per_s"); size = get("out") * get("in"); operations = 2 * get("rows") * size
-      if (get("dtype") == "\"BF16\"") size *= 2
-      else if (get("dtype") == "\"F8_E4M3\"") size += 4 * int((get("out") + 127) / 128) * int((get("in") + 127) / 128)
+      if (text("dtype") == "\"BF16\"") size *= 2
+      else if (text("dtype") == "\"F8_E4M3\"") size += 4 * int((get("out") + 127) / 128) * int((get("in") + 127) / 128)
       else bad("dtype") }
     !(speed > 0 && get("p10") <= speed && speed <= get("p90") && get("samples") >= 3) { bad("spread") }
     !near(get("of_bandwidth") * bandwidth, speed) { bad("share of read") }
@@ -101,7 +102,11 @@ run 0 -m "$model" --json -q --only decode,draft --ctx 2040 --draft-head fp8 --kv
 holds decode.tokens_per_s'>0' draft.ms'>0' draft.over_one_row=null passes#0
 run 0 -m "$model" --json -q --only linear --rows 1,16 --isa scalar
 holds peak=null linear.0.of_peak=null linear.0.of_bandwidth'>0' isa=scalar
-run 0 -m "$here/golden/pico-s1" --json -q --only draft,context
+mkdir "$work/plain"
+for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/plain/"; done
+sed 's/"num_nextn_predict_layers": 1/"num_nextn_predict_layers": 0/' "$model/config.json" >"$work/config.new"
+mv -f "$work/config.new" "$work/plain/config.json"
+run 0 -m "$work/plain" --json -q --only draft,context
 holds draft=null model.mtp=false contexts.0.attention_ms'>0'
 
 run 0 -m "$model" --only linear,passes,decode,prefill,draft
@@ -112,14 +117,18 @@ done
 
 # ---- Interrupted: what was measured until then, as a whole document -----------------------------------------------------------
 
-"$FORERUN" bench -m "$model" --seconds 3600 --only linear --rows 1 --json >"$work/out" 2>"$work/err" &
-process=$!
-sleep 3
-kill -INT "$process"
-code=0
-wait "$process" || code=$?
+# Before the measuring has begun a signal ends the program without a document: then again, with more patience.
+for seconds in 1 4 15 60; do
+    "$FORERUN" bench -m "$model" --seconds 3600 --only prefill --rows 2000 --isa scalar -t 1 --json >"$work/out" 2>"$work/err" &
+    process=$!
+    sleep "$seconds"
+    kill -INT "$process" || fail "there was nothing to interrupt"
+    code=0
+    wait "$process" || code=$?
+    [ ! -s "$work/out" ] || break
+done
 [ "$code" -eq 130 ] || fail "interrupted: exit $code"
-holds complete=false read_bandwidth_bytes_per_s:number linear:array passes#0
+holds complete=false read_bandwidth_bytes_per_s:number prefill:array passes#0
 
 # ---- The comparison script --------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ strict="-std=c11 -Wall -Wextra -Wpedantic -Werror"
     # Both libraries are there and the linker would take the shared one: the name in full asks for the static one.
     "$cc" $strict "$work/program.c" -o "$work/static" \
         $(pkg-config --static --cflags --libs forerun | sed 's/-lforerun/-l:libforerun.a/')
+    "$cc" $strict "$tests/../docs/example.c" -o "$work/example" $(pkg-config --cflags --libs forerun)
     if command -v c++ >/dev/null; then
         c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -x c++ "$work/program.c" -o "$work/cplusplus" \
             $(pkg-config --cflags --libs forerun) -Wl,-rpath,"$libdir"

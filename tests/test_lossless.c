@@ -210,7 +210,7 @@ static void test_every_depth(void **state) {
         for (int j = 0; j < DRIVER_ISAS; j++) {
             fr_isa isa = driver_isas[j];
             for (int k = 0; k < 4; k++) {
-                setting s = {isa, k & 1 ? FR_ACT_FP8 : FR_ACT_NONE, k & 2 ? FR_KV_F32 : FR_KV_BF16, 1 + (i + k) % 3};
+                setting s = {isa, k & 1 ? FR_ACT_FP8 : FR_ACT_NONE, k & 2 ? FR_KV_F32 : FR_KV_BF16, 1 + (i + k) % 4};
                 bool every_prompt = full || (isa == best && k == 3 - i % 2);
                 if (full || (isa == best && k >= 1) || k == (i + j) % 4)
                     check_setting(name, &s, every_prompt, i + j + k);

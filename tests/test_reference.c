@@ -298,6 +298,7 @@ static void check_drafting(const ref_model *m, const golden *g, void *user) {
         assert_int_equal(d.drafted, g->spec_drafted);
         assert_int_equal(d.accepted, g->spec_accepted);
     }
+    free(d.logits);
     ref_output_release(&o);
     free(text);
 }

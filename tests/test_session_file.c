@@ -1,5 +1,5 @@
-/* Session files: a session that loads one goes on bit for bit as the saved one does, and nothing but a whole file of the
- * same model gets in. */
+/* Session files: a session that loads one goes on bit for bit as the saved one does, and nothing but a whole file of
+ * the same model gets in. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -263,7 +263,8 @@ static void refuse(fr_session *session, const char *path, fr_status expected, co
     state before = state_of(session), after;
     fr_status status = fr_session_load(session, path, &error);
     if (status != expected || !strstr(error.message, text) || !strstr(error.message, path))
-        fail_msg("%s: %s, expected %s: %s", fr_status_name(status), status ? error.message : "", fr_status_name(expected), text);
+        fail_msg("%s: %s, expected %s: %s", fr_status_name(status), status ? error.message : "",
+                 fr_status_name(expected), text);
     after = state_of(session);
     assert_memory_equal(&before, &after, sizeof before);
 }
@@ -417,10 +418,10 @@ static void test_damage(void **unused) {
             copy[at] = (char)(copy[at] ^ (at % 2 ? 0x80 : 0x01));
             scratch_write(&dir, "damaged", copy, size);
             refuse(session, damaged, at >= 8 && at < 12 ? FR_ERROR_UNSUPPORTED : FR_ERROR_FORMAT,
-                   at < 8      ? "not a session file"
-                   : at < 12   ? "of version"
-                   : at < 128  ? "header is damaged"
-                               : "data are damaged");
+                   at < 8     ? "not a session file"
+                   : at < 12  ? "of version"
+                   : at < 128 ? "header is damaged"
+                              : "data are damaged");
         }
         for (size_t kept = 0; kept < size; kept += kept < 130 ? 1 : 97) {
             scratch_write(&dir, "damaged", bytes, kept);
@@ -440,11 +441,11 @@ static void test_damage(void **unused) {
     fr_model_destroy(model);
 }
 
-/* Headers that lie under a checksum that holds: refused, or what is loaded is a sound session. Nothing is allocated by the
- * file's measure, so that memory never runs out. */
+/* Headers that lie under a checksum that holds: refused, or what is loaded is a sound session. Nothing is allocated by
+ * the file's measure, so that memory never runs out. */
 static void test_lies(void **unused) {
     (void)unused;
-    static const uint32_t values[] = {0,  1,  2,  3,  4,  5,          8,          9,          16,        17,
+    static const uint32_t values[] = {0,  1,  2,  3,  4,   5,          8,          9,          16,         17,
                                       19, 48, 64, 96, 320, 0x7fffffff, 0x80000000, 0x80000001, 0xfffffffe, 0xffffffff};
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -500,6 +501,43 @@ static void test_lies(void **unused) {
         fr_session_destroy(target);
     }
     assert_true(loaded > 20 && refused > 1000);
+    scratch_destroy(&dir);
+    fr_model_destroy(model);
+}
+
+/* Caches, hidden states and logits that are no numbers, under checksums that hold: nonsense, but nothing worse. */
+static void test_no_numbers(void **unused) {
+    (void)unused;
+    fr_model *model = open_model("pico-mtp-s1");
+    scratch dir = scratch_create();
+    char path[512];
+    int32_t text[20];
+    make_text(text, 20, 31);
+    snprintf(path, sizeof path, "%s/session", dir.dir);
+    for (int variant = 0; variant < 4; variant++) {
+        fr_error error;
+        size_t size;
+        fr_session_options o = {.ctx = CTX, .mtp = FR_MTP_ON, .depth = 7, .kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16};
+        o.sampling.temperature = variant & 2 ? 0.8f : 0;
+        fr_session *session = new_session(model, &o);
+        prefill(session, text, 5);
+        save(session, path);
+        char *bytes = scratch_read(path, &size);
+        memset(bytes + 128 + 5 * sizeof(int32_t), 0xff, size - 128 - 5 * sizeof(int32_t));
+        put_u32(bytes, 96, fr_crc32c(0, bytes + 128, size - 128));
+        reseal(bytes);
+        scratch_write(&dir, "session", bytes, size);
+        free(bytes);
+        load(session, path);
+        assert_true(fr_session_logits(session)[0] != fr_session_logits(session)[0]);
+        for (int i = 0; i < 4; i++) {
+            fr_step step;
+            succeed(fr_session_step(session, 8, &step, &error), &error);
+            for (int j = 0; j < step.count; j++) assert_in_range(step.tokens[j], 0, VOCAB - 1);
+        }
+        prefill(session, text, 20);
+        fr_session_destroy(session);
+    }
     scratch_destroy(&dir);
     fr_model_destroy(model);
 }
@@ -563,9 +601,9 @@ static void test_fingerprint(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_going_on), cmocka_unit_test(test_other_moments), cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_no_room),  cmocka_unit_test(test_damage),        cmocka_unit_test(test_lies),
-        cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_going_on),   cmocka_unit_test(test_other_moments), cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_no_room),    cmocka_unit_test(test_damage),        cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_fingerprint),
     };
     return cmocka_run_group_tests_name("session_file", tests, NULL, NULL);
 }

@@ -8,13 +8,6 @@
 
 #include "text/tokenizer.h"
 
-typedef enum fr_chat_role { FR_CHAT_SYSTEM, FR_CHAT_USER, FR_CHAT_ASSISTANT } fr_chat_role;
-
-typedef struct fr_chat_turn {
-    fr_chat_role role;
-    const char *content; /* UTF-8, NUL-terminated; taken as it is, tokens written in it included */
-} fr_chat_turn;
-
 /* Text of a conversation, NUL-terminated, released with fr_free. It is meant for fr_tokenizer_encode with add_special
  * and then begins with bos exactly once: bos is written only if encoding does not add it (and the tokenizer has one).
  *

@@ -19,13 +19,15 @@ build() {
 say "building build/forerun"
 build >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; die "the build failed"; }
 
-prompt='The list methods make it very easy to use a list as a stack, where'
-tokens=150
+prompt='Package: python3-'
+tokens=120
+sampling='--temperature 0.7 --top-p 0.9 --seed 2'
 generate() {
-    build/forerun generate --prompt "$prompt" --max-tokens $tokens --ignore-eos "$@" </dev/null
+    # shellcheck disable=SC2086 # options are words
+    build/forerun generate --prompt "$prompt" --max-tokens $tokens --ignore-eos $sampling "$@" </dev/null
 }
 
-say "build/forerun generate --prompt '$prompt' --max-tokens $tokens --ignore-eos --mtp on"
+say "build/forerun generate --prompt '$prompt' --max-tokens $tokens --ignore-eos $sampling --mtp on"
 echo
 printf '%s' "$prompt"
 generate --mtp on

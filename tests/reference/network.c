@@ -309,7 +309,7 @@ void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, 
     size_t width = (size_t)m->config.hidden;
     float *h = ref_alloc((size_t)(length + depth) * width, sizeof *h);
     int32_t *next = ref_alloc((size_t)(length + depth), sizeof *next);
-    *out = (ref_drafting){.margin = INFINITY};
+    *out = (ref_drafting){.margin = INFINITY, .logits = floats((size_t)length, vocab)};
     /* Rows of true hidden states do not depend on what comes after them: one pass gives every cycle's first draft. */
     ref_mtp_output first;
     ref_mtp_forward(m, hidden, text + 1, length - 1, act, NULL, &first);
@@ -324,7 +324,9 @@ void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, 
             double margin;
             ref_mtp_output chained = first;
             if (j > 0) ref_mtp_forward(m, h, next, rows, act, NULL, &chained);
-            next[rows] = ref_argmax(chained.logits + (size_t)(rows - 1) * (size_t)vocab, vocab, &margin);
+            const float *logits = chained.logits + (size_t)(rows - 1) * (size_t)vocab;
+            next[rows] = ref_argmax(logits, vocab, &margin);
+            memcpy(out->logits + (size_t)out->drafts * (size_t)vocab, logits, (size_t)vocab * sizeof *logits);
             const float *own = recycle_pre ? chained.out : chained.hidden;
             memcpy(h + (size_t)rows * width, own + (size_t)(rows - 1) * width, width * sizeof *h);
             if (j > 0) ref_mtp_output_release(&chained);

@@ -167,6 +167,7 @@ typedef struct ref_drafting {
     int cycles, drafts, drafted, accepted;
     int drafted_at[8], accepted_at[8];
     double margin; /* smallest greedy margin of any draft */
+    float *logits; /* [drafts, vocab]: those that chose the last draft of each cycle that drafted; owned, free() */
 } ref_drafting;
 void ref_draft(const ref_model *model, const int32_t *text, int length, int prompt, const float *hidden, int depth,
                bool recycle_pre, ref_act act, ref_drafting *out);

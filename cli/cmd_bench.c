@@ -1,0 +1,323 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+
+static const struct {
+    const char *word;
+    unsigned bit;
+} parts[] = {
+    {"linear", FR_BENCH_LINEAR}, {"prefill", FR_BENCH_PREFILL}, {"passes", FR_BENCH_PASSES},
+    {"decode", FR_BENCH_DECODE}, {"draft", FR_BENCH_DRAFT},     {"context", FR_BENCH_CONTEXT},
+};
+enum { NUM_PARTS = sizeof parts / sizeof parts[0] };
+
+/* The parts that --only names. Returns 0, or FR_EXIT_USAGE, printed. */
+static int parse_only(const char *text, unsigned *what) {
+    *what = 0;
+    for (const char *word = text; word; word = strchr(word, ',') ? strchr(word, ',') + 1 : NULL) {
+        size_t length = strcspn(word, ",");
+        int i = 0;
+        while (i < NUM_PARTS && (strlen(parts[i].word) != length || strncmp(word, parts[i].word, length) != 0)) i++;
+        if (i == NUM_PARTS) {
+            fr_cli_error(FR_EXIT_USAGE, "--only: there is no part '%.*s'", (int)(length < 40 ? length : 40), word);
+            fr_cli_hint("the parts are linear, prefill, passes, decode, draft and context, with commas between them");
+            return FR_EXIT_USAGE;
+        }
+        *what |= parts[i].bit;
+    }
+    return 0;
+}
+
+static int check_rows(const fr_cli_ids *rows) {
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->ids[i] < 1 || rows->ids[i] > FR_BENCH_MOST_ROWS)
+            return fr_cli_error(FR_EXIT_USAGE, "--rows: %" PRId32 " is not a number of rows from 1 to %d", rows->ids[i],
+                                FR_BENCH_MOST_ROWS);
+    return 0;
+}
+
+/* ---- For people -------------------------------------------------------------------------------------------- */
+
+/* "75 %"; "-" for a share of an unknown limit. In turns of four static buffers. */
+static const char *percent(double share) {
+    static char texts[4][16];
+    static int turn;
+    char *text = texts[turn = (turn + 1) % 4];
+    if (share > 0)
+        snprintf(text, sizeof texts[0], "%.0f %%", 100 * share);
+    else
+        snprintf(text, sizeof texts[0], "-");
+    return text;
+}
+
+static void print_machine(const fr_bench_result *r) {
+    const fr_figure *read = &r->read_bandwidth, *peak = &r->peak;
+    printf("%d %s, %s, last-level cache %s\n", r->threads, r->threads == 1 ? "thread" : "threads", r->isa,
+           r->cache_bytes ? fr_cli_size(r->cache_bytes) : "unknown");
+    printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
+           1e-9 * read->p90, fr_cli_size(r->read_buffer_bytes), r->read_streams,
+           r->read_streams == 1 ? "stream" : "streams");
+    if (peak->samples)
+        printf("BF16 peak%8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10,
+               1e-9 * peak->p90, r->peak_name);
+}
+
+static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
+    return strcmp(a->name, b->name) == 0;
+}
+
+/* A line for each kind of matrix, a column for each number of rows; entries are in the order of rows, then kinds. */
+static void print_linears(const fr_bench_result *r, bool many) {
+    enum { MOST_COLUMNS = 16 };
+    int columns[MOST_COLUMNS], count = 0;
+    bool cached = false;
+    for (size_t i = 0; i < r->num_linear; i++) {
+        int j = 0;
+        if ((r->linear[i].rows > FR_MAX_DEPTH + 1) != many) continue;
+        while (j < count && columns[j] != r->linear[i].rows) j++;
+        if (j == count && count < MOST_COLUMNS) columns[count++] = r->linear[i].rows;
+    }
+    if (count == 0) return;
+    printf(many ? "\nlinear, many rows: GFLOP/s and share of the peak (at most 50 %% where activations stay exact)\n"
+                : "\nlinear, few rows: GB/s of weights and share of read\n");
+    printf("  %-26s %-8s %15s", "", "", "out x in");
+    for (int j = 0; j < count; j++) printf("  %7d row%s", columns[j], columns[j] == 1 ? " " : "s");
+    printf("\n");
+    for (size_t i = 0; i < r->num_linear; i++) {
+        const fr_bench_linear *first = &r->linear[i];
+        if (first->rows != columns[0]) continue;
+        printf("  %-26s %-8s %7d x %5d", first->name, first->dtype, first->out, first->in);
+        for (int j = 0; j < count; j++) {
+            const fr_bench_linear *entry = NULL;
+            for (size_t k = 0; k < r->num_linear; k++)
+                if (r->linear[k].rows == columns[j] && same_matrix(first, &r->linear[k])) entry = &r->linear[k];
+            if (!entry)
+                printf("  %12s", "");
+            else if (many)
+                printf("  %6.0f %5s", 1e-9 * entry->flops_per_s.median, percent(entry->of_peak));
+            else
+                printf("  %6.1f %5s", 1e-9 * entry->bytes_per_s.median, percent(entry->of_bandwidth));
+        }
+        cached |= first->cached;
+        printf("\n");
+    }
+    if (cached && !many) printf("  these weights fit into the cache: this is not the speed of memory\n");
+}
+
+static void print_passes(const fr_bench_result *r) {
+    if (r->num_passes == 0) return;
+    printf("\npasses after %d tokens\n  %4s %10s %21s %13s %8s %8s %7s\n", r->ctx, "rows", "ms", "p10 to p90",
+           "over one row", "experts", "GB/s", "of read");
+    for (size_t i = 0; i < r->num_passes; i++) {
+        const fr_bench_pass *p = &r->passes[i];
+        printf("  %4d %10.3f %9.3f to %8.3f %13.3f %8.1f %8.1f %7s\n", p->rows, p->ms.median, p->ms.p10, p->ms.p90,
+               p->over_one_row, p->unique_experts, 1e-6 * (double)p->bytes / p->ms.median, percent(p->of_bandwidth));
+    }
+}
+
+static void print_rest(const fr_bench_result *r) {
+    if (r->draft.ms.samples) {
+        const fr_bench_draft *d = &r->draft;
+        printf("\ndraft    %8.3f ms  (%.3f to %.3f)", d->ms.median, d->ms.p10, d->ms.p90);
+        if (d->over_one_row > 0) printf(", %.3f of a pass of one row", d->over_one_row);
+        printf("; reads %s, %s of read\n", fr_cli_size(d->bytes), percent(d->of_bandwidth));
+    }
+    if (r->decode.tokens_per_s.samples) {
+        const fr_bench_decode *d = &r->decode;
+        printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
+               d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, fr_cli_size(d->bytes_per_token),
+               percent(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
+    }
+    if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");
+    for (size_t i = 0; i < r->num_prefill; i++) {
+        const fr_bench_prefill *p = &r->prefill[i];
+        printf("  %6d %10.1f %10.1f to %9.1f %8s\n", p->tokens, p->tokens_per_s.median, p->tokens_per_s.p10,
+               p->tokens_per_s.p90, percent(p->of_peak));
+    }
+    if (r->num_contexts)
+        printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms",
+               "p10 to p90");
+    for (size_t i = 0; i < r->num_contexts; i++) {
+        const fr_bench_context *c = &r->contexts[i];
+        printf("  %6d %10.3f %9.3f to %8.3f %13.3f %9.3f to %8.3f\n", c->tokens, c->ms.median, c->ms.p10, c->ms.p90,
+               c->attention_ms.median, c->attention_ms.p10, c->attention_ms.p90);
+    }
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------- */
+
+/* A figure's median under `key`, and its spread in the same unit. */
+static void add_figure(cJSON *to, const char *key, const fr_figure *figure) {
+    char name[64];
+    fr_doc_real(to, key, figure->median);
+    snprintf(name, sizeof name, "%s_spread", key);
+    cJSON *spread = fr_doc_add_object(to, name);
+    fr_doc_real(spread, "p10", figure->p10);
+    fr_doc_real(spread, "p90", figure->p90);
+    fr_doc_count(spread, "samples", (uint64_t)figure->samples);
+}
+
+/* A share of a limit, or a ratio; null when what it is relative to was not measured. */
+static void add_share(cJSON *to, const char *key, double share) {
+    if (share > 0)
+        fr_doc_real(to, key, share);
+    else
+        fr_doc_null(to, key);
+}
+
+static void add_machine(cJSON *document, const fr_cli_runtime *runtime, const fr_bench_result *r) {
+    cJSON *part = fr_doc_add_object(document, "model");
+    fr_doc_text(part, "path", runtime->dir);
+    fr_doc_count(part, "weight_bytes", runtime->info.weight_bytes);
+    fr_doc_bool(part, "mtp", r->has_mtp);
+    fr_doc_count(document, "threads", (uint64_t)r->threads);
+    fr_doc_text(document, "isa", r->isa);
+    fr_doc_count(document, "cache_bytes", r->cache_bytes);
+    fr_doc_count(document, "read_buffer_bytes", r->read_buffer_bytes);
+    fr_doc_count(document, "read_streams", (uint64_t)r->read_streams);
+    add_figure(document, "read_bandwidth_bytes_per_s", &r->read_bandwidth);
+    if (r->peak.samples) {
+        part = fr_doc_add_object(document, "peak");
+        fr_doc_text(part, "name", r->peak_name);
+        add_figure(part, "flops_per_s", &r->peak);
+    } else {
+        fr_doc_null(document, "peak");
+    }
+    fr_doc_count(document, "context", (uint64_t)r->ctx);
+}
+
+static void add_linears(cJSON *array, const fr_bench_result *r) {
+    for (size_t i = 0; i < r->num_linear; i++) {
+        const fr_bench_linear *l = &r->linear[i];
+        cJSON *item = fr_doc_object();
+        fr_doc_text(item, "name", l->name);
+        fr_doc_text(item, "dtype", l->dtype);
+        fr_doc_count(item, "out", (uint64_t)l->out);
+        fr_doc_count(item, "in", (uint64_t)l->in);
+        fr_doc_count(item, "rows", (uint64_t)l->rows);
+        fr_doc_count(item, "matrices", (uint64_t)l->matrices);
+        fr_doc_bool(item, "cached", l->cached);
+        add_figure(item, "bytes_per_s", &l->bytes_per_s);
+        add_share(item, "of_bandwidth", l->of_bandwidth);
+        add_figure(item, "flops_per_s", &l->flops_per_s);
+        add_share(item, "of_peak", l->of_peak);
+        fr_doc_add(array, NULL, item);
+    }
+}
+
+static void add_passes(cJSON *array, const fr_bench_result *r) {
+    for (size_t i = 0; i < r->num_passes; i++) {
+        const fr_bench_pass *p = &r->passes[i];
+        cJSON *item = fr_doc_object();
+        fr_doc_count(item, "rows", (uint64_t)p->rows);
+        add_figure(item, "ms", &p->ms);
+        add_share(item, "over_one_row", p->over_one_row);
+        fr_doc_real(item, "unique_experts", p->unique_experts);
+        fr_doc_count(item, "bytes", p->bytes);
+        add_share(item, "of_bandwidth", p->of_bandwidth);
+        fr_doc_add(array, NULL, item);
+    }
+}
+
+static void add_prefill(cJSON *array, const fr_bench_result *r) {
+    for (size_t i = 0; i < r->num_prefill; i++) {
+        const fr_bench_prefill *p = &r->prefill[i];
+        cJSON *item = fr_doc_object();
+        fr_doc_count(item, "tokens", (uint64_t)p->tokens);
+        add_figure(item, "tokens_per_s", &p->tokens_per_s);
+        fr_doc_real(item, "flops_per_token", p->flops_per_token);
+        add_share(item, "of_peak", p->of_peak);
+        fr_doc_add(array, NULL, item);
+    }
+}
+
+static void add_decode(cJSON *document, const fr_bench_result *r) {
+    const fr_bench_decode *d = &r->decode;
+    cJSON *part;
+    if (d->tokens_per_s.samples) {
+        part = fr_doc_add_object(document, "decode");
+        add_figure(part, "tokens_per_s", &d->tokens_per_s);
+        fr_doc_count(part, "bytes_per_token", d->bytes_per_token);
+        add_share(part, "of_bandwidth", d->of_bandwidth);
+        fr_doc_bool(part, "cached", d->cached);
+    } else {
+        fr_doc_null(document, "decode");
+    }
+    if (r->draft.ms.samples) {
+        part = fr_doc_add_object(document, "draft");
+        add_figure(part, "ms", &r->draft.ms);
+        add_share(part, "over_one_row", r->draft.over_one_row);
+        fr_doc_count(part, "bytes", r->draft.bytes);
+        add_share(part, "of_bandwidth", r->draft.of_bandwidth);
+    } else {
+        fr_doc_null(document, "draft");
+    }
+}
+
+static void print_document(const fr_cli_runtime *runtime, const fr_bench_result *r, bool interrupted) {
+    cJSON *document = fr_doc_object(), *array;
+    add_machine(document, runtime, r);
+    fr_doc_bool(document, "complete", !interrupted);
+    add_linears(fr_doc_add_array(document, "linear"), r);
+    add_passes(fr_doc_add_array(document, "passes"), r);
+    add_decode(document, r);
+    add_prefill(fr_doc_add_array(document, "prefill"), r);
+    array = fr_doc_add_array(document, "contexts");
+    for (size_t i = 0; i < r->num_contexts; i++) {
+        cJSON *item = fr_doc_object();
+        fr_doc_count(item, "tokens", (uint64_t)r->contexts[i].tokens);
+        add_figure(item, "ms", &r->contexts[i].ms);
+        add_figure(item, "attention_ms", &r->contexts[i].attention_ms);
+        fr_doc_add(array, NULL, item);
+    }
+    fr_doc_print(document);
+}
+
+/* ---- The command ------------------------------------------------------------------------------------------- */
+
+int fr_cmd_bench(const fr_cli_options *options) {
+    fr_cli_runtime runtime;
+    fr_cli_progress progress;
+    fr_error error = {FR_OK, "", ""};
+    fr_bench_result *result = NULL;
+    fr_bench_options wanted = {.num_rows = options->rows.count,
+                               .ctx = options->ctx,
+                               .seconds = options->seconds,
+                               .kv = (fr_kv)options->kv,
+                               .seed = options->seed,
+                               .progress = fr_cli_progress_update,
+                               .user = &progress};
+    int code = options->only ? parse_only(options->only, &wanted.what) : 0;
+    if (!code) code = check_rows(&options->rows);
+    if (!code) code = fr_cli_runtime_open(&runtime, options);
+    if (code) return code;
+    int *rows = fr_cli_alloc(options->rows.count + 1, sizeof *rows);
+    for (size_t i = 0; i < options->rows.count; i++) rows[i] = options->rows.ids[i];
+    wanted.rows = options->rows.count ? rows : NULL;
+    fr_cli_progress_init(&progress);
+    fr_cli_interrupt_defer();
+    fr_status status = fr_bench(runtime.model, &wanted, &result, &error);
+    fr_cli_progress_clear(&progress);
+    if (result) {
+        if (options->json) {
+            print_document(&runtime, result, status != FR_OK);
+        } else {
+            print_machine(result);
+            print_linears(result, false);
+            print_linears(result, true);
+            print_passes(result);
+            print_rest(result);
+        }
+        code = fr_cli_flush(FR_EXIT_DONE);
+    }
+    if (status != FR_OK && (code == FR_EXIT_DONE || !result)) code = fr_cli_failure(&error);
+    fr_bench_result_destroy(result);
+    free(rows);
+    fr_cli_runtime_close(&runtime);
+    return code;
+}

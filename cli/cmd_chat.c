@@ -1,0 +1,343 @@
+/* A conversation. What has been said is a list of tokens, and the session's KV caches hold them from turn to turn: a
+ * turn adds the template's tokens around what the user typed, nothing that was said before is rendered or evaluated
+ * again. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/line.h"
+
+typedef struct chat {
+    const fr_cli_options *options;
+    fr_cli_runtime runtime;
+    fr_cli_progress progress;
+    fr_cli_line line;
+    fr_session *session;
+    bool templated;    /* otherwise the model just continues the text */
+    int32_t end_token; /* ends a reply in the template */
+    bool ended;        /* by /quit */
+
+    /* The conversation. Between turns the session holds exactly these tokens. */
+    int32_t *tokens;
+    size_t count, room;
+
+    struct {
+        size_t read, reused, made, timed; /* timed: after the first step, which costs no pass */
+        double read_s, timed_s;
+    } last; /* turn */
+} chat;
+
+static void add_tokens(chat *c, const int32_t *tokens, size_t count) {
+    if (c->count + count > c->room) {
+        c->room = 2 * (c->count + count) + 256;
+        c->tokens = fr_cli_grow(c->tokens, c->room, sizeof *c->tokens);
+    }
+    if (count) memcpy(c->tokens + c->count, tokens, count * sizeof *tokens);
+    c->count += count;
+}
+
+/* Cuts off what the session holds behind the conversation: tokens after the end of a reply, a message broken off. */
+static void settle(chat *c) {
+    fr_error error;
+    if (fr_session_length(c->session) > c->count) fr_session_truncate(c->session, c->count, &error);
+}
+
+/* ---- A turn ------------------------------------------------------------------------------------------------ */
+
+/* Adds tokens of turns in the template. Only a conversation's first token may be bos. */
+static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, bool reply, fr_error *error) {
+    char *text = NULL;
+    int32_t *tokens = NULL;
+    size_t num_tokens = 0;
+    fr_status status = fr_render_chat(c->runtime.model, turns, count, reply, &text, error);
+    if (status == FR_OK) status = fr_tokenize(c->runtime.model, text, strlen(text), true, &tokens, &num_tokens, error);
+    if (status == FR_OK) {
+        bool bos = num_tokens > 0 && tokens[0] == c->runtime.info.bos_token_id;
+        size_t skipped = bos && c->count > 0;
+        add_tokens(c, tokens + skipped, num_tokens - skipped);
+    }
+    fr_free(text);
+    fr_free(tokens);
+    return status;
+}
+
+/* Adds what the user said, up to where the model is to answer. */
+static fr_status add_message(chat *c, const char *message, fr_error *error) {
+    const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, c->options->system}, {FR_CHAT_USER, message}};
+    if (c->templated) {
+        bool first = c->count == 0, open = !first && !fr_cli_is_eos(&c->runtime.info, c->tokens[c->count - 1]);
+        if (open) add_tokens(c, &c->end_token, 1); /* a reply that was broken off */
+        bool system = first && c->options->system;
+        return add_turns(c, turns + !system, 1 + system, true, error);
+    }
+    int32_t *tokens = NULL;
+    size_t count = 0;
+    fr_status status = fr_tokenize(c->runtime.model, message, strlen(message), c->count == 0, &tokens, &count, error);
+    if (status == FR_OK) add_tokens(c, tokens, count);
+    fr_free(tokens);
+    return status;
+}
+
+/* Takes over a step's tokens and shows their text. Returns whether they end the reply. */
+static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
+    for (int i = 0; i < step->count; i++) {
+        size_t length;
+        if (!c->options->ignore_eos && fr_cli_is_eos(&c->runtime.info, step->tokens[i])) {
+            if (c->templated) add_tokens(c, &step->tokens[i], 1);
+            return true;
+        }
+        add_tokens(c, &step->tokens[i], 1);
+        c->last.made++;
+        const char *text = fr_text_stream_push(stream, step->tokens[i], &length);
+        fwrite(text, 1, length, stdout);
+    }
+    return false;
+}
+
+/* Generates until there is a reason to end; says the reason when it is not the reply's own end. */
+static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
+    size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
+    bool over = false;
+    while (!over && c->last.made < most && c->count < ctx && !fr_cli_interrupted()) {
+        size_t left = most - c->last.made < ctx - c->count ? most - c->last.made : ctx - c->count;
+        bool first = c->last.made == 0;
+        size_t before = c->last.made;
+        double start = fr_cli_seconds();
+        fr_step step;
+        fr_status status = fr_session_step(c->session, (int)left, &step, error);
+        if (status != FR_OK) return status;
+        over = take(c, stream, &step);
+        if (!first) {
+            c->last.timed_s += fr_cli_seconds() - start;
+            c->last.timed += c->last.made - before;
+        }
+        if (fflush(stdout) != 0) break;
+    }
+    size_t length;
+    const char *text = fr_text_stream_finish(stream, &length);
+    fwrite(text, 1, length, stdout);
+    putchar('\n');
+    if (over) return FR_OK;
+    if (fr_cli_interrupted())
+        fr_cli_note("interrupted");
+    else if (c->count >= ctx)
+        fr_cli_note("the context of %zu tokens is full; /reset begins a new conversation, --ctx N makes it larger",
+                    ctx);
+    else if (c->last.made >= most)
+        fr_cli_note("the reply was cut after %zu tokens; -n N makes it longer", most);
+    return FR_OK;
+}
+
+/* One message and its reply. What cannot be said leaves the conversation as it was. */
+static int take_turn(chat *c, const char *message) {
+    fr_error error = {FR_OK, "", ""};
+    fr_text_stream *stream = NULL;
+    size_t before = c->count;
+    double start = fr_cli_seconds();
+    memset(&c->last, 0, sizeof c->last);
+    fr_status status = add_message(c, message, &error);
+    if (status == FR_OK) status = fr_session_prefill_from(c->session, c->tokens, c->count, &c->last.reused, &error);
+    fr_cli_progress_clear(&c->progress);
+    if (status != FR_OK) {
+        c->count = before;
+        settle(c);
+        if (status == FR_INTERRUPTED && c->line.interactive) {
+            fr_cli_note("interrupted: the message was not read to its end, and is forgotten");
+            return 0;
+        }
+        int code = fr_cli_failure(&error);
+        if (status == FR_ERROR_CONTEXT) fr_cli_hint("/reset begins a new conversation");
+        return code;
+    }
+    c->last.read = c->count - c->last.reused;
+    c->last.read_s = fr_cli_seconds() - start;
+    status = fr_text_stream_create(c->runtime.model, &stream, &error);
+    if (status == FR_OK) status = reply(c, stream, &error);
+    fr_text_stream_destroy(stream);
+    settle(c);
+    if (status != FR_OK) return fr_cli_failure(&error);
+    return fr_cli_interrupted() && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_flush(FR_EXIT_DONE);
+}
+
+/* ---- Commands ---------------------------------------------------------------------------------------------- */
+
+static int do_help(chat *c, const char *argument);
+
+static int do_reset(chat *c, const char *argument) {
+    (void)argument;
+    c->count = 0;
+    settle(c);
+    memset(&c->last, 0, sizeof c->last);
+    fr_cli_note("a new conversation");
+    return 0;
+}
+
+static int do_stats(chat *c, const char *argument) {
+    (void)argument;
+    fr_stats stats;
+    fr_session_get_stats(c->session, &stats);
+    double drafted = (double)stats.num_draft_tokens, accepted = (double)stats.num_accepted_tokens;
+    printf("context     %zu of %d tokens\n", c->count, fr_session_ctx(c->session));
+    printf("last turn   %zu tokens kept, %zu read in %.2f s; %zu made", c->last.reused, c->last.read, c->last.read_s,
+           c->last.made);
+    if (c->last.timed > 0 && c->last.timed_s > 0) printf(", %.1f tokens/s", (double)c->last.timed / c->last.timed_s);
+    printf("\ndrafts      ");
+    if (stats.num_drafts > 0)
+        printf("%.0f drafted, %.0f accepted (%.1f %%), %.2f tokens a cycle\n", drafted, accepted,
+               drafted > 0 ? 100 * accepted / drafted : 0, 1 + accepted / (double)stats.num_drafts);
+    else
+        printf("none\n");
+    return 0;
+}
+
+static int do_save(chat *c, const char *argument) {
+    fr_error error = {FR_OK, "", ""};
+    if (fr_session_save(c->session, argument, &error) != FR_OK) return fr_cli_failure(&error);
+    fr_cli_note("saved: %s, %zu tokens", argument, c->count);
+    return 0;
+}
+
+static int do_load(chat *c, const char *argument) {
+    fr_error error = {FR_OK, "", ""};
+    if (fr_session_load(c->session, argument, &error) != FR_OK) return fr_cli_failure(&error);
+    c->count = 0;
+    add_tokens(c, fr_session_tokens(c->session), fr_session_length(c->session));
+    memset(&c->last, 0, sizeof c->last);
+    fr_cli_note("loaded: %s, %zu tokens; the conversation goes on from there", argument, c->count);
+    return 0;
+}
+
+static int do_quit(chat *c, const char *argument) {
+    (void)argument;
+    c->ended = true;
+    return 0;
+}
+
+typedef struct chat_command {
+    const char *name, *argument, *help; /* argument: NULL, or what it takes */
+    int (*run)(chat *c, const char *argument);
+} chat_command;
+
+static const chat_command commands[] = {
+    {"/help", NULL, "this text", do_help},
+    {"/reset", NULL, "forget the conversation", do_reset},
+    {"/stats", NULL, "tokens in the context, speed, acceptance of drafts", do_stats},
+    {"/save", "FILE", "write the conversation with its KV cache to a file", do_save},
+    {"/load", "FILE", "go on with the conversation of a file", do_load},
+    {"/quit", NULL, "end; so does Ctrl-D", do_quit},
+};
+enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static int do_help(chat *c, const char *argument) {
+    (void)c, (void)argument;
+    for (int i = 0; i < NUM_COMMANDS; i++)
+        printf("  %-6s %-5s %s\n", commands[i].name, commands[i].argument ? commands[i].argument : "",
+               commands[i].help);
+    printf("Ctrl-C ends a reply. What begins with a blank is never a command.\n");
+    return 0;
+}
+
+/* Runs "/name argument"; the line is cut up. */
+static int run_command(chat *c, char *line) {
+    size_t length = strcspn(line, " \t"), best = SIZE_MAX;
+    char *argument = line + length + strspn(line + length, " \t");
+    const char *nearest = NULL;
+    for (size_t end = strlen(argument); end > 0 && strchr(" \t", argument[end - 1]); end--) argument[end - 1] = 0;
+    line[length] = 0;
+    for (int i = 0; i < NUM_COMMANDS; i++) {
+        const chat_command *command = &commands[i];
+        size_t distance = fr_cli_distance(line, command->name);
+        if (distance < best) {
+            best = distance;
+            nearest = command->name;
+        }
+        if (distance > 0) continue;
+        if (command->argument && !*argument)
+            return fr_cli_error(FR_EXIT_USAGE, "%s: its %s is missing", line, command->argument);
+        if (!command->argument && *argument) return fr_cli_error(FR_EXIT_USAGE, "%s: takes nothing after it", line);
+        return command->run(c, argument);
+    }
+    fr_cli_error(FR_EXIT_USAGE, "%s: there is no such command", line);
+    if (nearest && fr_cli_is_near(line, best))
+        fr_cli_hint("did you mean %s?", nearest);
+    else
+        fr_cli_hint("/help lists them");
+    return FR_EXIT_USAGE;
+}
+
+/* ---- The conversation -------------------------------------------------------------------------------------- */
+
+/* Somebody who types goes on after an error; a script must not. */
+static int converse(chat *c) {
+    int code = 0;
+    while (!c->ended && (!code || c->line.interactive)) {
+        switch (fr_cli_line_read(&c->line, "> ")) {
+        case FR_LINE_END:
+            return c->line.interactive ? 0 : code;
+        case FR_LINE_FAILED:
+            return FR_EXIT_FAILED;
+        case FR_LINE_INTERRUPTED:
+            if (!c->line.interactive) return FR_EXIT_INTERRUPTED;
+            fr_cli_note("/quit or Ctrl-D ends the conversation, another Ctrl-C the program");
+            continue;
+        case FR_LINE_READ:
+            break;
+        }
+        if (c->line.length == 0) continue;
+        if (strlen(c->line.text) != c->line.length)
+            code = fr_cli_error(FR_EXIT_FAILED, "standard input: a line holds a NUL byte");
+        else
+            code = c->line.text[0] == '/' ? run_command(c, c->line.text) : take_turn(c, c->line.text);
+        fr_cli_interrupt_forget();
+    }
+    return c->line.interactive ? 0 : code;
+}
+
+/* Whether there is a chat template, and the token that ends a reply in it. Returns 0 or an exit code, printed. */
+static int find_template(chat *c) {
+    static const fr_chat_turn empty_reply = {FR_CHAT_ASSISTANT, ""};
+    fr_error error = {FR_OK, "", ""};
+    fr_status status = add_turns(c, &empty_reply, 1, false, &error);
+    if (status == FR_ERROR_UNSUPPORTED && c->runtime.info.has_tokenizer) {
+        fr_cli_note("This model's tokenizer has no chat template: it continues what you type, as one text.");
+        if (c->options->system)
+            return fr_cli_error(FR_EXIT_FAILED, "--system: there is no chat template to put it into");
+        return 0;
+    }
+    if (status != FR_OK) return fr_cli_failure(&error);
+    c->templated = true;
+    c->end_token = c->tokens[c->count - 1];
+    c->count = 0;
+    return 0;
+}
+
+int fr_cmd_chat(const fr_cli_options *options) {
+    chat c;
+    fr_error error = {FR_OK, "", ""};
+    memset(&c, 0, sizeof c);
+    c.options = options;
+    fr_cli_line_init(&c.line);
+    fr_cli_progress_init(&c.progress);
+    int code = fr_cli_runtime_open(&c.runtime, options);
+    if (!code) code = find_template(&c);
+    if (!code) {
+        fr_session_options wanted = fr_cli_session_options(options, &c.progress);
+        if (fr_session_create(c.runtime.model, &wanted, &c.session, &error) != FR_OK) {
+            c.session = NULL;
+            code = fr_cli_failure(&error);
+        }
+    }
+    if (!code) {
+        fr_cli_interrupt_defer();
+        if (c.line.interactive) fr_cli_note("/help lists the commands; Ctrl-C ends a reply, Ctrl-D the conversation");
+        code = fr_cli_flush(converse(&c));
+    }
+    fr_session_destroy(c.session);
+    fr_cli_runtime_close(&c.runtime);
+    fr_cli_line_free(&c.line);
+    free(c.tokens);
+    return code;
+}

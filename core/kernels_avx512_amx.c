@@ -1,0 +1,194 @@
+/* AVX-512 with AMX: few rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
+ *
+ * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
+ * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
+ * and through the blocks in the same order, so a row has the same bits whatever the number of columns. */
+#include <stdatomic.h>
+
+#include "core/kernels_avx512.h"
+#include "core/kernels_e4m3.h"
+
+#define GROUP 16           /* outputs of a tile */
+#define STRIP (2 * GROUP)  /* two tiles share the activations; divides FR_BLOCK: a strip has one row of scales */
+#define STEPS 4
+#define TILE 1024          /* bytes */
+#define AHEAD 512          /* bytes of a row that are asked for before they are decoded */
+#define PACKED (64 * 1024) /* bytes of packed activations on the stack */
+
+/* Tile registers. Intrinsics want literals. */
+#define C0 0
+#define C1 1
+#define A0 2
+#define A1 3
+#define B 4
+
+/* The operand of LDTILECFG. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+static void configure(int columns) {
+    tile_config t = {.palette = 1};
+    for (int i = C0; i <= B; i++) {
+        t.row_bytes[i] = (uint16_t)(i == A0 || i == A1 ? 64 : 4 * columns);
+        t.rows[i] = 16;
+    }
+    _tile_loadconfig(&t);
+}
+
+/* Tile instructions are opaque to the compiler: memory is as the source says before and after them. */
+INLINE void settle(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* A run of blocks whose activations are packed: [block][step][16 pairs of inputs][columns][2]. */
+typedef struct run {
+    int first, blocks, columns;
+    const char *packed;
+} run;
+
+/* a and b become their dwords in turn: a0 b0 a1 b1 .. */
+INLINE void zip(__m512i *a, __m512i *b) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    __m512i x = *a, y = *b;
+    *a = _mm512_permutex2var_epi32(x, low, y);
+    *b = _mm512_permutex2var_epi32(x, high, y);
+}
+
+/* to [16][columns] = the dwords of each column; columns is a power of two. Zips the first half with the second, until
+ * columns that were neighbours are. */
+INLINE void interleave(int columns, __m512i *z, char *to) {
+    UNROLL for (int half = columns / 2; half >= 1; half /= 2) {
+        __m512i t[FR_FEW_ROWS];
+        UNROLL for (int i = 0; i < columns; i++) t[i] = z[i];
+        UNROLL for (int i = 0; i < columns / 2; i++) {
+            z[2 * i] = t[i];
+            z[2 * i + 1] = t[i + columns / 2];
+            zip(&z[2 * i], &z[2 * i + 1]);
+        }
+    }
+    UNROLL for (int i = 0; i < columns; i++) _mm512_store_si512(to + 64 * i, z[i]);
+}
+
+INLINE __mmask32 first(int n) {
+    return n >= 32 ? 0xffffffffu : n <= 0 ? 0 : (1u << n) - 1;
+}
+
+/* Packs two steps, inputs [at, at + 64), dealt as decode_dealt deals weights. Columns beyond the rows are zero. */
+INLINE void pack_steps(int columns, const fr_few_job *j, int at, char *to) {
+    __m512i a[FR_FEW_ROWS], b[FR_FEW_ROWS];
+    UNROLL for (int c = 0; c < columns; c++) {
+        const uint16_t *q = (const uint16_t *)j->x[c < j->rows ? c : 0] + at;
+        int n = c < j->rows ? j->in - at : 0;
+        __m512i q0 = _mm512_maskz_loadu_epi16(first(n), q), q1 = _mm512_maskz_loadu_epi16(first(n - 32), q + 32);
+        a[c] = _mm512_shuffle_i32x4(q0, q1, 0x88);
+        b[c] = _mm512_shuffle_i32x4(q0, q1, 0xdd);
+    }
+    interleave(columns, a, to);
+    interleave(columns, b, to + 64 * columns);
+}
+
+static void pack(const fr_few_job *j, const run *k, char *to) {
+    for (int i = 0; i < 2 * k->blocks; i++, to += 128 * k->columns) {
+        int at = k->first * FR_BLOCK + i * 64;
+        if (k->columns == 1) pack_steps(1, j, at, to);
+        if (k->columns == 2) pack_steps(2, j, at, to);
+        if (k->columns == 4) pack_steps(4, j, at, to);
+        if (k->columns == 8) pack_steps(8, j, at, to);
+    }
+}
+
+/* What a strip works with. */
+typedef struct work {
+    _Alignas(64) char a[2][2][STEPS][TILE]; /* [block & 1][group]: decoded weights */
+    _Alignas(64) float c[2][GROUP * FR_FEW_ROWS], total[2][GROUP * FR_FEW_ROWS]; /* [group][16 outputs][columns] */
+} work;
+
+/* Decodes one block of outputs [from, to) of the strip that starts at output o. */
+INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to, char (*a)[STEPS][TILE]) {
+    const int left = j->in - block * FR_BLOCK;
+    /* What comes next, in a few blocks or at the beginning of the next strip. */
+    const int64_t next = left > AHEAD ? AHEAD : AHEAD - (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK + STRIP * j->stride;
+    const char *w = (const char *)j->w + (o + from) * j->stride + (int64_t)block * FR_BLOCK;
+    char tail[FR_BLOCK];
+    for (int i = from; i < to; i++, w += j->stride) {
+        char *tile = &a[i / GROUP][0][i % GROUP * 64];
+        const char *codes = left < FR_BLOCK ? fr_pad_block(tail, w, left, 1) : w;
+        __m512i r[STEPS];
+        _mm_prefetch(w + next, _MM_HINT_T0);
+        _mm_prefetch(w + next + 64, _MM_HINT_T0);
+        decode_dealt(_mm512_loadu_si512(codes), &r[0], &r[1]);
+        decode_dealt(_mm512_loadu_si512(codes + 64), &r[2], &r[3]);
+        UNROLL for (int s = 0; s < STEPS; s++) _mm512_store_si512(tile + s * TILE, r[s]);
+    }
+}
+
+INLINE void add_scaled(const run *k, float *total, const float *c, __m512 scale) {
+    for (int i = 0; i < 16 * k->columns; i += 16)
+        _mm512_store_ps(total + i, _mm512_fmadd_ps(_mm512_load_ps(c + i), scale, _mm512_load_ps(total + i)));
+}
+
+/* Outputs [o, o + n), n <= STRIP, in one row of blocks. A block is decoded while the one before it is multiplied. */
+static void strip(const fr_few_job *j, const run *k, int o, int n, work *s) {
+    const float *sw = j->scale + o / FR_BLOCK * j->scale_stride;
+    const int end = k->first + k->blocks, row_bytes = 4 * k->columns;
+    const bool two = n > GROUP;
+    memset(s->total, 0, sizeof s->total);
+    for (int i = 0; k->first > 0 && i < n; i++)
+        for (int r = 0; r < j->rows; r++) s->total[i / GROUP][i % GROUP * k->columns + r] = j->y[r * j->y_stride + o + i];
+
+    decode_rows(j, o, k->first, 0, n, s->a[k->first & 1]);
+    for (int block = k->first; block < end; block++) {
+        const char *b = k->packed + (int64_t)(block - k->first) * STEPS * 16 * row_bytes;
+        _tile_zero(C0);
+        _tile_zero(C1);
+        for (int step = 0; step < STEPS; step++) {
+            settle();
+            _tile_loadd(B, b + step * 16 * row_bytes, row_bytes);
+            _tile_loadd(A0, s->a[block & 1][0][step], 64);
+            _tile_dpbf16ps(C0, A0, B);
+            if (two) {
+                _tile_loadd(A1, s->a[block & 1][1][step], 64);
+                _tile_dpbf16ps(C1, A1, B);
+            }
+            if (block + 1 < end)
+                decode_rows(j, o, block + 1, n * step / STEPS, n * (step + 1) / STEPS, s->a[(block + 1) & 1]);
+        }
+        _tile_stored(C0, s->c[0], row_bytes);
+        if (two) _tile_stored(C1, s->c[1], row_bytes);
+        settle();
+        _Alignas(64) float scale[16];
+        for (int i = 0; i < 16; i++) {
+            int r = i & (k->columns - 1);
+            scale[i] = r < j->rows ? sw[block] * j->sx[r][block] : 0.0f;
+        }
+        add_scaled(k, s->total[0], s->c[0], _mm512_load_ps(scale));
+        if (two) add_scaled(k, s->total[1], s->c[1], _mm512_load_ps(scale));
+    }
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < j->rows; r++) j->y[r * j->y_stride + o + i] = s->total[i / GROUP][i % GROUP * k->columns + r];
+}
+
+void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    _Alignas(64) char packed[PACKED];
+    work s;
+    run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};
+    const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / (2 * FR_BLOCK * k.columns);
+    /* Outputs beyond a short strip are computed in vain: from zeros, the first time. */
+    memset(s.a, 0, sizeof s.a);
+    configure(k.columns);
+    for (; k.first < blocks; k.first += k.blocks) {
+        k.blocks = blocks - k.first < most ? blocks - k.first : most;
+        pack(&j, &k, packed);
+        for (int o = begin, next; o < end; o = next) {
+            next = (o / STRIP + 1) * STRIP < end ? (o / STRIP + 1) * STRIP : end;
+            strip(&j, &k, o, next - o, &s);
+        }
+    }
+    _tile_release();
+}
