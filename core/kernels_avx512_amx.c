@@ -8,19 +8,21 @@
 #include "core/kernels_avx512.h"
 #include "core/kernels_e4m3.h"
 
-#define GROUP 16           /* outputs of a tile */
-#define STRIP (2 * GROUP)  /* two tiles share the activations; divides FR_BLOCK: a strip has one row of scales */
+#define GROUP 16 /* outputs of a tile */
+#define STRIP 32 /* outputs that share a loading of activations; divides FR_BLOCK: one row of scales */
 #define STEPS 4
 #define TILE 1024          /* bytes */
-#define AHEAD 512          /* bytes of a row that are asked for before they are decoded */
+#define AHEAD 768          /* bytes of a row that are asked for before they are decoded */
 #define PACKED (64 * 1024) /* bytes of packed activations on the stack */
 
 /* Tile registers. Intrinsics want literals. */
-#define C0 0
-#define C1 1
-#define A0 2
-#define A1 3
-#define B 4
+#define C 0
+#define A0 1
+#define A1 2
+#define B0 3
+#define B1 4
+#define B2 5
+#define B3 6
 
 /* The operand of LDTILECFG. */
 typedef struct tile_config {
@@ -31,7 +33,7 @@ typedef struct tile_config {
 
 static void configure(int columns) {
     tile_config t = {.palette = 1};
-    for (int i = C0; i <= B; i++) {
+    for (int i = C; i <= B3; i++) {
         t.row_bytes[i] = (uint16_t)(i == A0 || i == A1 ? 64 : 4 * columns);
         t.rows[i] = 16;
     }
@@ -103,19 +105,20 @@ static void pack(const fr_few_job *j, const run *k, char *to) {
 
 /* What a strip works with. */
 typedef struct work {
-    _Alignas(64) char a[2][2][STEPS][TILE]; /* [block & 1][group]: decoded weights */
-    _Alignas(64) float c[2][GROUP * FR_FEW_ROWS], total[2][GROUP * FR_FEW_ROWS]; /* [group][16 outputs][columns] */
+    _Alignas(64) char a[2][STEPS][TILE]; /* decoded weights of one group, and of the next */
+    _Alignas(64) float c[GROUP * FR_FEW_ROWS], total[STRIP / GROUP][GROUP * FR_FEW_ROWS]; /* [16 outputs][columns] */
 } work;
 
-/* Decodes one block of outputs [from, to) of the strip that starts at output o. */
-INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to, char (*a)[STEPS][TILE]) {
+/* Decodes one block of outputs o + [from, to), which are rows [from, to) mod 16 of their group. */
+INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to, char (*a)[TILE]) {
     const int left = j->in - block * FR_BLOCK;
-    /* What comes next, in a few blocks or at the beginning of the next strip. */
-    const int64_t next = left > AHEAD ? AHEAD : AHEAD - (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK + STRIP * j->stride;
+    /* What comes next: a few blocks ahead, or at the beginning of the next strip. */
+    const int64_t width = (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK;
+    const int64_t next = left > AHEAD ? AHEAD : AHEAD - width + STRIP * j->stride;
     const char *w = (const char *)j->w + (o + from) * j->stride + (int64_t)block * FR_BLOCK;
     char tail[FR_BLOCK];
     for (int i = from; i < to; i++, w += j->stride) {
-        char *tile = &a[i / GROUP][0][i % GROUP * 64];
+        char *tile = a[0] + i % GROUP * 64;
         const char *codes = left < FR_BLOCK ? fr_pad_block(tail, w, left, 1) : w;
         __m512i r[STEPS];
         _mm_prefetch(w + next, _MM_HINT_T0);
@@ -126,50 +129,66 @@ INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to,
     }
 }
 
+/* sw times the scale of each column, for 16 elements of a [16 outputs][columns]. */
+INLINE __m512 scales(const fr_few_job *j, const run *k, float sw, int block) {
+    _Alignas(64) float scale[16];
+    for (int i = 0; i < 16; i++) {
+        int r = i & (k->columns - 1);
+        scale[i] = r < j->rows ? sw * j->sx[r][block] : 0.0f;
+    }
+    return _mm512_load_ps(scale);
+}
+
 INLINE void add_scaled(const run *k, float *total, const float *c, __m512 scale) {
     for (int i = 0; i < 16 * k->columns; i += 16)
         _mm512_store_ps(total + i, _mm512_fmadd_ps(_mm512_load_ps(c + i), scale, _mm512_load_ps(total + i)));
 }
 
-/* Outputs [o, o + n), n <= STRIP, in one row of blocks. A block is decoded while the one before it is multiplied. */
+/* One step of a group, and a quarter of decoding the next: rows [from, to) there. */
+#define STEP(s, A, B)                                                                                                  \
+    do {                                                                                                               \
+        _tile_loadd(A, a[s], 64);                                                                                      \
+        _tile_dpbf16ps(C, A, B);                                                                                       \
+        decode_rows(j, o, next_block, next + rows * s / STEPS, next + rows * (s + 1) / STEPS, next_a);                 \
+    } while (0)
+
+/* Outputs [o, o + n), n <= STRIP, in one row of blocks. A group is decoded while the one before it is multiplied; the
+ * last one decodes nothing. */
 static void strip(const fr_few_job *j, const run *k, int o, int n, work *s) {
     const float *sw = j->scale + o / FR_BLOCK * j->scale_stride;
     const int end = k->first + k->blocks, row_bytes = 4 * k->columns;
-    const bool two = n > GROUP;
+    int parity = 0;
     memset(s->total, 0, sizeof s->total);
     for (int i = 0; k->first > 0 && i < n; i++)
-        for (int r = 0; r < j->rows; r++) s->total[i / GROUP][i % GROUP * k->columns + r] = j->y[r * j->y_stride + o + i];
-
-    decode_rows(j, o, k->first, 0, n, s->a[k->first & 1]);
+        for (int r = 0; r < j->rows; r++)
+            s->total[i / GROUP][i % GROUP * k->columns + r] = j->y[r * j->y_stride + o + i];
+    decode_rows(j, o, k->first, 0, n < GROUP ? n : GROUP, s->a[0]);
     for (int block = k->first; block < end; block++) {
         const char *b = k->packed + (int64_t)(block - k->first) * STEPS * 16 * row_bytes;
-        _tile_zero(C0);
-        _tile_zero(C1);
-        for (int step = 0; step < STEPS; step++) {
-            settle();
-            _tile_loadd(B, b + step * 16 * row_bytes, row_bytes);
-            _tile_loadd(A0, s->a[block & 1][0][step], 64);
-            _tile_dpbf16ps(C0, A0, B);
-            if (two) {
-                _tile_loadd(A1, s->a[block & 1][1][step], 64);
-                _tile_dpbf16ps(C1, A1, B);
-            }
-            if (block + 1 < end)
-                decode_rows(j, o, block + 1, n * step / STEPS, n * (step + 1) / STEPS, s->a[(block + 1) & 1]);
-        }
-        _tile_stored(C0, s->c[0], row_bytes);
-        if (two) _tile_stored(C1, s->c[1], row_bytes);
+        const __m512 scale = scales(j, k, sw[block], block);
         settle();
-        _Alignas(64) float scale[16];
-        for (int i = 0; i < 16; i++) {
-            int r = i & (k->columns - 1);
-            scale[i] = r < j->rows ? sw[block] * j->sx[r][block] : 0.0f;
+        _tile_loadd(B0, b, row_bytes);
+        _tile_loadd(B1, b + 16 * row_bytes, row_bytes);
+        _tile_loadd(B2, b + 32 * row_bytes, row_bytes);
+        _tile_loadd(B3, b + 48 * row_bytes, row_bytes);
+        for (int g = 0; g < n; g += GROUP, parity ^= 1) {
+            char(*a)[TILE] = s->a[parity], (*next_a)[TILE] = s->a[parity ^ 1];
+            const int next = g + GROUP < n ? g + GROUP : 0, next_block = next ? block : block + 1;
+            const int rows = next_block == end ? 0 : n - next < GROUP ? n - next : GROUP;
+            settle();
+            _tile_zero(C);
+            STEP(0, A0, B0);
+            STEP(1, A1, B1);
+            STEP(2, A0, B2);
+            STEP(3, A1, B3);
+            _tile_stored(C, s->c, row_bytes);
+            settle();
+            add_scaled(k, s->total[g / GROUP], s->c, scale);
         }
-        add_scaled(k, s->total[0], s->c[0], _mm512_load_ps(scale));
-        if (two) add_scaled(k, s->total[1], s->c[1], _mm512_load_ps(scale));
     }
     for (int i = 0; i < n; i++)
-        for (int r = 0; r < j->rows; r++) j->y[r * j->y_stride + o + i] = s->total[i / GROUP][i % GROUP * k->columns + r];
+        for (int r = 0; r < j->rows; r++)
+            j->y[r * j->y_stride + o + i] = s->total[i / GROUP][i % GROUP * k->columns + r];
 }
 
 void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
@@ -179,7 +198,7 @@ void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int
     work s;
     run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};
     const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / (2 * FR_BLOCK * k.columns);
-    /* Outputs beyond a short strip are computed in vain: from zeros, the first time. */
+    /* A short group computes its missing outputs in vain: from zeros, or what was there before. */
     memset(s.a, 0, sizeof s.a);
     configure(k.columns);
     for (; k.first < blocks; k.first += k.blocks) {
