@@ -182,7 +182,7 @@ void fr_doc_print(cJSON *document) {
 cJSON *fr_doc_speculation(const fr_stats *stats, int depth) {
     cJSON *object = fr_doc_object();
     double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
-    double passes = (double)stats->num_passes_counted;
+    double passes = (double)stats->num_cycles;
     while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
     double per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
     for (int j = 0; j < depth; j++) {

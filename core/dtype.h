@@ -3,6 +3,7 @@
 #ifndef FR_CORE_DTYPE_H
 #define FR_CORE_DTYPE_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,5 +47,13 @@ static inline float fr_e4m3_f32(uint8_t code) {
 
 /* Round to nearest even, saturating at 448; NaN becomes 0x7F with the sign. */
 uint8_t fr_f32_e4m3(float value);
+
+/* The scale of an E4M3 block whose largest magnitude is amax: it makes that the largest code. Never subnormal, so that
+ * dividing by it is accurate, and 1 for a block of zeros. */
+static inline float fr_e4m3_scale(float amax) {
+    float scale = amax / 448.0f;
+    if (scale >= FLT_MIN) return scale;
+    return amax > 0.0f ? FLT_MIN : 1.0f;
+}
 
 #endif

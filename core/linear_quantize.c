@@ -20,7 +20,7 @@ static float quantize_one(const fr_linear *w, int row, int column, uint8_t *code
     load_block(w, row, column, rows, columns, block);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < columns; c++) amax = fmaxf(amax, fabsf(block[r * FR_BLOCK + c]));
-    float scale = amax > 0.0f ? amax / 448.0f : 1.0f;
+    float scale = fr_e4m3_scale(amax);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < columns; c++)
             codes[(int64_t)(row + r) * w->in + column + c] = fr_f32_e4m3(block[r * FR_BLOCK + c] / scale);

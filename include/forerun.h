@@ -236,7 +236,7 @@ typedef struct fr_stats {
     /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were judged. */
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
     uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
-    uint64_t num_passes_counted, unique_experts, chosen_experts;  /* verify passes: distinct (layer, expert), and sum over rows */
+    uint64_t unique_experts, chosen_experts; /* over verify passes: distinct (layer, expert), and summed over rows */
     double prefill_s, draft_s, verify_s;
     uint64_t prefill_tokens;
 } fr_stats;

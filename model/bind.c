@@ -116,8 +116,11 @@ static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
             return fr_fail(b->error, FR_ERROR_UNSUPPORTED, "%s.down_proj.weight: %s, but expert 0 of the layer has %s", name,
                            fr_dtype_name(moe->experts[e].down_proj.dtype), fr_dtype_name(moe->experts[0].down_proj.dtype));
     }
-    if (!moe->has_shared) return FR_OK;
-    return bind_mlp(b, name_of(name, "%s.shared_experts", prefix), c->n_shared_experts * c->moe_intermediate_size, &moe->shared);
+    if (moe->has_shared)
+        FR_TRY(bind_mlp(b, name_of(name, "%s.shared_experts", prefix), c->n_shared_experts * c->moe_intermediate_size,
+                        &moe->shared));
+    moe->forms = fr_moe_forms(moe);
+    return FR_OK;
 }
 
 static fr_status bind_layer(const fr_binder *b, int index, fr_layer *layer) {

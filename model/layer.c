@@ -24,7 +24,7 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
 
     fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->post_attention_layernorm, eps, rows, hidden);
     if (layer->is_moe) {
-        fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_moe_forms(&layer->moe), ue8m0);
+        fr_rows_set(&ws->rows, ws->normed, rows, hidden, layer->moe.forms, ue8m0);
         fr_moe_forward(&layer->moe, &ws->rows, ws->delta, &ws->moe);
     } else {
         fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mlp_forms(&layer->mlp, act_fp8), ue8m0);

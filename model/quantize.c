@@ -16,7 +16,6 @@
 #include "model/schema.h"
 
 #define BLOCK 128
-#define E4M3_MAX 448.0f
 
 /* A tensor to write. Converted tensors are linears: rank 2. */
 typedef struct job {
@@ -90,8 +89,8 @@ static float largest(const tile *t) {
     return most;
 }
 
-/* Writes the tile in the target's type into `out`, which holds whole rows from t->row on; *scale as documented in
- * convert_tile. Returns the largest |w - w'|. */
+/* Writes the tile in the target's type into `out`, which holds whole rows from t->row on; scale as fr_e4m3_scale
+ * gives it. Returns the largest |w - w'|. */
 static float store_tile(const conversion *c, const tile *t, float scale, uint8_t *out) {
     float most = 0;
     for (int64_t i = 0; i < t->rows; i++) {
@@ -114,14 +113,12 @@ static float store_tile(const conversion *c, const tile *t, float scale, uint8_t
     return most;
 }
 
-/* Converts one block and returns its relative error, which is not finite if a value is not. The scale makes the block's
- * largest value the largest code; it is never subnormal, so that dividing by it is accurate, and 1 for a block of
- * zeros. */
+/* Converts one block and returns its relative error, which is not finite if a value is not. */
 static float convert_tile(const conversion *c, tile *t, uint8_t *out) {
     load_tile(c, t);
-    float most = largest(t), scale = most / E4M3_MAX;
+    float most = largest(t);
     if (!(most <= FLT_MAX)) return NAN;
-    if (scale < FLT_MIN) scale = most > 0 ? FLT_MIN : 1;
+    float scale = fr_e4m3_scale(most);
     if (c->scales) c->scales[t->row / BLOCK * c->block_cols + t->col / BLOCK] = scale;
     float error = store_tile(c, t, scale, out);
     return most > 0 ? error / most : 0;

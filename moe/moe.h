@@ -16,6 +16,7 @@ typedef struct fr_moe {
     fr_mlp *experts; /* [n_routed_experts]; owned */
     bool has_shared;
     fr_mlp shared;
+    unsigned forms; /* fr_moe_forms of all this, kept: a pass must not go through every expert to know it */
 } fr_moe;
 
 typedef struct fr_moe_scratch {
@@ -48,6 +49,6 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
 
 /* TEAM. y [rows, hidden]; x ready in fr_moe_forms. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);
-unsigned fr_moe_forms(const fr_moe *moe);
+unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
 
 #endif

@@ -8,8 +8,6 @@
 
 #include "core/linear.h"
 
-#define FR_MAX_EXPERTS_PER_TOK 64
-
 typedef struct fr_router {
     int experts, groups, topk_group, topk;
     bool norm_topk_prob;

@@ -39,7 +39,6 @@ static void count_cycle(fr_stats *stats, int drafted, int accepted) {
 
 static void count_experts(fr_session *s, int rows) {
     const fr_model *model = s->model;
-    s->stats.num_passes_counted++;
     s->stats.unique_experts += fr_unique_experts(model, &s->ws, rows);
     s->stats.chosen_experts += (uint64_t)rows * (uint64_t)model->num_moe_layers * (uint64_t)model->config.num_experts_per_tok;
 }

@@ -48,10 +48,6 @@ static double draft_cost(const fr_policy *p, int drafts) {
     return drafts == 0 ? 0.0 : p->draft_first + (drafts - 1) * p->draft_next;
 }
 
-double fr_policy_break_even(const fr_policy *p) {
-    return p->level > 0.0 ? (pass_cost(p, 2) + draft_cost(p, 1)) / pass_cost(p, 1) - 1.0 : 0.0;
-}
-
 int fr_policy_plan(fr_policy *p, int limit) {
     int most = p->max_depth < limit ? p->max_depth : limit;
     if (!p->adaptive || most == 0) return most;

@@ -53,7 +53,5 @@ void fr_policy_observe(fr_policy *policy, const double *confidence, int made, in
 
 /* Chance that a draft of this confidence stands. */
 double fr_policy_acceptance(const fr_policy *policy, double confidence);
-/* Mean acceptance of a first draft at which drafting one token neither gains nor loses. */
-double fr_policy_break_even(const fr_policy *policy);
 
 #endif

@@ -185,7 +185,7 @@ static fr_status measure_decode(fr_bench_run *b, passes *p, fr_error *error) {
     fr_status status = fr_bench_rounds(b, "decode", 1, run_decode, p, &seconds, error);
     if (seconds.samples == 0) return status;
     fr_session_get_stats(p->session, &stats);
-    double unique = a_layer(b->model, fr_bench_share((double)stats.unique_experts, (double)stats.num_passes_counted));
+    double unique = a_layer(b->model, fr_bench_share((double)stats.unique_experts, (double)stats.num_cycles));
     double tokens = p->ctx + (stats.num_cycles < MARGIN ? (double)stats.num_cycles : MARGIN) / 2.0;
     r->decode.tokens_per_s = fr_figure_rate(seconds, 1.0);
     r->decode.bytes_per_token = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, tokens);
