@@ -5,25 +5,10 @@
 #   FORERUN=build/forerun sh tests/test_cli.sh JSON_CHECK
 set -eu
 json_check=$1
-[ -x "$FORERUN" ] && [ -x "$json_check" ] || { echo "there is no program at $FORERUN, or no $json_check"; exit 1; }
-golden=$(cd "$(dirname "$0")" && pwd)/golden
+. "$(dirname "$0")/program.sh"
 model=$golden/pico-mtp-s1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 unset NO_COLOR || true
-fail() { echo "FAILED: $*"; failed=1; }
-failed=0
 
-# run EXIT ARGUMENTS...: runs the program; stdout is $work/out, stderr $work/err.
-run() {
-    expected=$1
-    shift
-    code=0
-    "$FORERUN" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    [ "$code" -eq "$expected" ] || { fail "forerun $*: exit $code, expected $expected"; cat "$work/err"; }
-}
-holds() { "$json_check" "$work/out" "$@" || fail "the document is not as it should be"; }
-value() { "$json_check" -p "$work/out" "$1"; }
 says() { grep -q -e "$1" "$work/err" || { fail "stderr does not say: $1"; cat "$work/err"; }; }
 silent() { [ ! -s "$work/err" ] || { fail "stderr is not empty after: $*"; cat "$work/err"; }; }
 no_output() { [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"; }

@@ -4,22 +4,9 @@
 #   FORERUN=build/forerun sh tests/test_cli_write.sh JSON_CHECK
 set -eu
 json_check=$1
-golden=$(cd "$(dirname "$0")" && pwd)/golden
+. "$(dirname "$0")/program.sh"
 model=$golden/pico-s1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() { echo "FAILED: $*"; failed=1; }
-failed=0
 
-# run EXIT ARGUMENTS...: runs the program; stdout is $work/out, stderr $work/err.
-run() {
-    expected=$1
-    shift
-    code=0
-    "$FORERUN" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    [ "$code" -eq "$expected" ] || { fail "forerun $*: exit $code, expected $expected"; cat "$work/err"; }
-}
-holds() { "$json_check" "$work/out" "$@" || fail "the document is not as it should be"; }
 refused() {
     refused_exit=$1 refused_text=$2
     shift 2

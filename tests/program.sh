@@ -1,0 +1,19 @@
+# What the tests of the program share; sourced by them with $json_check set. $work is a folder of the test's own, stdout of the last
+# run is $work/out and stderr $work/err; `fail` notes a failure and goes on.
+[ -x "$FORERUN" ] && [ -x "$json_check" ] || { echo "there is no program at $FORERUN, or no $json_check"; exit 1; }
+golden=$(cd "$(dirname "$0")" && pwd)/golden
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; failed=1; }
+failed=0
+
+# run EXIT ARGUMENTS...: runs the program and holds it to that exit code.
+run() {
+    expected=$1
+    shift
+    code=0
+    "$FORERUN" "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    [ "$code" -eq "$expected" ] || { fail "forerun $*: exit $code, expected $expected"; cat "$work/err"; }
+}
+holds() { "$json_check" "$work/out" "$@" || fail "the document is not as it should be"; }
+value() { "$json_check" -p "$work/out" "$1"; }
