@@ -1,8 +1,6 @@
 /* forerun: the program. Finds the command, parses its options and runs it. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -94,17 +92,7 @@ static int run_command(const command *chosen, int count, char **arguments) {
     return code;
 }
 
-/* OpenMP's threads wait for each other spinning. For some microseconds that is best, but on a machine with other work the
- * thread that is waited for may not even be running, and long spins then cost ten times what the work does. How long they last
- * is read from the environment before main begins, so the program sets it, where the user has not, and starts itself again. */
-static void shorten_spinning(char **arguments) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) != 0 || setenv("KMP_BLOCKTIME", "1", 1) != 0) return;
-    execv("/proc/self/exe", arguments); /* if that fails, it is only slower */
-}
-
 int main(int count, char **arguments) {
-    shorten_spinning(arguments);
     fr_cli_interrupt_install();
     if (count < 2) {
         print_usage(stderr);

@@ -187,15 +187,15 @@ static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b,
     dnnl_brgemm_execute(many.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
 }
 
-/* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds q, or hi and then lo. */
-static void multiply_tile(fr_dtype dtype, bool use_q, int g, int columns, const uint16_t *pack, const scratch *s) {
+/* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds values in one part, or hi and then
+ * lo. */
+static void multiply_tile(fr_dtype dtype, bool one_part, int g, int columns, const uint16_t *pack, const scratch *s) {
     const uint16_t *a = s->a + g * A_SIZE, *a_lo = s->a_lo + g * A_SIZE, *lo = pack + columns * FR_BLOCK;
     multiply(columns, 0, a, pack, s);
-    if (use_q) return;
-    multiply(columns, 1, a, lo, s);
+    if (!one_part) multiply(columns, 1, a, lo, s);
     if (dtype != FR_F32) return;
     multiply(columns, 1, a_lo, pack, s);
-    multiply(columns, 1, a_lo, lo, s);
+    if (!one_part) multiply(columns, 1, a_lo, lo, s);
 }
 
 /* Outputs [begin, end), at most GROUP tiles, of all tokens, into s->sum. */
@@ -221,7 +221,7 @@ static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int 
             for (int g = 0; g < group; g++) {
                 int row = (begin + g * FR_MANY_OUTPUTS) / FR_BLOCK;
                 float sw = w->scale ? w->scale[row * w->scale_stride + block] : 1.0f;
-                multiply_tile(w->dtype, use_q, g, columns, pack, s);
+                multiply_tile(w->dtype, use_q || x->bf16, g, columns, pack, s);
                 k->add_scaled(s->sum + (g * tiles + tile) * C_SIZE, s->c, columns, sw, sx);
             }
         }

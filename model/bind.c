@@ -119,7 +119,7 @@ static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
     if (moe->has_shared)
         FR_TRY(bind_mlp(b, name_of(name, "%s.shared_experts", prefix), c->n_shared_experts * c->moe_intermediate_size,
                         &moe->shared));
-    moe->forms = fr_moe_forms(moe);
+    fr_moe_set_forms(moe);
     return FR_OK;
 }
 

@@ -8,7 +8,7 @@ static void add_delta(fr_workspace *ws, int rows, int hidden) {
     int begin, end;
     fr_team_split(rows * hidden, 16, &begin, &end);
     for (int i = begin; i < end; i++) ws->x[i] += ws->delta[i];
-#pragma omp barrier
+    fr_team_barrier();
 }
 
 void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
