@@ -175,7 +175,7 @@ typedef struct fr_session_options {
     int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
     fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
     fr_hidden mtp_recycle; /* the MTP module's own output that the next chained draft reads */
-    int prefill_chunk;     /* rows of a prefill pass; 0: 256 */
+    int prefill_chunk;     /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
     fr_progress_fn progress;
     void *user;

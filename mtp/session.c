@@ -7,7 +7,7 @@
 #include "mtp/drafter.h"
 #include "mtp/head.h"
 
-enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 256 };
+enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
 
 double fr_now(void) {
     struct timespec t;
