@@ -16,6 +16,8 @@ int fr_cmd_tokenize(const fr_cli_options *options);
 int fr_cmd_synth(const fr_cli_options *options);
 int fr_cmd_quantize(const fr_cli_options *options);
 int fr_cmd_bench(const fr_cli_options *options);
+int fr_cmd_accept(const fr_cli_options *options);
+int fr_cmd_ab(const fr_cli_options *options);
 
 /* The directory of --model, or of the demo model; NULL, printed, when there is neither. */
 const char *fr_cli_model_dir(const fr_cli_options *options);

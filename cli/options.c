@@ -275,7 +275,7 @@ int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *
     for (size_t i = 0; i < fr_cli_option_count; i++) {
         const fr_cli_option *option = &fr_cli_option_table[i];
         char *end;
-        if (!option->fallback) continue;
+        if (!option->fallback || !(option->commands & command)) continue; /* another command's default is none here */
         if (option->type == FR_OPT_CHOICE || (strtod(option->fallback, &end), *end == 0))
             set_value(options, option, option->fallback);
     }
@@ -291,9 +291,10 @@ void fr_cli_options_free(fr_cli_options *options) {
     free(options->prompt_tokens.ids);
     free(options->decode.ids);
     free(options->rows.ids);
+    free(options->depths.ids);
     free(options->set.texts);
     options->set = (fr_cli_texts){NULL, 0};
-    options->prompt_tokens = options->decode = options->rows = (fr_cli_ids){NULL, 0};
+    options->prompt_tokens = options->decode = options->rows = options->depths = (fr_cli_ids){NULL, 0};
 }
 
 /* ---- Help -------------------------------------------------------------------------------------------------- */

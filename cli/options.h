@@ -17,7 +17,9 @@ enum {
     FR_CMD_QUANTIZE = 64,
     FR_CMD_BENCH = 128,
     FR_CMD_CHAT = 256,
-    FR_CMD_ALL = 511,
+    FR_CMD_ACCEPT = 512,
+    FR_CMD_AB = 1024,
+    FR_CMD_ALL = 2047,
 };
 
 typedef struct fr_cli_ids {
@@ -65,6 +67,21 @@ typedef struct fr_cli_options {
     fr_cli_texts set;
     uint64_t shard_bytes;
     bool sparse, no_mtp_copies, force;
+
+    int most_prompts;
+    const char *html, *csv;
+    const char *arms, *synthetic, *compare, *from;
+    int repeats, warm_up;
+    double cool_off;
+    bool no_noise_check;
+
+    bool teacher_forced;
+    fr_cli_ids depths;
+    const char *temperatures; /* numbers with commas between */
+    int prefill_chunk;
+
+    const char *const *arguments; /* [num_arguments] of the whole program: how to repeat a study */
+    size_t num_arguments;
 } fr_cli_options;
 
 typedef enum fr_cli_type {

@@ -58,6 +58,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     int made = s->drafter ? s->drafter->draft(s, depth) : 0;                   /* 2 */
     int drafted = fr_policy_keep(&s->policy, s->confidence, made);
     if (s->force) drafted = force_drafts(s, limit, drafted);
+    memcpy(s->proposed, s->tokens + s->length, (size_t)drafted * sizeof *s->proposed);
     double drafting_done = fr_now();
 
     int rows = drafted + 1, before = s->length;

@@ -43,6 +43,7 @@ struct fr_session {
     float *draft_logits; /* [vocab_size] */
     const struct fr_drafter *drafter; /* NULL: none */
     double confidence[FR_MAX_DEPTH];  /* of the drafts of this cycle */
+    int32_t proposed[FR_MAX_DEPTH];   /* the drafts of the last cycle that went into its pass, accepted or not */
     double first_draft_s, other_drafts_s; /* time that they took */
     fr_policy policy;
     fr_traffic traffic;
