@@ -25,9 +25,9 @@ void fr_traffic_of(const fr_model *model, fr_traffic *out) {
         out->expert += expert;
     }
     if (!model->mtp.present) return;
-    out->module = fr_linear_bytes(&model->mtp.eh_proj) + layer_bytes(&model->mtp.layer, &out->module_expert);
-    out->draft_head = fr_linear_bytes(&model->draft_head);
-    out->draft = out->draft_head + out->module + out->module_expert * (uint64_t)out->chosen;
+    out->draft = fr_linear_bytes(&model->draft_head) + fr_linear_bytes(&model->mtp.eh_proj) + layer_bytes(&model->mtp.layer, &expert);
+    out->draft += expert * (uint64_t)out->chosen;
+    out->remember = fr_linear_bytes(&model->mtp.eh_proj) + fr_linear_bytes(&model->mtp.layer.mla.kv_a_proj_with_mqa);
 }
 
 double fr_traffic_pass(const fr_traffic *t, double unique) {

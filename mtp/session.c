@@ -72,27 +72,21 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
     return FR_OK;
 }
 
-/* Rows of the largest pass, and of `hidden`: a chunk of a prompt with what a cycle left, or a backlog with a cycle's. */
-static int most_rows(const fr_session *s) {
-    return (s->chunk > FR_BACKLOG ? s->chunk : FR_BACKLOG) + FR_FEW_ROWS;
-}
-
 static fr_status allocate(fr_session *s, fr_error *error) {
     const fr_config *c = &s->model->config;
-    size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size, experts = (size_t)c->n_routed_experts;
+    size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
     FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv,
                               error));
     if (s->mtp)
         FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
     FR_TRY(allocate_sampler(s, error));
-    FR_TRY(fr_workspace_create(&s->ws, s->model, most_rows(s), s->ctx, error));
+    FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_FEW_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
-    s->hidden = fr_alloc((size_t)most_rows(s) * hidden * sizeof(float));
+    s->hidden = fr_alloc((size_t)(s->chunk + FR_FEW_ROWS) * hidden * sizeof(float));
     s->recycled = fr_alloc(hidden * sizeof(float));
     s->logits = fr_alloc(FR_FEW_ROWS * vocab * sizeof(float));
     s->draft_logits = fr_alloc(vocab * sizeof(float));
-    s->touched = fr_alloc_zeroed(experts + 1, 1);
-    if (!s->tokens || !s->hidden || !s->recycled || !s->logits || !s->draft_logits || !s->touched)
+    if (!s->tokens || !s->hidden || !s->recycled || !s->logits || !s->draft_logits)
         return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
     return FR_OK;
 }
@@ -144,7 +138,6 @@ void fr_session_destroy(fr_session *s) {
     fr_free(s->recycled);
     fr_free(s->logits);
     fr_free(s->draft_logits);
-    fr_free(s->touched);
     fr_free(s);
 }
 
@@ -163,33 +156,12 @@ int fr_session_pending(const fr_session *s) {
     return known > s->mtp_kv.length ? known - s->mtp_kv.length : 0;
 }
 
-void fr_session_follow(fr_session *s, int rows) {
+void fr_session_follow(fr_session *s, int rows, int outputs) {
     size_t hidden = (size_t)s->model->config.hidden_size;
     int pos = s->mtp_kv.length, left = s->kv.length - pos - rows;
-    fr_mtp_forward(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, pos);
+    fr_mtp_follow(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, outputs, pos);
     fr_kv_cache_commit(&s->mtp_kv, rows);
     memmove(s->hidden, s->hidden + (size_t)rows * hidden, (size_t)left * hidden * sizeof(float));
-}
-
-void fr_session_catch_up(fr_session *s, int rows) {
-    double start = fr_now();
-    fr_session_follow(s, rows);
-    s->stats.draft_bytes += fr_session_module_bytes(s, rows, s->mtp_kv.length);
-    s->stats.catch_up_s += fr_now() - start;
-    s->stats.catch_up_rows += (uint64_t)rows;
-}
-
-uint64_t fr_session_module_bytes(fr_session *s, int rows, int end) {
-    const fr_config *c = &s->model->config;
-    uint64_t unique = 0, kv = fr_kv_cache_bytes(1, end, s->mtp_kv.rank, s->mtp_kv.rope, s->mtp_kv.type);
-    int chosen = s->model->mtp.layer.is_moe ? rows * c->num_experts_per_tok : 0;
-    const int32_t *ids = s->ws.moe.ids;
-    for (int i = 0; i < chosen; i++) {
-        unique += !s->touched[ids[i]];
-        s->touched[ids[i]] = 1;
-    }
-    for (int i = 0; i < chosen; i++) s->touched[ids[i]] = 0;
-    return s->traffic.module + unique * s->traffic.module_expert + kv;
 }
 
 /* Cuts the timeline to `length` tokens and both caches to what still stands for them. The last token is evaluated again
@@ -206,8 +178,7 @@ static void cut(fr_session *s, int length, bool keep_logits) {
 fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_fn, void *user, fr_error *error) {
     size_t hidden = (size_t)s->model->config.hidden_size;
     fr_status status = FR_OK;
-    int start = s->kv.length, total = s->length - start, behind = fr_session_pending(s);
-    if (behind > FR_FEW_ROWS) fr_session_catch_up(s, behind); /* makes room for a chunk */
+    int start = s->kv.length, total = s->length - start;
     while (status == FR_OK && s->kv.length < s->length) {
         int first = s->kv.length, rows = s->length - first < s->chunk ? s->length - first : s->chunk;
         fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
@@ -219,7 +190,7 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_
         fr_session_commit(s, rows);
         int pending = fr_session_pending(s), pos = s->mtp_kv.length;
         if (status == FR_OK && pending > 0) {
-            fr_session_follow(s, pending);
+            fr_session_follow(s, pending, mtp_fn ? pending : 0);
             if (mtp_fn) status = mtp_fn(user, s, pos, pending, error);
         }
         if (status == FR_OK && s->options.progress &&
@@ -321,7 +292,7 @@ void fr_session_get_memory(const fr_session *s, fr_memory *out) {
     *out = (fr_memory){
         .kv_bytes = fr_kv_cache_bytes(s->kv.layers, s->ctx, s->kv.rank, s->kv.rope, s->kv.type),
         .mtp_kv_bytes = fr_kv_cache_bytes(s->mtp_kv.layers, s->ctx, s->mtp_kv.rank, s->mtp_kv.rope, s->mtp_kv.type),
-        .workspace_bytes = s->ws.bytes + sizeof(float) * ((size_t)(most_rows(s) + 1) * (size_t)c->hidden_size +
+        .workspace_bytes = s->ws.bytes + sizeof(float) * ((size_t)(s->chunk + FR_FEW_ROWS + 1) * (size_t)c->hidden_size +
                                                           (FR_FEW_ROWS + 1) * (size_t)c->vocab_size),
     };
 }

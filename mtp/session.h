@@ -7,8 +7,8 @@
  *  - mtp_kv holds positions [0, mtp_kv.length), each computed from the main model's own hidden state and the token after
  *    it; rows of chained drafts lie past that length and are computed again from true hidden states.
  *  - hidden holds the main model's hidden states of positions [mtp_kv.length, kv.length), in order: what the MTP module
- *    has yet to read. When there are none (after a truncate) a cycle does not draft. While drafting does not pay they pile
- *    up, fewer than FR_BACKLOG + FR_FEW_ROWS of them, since many rows at once cost the module little more than a few.
+ *    has yet to read. When there are none (after a truncate) a cycle does not draft. While drafting does not pay there are up
+ *    to FR_FEW_ROWS of them, and one or so more; the module then reads them in one pass.
  * What would break losslessness: a pass of more than FR_FEW_ROWS rows in a cycle (another kernel), or a token emitted that
  * was not the main model's own choice given the tokens before it. */
 #ifndef FR_MTP_SESSION_H
@@ -20,8 +20,6 @@
 #include "sampler/sampler.h"
 
 struct fr_drafter;
-
-enum { FR_BACKLOG = 128 }; /* positions that the MTP module may stay behind; half a megabyte per 1024 of hidden_size */
 
 /* Replaces the drafts of a cycle before they are verified: may change drafts [*count] and *count (0..FR_MAX_DEPTH, as many as
  * limit allows). For tests of rollback under any history of acceptance. */
@@ -38,7 +36,7 @@ struct fr_session {
     int length;
     int generated;   /* the completion begins here: what was prefilled last ends here */
     fr_kv_cache kv, mtp_kv;
-    float *hidden;   /* [max(chunk, FR_BACKLOG) + FR_FEW_ROWS, hidden_size] */
+    float *hidden;   /* [chunk + FR_FEW_ROWS, hidden_size] */
     float *recycled; /* [hidden_size]: what the next chained draft reads */
 
     float *logits;   /* [FR_FEW_ROWS, vocab_size] of the last pass */
@@ -49,7 +47,6 @@ struct fr_session {
     double first_draft_s, other_drafts_s; /* time that they took */
     fr_policy policy;
     fr_traffic traffic;
-    uint8_t *touched; /* [n_routed_experts], zeros between uses */
     fr_sampler sampler;
     void *sampler_memory;
     fr_workspace ws;
@@ -79,13 +76,9 @@ fr_status fr_session_evaluate(fr_session *session, fr_rows_fn main_fn, fr_rows_f
 void fr_session_commit(fr_session *session, int rows);
 /* Rows that the MTP module can read now: hidden state there, next token known. */
 int fr_session_pending(const fr_session *session);
-/* Runs the MTP module over its first `rows` pending rows; ws->x and ws->hidden then hold its output for them. */
-void fr_session_follow(fr_session *session, int rows);
-/* The same where nobody waits for the output: rows that piled up. */
-void fr_session_catch_up(fr_session *session, int rows);
-
-/* Bytes that the MTP module's pass just made has read, of `rows` rows that end at position `end`. */
-uint64_t fr_session_module_bytes(fr_session *session, int rows, int end);
+/* Runs the MTP module over its first `rows` pending rows. ws->x and ws->hidden then hold its output for the last `outputs` of
+ * them; the others only enter its cache, which is cheap. */
+void fr_session_follow(fr_session *session, int rows, int outputs);
 
 /* Seconds on a clock that only goes forward. */
 double fr_now(void);
