@@ -123,7 +123,11 @@ typedef struct fr_text_stream fr_text_stream;
 FR_API fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error);
 /* Text that became whole with this token (possibly ""), valid until the next call. */
 FR_API const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length);
-/* What is still held back, with U+FFFD for what will never be whole. */
+/* Lets the text end before the first of these strings, wherever tokens meet in it: what may be the beginning of one is held
+ * back, and once one is whole nothing comes any more. To be called before the first push; the strings are copied. */
+FR_API fr_status fr_text_stream_stop_at(fr_text_stream *stream, const char *const *strings, size_t count, fr_error *error);
+FR_API bool fr_text_stream_stopped(const fr_text_stream *stream);
+/* What is still held back, with U+FFFD for what will never be whole. The stream can then take another text. */
 FR_API const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length);
 FR_API void fr_text_stream_destroy(fr_text_stream *stream);
 

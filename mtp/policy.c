@@ -80,7 +80,7 @@ int fr_policy_plan(fr_policy *p, int limit) {
         p->switches++;
         p->cycles_off = 0;
         p->probe_after = FIRST_PROBE;
-        if (off && p->on_samples > 16) p->on_samples = 16; /* looks are rare, so each counts for more */
+        if (off && p->on_samples > 16) p->on_samples = 16;
     }
     p->off = off;
     if (!off) { /* how far to go is decided draft by draft */
@@ -187,9 +187,9 @@ void fr_policy_observe(fr_policy *p, const double *confidence, int made, int ver
     if (made > 0) observe_draft(&p->draft_first, first_s);
     if (made > 1) observe_draft(&p->draft_next, rest_s / (made - 1));
     if (made > 0) {
-        double weight = fmax(1.0 / (++p->on_samples + 4), 0.010);
+        double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
         lean(&p->on_tokens, 1.0 + accepted, weight);
-        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1), weight);
+        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1), fmax(1.0 / (p->on_samples + 1), 0.01));
         if (p->off && accepted > 0) p->cycles_off = p->probe_after - 1; /* promising: look again at once */
         else if (p->off && p->probe_after < rarest_probe(p)) p->probe_after *= 2;
     } else if (p->off && p->cycles_off == 0) {
