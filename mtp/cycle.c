@@ -82,6 +82,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     s->stats.verify_s += verified_at - drafted_at;
     s->stats.sample_s += sampled_at - verified_at;
     s->stats.rollback_s += fr_now() - sampled_at;
+    fr_session_check(s);
     *out = (fr_step){s->tokens + before, accepted + 1, drafted, accepted};
 }
 

@@ -1,5 +1,6 @@
 #include "mtp/session.h"
 
+#include <assert.h>
 #include <math.h>
 #include <time.h>
 
@@ -141,6 +142,15 @@ void fr_session_destroy(fr_session *s) {
     fr_free(s);
 }
 
+void fr_session_check(const fr_session *s) {
+    assert(s->length >= 0 && s->length <= s->ctx && s->generated >= 0 && s->generated <= s->length);
+    assert(s->kv.length == s->length || s->kv.length == s->length - 1);
+    assert(s->mtp_kv.length <= s->kv.length && (s->mtp_kv.length < s->length || s->length == 0));
+    assert(!s->mtp || s->kv.length - s->mtp_kv.length <= s->chunk + FR_FEW_ROWS);
+    assert(s->kv.length < s->length || s->length == 0 || s->logits_row >= 0);
+    (void)s;
+}
+
 void fr_session_commit(fr_session *s, int rows) {
     if (s->mtp) {
         size_t hidden = (size_t)s->model->config.hidden_size;
@@ -231,6 +241,7 @@ static fr_status prefill(fr_session *s, fr_error *error) {
     s->generated = s->length;
     s->stats.prefill_s += fr_now() - start;
     s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
+    fr_session_check(s);
     return status;
 }
 
@@ -255,6 +266,7 @@ fr_status fr_session_truncate(fr_session *s, size_t count, fr_error *error) {
         return fr_fail(error, FR_ERROR_ARGUMENT, "truncate: %zu tokens, but the session has %d", count, s->length);
     bool nothing_cut = (int)count == s->length;
     cut(s, (int)count, nothing_cut && s->kv.length == s->length);
+    fr_session_check(s);
     return FR_OK;
 }
 

@@ -80,6 +80,9 @@ int fr_session_pending(const fr_session *session);
  * them; the others only enter its cache, which is cheap. */
 void fr_session_follow(fr_session *session, int rows, int outputs);
 
+/* Asserts the invariants above; nothing in a release build. */
+void fr_session_check(const fr_session *session);
+
 /* Seconds on a clock that only goes forward. */
 double fr_now(void);
 

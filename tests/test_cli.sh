@@ -217,12 +217,12 @@ reference_text
 cp "$work/out" "$work/whole"
 for mtp in off on 'on --depth 7'; do
     # shellcheck disable=SC2086
-    reference_text --mtp $mtp --stop 'not in it' --stop 'F-' --stop ' le'
-    { sed '/ le/q' "$work/whole" | sed 's/ le.*//' | head -c -1; echo; } >"$work/expected"
+    reference_text --mtp $mtp --stop 'not in it' --stop 'F-' --stop 'le'
+    { sed '/le/q' "$work/whole" | sed 's/le.*//' | head -c -1; echo; } >"$work/expected"
     cmp -s "$work/out" "$work/expected" || { fail "--stop with --mtp $mtp: what is streamed"; cat "$work/out"; }
     # shellcheck disable=SC2086
-    reference_text --json --mtp $mtp --stop 'not in it' --stop ' le'
-    holds finish_reason=stop options.stop#2 options.stop.1=' le'
+    reference_text --json --mtp $mtp --stop 'not in it' --stop 'le'
+    holds finish_reason=stop options.stop#2 options.stop.1=le
     case $reference in "$(value tokens | tr -d ']')",*) ;; *) fail "--stop changes tokens" ;; esac
 done
 reference_text --json --stop 'not in it'

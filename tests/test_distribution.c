@@ -40,7 +40,7 @@ static void softmax(const float *logits, int vocab, double temperature, double *
 
 /* ---- Acceptance ---- */
 
-enum { VOCAB = 320, PROMPT = 12, CYCLES = 4000 };
+enum { VOCAB = 320, PROMPT = 12, CYCLES = 1500 };
 
 typedef struct tally {
     double accepted, expected, variance; /* of single drafts */
@@ -118,23 +118,24 @@ static void acceptance_is_what_theory_says(void **state) {
 
 /* ---- Distribution ---- */
 
-enum { SMALL = 8, SAMPLES = 12000, CELLS = SMALL * SMALL * SMALL };
+enum { SMALL = 6, SAMPLES = 6000, CELLS = SMALL * SMALL * SMALL };
 
-/* A network with random weights and a vocabulary of 8. */
+/* A network with random weights, a vocabulary of 6 and little else. */
 static fr_model *small_model(const scratch *dir) {
     char config[512], path[512];
-    const char *const set[] = {"vocab_size=8", "eos_token_id=1", "bos_token_id=0"};
+    const char *const set[] = {"vocab_size=6", "hidden_size=64", "intermediate_size=48", "moe_intermediate_size=32",
+                               "num_hidden_layers=2"};
     fr_error error;
     fr_model *model = NULL;
     snprintf(config, sizeof config, "%s/golden/pico-mtp-s1", FR_TEST_DIR);
     snprintf(path, sizeof path, "%s/small", dir->dir);
-    if (fr_synth(config, path, &(fr_synth_options){.set = set, .num_set = 3, .seed = 3, .threads = 1}, NULL, &error) != FR_OK ||
+    if (fr_synth(config, path, &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1}, NULL, &error) != FR_OK ||
         fr_model_open(path, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK)
         fail_msg("%s", error.message);
     return model;
 }
 
-static const int32_t small_prompt[] = {2, 5, 7, 3, 3, 6};
+static const int32_t small_prompt[] = {2, 5, 4, 3, 3, 1};
 enum { SMALL_PROMPT = sizeof small_prompt / sizeof small_prompt[0] };
 
 /* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row, as they
@@ -193,7 +194,7 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
 
 static void three_tokens_follow_the_main_model(void **state) {
     (void)state;
-    const double temperature = (double)0.9f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
+    const double temperature = (double)2.4f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
     static double p[CELLS], other[CELLS];
     uint64_t accepted;
     scratch dir = scratch_create();
@@ -205,7 +206,9 @@ static void three_tokens_follow_the_main_model(void **state) {
         rarest = fmin(rarest, p[i]);
         sum += p[i];
     }
-    assert_true(fabs(sum - 1.0) < 1e-9 && rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
+    print_message("the rarest of %d triples is expected %.2f times\n", CELLS, rarest * SAMPLES);
+    assert_true(fabs(sum - 1.0) < 1e-9);
+    assert_true(rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
     for (int verify = FR_VERIFY_COUPLED; verify <= FR_VERIFY_REJECTION; verify++) {
         double g = g_over_freedom(model, (fr_verify)verify, temperature, NULL, p, &accepted);
         print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit, (int)accepted);
