@@ -191,3 +191,8 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_form(&m->o_proj, m->act_fp8), m->act_ue8m0);
     fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->linear_scratch);
 }
+
+void fr_mla_remember(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                     fr_mla_scratch *s) {
+    project_latents(m, rope, kv, layer, pos, x, s);
+}

@@ -133,6 +133,7 @@ const fr_cli_option fr_cli_option_table[] = {
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "512", LENGTH, "most tokens of a reply", max_tokens,
            FR_CMD_CHAT),
     FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE | STUDY),
+    TEXT("stop", 0, FR_OPT_TEXTS, "TEXT", NULL, LENGTH, "end before this text; may be repeated", stop, MAKE),
 
     CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle",
@@ -170,6 +171,15 @@ const fr_cli_option fr_cli_option_table[] = {
            "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, MAKE | STUDY),
     NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
            "keep tokens at least this probable, relative to the best", min_p, MAKE | STUDY),
+    NUMBER("repetition-penalty", 0, FR_OPT_REAL, "F", 0.01, 100, "1", SAMPLING,
+           "divide positive logits by it, multiply negative ones, of tokens in prompt and text; 1: off", repetition_penalty,
+           MAKE | STUDY),
+    NUMBER("presence-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING,
+           "take it from the logits of tokens in the generated text", presence_penalty, MAKE | STUDY),
+    NUMBER("frequency-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING, "the same, once for each time",
+           frequency_penalty, MAKE | STUDY),
+    TEXT("logit-bias", 0, FR_OPT_BIASES, "ID=F,...", NULL, SAMPLING,
+         "add to the logits of tokens, -inf forbids one; may be repeated", logit_bias, MAKE | STUDY),
 
     CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
     CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE),

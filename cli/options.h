@@ -27,6 +27,11 @@ typedef struct fr_cli_ids {
     size_t count;
 } fr_cli_ids;
 
+typedef struct fr_cli_biases {
+    fr_logit_bias *biases; /* in order */
+    size_t count;
+} fr_cli_biases;
+
 typedef struct fr_cli_texts {
     const char **texts; /* as given, in order */
     size_t count;
@@ -51,7 +56,10 @@ typedef struct fr_cli_options {
     int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
     int verify, draft_head, drafter;                  /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
+    double repetition_penalty, presence_penalty, frequency_penalty;
     int top_k;
+    fr_cli_biases logit_bias;
+    fr_cli_texts stop;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
 
     const char *logits, *mtp_logits, *hidden, *experts;
@@ -94,6 +102,7 @@ typedef enum fr_cli_type {
     FR_OPT_CHOICE, /* int: which word of `choices` */
     FR_OPT_IDS,    /* fr_cli_ids: comma-separated token ids */
     FR_OPT_TEXTS,  /* fr_cli_texts: each one given is added */
+    FR_OPT_BIASES, /* fr_cli_biases: comma-separated id=number, each one given is added */
 } fr_cli_type;
 
 typedef struct fr_cli_option {

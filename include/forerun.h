@@ -123,7 +123,11 @@ typedef struct fr_text_stream fr_text_stream;
 FR_API fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error);
 /* Text that became whole with this token (possibly ""), valid until the next call. */
 FR_API const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length);
-/* What is still held back, with U+FFFD for what will never be whole. */
+/* Lets the text end before the first of these strings, wherever tokens meet in it: what may be the beginning of one is held
+ * back, and once one is whole nothing comes any more. To be called before the first push; the strings are copied. */
+FR_API fr_status fr_text_stream_stop_at(fr_text_stream *stream, const char *const *strings, size_t count, fr_error *error);
+FR_API bool fr_text_stream_stopped(const fr_text_stream *stream);
+/* What is still held back, with U+FFFD for what will never be whole. The stream can then take another text. */
 FR_API const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length);
 FR_API void fr_text_stream_destroy(fr_text_stream *stream);
 
@@ -237,11 +241,33 @@ typedef struct fr_stats {
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
     uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
     uint64_t unique_experts, chosen_experts; /* over verify passes: distinct (layer, expert), and summed over rows */
-    double prefill_s, draft_s, verify_s;
+    /* Read by verify passes, and by all that drafting does: weights with the experts that were chosen, and the KV cache. */
+    uint64_t verify_bytes, draft_bytes;
+    /* Where the time of cycles goes: drafts; passes of the main model; the choice of tokens; bookkeeping after it. */
+    double prefill_s, draft_s, verify_s, sample_s, rollback_s;
+    double catch_up_s;      /* part of draft_s: the MTP module reads what was passed over while drafting did not pay */
+    uint64_t catch_up_rows; /* positions that it read that way */
     uint64_t prefill_tokens;
 } fr_stats;
 FR_API void fr_session_get_stats(const fr_session *session, fr_stats *out);
 FR_API void fr_session_reset_stats(fr_session *session);
+
+/* What the depth policy goes by: estimates as they stand, counts since create. Times are 0 before the first cycle, and
+ * those of a session that does not draft stay so. */
+typedef struct fr_policy_info {
+    bool adaptive; /* auto: else every cycle drafts as deep as it may */
+    bool on;       /* drafting pays, as far as is known */
+    int max_depth;
+    double acceptance[FR_MAX_DEPTH]; /* chance that a draft at this position stands, given that those before it do */
+    double pass_s[FR_MAX_DEPTH + 1]; /* a pass of the main model of 1, 2, ... rows, choice of tokens included */
+    double draft_first_s, draft_next_s; /* a cycle's first draft; each one that is chained to it */
+    /* Of cycles that drafted, lately: tokens, and cost in passes of one row. */
+    double tokens_per_cycle, cost_per_cycle;
+    /* The acceptance from which a single draft a cycle pays: by the bytes that passes read, and by the times above. */
+    double break_even_predicted, break_even_measured;
+    uint64_t switches, probes, cycles_off; /* probes: single drafts to see whether it pays again */
+} fr_policy_info;
+FR_API void fr_session_get_policy(const fr_session *session, fr_policy_info *out);
 
 typedef struct fr_memory {
     uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;

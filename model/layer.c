@@ -32,3 +32,11 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
     }
     add_delta(ws, rows, hidden);
 }
+
+void fr_layer_remember(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
+                       int rows) {
+    int hidden = model->config.hidden_size;
+    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->input_layernorm, model->config.rms_norm_eps, rows, hidden);
+    fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mla_forms(&layer->mla), model->config.act_ue8m0);
+    fr_mla_remember(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, &ws->mla);
+}
