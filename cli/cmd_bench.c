@@ -180,6 +180,7 @@ static void add_machine(cJSON *document, const fr_cli_runtime *runtime, const fr
     fr_doc_count(document, "cache_bytes", r->cache_bytes);
     fr_doc_count(document, "read_buffer_bytes", r->read_buffer_bytes);
     fr_doc_count(document, "read_streams", (uint64_t)r->read_streams);
+    fr_doc_add(document, "memory", fr_doc_memory(&runtime->info, NULL));
     add_figure(document, "read_bandwidth_bytes_per_s", &r->read_bandwidth);
     if (r->peak.samples) {
         part = fr_doc_add_object(document, "peak");
@@ -294,7 +295,8 @@ int fr_cmd_bench(const fr_cli_options *options) {
                                .user = &progress};
     int code = options->only ? parse_only(options->only, &wanted.what) : 0;
     if (!code) code = check_rows(&options->rows);
-    if (!code) code = fr_cli_runtime_open(&runtime, options);
+    fr_session_options session = {.ctx = options->ctx, .kv = (fr_kv)options->kv};
+    if (!code) code = fr_cli_runtime_open_for(&runtime, options, &session);
     if (code) return code;
     int *rows = fr_cli_alloc(options->rows.count + 1, sizeof *rows);
     for (size_t i = 0; i < options->rows.count; i++) rows[i] = options->rows.ids[i];

@@ -109,7 +109,7 @@ const fr_cli_option fr_cli_option_table[] = {
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE),
     CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
            "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
-           MAKE | FR_CMD_BENCH),
+           MAKE | FR_CMD_BENCH | FR_CMD_INSPECT),
     CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
            "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE),
 
@@ -121,13 +121,19 @@ const fr_cli_option fr_cli_option_table[] = {
            "keep tokens at least this probable, relative to the best", min_p, MAKE),
 
     CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
-    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE),
+    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE | FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most; for score: the text", NUMBERS,
            "most tokens, prompt included", ctx, RUN | FR_CMD_CHAT),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most", NUMBERS,
+           "tokens to plan memory for", ctx, FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS,
            "tokens before a pass, a draft, a step", ctx, FR_CMD_BENCH),
     CHOICE("isa", "auto|scalar|avx2|avx512|amx", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
            EVALUATE),
+    CHOICE("weights", "auto|mmap|copy|populate", "auto", NUMBERS,
+           "mapped from their files; or copied into huge pages; or mapped and read at once.\n"
+           "                                auto is mmap",
+           weights, EVALUATE | FR_CMD_INSPECT),
 
     TEXT("model", 'm', FR_OPT_FILE, "DIR", "the demo model", EVERYWHERE, "the checkpoint's directory", model,
          FR_CMD_ALL & ~FR_CMD_SYNTH),

@@ -51,6 +51,7 @@ typedef struct fr_cli_options {
     double temperature, top_p, min_p;
     int top_k;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
+    int weights;           /* fr_load */
 
     const char *logits, *mtp_logits, *hidden, *experts;
     bool tensors;
