@@ -175,6 +175,7 @@ static void add_machine(cJSON *document, const fr_cli_runtime *runtime, const fr
     fr_doc_text(part, "path", runtime->dir);
     fr_doc_count(part, "weight_bytes", runtime->info.weight_bytes);
     fr_doc_bool(part, "mtp", r->has_mtp);
+    fr_doc_real(document, "load_s", runtime->load_s);
     fr_doc_count(document, "threads", (uint64_t)r->threads);
     fr_doc_text(document, "isa", r->isa);
     fr_doc_count(document, "cache_bytes", r->cache_bytes);
