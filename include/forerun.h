@@ -476,7 +476,8 @@ typedef struct fr_bench_decode {
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
 typedef struct fr_bench_result {
     int threads, ctx;
-    const char *isa;
+    const char *isa;            /* of few rows */
+    const char *many_rows;      /* what runs many rows, as in fr_build_info */
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */
