@@ -128,7 +128,7 @@ const fr_cli_option fr_cli_option_table[] = {
            "tokens to plan memory for", ctx, FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS,
            "tokens before a pass, a draft, a step", ctx, FR_CMD_BENCH),
-    CHOICE("isa", "auto|scalar|avx2|avx512|amx", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
+    CHOICE("isa", "auto|scalar|avx2|avx512|amx|neon", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
            EVALUATE),
     CHOICE("weights", "auto|mmap|copy|populate", "auto", NUMBERS,
            "mapped from their files; or copied into huge pages; or mapped and read at once.\n"

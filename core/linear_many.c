@@ -87,7 +87,7 @@ static void create_kernels(void) {
 }
 
 bool fr_many_packed(void) {
-    if (fr_kernels_get()->isa < FR_ISA_AVX512) return false;
+    if (!fr_many_kernels() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
     pthread_once(&once, create_kernels);
     return many.status == dnnl_success;
 }

@@ -85,7 +85,7 @@ typedef struct fr_model fr_model;
 struct fr_session_options;
 
 typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
-typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX } fr_isa; /* instruction set to use */
+typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON } fr_isa; /* instruction set to use */
 
 /* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
  * reads. Verification always uses the exact one. */
@@ -113,7 +113,7 @@ typedef struct fr_model_info {
     bool add_bos_token;
     int eos_token_ids[8], num_eos_token_ids;
     int threads;
-    const char *isa;          /* "scalar", "avx2", "avx512", "amx" */
+    const char *isa;          /* "scalar", "avx2", "avx512", "amx", "neon" */
     uint64_t weight_bytes;    /* of all tensors in the checkpoint */
     uint64_t private_bytes;   /* allocated for copies of weights: the draft head, and all of them if they are copied */
     fr_memory_plan plan;      /* made when it was opened */

@@ -15,7 +15,7 @@
 #include "reference_linear.h"
 #include "scratch.h"
 
-static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX};
+static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON};
 static const fr_dtype dtypes[] = {FR_F8_E4M3, FR_BF16, FR_F32};
 
 /* Calls a test for each instruction set that this machine has. */
