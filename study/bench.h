@@ -26,6 +26,7 @@ typedef struct fr_bench_run {
     fr_bench_limit tile_peak, register_peak;
 } fr_bench_run;
 
+/* Rounds and figures: study/rounds.c. */
 /* Runs a figure once and gives its time. round is -1 the first time, which warms up and is not counted. */
 typedef fr_status (*fr_bench_fn)(void *user, int figure, int round, double *seconds, fr_error *error);
 
