@@ -13,7 +13,7 @@ forerun=${FORERUN:-$(dirname "$0")/../build/forerun}
 llama=${LLAMA_BENCH:-llama-bench}
 command -v "$llama" >/dev/null || { echo "llama-bench is not installed: nothing to compare with"; exit 0; }
 [ -r "$gguf" ] || { echo "$gguf: cannot be read" >&2; exit 1; }
-threads=${3:-$("$forerun" --version | sed -n 's/^physical cores: //p')}
+threads=${3:-$("$forerun" --version | sed -n 's/^threads: \([0-9]*\) .*/\1/p')}
 [ -n "$threads" ] || { echo "$forerun: does not tell the number of cores" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -27,11 +27,16 @@ typedef struct fr_cli_runtime {
     fr_model *model;
     fr_model_info info;
     double load_s;
+    fr_cli_progress progress; /* of loading */
 } fr_cli_runtime;
 
-/* Opens the model. Returns 0, or an exit code after printing why. fr_cli_runtime_close takes one that failed to open.
- */
+/* Opens the model to create the session that the options ask for; says on stderr what memory that takes. Returns 0, or an
+ * exit code after printing why. fr_cli_runtime_close takes one that failed to open. */
 int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options);
+/* The same for another session; NULL: none, and nothing is said. */
+int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session);
+/* The model that the options ask for. */
+fr_model_options fr_cli_model_options(const fr_cli_options *options);
 void fr_cli_runtime_close(fr_cli_runtime *runtime);
 
 /* Most drafts a cycle that these options lead to with this model; 0 without MTP. */

@@ -57,8 +57,9 @@ static const char *percent(double share) {
 
 static void print_machine(const fr_bench_result *r) {
     const fr_figure *read = &r->read_bandwidth, *peak = &r->peak;
-    printf("%d %s, %s, last-level cache %s\n", r->threads, r->threads == 1 ? "thread" : "threads", r->isa,
+    printf("%d %s, last-level cache %s\n", r->threads, r->threads == 1 ? "thread" : "threads",
            r->cache_bytes ? fr_cli_size(r->cache_bytes) : "unknown");
+    printf("few rows by %s, many by %s\n", r->isa, r->many_rows);
     printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
            1e-9 * read->p90, fr_cli_size(r->read_buffer_bytes), r->read_streams,
            r->read_streams == 1 ? "stream" : "streams");
@@ -175,11 +176,14 @@ static void add_machine(cJSON *document, const fr_cli_runtime *runtime, const fr
     fr_doc_text(part, "path", runtime->dir);
     fr_doc_count(part, "weight_bytes", runtime->info.weight_bytes);
     fr_doc_bool(part, "mtp", r->has_mtp);
+    fr_doc_real(document, "load_s", runtime->load_s);
     fr_doc_count(document, "threads", (uint64_t)r->threads);
     fr_doc_text(document, "isa", r->isa);
+    fr_doc_text(document, "many_rows", r->many_rows);
     fr_doc_count(document, "cache_bytes", r->cache_bytes);
     fr_doc_count(document, "read_buffer_bytes", r->read_buffer_bytes);
     fr_doc_count(document, "read_streams", (uint64_t)r->read_streams);
+    fr_doc_add(document, "memory", fr_doc_memory(&runtime->info, NULL));
     add_figure(document, "read_bandwidth_bytes_per_s", &r->read_bandwidth);
     if (r->peak.samples) {
         part = fr_doc_add_object(document, "peak");
@@ -294,7 +298,8 @@ int fr_cmd_bench(const fr_cli_options *options) {
                                .user = &progress};
     int code = options->only ? parse_only(options->only, &wanted.what) : 0;
     if (!code) code = check_rows(&options->rows);
-    if (!code) code = fr_cli_runtime_open(&runtime, options);
+    fr_session_options session = {.ctx = options->ctx, .kv = (fr_kv)options->kv};
+    if (!code) code = fr_cli_runtime_open_for(&runtime, options, &session);
     if (code) return code;
     int *rows = fr_cli_alloc(options->rows.count + 1, sizeof *rows);
     for (size_t i = 0; i < options->rows.count; i++) rows[i] = options->rows.ids[i];

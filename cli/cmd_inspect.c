@@ -14,6 +14,8 @@ typedef struct inspection {
     cJSON *config;
     uint64_t context;      /* max_position_embeddings, 0 when the config does not say */
     uint64_t tensor_bytes; /* of all tensors in the files */
+    fr_memory_plan plan;
+    bool fits;
 } inspection;
 
 static uint64_t config_count(const cJSON *config, const char *key) {
@@ -140,6 +142,23 @@ static void print_tensors(const inspection *run) {
     printf("%zu of %zu tensors\n", listed, count);
 }
 
+static void print_plan(const inspection *run) {
+    const fr_memory_plan *p = &run->plan;
+    printf("\nmemory for a context of %s\n", fr_cli_grouped((uint64_t)p->ctx));
+    print_bytes(p->weights == FR_LOAD_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
+    print_bytes("tables", p->table_bytes);
+    if (p->draft_head_bytes) print_bytes("draft head", p->draft_head_bytes);
+    print_bytes("KV caches", p->session.kv_bytes + p->session.mtp_kv_bytes);
+    print_bytes("workspace", p->session.workspace_bytes);
+    print_bytes("to allocate", p->private_bytes);
+    print_bytes("together", p->total_bytes);
+    if (p->available_bytes) print_bytes("available here", p->available_bytes);
+    if (!run->fits)
+        printf("  does not fit\n");
+    else if (!p->all_fits)
+        printf("  runs, but at the speed of the disk: the weights do not fit\n");
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------------- */
 
 static void add_tensors(const inspection *run, cJSON *array) {
@@ -188,12 +207,23 @@ static void print_document(inspection *run) {
     fr_doc_count(part, "kv_full_context_bf16_bytes", run->context * p->kv_bytes_per_token_bf16);
     fr_doc_count(part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
     fr_doc_count(part, "needed_full_context_bytes", needed_bytes(run, run->context));
+    fr_doc_add(document, "memory", fr_doc_plan(&run->plan, run->fits));
     fr_doc_count(document, "num_tensors", fr_inspection_num_tensors(run->found));
     part = fr_doc_add_array(document, "tensors");
     if (lists_tensors(run)) add_tensors(run, part);
     fr_doc_add(document, "config", run->config);
     run->config = NULL; /* the document's now */
     fr_doc_print(document);
+}
+
+/* Returns 0, or an exit code, printed, when there is no such session. That it does not fit is part of the answer. */
+static int make_plan(inspection *run) {
+    fr_error error = {FR_OK, "", ""};
+    fr_model_options model = fr_cli_model_options(run->options);
+    fr_session_options session = {.ctx = run->options->ctx, .kv = (fr_kv)run->options->kv};
+    fr_status status = fr_plan_memory(run->found, &model, &session, &run->plan, &error);
+    run->fits = status == FR_OK;
+    return status == FR_OK || status == FR_ERROR_MEMORY ? 0 : fr_cli_failure(&error);
 }
 
 int fr_cmd_inspect(const fr_cli_options *options) {
@@ -204,6 +234,11 @@ int fr_cmd_inspect(const fr_cli_options *options) {
     run.path = options->config ? options->config : fr_cli_model_dir(options);
     if (!run.path) return FR_EXIT_FAILED;
     if (fr_inspect(run.path, &run.found, &error) != FR_OK) return fr_cli_failure(&error);
+    int code = make_plan(&run);
+    if (code) {
+        fr_inspection_destroy(run.found);
+        return code;
+    }
     run.parameters = fr_inspection_parameters(run.found);
     run.config = cJSON_Parse(fr_inspection_config_json(run.found));
     if (!run.config) {
@@ -222,6 +257,7 @@ int fr_cmd_inspect(const fr_cli_options *options) {
     } else {
         print_config(&run);
         print_counts(&run);
+        print_plan(&run);
         if (lists_tensors(&run))
             print_tensors(&run);
         else if (!options->config)

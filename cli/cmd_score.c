@@ -87,15 +87,26 @@ static int open_files(scoring *run) {
     return 0;
 }
 
-static int open_session(scoring *run) {
-    const fr_cli_options *options = run->options;
-    fr_error error = {FR_OK, "", ""};
-    fr_session_options wanted = {
-        .ctx = options->ctx ? options->ctx : (int)run->prompt.count,
+/* The context that was not asked for is the text's, which is known once there is a tokenizer. */
+static fr_session_options session_options(const fr_cli_options *options) {
+    return (fr_session_options){
+        .ctx = options->ctx,
         .kv = (fr_kv)options->kv,
         .mtp = options->mtp_logits ? FR_MTP_ON : FR_MTP_OFF,
         .mtp_hidden = (fr_hidden)options->mtp_hidden,
     };
+}
+
+static int open_model(scoring *run) {
+    fr_session_options wanted = session_options(run->options);
+    return fr_cli_runtime_open_for(&run->runtime, run->options, &wanted);
+}
+
+static int open_session(scoring *run) {
+    const fr_cli_options *options = run->options;
+    fr_error error = {FR_OK, "", ""};
+    fr_session_options wanted = session_options(options);
+    if (!wanted.ctx) wanted.ctx = (int)run->prompt.count;
     if (options->mtp_logits && !run->runtime.info.has_mtp)
         return fr_cli_error(FR_EXIT_FAILED, "--mtp-logits: %s has no MTP module", run->runtime.dir);
     if (fr_session_create(run->runtime.model, &wanted, &run->session, &error) == FR_OK) return 0;
@@ -150,6 +161,7 @@ static void print_result(const scoring *run, bool interrupted) {
     fr_doc_real(document, "perplexity", perplexity);
     fr_doc_real(document, "bits_per_byte", bits_per_byte);
     fr_doc_bool(document, "interrupted", interrupted);
+    fr_doc_add(document, "memory", fr_doc_memory(&run->runtime.info, run->session));
     fr_doc_print(document);
 }
 
@@ -161,7 +173,7 @@ int fr_cmd_score(const fr_cli_options *options) {
     int code = fr_cli_prompt_check(options, false);
     if (code) return code;
     fr_cli_progress_init(&run.progress);
-    code = fr_cli_runtime_open(&run.runtime, options);
+    code = open_model(&run);
     if (!code) code = fr_cli_prompt_read(&run.prompt, run.runtime.model, options, false);
     if (!code) code = open_session(&run);
     if (!code) code = open_files(&run);

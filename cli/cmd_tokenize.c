@@ -119,7 +119,7 @@ int fr_cmd_tokenize(const fr_cli_options *options) {
     }
     int code = text ? fr_cli_prompt_check(options, true) : 0;
     if (code) return code;
-    code = fr_cli_runtime_open(&runtime, options);
+    code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (!code) {
         if (options->decode.ids)
             code = decode(options, runtime.model);

@@ -61,6 +61,7 @@ typedef struct fr_cli_options {
     fr_cli_biases logit_bias;
     fr_cli_texts stop;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
+    int weights;           /* fr_load */
 
     const char *logits, *mtp_logits, *hidden, *experts;
     bool tensors;

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "cli/message.h"
+#include "cli/options.h"
 
 /* ---- Raw JSON ---------------------------------------------------------------------------------------------- */
 
@@ -253,6 +254,41 @@ cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, i
     return object;
 }
 
+cJSON *fr_doc_plan(const fr_memory_plan *plan, bool fits) {
+    cJSON *object = fr_doc_object();
+    fr_doc_text(object, "weights", fr_cli_choice("weights", plan->weights));
+    fr_doc_count(object, "weight_bytes", plan->weight_bytes);
+    fr_doc_count(object, "table_bytes", plan->table_bytes);
+    fr_doc_count(object, "draft_head_bytes", plan->draft_head_bytes);
+    fr_doc_count(object, "ctx", (uint64_t)plan->ctx);
+    fr_doc_count(object, "kv_bytes", plan->session.kv_bytes);
+    fr_doc_count(object, "mtp_kv_bytes", plan->session.mtp_kv_bytes);
+    fr_doc_count(object, "workspace_bytes", plan->session.workspace_bytes);
+    fr_doc_count(object, "private_bytes", plan->private_bytes);
+    fr_doc_count(object, "total_bytes", plan->total_bytes);
+    if (plan->available_bytes)
+        fr_doc_count(object, "available_bytes", plan->available_bytes);
+    else
+        fr_doc_null(object, "available_bytes");
+    fr_doc_bool(object, "fits", fits);
+    fr_doc_bool(object, "all_fits", plan->all_fits);
+    return object;
+}
+
+/* Anonymous memory of the process that lies in huge pages, as the system counts it; null where it does not tell. */
+static void add_huge_pages(cJSON *to) {
+    char line[256];
+    uint64_t kib;
+    bool told = false;
+    FILE *file = fopen("/proc/self/smaps_rollup", "re");
+    while (file && !told && fgets(line, sizeof line, file)) told = sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1;
+    if (file) fclose(file);
+    if (told)
+        fr_doc_count(to, "huge_page_bytes", kib << 10);
+    else
+        fr_doc_null(to, "huge_page_bytes");
+}
+
 cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session) {
     cJSON *object = fr_doc_object();
     fr_memory memory = {0, 0, 0};
@@ -263,6 +299,8 @@ cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session) {
     fr_doc_count(object, "kv_bytes", memory.kv_bytes);
     fr_doc_count(object, "mtp_kv_bytes", memory.mtp_kv_bytes);
     fr_doc_count(object, "workspace_bytes", memory.workspace_bytes);
+    fr_doc_add(object, "plan", fr_doc_plan(&info->plan, true));
+    add_huge_pages(object);
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         fr_doc_count(object, "peak_rss_bytes", (uint64_t)usage.ru_maxrss * 1024);
     else
@@ -304,6 +342,29 @@ static const char *scaled(double value, double step, const char *const *units, i
 const char *fr_cli_size(uint64_t bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     return scaled((double)bytes, 1024, units, 6);
+}
+
+void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
+    size_t used = 0;
+    const struct {
+        const char *what;
+        uint64_t bytes;
+    } parts[] = {
+        {"draft head", plan->draft_head_bytes},
+        {"KV", plan->session.kv_bytes + plan->session.mtp_kv_bytes},
+        {"workspace", plan->session.workspace_bytes},
+    };
+    const char *how = plan->weights == FR_LOAD_COPY ? "copied" : "mapped";
+    used += (size_t)snprintf(text, size, "weights %s %s", fr_cli_size(plan->weight_bytes), how);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && used < size; i++) {
+        if (parts[i].bytes == 0) continue;
+        used += (size_t)snprintf(text + used, size - used, ", %s %s", parts[i].what, fr_cli_size(parts[i].bytes));
+        if (i == 1 && used < size)
+            used += (size_t)snprintf(text + used, size - used, " for %s tokens", fr_cli_grouped((uint64_t)plan->ctx));
+    }
+    if (used < size) used += (size_t)snprintf(text + used, size - used, "; %s to allocate", fr_cli_size(plan->private_bytes));
+    if (used < size && plan->available_bytes)
+        snprintf(text + used, size - used, ", %s available", fr_cli_size(plan->available_bytes));
 }
 
 const char *fr_cli_short(uint64_t value) {

@@ -39,6 +39,10 @@ cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count);
 cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, int depth);
 /* The `memory` object. session may be NULL. */
 cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session);
+/* Its part that is known beforehand; fits: whether there is enough for what is not mapped. */
+cJSON *fr_doc_plan(const fr_memory_plan *plan, bool fits);
+/* A plan in a line: "weights 15.5 MiB mapped, KV 2.25 MiB for 4,096 tokens, ...". */
+void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size);
 
 /* "1,234,567" and "1.23 GiB", in turns of four static buffers. */
 const char *fr_cli_grouped(uint64_t value);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/output.h"
 
 static bool is_directory(const char *path) {
     struct stat about;
@@ -30,22 +31,54 @@ const char *fr_cli_model_dir(const fr_cli_options *options) {
     return NULL;
 }
 
-int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options) {
+fr_model_options fr_cli_model_options(const fr_cli_options *options) {
+    return (fr_model_options){.threads = options->threads,
+                              .act = (fr_act)options->act,
+                              .isa = (fr_isa)options->isa,
+                              .draft_head = (fr_draft_head)options->draft_head,
+                              .weights = (fr_load)options->weights};
+}
+
+static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    fr_cli_runtime *runtime = user;
+    return fr_cli_progress_update(&runtime->progress, what, done, total);
+}
+
+static void show_plan(void *user, const fr_memory_plan *plan) {
+    char text[256];
+    (void)user;
+    fr_cli_plan_text(plan, text, sizeof text);
+    fr_cli_note("memory: %s", text);
+    if (!plan->all_fits)
+        fr_cli_note("warning: weights and all else do not fit into memory together: decoding will go at the speed of the disk");
+}
+
+int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session) {
     memset(runtime, 0, sizeof *runtime);
     runtime->dir = fr_cli_model_dir(options);
     if (!runtime->dir) return FR_EXIT_FAILED;
-    fr_model_options model_options = {
-        .threads = options->threads, .act = (fr_act)options->act, .isa = (fr_isa)options->isa,
-        .draft_head = (fr_draft_head)options->draft_head};
+    fr_model_options model_options = fr_cli_model_options(options);
+    model_options.session = session;
+    model_options.planned = session ? show_plan : NULL;
+    model_options.progress = show_progress;
+    model_options.user = runtime;
     fr_error error = {FR_OK, "", ""};
+    fr_cli_progress_init(&runtime->progress);
     double start = fr_cli_seconds();
-    if (fr_model_open(runtime->dir, &model_options, &runtime->model, &error) != FR_OK) {
+    fr_status status = fr_model_open(runtime->dir, &model_options, &runtime->model, &error);
+    fr_cli_progress_clear(&runtime->progress);
+    if (status != FR_OK) {
         runtime->model = NULL;
         return fr_cli_failure(&error);
     }
     runtime->load_s = fr_cli_seconds() - start;
     fr_model_get_info(runtime->model, &runtime->info);
     return 0;
+}
+
+int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options) {
+    fr_session_options session = fr_cli_session_options(options, NULL);
+    return fr_cli_runtime_open_for(runtime, options, &session);
 }
 
 void fr_cli_runtime_close(fr_cli_runtime *runtime) {

@@ -1,9 +1,10 @@
-#include "core/checkpoint.h"
+#include "core/checkpoint_private.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,17 +14,6 @@
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
 #define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
-
-struct fr_checkpoint {
-    char *dir;
-    fr_safetensors *files; /* [num_files]; own the names of the tensors */
-    int num_files;
-    fr_tensor *tensors; /* [count] by name, numbers by value; addresses stay while the checkpoint lives */
-    size_t count;
-    uint32_t *table; /* open addressing: index + 1 into tensors, 0 for a free slot; at most half full */
-    size_t mask;
-    uint64_t bytes;
-};
 
 /* What opening carries around. Without `report` the first problem ends it. */
 typedef struct opener {
@@ -319,6 +309,7 @@ fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *err
 
 void fr_checkpoint_destroy(fr_checkpoint *checkpoint) {
     if (!checkpoint) return;
+    if (checkpoint->copy) munmap(checkpoint->copy, checkpoint->copy_bytes);
     for (int f = 0; f < checkpoint->num_files; f++) fr_safetensors_release(&checkpoint->files[f]);
     fr_free(checkpoint->files);
     fr_free(checkpoint->tensors);

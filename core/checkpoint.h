@@ -1,5 +1,5 @@
 /* A checkpoint directory: safetensors files, one or many, mapped read-only, with one index over all of them. Opening
- * reads headers only; weights are read when they are touched. */
+ * reads headers only; weights are read when they are touched, unless they are loaded before. */
 #ifndef FR_CORE_CHECKPOINT_H
 #define FR_CORE_CHECKPOINT_H
 
@@ -26,5 +26,24 @@ uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
  * file, expected and actual. */
 fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank,
                             const int64_t *shape, const fr_tensor **out, fr_error *error);
+
+/* ---- Weights in memory before they are used ---- */
+
+typedef struct fr_load_options {
+    const bool *wanted; /* [fr_checkpoint_count]: which tensors */
+    int threads;
+    bool keep_cache; /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
+    fr_progress_fn progress; /* counts MiB; called from the caller's thread */
+    void *user;
+} fr_load_options;
+
+/* Copies tensors into anonymous memory of the checkpoint's own, in huge pages where the system has them, each tensor
+ * 64-byte aligned. Their `data` are then the copies: what was bound before has to be bound again. Once a checkpoint; after
+ * a failure it is as before. */
+fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
+/* What that takes. */
+uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted);
+/* Leaves tensors in the mapping, but reads them all and maps their pages now. */
+fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 
 #endif

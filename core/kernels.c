@@ -13,6 +13,7 @@ static const char *const isa_names[] = {
     [FR_ISA_AVX2] = "avx2",
     [FR_ISA_AVX512] = "avx512",
     [FR_ISA_AMX] = "amx",
+    [FR_ISA_NEON] = "neon",
 };
 
 const char *fr_isa_name(fr_isa isa) {
@@ -28,9 +29,12 @@ static const fr_kernels *kernels_of(fr_isa isa) {
     if (isa == FR_ISA_AVX512)
         return cpu->avx512_bf16 ? &fr_kernels_avx512_bf16 : cpu->avx512 ? &fr_kernels_avx512 : NULL;
     if (isa == FR_ISA_AMX) return cpu->amx ? &fr_kernels_amx : NULL;
+    if (isa != FR_ISA_AUTO) return NULL;
     for (fr_isa best = FR_ISA_AMX; best > FR_ISA_SCALAR; best--)
         if (kernels_of(best)) return kernels_of(best);
     return &fr_kernels_scalar;
+#elif defined(__aarch64__)
+    return isa == FR_ISA_AUTO || isa == FR_ISA_NEON ? fr_kernels_neon() : NULL;
 #else
     return isa == FR_ISA_AUTO ? &fr_kernels_scalar : NULL;
 #endif

@@ -9,7 +9,7 @@
 
 typedef struct fr_kernels {
     fr_isa isa;
-    const char *name; /* "scalar", "avx2", "avx512", "amx" */
+    const char *name; /* "scalar", "avx2", "avx512", "amx", "neon" */
     float (*dot_f32)(const float *a, const float *b, int n);
     float (*dot_bf16)(const float *a, const uint16_t *b, int n);           /* sum a[i] * bf16 b[i] */
     void (*axpy_f32)(float *y, float a, const float *x, int n);            /* y += a x */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/linear_onednn_fp8.h"
 #include "core/many_kernels.h"
 
 /* A product is C [FR_MANY_OUTPUTS, columns] (+)= A [FR_MANY_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
@@ -87,13 +88,17 @@ static void create_kernels(void) {
 }
 
 bool fr_many_packed(void) {
-    if (fr_kernels_get()->isa < FR_ISA_AVX512) return false;
+    if (!fr_many_kernels() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
     pthread_once(&once, create_kernels);
     return many.status == dnnl_success;
 }
 
 const char *fr_linear_many_path(void) {
-    return fr_many_packed() ? many.path : "portable";
+    static char both[sizeof many.path + 96];
+    if (!fr_many_packed()) return "portable";
+    if (!fr_fp8_name()) return many.path;
+    snprintf(both, sizeof both, "%s; FP8 x FP8 by its matmul (%s)", many.path, fr_fp8_name());
+    return both;
 }
 
 fr_status fr_linear_prepare(int max_rows, fr_error *error) {
@@ -109,6 +114,7 @@ typedef struct scratch {
     uint16_t *a, *a_lo; /* [GROUP][PANEL][FR_MANY_OUTPUTS, FR_BLOCK] */
     float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     float *sum;         /* [GROUP][token tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    float *fp8; /* see fr_fp8_range */
     void *pad;
 } scratch;
 
@@ -119,6 +125,7 @@ static scratch take_scratch(fr_arena *arena, int max_rows) {
     s.a_lo = FR_TAKE(arena, uint16_t, GROUP * PANEL * A_SIZE);
     s.c = FR_TAKE(arena, float, C_SIZE);
     s.sum = FR_TAKE(arena, float, GROUP *tiles *C_SIZE);
+    s.fp8 = FR_TAKE(arena, float, fr_fp8_scratch_floats());
     s.pad = fr_arena_take(arena, 1, many.scratchpad);
     return s;
 }
@@ -144,7 +151,9 @@ void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int r
         q[i] = from->q + (row * blocks + block) * FR_BLOCK;
         x[i] = from->x + row * width + at;
     }
-    if (forms & FR_ROWS_QUANTIZED) {
+    if ((forms & FR_ROWS_QUANTIZED) && fr_fp8_takes(width)) {
+        fr_fp8_pack(r, from, index, rows, width, tile, block);
+    } else if (forms & FR_ROWS_QUANTIZED) {
         float *s = r->pack_scale + (int64_t)block * all + first;
         for (int i = 0; i < columns; i++) {
             int64_t row = i < n ? (index ? index[first + i] : first + i) : 0;
@@ -248,6 +257,10 @@ void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, flo
     const int step = GROUP * FR_MANY_OUTPUTS, tiles = (x->rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, x->rows);
+    if (w->dtype == FR_F8_E4M3 && x->quantized && fr_fp8_takes(w->in)) {
+        fr_fp8_range(w, x, begin, end, y, y_stride, s.fp8, s.sum);
+        return;
+    }
     for (int o = begin; o < end; o += step) {
         multiply_group(w, x, o, end - o < step ? end : o + step, &s);
         for (int i = 0; i < GROUP * tiles; i++) {

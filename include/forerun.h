@@ -52,12 +52,40 @@ FR_API const char *fr_build_info(void);
 /* Called with done <= total (tokens in prefill, tensors in check). Returning false stops the call with FR_INTERRUPTED. */
 typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
 
+/* ---- Memory ------------------------------------------------------------------------------------------------ */
+
+/* Where weights are. Mapped: in the files, read when they are touched; opening takes a moment whatever the size, and what
+ * does not fit is dropped and read again. Copied: in memory of the model's own, in huge pages where the system has them;
+ * they must fit. Populated: mapped, but read as a whole when the model is opened. */
+typedef enum fr_load { FR_LOAD_AUTO = 0, FR_LOAD_MMAP, FR_LOAD_COPY, FR_LOAD_POPULATE } fr_load;
+
+typedef struct fr_memory {
+    uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;
+} fr_memory;
+
+/* What a model and one session of it take, known before anything large is allocated. */
+typedef struct fr_memory_plan {
+    fr_load weights;           /* as it will be: never auto */
+    uint64_t weight_bytes;     /* the tensors that are used, with their scales */
+    uint64_t table_bytes;      /* norms and biases as float32, lists of tensors and experts */
+    uint64_t draft_head_bytes; /* the copy for drafts */
+    int ctx;                   /* tokens of the session; 0: none was planned */
+    fr_memory session;
+    uint64_t private_bytes;    /* that must be had: all of the above, but weights only if they are copied */
+    uint64_t total_bytes;      /* all of the above */
+    uint64_t available_bytes;  /* that the system and its control groups leave, droppable page cache included; 0: unknown */
+    bool all_fits;             /* false with mapped weights: decoding will go at the speed of the disk */
+} fr_memory_plan;
+/* Told of the plan when a model is opened, before weights are loaded. */
+typedef void (*fr_plan_fn)(void *user, const fr_memory_plan *plan);
+
 /* ---- Model ------------------------------------------------------------------------------------------------- */
 
 typedef struct fr_model fr_model;
+struct fr_session_options;
 
 typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
-typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX } fr_isa; /* instruction set to use */
+typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON } fr_isa; /* instruction set to use */
 
 /* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
  * reads. Verification always uses the exact one. */
@@ -68,6 +96,12 @@ typedef struct fr_model_options {
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;
+    fr_load weights;       /* auto: mapped */
+    const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
+    uint64_t memory_limit; /* what there is for all of it; 0: what the machine has */
+    fr_plan_fn planned;    /* NULL: nobody is told */
+    fr_progress_fn progress; /* counts MiB of weights that are copied or populated */
+    void *user;            /* of both */
 } fr_model_options;
 
 typedef struct fr_model_info {
@@ -79,12 +113,14 @@ typedef struct fr_model_info {
     bool add_bos_token;
     int eos_token_ids[8], num_eos_token_ids;
     int threads;
-    const char *isa;          /* "scalar", "avx2", "avx512", "amx" */
-    uint64_t weight_bytes;    /* mapped from the checkpoint */
-    uint64_t private_bytes;   /* allocated beside them */
+    const char *isa;          /* "scalar", "avx2", "avx512", "amx", "neon" */
+    uint64_t weight_bytes;    /* of all tensors in the checkpoint */
+    uint64_t private_bytes;   /* allocated for copies of weights: the draft head, and all of them if they are copied */
+    fr_memory_plan plan;      /* made when it was opened */
 } fr_model_info;
 
-/* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is one. */
+/* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is
+ * one. What cannot fit into memory (with options->session) is FR_ERROR_MEMORY, before anything is loaded. */
 FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
@@ -185,6 +221,7 @@ typedef struct fr_session_options {
     void *user;
 } fr_session_options;
 
+/* A session whose caches and workspace cannot fit is FR_ERROR_MEMORY. */
 FR_API fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error);
 FR_API void fr_session_destroy(fr_session *session);
 
@@ -269,9 +306,6 @@ typedef struct fr_policy_info {
 } fr_policy_info;
 FR_API void fr_session_get_policy(const fr_session *session, fr_policy_info *out);
 
-typedef struct fr_memory {
-    uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;
-} fr_memory;
 FR_API void fr_session_get_memory(const fr_session *session, fr_memory *out);
 
 /* Evaluates a whole text from the start of an empty session, without sampling. Rows are handed out in order, a chunk at
@@ -317,6 +351,11 @@ FR_API const fr_parameters *fr_inspection_parameters(const fr_inspection *inspec
 FR_API const char *fr_inspection_config_json(const fr_inspection *inspection); /* the text of config.json */
 FR_API size_t fr_inspection_num_tensors(const fr_inspection *inspection);
 FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i, fr_tensor_info *out); /* sorted by name, numbers by value */
+
+/* What opening it as a model with these options, and one session, would take on this machine; both may be NULL. A config
+ * alone is planned as the original stores weights. That it does not fit is FR_ERROR_MEMORY, with *out filled in. */
+FR_API fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options *options,
+                                const fr_session_options *session, fr_memory_plan *out, fr_error *error);
 
 typedef struct fr_problem {
     const char *tensor, *file, *problem; /* tensor or file may be "" */
@@ -463,7 +502,8 @@ typedef struct fr_bench_decode {
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
 typedef struct fr_bench_result {
     int threads, ctx;
-    const char *isa;
+    const char *isa;            /* of few rows */
+    const char *many_rows;      /* what runs many rows, as in fr_build_info */
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */

@@ -2,6 +2,7 @@
  * gates, embedding and the MTP projection are whole on every shard. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "model/schema.h"
 #include "model/weights.h"
@@ -55,9 +56,9 @@ static fr_status bind_norm(const fr_binder *b, const char *prefix, const char *n
     return bind_vector(b, name_of(full, "%s.%s.weight", prefix, name), width, out);
 }
 
-static fr_status bind_mla(const fr_binder *b, const char *prefix, fr_mla *mla) {
-    const fr_config *c = &b->model->config;
-    *mla = (fr_mla){.hidden = c->hidden_size,
+static fr_mla mla_shape(const fr_model *model) {
+    const fr_config *c = &model->config;
+    return (fr_mla){.hidden = c->hidden_size,
                     .heads = c->num_attention_heads,
                     .q_rank = c->q_lora_rank,
                     .kv_rank = c->kv_lora_rank,
@@ -66,8 +67,12 @@ static fr_status bind_mla(const fr_binder *b, const char *prefix, fr_mla *mla) {
                     .v = c->v_head_dim,
                     .eps = c->rms_norm_eps,
                     .softmax_scale = fr_softmax_scale(c),
-                    .act_fp8 = b->model->act_fp8,
+                    .act_fp8 = model->act_fp8,
                     .act_ue8m0 = c->act_ue8m0};
+}
+
+static fr_status bind_mla(const fr_binder *b, const char *prefix, fr_mla *mla) {
+    *mla = mla_shape(b->model);
     int q_width = mla->heads * (mla->nope + mla->rope), kv_width = mla->heads * (mla->nope + mla->v);
     if (mla->q_rank) {
         FR_TRY(bind_linear(b, prefix, "q_a_proj", mla->q_rank, mla->hidden, FR_CUT_NONE, &mla->q_a_proj));
@@ -90,11 +95,11 @@ static fr_status bind_mlp(const fr_binder *b, const char *prefix, int intermedia
     return bind_linear(b, prefix, "down_proj", hidden, intermediate, FR_CUT_IN, &mlp->down_proj);
 }
 
-static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
-    const fr_config *c = &b->model->config;
-    *moe = (fr_moe){.hidden = c->hidden_size,
+static fr_moe moe_shape(const fr_model *model) {
+    const fr_config *c = &model->config;
+    return (fr_moe){.hidden = c->hidden_size,
                     .intermediate = c->moe_intermediate_size,
-                    .act_fp8 = b->model->act_fp8,
+                    .act_fp8 = model->act_fp8,
                     .act_ue8m0 = c->act_ue8m0,
                     .router = {.experts = c->n_routed_experts,
                                .groups = c->n_group,
@@ -103,6 +108,11 @@ static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
                                .norm_topk_prob = c->norm_topk_prob,
                                .scaling = c->routed_scaling_factor},
                     .has_shared = c->n_shared_experts > 0};
+}
+
+static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
+    const fr_config *c = &b->model->config;
+    *moe = moe_shape(b->model);
     char name[NAME_MAX_LENGTH];
     FR_TRY(bind_linear(b, prefix, "gate", c->n_routed_experts, c->hidden_size, FR_CUT_NONE, &moe->router.gate));
     FR_TRY(bind_vector(b, name_of(name, "%s.gate.e_score_correction_bias", prefix), c->n_routed_experts, &moe->router.bias));
@@ -119,8 +129,14 @@ static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
     if (moe->has_shared)
         FR_TRY(bind_mlp(b, name_of(name, "%s.shared_experts", prefix), c->n_shared_experts * c->moe_intermediate_size,
                         &moe->shared));
-    fr_moe_set_forms(moe);
+    moe->forms = fr_moe_forms(moe);
     return FR_OK;
+}
+
+void fr_layer_shape(const fr_model *model, fr_layer *layer) {
+    const fr_config *c = &model->config;
+    *layer = (fr_layer){.mla = mla_shape(model), .moe = moe_shape(model)};
+    layer->moe.shared.gate_proj.out = c->n_shared_experts * c->moe_intermediate_size;
 }
 
 static fr_status bind_layer(const fr_binder *b, int index, fr_layer *layer) {
@@ -200,4 +216,8 @@ void fr_weights_release(fr_model *model) {
     fr_free(model->mtp.shared_head_norm);
     fr_linear_release(&model->mtp.eh_proj);
     release_layer(&model->mtp.layer);
+    model->layers = NULL;
+    model->norm = NULL;
+    memset(&model->draft_head, 0, sizeof model->draft_head);
+    memset(&model->mtp, 0, sizeof model->mtp);
 }

@@ -6,6 +6,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "model/plan.h"
 #include "model/schema.h"
 
 #define MAX_CONFIG (16u << 20)
@@ -15,6 +16,7 @@ struct fr_inspection {
     fr_config config;
     fr_parameters parameters;
     fr_checkpoint *checkpoint; /* NULL: from a config.json alone */
+    bool has_mtp;
 };
 
 typedef struct count {
@@ -22,17 +24,6 @@ typedef struct count {
     bool with_mtp;
     fr_parameters *p;
 } count;
-
-/* Bytes in the layout of the original: one a weight and four a scale for linears, four an element for the router's
- * bias, two for all else. */
-static uint64_t stored_bytes(const fr_schema_tensor *t, uint64_t elements) {
-    int64_t shape[2];
-    char name[1];
-    if (t->kind == FR_SCHEMA_BIAS) return 4 * elements;
-    if (t->kind == FR_SCHEMA_PLAIN) return 2 * elements;
-    fr_schema_scale(t, name, sizeof name, shape);
-    return elements + 4 * (uint64_t)(shape[0] * shape[1]);
-}
 
 /* What one token touches: of the routed experts as many as it chooses, of the embedding one row, which is not counted.
  */
@@ -47,7 +38,7 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
     if (t->mtp && !c->with_mtp) return FR_OK;
     /* a tied head is the embedding again: it works, but is neither stored nor counted twice */
     bool tied = !t->mtp && t->part == FR_PART_HEAD && t->optional;
-    if (!tied) p->fp8_bytes += stored_bytes(t, elements);
+    if (!tied) p->fp8_bytes += fr_schema_bytes(t);
     if (t->mtp) {
         p->mtp_total += elements;
         if (!t->optional) p->mtp_unique += elements;
@@ -103,15 +94,18 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
     free(path);
     if (status == FR_OK) status = fr_checkpoint_open(dir, &in->checkpoint, error);
-    if (status == FR_OK) count_parameters(&in->config, fr_schema_has_mtp(&in->config, in->checkpoint), &in->parameters);
-    return status;
+    if (status != FR_OK) return status;
+    in->has_mtp = fr_schema_has_mtp(&in->config, in->checkpoint);
+    count_parameters(&in->config, in->has_mtp, &in->parameters);
+    return FR_OK;
 }
 
 static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *error) {
     size_t length;
     FR_TRY(fr_read_file(path, MAX_CONFIG, &in->text, &length, error));
     FR_TRY(fr_config_parse(in->text, length, path, &in->config, error));
-    count_parameters(&in->config, in->config.num_nextn_predict_layers > 0, &in->parameters);
+    in->has_mtp = in->config.num_nextn_predict_layers > 0;
+    count_parameters(&in->config, in->has_mtp, &in->parameters);
     return FR_OK;
 }
 
@@ -134,6 +128,16 @@ void fr_inspection_destroy(fr_inspection *inspection) {
     fr_checkpoint_destroy(inspection->checkpoint);
     fr_free(inspection->text);
     fr_free(inspection);
+}
+
+fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options *options, const fr_session_options *session,
+                         fr_memory_plan *out, fr_error *error) {
+    fr_model_options o = options ? *options : (fr_model_options){0};
+    fr_session_options defaults = {0};
+    fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
+    o.session = session ? session : &defaults;
+    fr_plan_shape(&model, &o, inspection->has_mtp);
+    return fr_plan_model(&model, &o, out, error);
 }
 
 const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection) {

@@ -4,15 +4,42 @@
 
 #include "core/cpu.h"
 #include "core/threads.h"
-#include "model/weights.h"
+#include "model/plan.h"
+#include "model/schema.h"
+
+/* Reads weights as the plan says. Copies are bound anew: until then the binding was only a check of the files. */
+static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
+    const fr_memory_plan *p = &model->plan;
+    if (p->weights == FR_LOAD_MMAP || (p->weights == FR_LOAD_POPULATE && !p->all_fits)) return FR_OK;
+    bool *used = fr_alloc(fr_checkpoint_count(model->checkpoint) * sizeof *used);
+    if (!used) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
+    fr_plan_tensors(model, used);
+    fr_load_options load = {.wanted = used,
+                            .threads = model->threads,
+                            .keep_cache = p->available_bytes >= p->total_bytes + p->weight_bytes,
+                            .progress = o->progress,
+                            .user = o->user};
+    fr_status status = FR_OK;
+    if (p->weights == FR_LOAD_POPULATE) {
+        status = fr_checkpoint_populate(model->checkpoint, &load, error);
+    } else {
+        status = fr_checkpoint_copy(model->checkpoint, &load, error);
+        fr_weights_release(model);
+        if (status == FR_OK) status = fr_weights_bind(model, (fr_shard){0, 1}, error);
+    }
+    fr_free(used);
+    return status;
+}
 
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_kernels_select(o->isa, error));
     FR_TRY(fr_config_load(dir, &model->config, error));
     FR_TRY(fr_checkpoint_open(dir, &model->checkpoint, error));
-    model->threads = o->threads > 0 ? o->threads : fr_physical_cores();
-    model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
+    fr_plan_shape(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
+    FR_TRY(fr_plan_model(model, o, &model->plan, error));
     FR_TRY(fr_weights_bind(model, (fr_shard){0, 1}, error));
+    if (o->planned) o->planned(o->user, &model->plan);
+    FR_TRY(load_weights(model, o, error));
     model->draft_head = model->lm_head;
     if (o->draft_head == FR_DRAFT_HEAD_FP8 && model->mtp.present && model->lm_head.dtype != FR_F8_E4M3)
         FR_TRY(fr_linear_to_e4m3(&model->lm_head, &model->draft_head, error));
@@ -58,7 +85,9 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .threads = model->threads,
         .isa = fr_kernels_get()->name,
         .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
-        .private_bytes = model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0,
+        .private_bytes = (model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0) +
+                         (model->plan.weights == FR_LOAD_COPY ? model->plan.weight_bytes : 0),
+        .plan = model->plan,
     };
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
 }

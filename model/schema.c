@@ -143,10 +143,21 @@ fr_status fr_schema_each(const fr_config *config, fr_schema_fn fn, void *user) {
     return FR_OK;
 }
 
+static int64_t blocks(int64_t width) {
+    return (width + BLOCK - 1) / BLOCK;
+}
+
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]) {
-    shape[0] = (tensor->shape[0] + BLOCK - 1) / BLOCK;
-    shape[1] = (tensor->shape[1] + BLOCK - 1) / BLOCK;
+    shape[0] = blocks(tensor->shape[0]);
+    shape[1] = blocks(tensor->shape[1]);
     return (size_t)snprintf(name, size, "%s_scale_inv", tensor->name) < size;
+}
+
+uint64_t fr_schema_bytes(const fr_schema_tensor *tensor) {
+    uint64_t elements = (uint64_t)tensor->shape[0] * (uint64_t)tensor->shape[1];
+    if (tensor->kind == FR_SCHEMA_BIAS) return 4 * elements;
+    if (tensor->kind == FR_SCHEMA_PLAIN) return 2 * elements;
+    return elements + 4 * (uint64_t)(blocks(tensor->shape[0]) * blocks(tensor->shape[1]));
 }
 
 unsigned fr_schema_dtypes(fr_schema_kind kind) {

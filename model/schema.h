@@ -45,6 +45,9 @@ fr_status fr_schema_each(const fr_config *config, fr_schema_fn fn, void *user);
 
 /* Name ("NAME_scale_inv", false if it does not fit) and shape [ceil(out/128), ceil(in/128)] of a linear's scales. */
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
+/* Bytes in the layout of the original: one a weight and four a scale for linears, four an element for the router's bias, two
+ * for all else. */
+uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
 /* The types that a tensor may have, as a mask for fr_checkpoint_get. */
 unsigned fr_schema_dtypes(fr_schema_kind kind);
 

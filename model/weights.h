@@ -39,11 +39,17 @@ struct fr_model {
     fr_linear lm_head;      /* [vocab, hidden] */
     fr_linear draft_head;   /* an E4M3 copy of it for drafts, or without own memory lm_head itself */
     fr_mtp_module mtp;
+    fr_memory_plan plan;
+    uint64_t memory_limit; /* 0: what the machine has */
 };
 
 /* Binds every tensor that the config implies; dtype and shape of each are checked. shard {0, 1} is the whole model. On an
  * error what was bound is released by fr_weights_release, as always. */
 fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error);
+/* The model can be bound again then. */
 void fr_weights_release(fr_model *model);
+/* The sizes of a layer's attention and experts as bound ones have them, without weights: enough to plan working memory. Of
+ * the model it needs the config alone. */
+void fr_layer_shape(const fr_model *model, fr_layer *layer);
 
 #endif

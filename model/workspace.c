@@ -5,14 +5,13 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     const fr_config *c = &model->config;
     size_t rows = (size_t)ws->max_rows, hidden = (size_t)c->hidden_size;
     /* Layers of one kind are alike; the MTP module's layer may be the only one with experts. */
-    const fr_layer *dense = NULL, *sparse = NULL;
-    unsigned expert_forms = 0;
-    for (int i = 0; i <= c->num_hidden_layers; i++) {
-        const fr_layer *layer = i < c->num_hidden_layers ? &model->layers[i] : &model->mtp.layer;
-        if (i == c->num_hidden_layers && !model->mtp.present) break;
-        if (layer->is_moe) sparse = layer;
-        else dense = layer;
-        if (layer->is_moe) expert_forms |= layer->moe.expert_forms;
+    bool dense = false, sparse = false;
+    fr_layer layer;
+    fr_layer_shape(model, &layer);
+    for (int i = 0; i < c->num_hidden_layers + model->mtp.present; i++) {
+        bool is_moe = fr_config_layer_is_moe(c, i);
+        sparse |= is_moe;
+        dense |= !is_moe;
     }
     fr_rope_take(&ws->rope, arena, c, ws->ctx);
     ws->x = FR_TAKE(arena, float, rows * hidden);
@@ -26,22 +25,27 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     }
     ws->linear_scratch_bytes = fr_linear_scratch_bytes(ws->max_rows > FR_KV_BLOCK ? ws->max_rows : FR_KV_BLOCK);
     ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
-    fr_mla_scratch_take(&ws->mla, arena, &(dense ? dense : sparse)->mla, ws->max_rows, model->threads, ws->linear_scratch,
+    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch,
                         ws->linear_scratch_bytes);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, ws->linear_scratch);
     if (sparse) {
-        fr_moe_scratch_take(&ws->moe, arena, &sparse->moe, expert_forms, ws->max_rows, model->threads, ws->linear_scratch,
+        fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, model->threads, ws->linear_scratch,
                             ws->linear_scratch_bytes);
         ws->experts = FR_TAKE(arena, int32_t, (size_t)model->num_moe_layers * rows * (size_t)c->num_experts_per_tok);
     }
 }
 
+uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx) {
+    fr_workspace ws = {.max_rows = max_rows, .ctx = ctx};
+    fr_arena arena = {0};
+    take(&ws, &arena, model);
+    return arena.used;
+}
+
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error) {
     *ws = (fr_workspace){.max_rows = max_rows, .ctx = ctx};
     fr_arena arena = {0};
-    take(ws, &arena, model);
-    ws->bytes = arena.size = arena.used;
-    arena.used = 0;
+    ws->bytes = arena.size = fr_workspace_bytes(model, max_rows, ctx);
     arena.base = ws->memory = fr_alloc(arena.size);
     if (!ws->memory) {
         fr_fail(error, FR_ERROR_MEMORY, "workspace: %llu bytes cannot be allocated", (unsigned long long)ws->bytes);

@@ -28,5 +28,7 @@ typedef struct fr_workspace {
 /* R = max_rows. */
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error);
 void fr_workspace_release(fr_workspace *ws);
+/* What it will take. Of the model it needs no weights: config, threads, mtp.present and num_moe_layers. */
+uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx);
 
 #endif

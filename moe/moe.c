@@ -2,8 +2,8 @@
 
 #include "core/threads.h"
 
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, unsigned expert_forms, int max_rows,
-                         int threads, void *linear_scratch, size_t linear_scratch_bytes) {
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
+                         void *linear_scratch, size_t linear_scratch_bytes) {
     const fr_router *r = &moe->router;
     size_t rows = (size_t)max_rows, slots = rows * (size_t)r->topk, width = (size_t)moe->intermediate;
     int few_slots = (max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS) * r->topk;
@@ -33,7 +33,7 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->inner = FR_TAKE(arena, fr_rows, threads);
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden, expert_forms);
+        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden, FR_ROWS_ANY);
         fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, max_rows, moe->intermediate, FR_ROWS_ANY);
     }
     s->gate_alone = FR_TAKE(arena, float, (size_t)threads * rows * width);
@@ -43,11 +43,10 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
         fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, linear_scratch);
 }
 
-void fr_moe_set_forms(fr_moe *moe) {
-    moe->expert_forms = 0;
-    for (int e = 0; e < moe->router.experts; e++) moe->expert_forms |= fr_mlp_forms(&moe->experts[e], moe->act_fp8);
-    moe->forms = moe->expert_forms | fr_linear_form(&moe->router.gate, false);
-    if (moe->has_shared) moe->forms |= fr_mlp_forms(&moe->shared, moe->act_fp8);
+unsigned fr_moe_forms(const fr_moe *moe) {
+    unsigned forms = fr_linear_form(&moe->router.gate, false);
+    for (int e = 0; e < moe->router.experts; e++) forms |= fr_mlp_forms(&moe->experts[e], moe->act_fp8);
+    return moe->has_shared ? forms | fr_mlp_forms(&moe->shared, moe->act_fp8) : forms;
 }
 
 /* Lists what few rows have to sweep over; ONE THREAD. */

@@ -18,8 +18,7 @@ typedef struct fr_moe {
     fr_mlp *experts; /* [n_routed_experts]; owned */
     bool has_shared;
     fr_mlp shared;
-    /* Kept by fr_moe_set_forms once all this is bound: a pass must not go through every expert to know them. */
-    unsigned forms, expert_forms; /* in which x is wanted: by all, by the routed experts */
+    unsigned forms; /* fr_moe_forms of all this, kept: a pass must not go through every expert to know it */
 } fr_moe;
 
 typedef struct fr_moe_scratch {
@@ -50,11 +49,11 @@ typedef struct fr_moe_scratch {
     size_t linear_scratch_bytes; /* a thread */
 } fr_moe_scratch;
 
-void fr_moe_set_forms(fr_moe *moe);
+unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
 
-/* `moe` gives the sizes, which all layers share; expert_forms are those of all layers together. */
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, unsigned expert_forms, int max_rows,
-                         int threads, void *linear_scratch, size_t linear_scratch_bytes);
+/* `moe` gives the sizes, which all layers share. */
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
+                         void *linear_scratch, size_t linear_scratch_bytes);
 
 /* TEAM. y [rows, hidden]; x ready in moe->forms. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);

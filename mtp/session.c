@@ -5,10 +5,9 @@
 #include <time.h>
 
 #include "model/forward.h"
+#include "model/plan.h"
 #include "mtp/drafter.h"
 #include "mtp/head.h"
-
-enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
 
 double fr_now(void) {
     struct timespec t;
@@ -39,13 +38,9 @@ static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_
 }
 
 static fr_status check_options(const fr_model *model, const fr_session_options *o, fr_error *error) {
-    if (o->ctx < 0 || o->ctx > model->config.max_position_embeddings)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "context: %d tokens, but the model has positions for %d", o->ctx,
-                       model->config.max_position_embeddings);
+    FR_TRY(fr_session_shape_check(model, o, error));
     if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
-    if (o->prefill_chunk < 0)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
     if (o->mtp == FR_MTP_ON && o->drafter == FR_DRAFTER_MTP && !model->mtp.present) {
         fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
                 model->config.num_hidden_layers);
@@ -67,6 +62,7 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
         }
         fr_sampler_take(&s->sampler, &arena, sampling, s->model->config.vocab_size);
         if (pass == 1) break;
+        s->sampler_bytes = arena.used;
         arena = (fr_arena){.size = arena.used, .base = s->sampler_memory = fr_alloc(arena.used)};
         if (!arena.base) return fr_fail(error, FR_ERROR_MEMORY, "sampler: out of memory");
     }
@@ -106,15 +102,15 @@ static void start_policy(fr_session *s) {
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
     fr_session_options o = options ? *options : (fr_session_options){0};
     FR_TRY(check_options(model, &o, error));
-    int most = model->config.max_position_embeddings;
+    FR_TRY(fr_plan_session(model, &o, error));
+    fr_session_shape shape = fr_session_shape_of(model, &o);
     fr_session *s = fr_alloc_zeroed(1, sizeof *s);
     if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
     if (o.depth == 0) o.depth = o.mtp == FR_MTP_ON ? 1 : 3;
     s->model = model;
-    s->ctx = o.ctx ? o.ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
-    s->chunk = o.prefill_chunk ? o.prefill_chunk : DEFAULT_CHUNK;
-    if (s->chunk > s->ctx) s->chunk = s->ctx;
-    s->mtp = o.mtp != FR_MTP_OFF && o.drafter == FR_DRAFTER_MTP && model->mtp.present;
+    s->ctx = shape.ctx;
+    s->chunk = shape.chunk;
+    s->mtp = shape.mtp;
     s->options = o;
     s->drafter = s->mtp ? &fr_mtp_drafter : o.drafter == FR_DRAFTER_NGRAM && o.mtp != FR_MTP_OFF ? &fr_ngram_drafter : NULL;
     s->logits_row = -1;
@@ -300,12 +296,11 @@ void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {
 }
 
 void fr_session_get_memory(const fr_session *s, fr_memory *out) {
-    const fr_config *c = &s->model->config;
+    fr_session_shape shape = {.ctx = s->ctx, .chunk = s->chunk};
     *out = (fr_memory){
         .kv_bytes = fr_kv_cache_bytes(s->kv.layers, s->ctx, s->kv.rank, s->kv.rope, s->kv.type),
         .mtp_kv_bytes = fr_kv_cache_bytes(s->mtp_kv.layers, s->ctx, s->mtp_kv.rank, s->mtp_kv.rope, s->mtp_kv.type),
-        .workspace_bytes = s->ws.bytes + sizeof(float) * ((size_t)(s->chunk + FR_FEW_ROWS + 1) * (size_t)c->hidden_size +
-                                                          (FR_FEW_ROWS + 1) * (size_t)c->vocab_size),
+        .workspace_bytes = s->ws.bytes + s->sampler_bytes + fr_session_buffer_bytes(s->model, &shape),
     };
 }
 

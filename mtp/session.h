@@ -50,6 +50,7 @@ struct fr_session {
     fr_traffic traffic;
     fr_sampler sampler;
     void *sampler_memory;
+    size_t sampler_bytes;
     fr_workspace ws;
 
     fr_stats stats;

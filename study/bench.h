@@ -26,6 +26,7 @@ typedef struct fr_bench_run {
     fr_bench_limit tile_peak, register_peak;
 } fr_bench_run;
 
+/* Rounds and figures: study/rounds.c. */
 /* Runs a figure once and gives its time. round is -1 the first time, which warms up and is not counted. */
 typedef fr_status (*fr_bench_fn)(void *user, int figure, int round, double *seconds, fr_error *error);
 
@@ -46,7 +47,6 @@ double fr_bench_share(double a, double b);
 fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error);
 /* Takes a few more samples of each limit. */
 void fr_bench_measure_machine(fr_bench_run *b);
-uint64_t fr_bench_available_memory(void); /* bytes that can be allocated without pushing others out, or 0 if unknown */
 
 /* The parts. Each adds what it has to the result, also when it is interrupted. */
 fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error);

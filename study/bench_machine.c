@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/available.h"
 #include "core/cpu.h"
 #include "core/threads.h"
 #include "mtp/session.h"
@@ -102,24 +103,9 @@ static uint64_t last_level_cache(void) {
     return bytes;
 }
 
-uint64_t fr_bench_available_memory(void) {
-    uint64_t bytes = 0;
-    unsigned long long kib;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) bytes = (uint64_t)kib << 10;
-    if (file) fclose(file);
-#ifdef _SC_AVPHYS_PAGES
-    long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    if (bytes == 0 && pages > 0 && page > 0) bytes = (uint64_t)pages * (uint64_t)page;
-#endif
-    return bytes;
-}
-
 fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
     fr_bench_result *r = b->result;
-    uint64_t bytes, available = fr_bench_available_memory();
+    uint64_t bytes, available = fr_available_memory("");
     r->cache_bytes = last_level_cache();
     bytes = 4 * r->cache_bytes > (uint64_t)LEAST_BUFFER_MB << 20 ? 4 * r->cache_bytes : (uint64_t)LEAST_BUFFER_MB << 20;
     if (available && bytes > available / 2) bytes = available / 2;

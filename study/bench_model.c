@@ -1,5 +1,6 @@
 /* The whole model: prefill, passes by rows, decoding without drafts, one draft, and what a long context costs. Tokens
  * are random ones: experts are then chosen nearly independently, which is the dearest case. */
+#include "core/available.h"
 #include "core/threads.h"
 #include "model/forward.h"
 #include "mtp/session.h"
@@ -297,7 +298,7 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
 static void choose_lengths(contexts *c) {
     static const int wanted[] = {1024, 4096, 16384, 32768};
     int most = c->b->model->config.max_position_embeddings - 1;
-    uint64_t available = fr_bench_available_memory();
+    uint64_t available = fr_available_memory("");
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         int length = wanted[i] < most ? wanted[i] : most;
         if (c->count > 0 &&

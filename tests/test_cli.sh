@@ -101,6 +101,13 @@ says '^20 tokens, .* tokens/s, prefill [0-9]* tokens in .* s; drafted [0-9]*, ac
 tokens=$(value tokens)
 text=$(value text)
 
+says '^memory: weights .* mapped, KV .* for 2,048 tokens, workspace .*; .* to allocate, .* available$'
+for weights in mmap copy populate; do
+    run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos --json -q --weights "$weights"
+    silent generate --weights "$weights"
+    holds tokens="$tokens" memory.plan.weights="$weights" memory.plan.ctx=2048 memory.plan.workspace_bytes="$(value memory.workspace_bytes)"
+done
+
 run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos -q
 silent generate -q
 [ "$(cat "$work/out")" = "$text" ] || fail "the text that is streamed is not the text of the document"
@@ -304,6 +311,15 @@ holds parameters.main_total=671026419200 parameters.embedding=926679040 tensors#
 run 0 inspect --config "$golden/deepseek-v3-config.json"
 silent inspect --config
 grep -q '671,026,419,200  671.03 B' "$work/out" || fail "inspect --config as text"
+# What memory it takes, on this machine and by what is asked for.
+run 0 inspect --config "$golden/deepseek-v3-config.json" --ctx 1000 --json -q
+holds memory.ctx=1000 memory.kv_bytes=70272000 memory.mtp_kv_bytes=1152000 memory.weights=mmap memory.workspace_bytes'>0' \
+    memory.private_bytes'>71424000' memory.available_bytes'>0'
+run 0 inspect -m "$model" --weights copy --kv f32 --ctx 10 --json -q
+holds memory.weights=copy memory.fits=true memory.kv_bytes=5760 memory.private_bytes'>1000000'
+run 0 inspect -m "$model" --ctx 10
+grep -q '^memory for a context of 10$' "$work/out" && grep -q '^  to allocate ' "$work/out" || fail "inspect: no memory plan"
+refused 2 'has positions for' inspect -m "$model" --ctx 1000000
 refused 2 'cannot be given with' inspect --config "$golden/deepseek-v3-config.json" -m "$model"
 refused 1 'none.json' inspect --config "$work/none.json"
 

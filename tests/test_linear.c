@@ -9,11 +9,13 @@
 #include "core/cpu.h"
 #include "core/kernels_isa.h"
 #include "core/linear.h"
+#include "core/linear_many.h"
+#include "core/linear_onednn_fp8.h"
 #include "core/threads.h"
 #include "reference_linear.h"
 #include "scratch.h"
 
-static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX};
+static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON};
 static const fr_dtype dtypes[] = {FR_F8_E4M3, FR_BF16, FR_F32};
 
 /* Calls a test for each instruction set that this machine has. */
@@ -250,6 +252,51 @@ static void many_rows_are_right_and_row_invariant(void **state) {
     (void)state;
     random_state = 2;
     for_each_isa(many_sizes);
+}
+
+/* Rows chosen by index, through oneDNN's FP8 product. */
+static void check_gathered_fp8(void) {
+    enum { OUT = 200, IN = 256, ROWS = 70, CHOSEN = 13 };
+    static const int index[CHOSEN] = {39, 0, 7, 7, 69, 3, 38, 11, 12, 13, 30, 2, 1};
+    layer l = make_layer(FR_F8_E4M3, OUT, IN);
+    float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
+    own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
+    void *memory = fr_alloc(fr_linear_scratch_bytes(ROWS));
+    forward(&l.linear, x, ROWS, true, true, 3, whole);
+    fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(true), true);
+    fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, FR_ROWS_QUANTIZED);
+    fr_linear_range(&l.linear, &chosen.r, 64, OUT, part, OUT, memory);
+    for (int i = 0; i < CHOSEN; i++)
+        assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));
+    fr_free(memory);
+    fr_free(all.memory);
+    fr_free(chosen.memory);
+    free(x);
+    free(whole);
+    free(part);
+    release_layer(&l);
+}
+
+/* oneDNN's own FP8 matmul, for CPUs that have one: never its reference. By force, scales, packing and products must come out as
+ * in any other way. */
+static void fp8_matmul_of_onednn_is_right(void **state) {
+    (void)state;
+    random_state = 9;
+    if (fr_fp8_name()) assert_int_not_equal(strncmp(fr_fp8_name(), "ref", 3), 0);
+    assert_int_equal(fr_fp8_takes(256), fr_fp8_name() != NULL);
+    assert_int_equal(strstr(fr_linear_many_path(), "FP8 x FP8") != NULL, fr_many_packed() && fr_fp8_name());
+    size_t before = fr_linear_scratch_bytes(64);
+    if (!fr_many_packed()) skip();
+    fr_fp8_force(true);
+    assert_true(fr_fp8_takes(256) && !fr_fp8_takes(160));
+    assert_true(fr_linear_scratch_bytes(64) >= before);
+    assert_non_null(strstr(fr_linear_many_path(), fr_fp8_name()));
+    check_many(FR_F8_E4M3, 200, 128, true);
+    check_many(FR_F8_E4M3, 72, 384, true);
+    check_many(FR_F8_E4M3, 72, 160, true); /* not whole blocks: the other way */
+    check_gathered_fp8();
+    fr_fp8_force(false);
+    assert_int_equal(fr_linear_scratch_bytes(64), before);
 }
 
 static void thread_counts(void) {
@@ -517,6 +564,7 @@ int main(void) {
         cmocka_unit_test(plain_avx512_is_right_and_row_invariant),
 #endif
         cmocka_unit_test(many_rows_are_right_and_row_invariant),
+        cmocka_unit_test(fp8_matmul_of_onednn_is_right),
         cmocka_unit_test(threads_do_not_change_results),
         cmocka_unit_test(parts_equal_the_whole),
         cmocka_unit_test(transposed_is_right),

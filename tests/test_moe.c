@@ -100,7 +100,7 @@ typedef struct {
 static void take(fixture *f, fr_arena *arena) {
     size_t bytes = fr_linear_scratch_bytes(ROWS);
     fr_rows_take(&f->rows, arena, ROWS, HIDDEN, FR_ROWS_ANY);
-    fr_moe_scratch_take(&f->scratch, arena, &f->moe, f->moe.expert_forms, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
+    fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
 }
 
 static int setup(void **out) {
@@ -111,7 +111,7 @@ static int setup(void **out) {
                       .has_shared = true, .shared = random_mlp(WIDTH)};
     f->moe.experts = fr_alloc(EXPERTS * sizeof(fr_mlp));
     for (int e = 0; e < EXPERTS; e++) f->moe.experts[e] = random_mlp(WIDTH);
-    fr_moe_set_forms(&f->moe);
+    f->moe.forms = fr_moe_forms(&f->moe);
     fr_arena arena = {0};
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};

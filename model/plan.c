@@ -1,0 +1,178 @@
+#include "model/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "attn/kv_cache.h"
+#include "core/available.h"
+#include "core/threads.h"
+#include "model/schema.h"
+#include "model/workspace.h"
+#include "sampler/sampler.h"
+
+enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
+
+/* ---- A session ------------------------------------------------------------------------------------------------- */
+
+fr_status fr_session_shape_check(const fr_model *model, const fr_session_options *o, fr_error *error) {
+    if (o->ctx < 0 || o->ctx > model->config.max_position_embeddings)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "context: %d tokens, but the model has positions for %d", o->ctx,
+                       model->config.max_position_embeddings);
+    if (o->prefill_chunk < 0)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
+    return FR_OK;
+}
+
+fr_session_shape fr_session_shape_of(const fr_model *model, const fr_session_options *o) {
+    int most = model->config.max_position_embeddings, chunk = o->prefill_chunk ? o->prefill_chunk : DEFAULT_CHUNK;
+    int ctx = o->ctx ? o->ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
+    return (fr_session_shape){.ctx = ctx,
+                              .chunk = chunk < ctx ? chunk : ctx,
+                              .mtp = o->mtp != FR_MTP_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.present,
+                              .kv = o->kv};
+}
+
+uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_shape *shape) {
+    uint64_t hidden = (uint64_t)model->config.hidden_size, vocab = (uint64_t)model->config.vocab_size;
+    return sizeof(int32_t) * (uint64_t)shape->ctx +
+           sizeof(float) * ((uint64_t)(shape->chunk + FR_FEW_ROWS + 1) * hidden + (FR_FEW_ROWS + 1) * vocab);
+}
+
+static fr_memory session_memory(const fr_model *model, const fr_session_options *o) {
+    const fr_config *c = &model->config;
+    fr_session_shape shape = fr_session_shape_of(model, o);
+    fr_sampler sampler = {0};
+    fr_arena arena = {0};
+    fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size);
+    return (fr_memory){
+        .kv_bytes = fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
+        .mtp_kv_bytes = fr_kv_cache_bytes(shape.mtp, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
+        .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_FEW_ROWS, shape.ctx) +
+                           fr_session_buffer_bytes(model, &shape) + arena.used};
+}
+
+static uint64_t session_bytes(const fr_memory *m) {
+    return m->kv_bytes + m->mtp_kv_bytes + m->workspace_bytes;
+}
+
+/* ---- Weights --------------------------------------------------------------------------------------------------- */
+
+typedef struct survey {
+    const fr_model *model;
+    bool *used; /* NULL: not asked for */
+    uint64_t weight_bytes, table_bytes;
+} survey;
+
+static void add_tensor(survey *s, const char *name) {
+    const fr_checkpoint *c = s->model->checkpoint;
+    const fr_tensor *tensor = fr_checkpoint_find(c, name);
+    if (!tensor) return; /* binding will say so, if it has to be there */
+    s->weight_bytes += tensor->bytes;
+    if (s->used) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
+}
+
+static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
+    survey *s = user;
+    const fr_config *c = &s->model->config;
+    int64_t shape[2];
+    char scale[256];
+    if (t->mtp && (t->optional || !s->model->mtp.present || t->layer != c->num_hidden_layers)) return FR_OK;
+    s->table_bytes += sizeof(fr_tensor) + sizeof(fr_linear);
+    if (t->rank == 1) {
+        s->table_bytes += sizeof(float) * (uint64_t)t->shape[0];
+    } else if (!s->model->checkpoint) {
+        if (!t->optional) s->weight_bytes += fr_schema_bytes(t);
+    } else {
+        add_tensor(s, t->name);
+        if (t->kind == FR_SCHEMA_LINEAR && fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
+    }
+    return FR_OK;
+}
+
+uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
+    survey s = {.model = model, .used = out};
+    memset(out, 0, fr_checkpoint_count(model->checkpoint) * sizeof *out);
+    fr_schema_each(&model->config, survey_tensor, &s);
+    return s.weight_bytes;
+}
+
+/* The head is not bound yet; without a checkpoint it is what the original has, BF16. */
+static uint64_t draft_head_bytes(const fr_model *model, fr_draft_head wanted) {
+    const fr_config *c = &model->config;
+    const fr_tensor *head = model->checkpoint ? fr_checkpoint_find(model->checkpoint, "lm_head.weight") : NULL;
+    if (wanted != FR_DRAFT_HEAD_FP8 || !model->mtp.present || (head && head->dtype == FR_F8_E4M3)) return 0;
+    return fr_schema_bytes(&(fr_schema_tensor){.kind = FR_SCHEMA_LINEAR, .name = "", .shape = {c->vocab_size, c->hidden_size}});
+}
+
+/* ---- What there is --------------------------------------------------------------------------------------------- */
+
+static const char *size_text(uint64_t bytes, char *text, size_t size) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 1024 && unit < 4; unit++) value /= 1024;
+    snprintf(text, size, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
+    return text;
+}
+
+#define SIZE(bytes) size_text(bytes, (char[32]){0}, 32)
+
+/* weight_bytes: of the copy that could be done without, or 0. */
+static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32, fr_error *error) {
+    char weights[96] = "", session[128] = "", copy[64] = "", ctx[96] = "";
+    if (weight_bytes) snprintf(weights, sizeof weights, "weights %s copied, ", SIZE(weight_bytes));
+    if (p->ctx)
+        snprintf(session, sizeof session, "KV caches %s for %d tokens, workspace %s",
+                 SIZE(p->session.kv_bytes + p->session.mtp_kv_bytes), p->ctx, SIZE(p->session.workspace_bytes));
+    fr_status status =
+        fr_fail(error, FR_ERROR_MEMORY, "memory: %s are needed (%s%s%stables and draft head %s), but %s are available",
+                SIZE(p->private_bytes), weights, session, *session ? ", " : "", SIZE(p->table_bytes + p->draft_head_bytes),
+                SIZE(p->available_bytes));
+    if (weight_bytes) snprintf(copy, sizeof copy, "--weights mmap leaves the weights in their files");
+    if (p->ctx)
+        snprintf(ctx, sizeof ctx, "%sa smaller --ctx%s needs less", *copy ? "; " : "", f32 ? ", or --kv bf16," : "");
+    return *copy || *ctx ? fr_hint(error, status, "%s%s", copy, ctx) : status;
+}
+
+fr_status fr_plan_session(const fr_model *model, const fr_session_options *options, fr_error *error) {
+    fr_memory_plan p = {.ctx = fr_session_shape_of(model, options).ctx, .session = session_memory(model, options)};
+    uint64_t before = model->plan.private_bytes - session_bytes(&model->plan.session);
+    p.private_bytes = session_bytes(&p.session);
+    p.available_bytes = fr_available_memory("");
+    if (model->memory_limit) p.available_bytes = model->memory_limit > before ? model->memory_limit - before : 0;
+    if ((!p.available_bytes && !model->memory_limit) || p.private_bytes <= p.available_bytes) return FR_OK;
+    return refuse(&p, 0, options->kv == FR_KV_F32, error);
+}
+
+/* ---- A model --------------------------------------------------------------------------------------------------- */
+
+void fr_plan_shape(fr_model *model, const fr_model_options *o, bool has_mtp) {
+    model->threads = o->threads > 0 ? o->threads : fr_physical_cores();
+    model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
+    model->num_moe_layers = fr_config_num_moe_layers(&model->config);
+    model->mtp.present = has_mtp;
+    model->memory_limit = o->memory_limit;
+}
+
+fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_memory_plan *p, fr_error *error) {
+    survey s = {.model = model};
+    if (o->session) FR_TRY(fr_session_shape_check(model, o->session, error));
+    fr_schema_each(&model->config, survey_tensor, &s);
+    *p = (fr_memory_plan){.weights = o->weights == FR_LOAD_AUTO ? FR_LOAD_MMAP : o->weights,
+                          .weight_bytes = s.weight_bytes,
+                          .table_bytes = s.table_bytes,
+                          .draft_head_bytes = draft_head_bytes(model, o->draft_head),
+                          .available_bytes = o->memory_limit ? o->memory_limit : fr_available_memory("")};
+    if (o->session) {
+        p->ctx = fr_session_shape_of(model, o->session).ctx;
+        p->session = session_memory(model, o->session);
+    }
+    bool copied = p->weights == FR_LOAD_COPY;
+    p->private_bytes = p->table_bytes + p->draft_head_bytes + session_bytes(&p->session);
+    p->total_bytes = p->private_bytes + p->weight_bytes;
+    if (copied) p->private_bytes = p->total_bytes;
+    p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
+    if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
+    return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
+}
