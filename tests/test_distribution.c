@@ -1,6 +1,6 @@
-/* What the whole cycle emits follows the main model's distribution, with real networks: drafts of the MTP module, verified
- * in passes, rolled back. And drafts are accepted as often as theory says, told by the distributions that the networks gave.
- * Each test is shown to fail for a verification that is a little too kind to drafts.
+/* What the whole cycle emits follows the main model's distribution, with real networks: drafts of the MTP module,
+ * verified in passes, rolled back. And drafts are accepted as often as theory says, told by the distributions that the
+ * networks gave. Each test is shown to fail for a verification that is a little too kind to drafts.
  *
  * All of it is a function of seeds: nothing here fails now and then. */
 #include <setjmp.h>
@@ -19,8 +19,8 @@
 
 /* ---- A verification that is too kind ---- */
 
-/* The MTP drafter, but what the judge is told of the drafts' distribution makes them look less likely than they were: more of
- * them pass. */
+/* The MTP drafter, but what the judge is told of the drafts' distribution makes them look less likely than they were:
+ * more of them pass. */
 static int kind_draft(fr_session *s, int depth) {
     int made = fr_mtp_drafter.draft(s, depth);
     for (int j = 0; j < made; j++) {
@@ -47,8 +47,8 @@ typedef struct tally {
     double low, high;                    /* bounds that hold for any coupling of this kind */
 } tally;
 
-/* Chance that the two maxima of score + Gumbel noise, shared by both, fall on the same token: over tokens i, that i wins in
- * both is 1 / sum over j of max(p_j / p_i, q_j / q_i). */
+/* Chance that the two maxima of score + Gumbel noise, shared by both, fall on the same token: over tokens i, that i
+ * wins in both is 1 / sum over j of max(p_j / p_i, q_j / q_i). */
 static double coupled_chance(const double *p, const double *q, int vocab) {
     double chance = 0.0;
     for (int i = 0; i < vocab; i++) {
@@ -60,14 +60,14 @@ static double coupled_chance(const double *p, const double *q, int vocab) {
     return chance;
 }
 
-/* Given the text so far, acceptance of a cycle's draft has a chance that both rows of logits tell. Sums over a long run, cut
- * back now and then so that the context stays short. */
+/* Given the text so far, acceptance of a cycle's draft has a chance that both rows of logits tell. Sums over a long
+ * run, cut back now and then so that the context stays short. */
 static tally run_cycles(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter) {
     tally t = {0};
     static double p[VOCAB], q[VOCAB];
     int32_t prompt[PROMPT];
-    fr_session_options o = {.ctx = 128, .mtp = FR_MTP_ON, .depth = 1,
-                            .sampling = {.temperature = (float)temperature, .verify = verify}};
+    fr_session_options o = {
+        .ctx = 128, .mtp = FR_MTP_ON, .depth = 1, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
     if (drafter) s->drafter = drafter;
     for (int cycle = 0; cycle < CYCLES;) {
@@ -104,10 +104,12 @@ static void acceptance_is_what_theory_says(void **state) {
         tally rejection = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], NULL);
         tally coupled = run_cycles(model, FR_VERIFY_COUPLED, temperatures[i], NULL);
         tally kind = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], &kind_drafter);
-        print_message("T %.1f: rejection %.0f of %.1f expected (sigma %.1f), coupled %.0f of %.1f (%.1f), too kind %.0f of %.1f\n",
-                      temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance), coupled.accepted,
-                      coupled.expected, sqrt(coupled.variance), kind.accepted, kind.expected);
-        assert_true(rejection.expected > 0.05 * CYCLES && rejection.expected < 0.95 * CYCLES); /* there is something to tell */
+        print_message("T %.1f: rejection %.0f of %.1f expected (sigma %.1f), coupled %.0f of %.1f (%.1f), too kind "
+                      "%.0f of %.1f\n",
+                      temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance),
+                      coupled.accepted, coupled.expected, sqrt(coupled.variance), kind.accepted, kind.expected);
+        assert_true(rejection.expected > 0.05 * CYCLES &&
+                    rejection.expected < 0.95 * CYCLES); /* there is something to tell */
         assert_true(fabs(rejection.accepted - rejection.expected) < 4.0 * sqrt(rejection.variance));
         assert_true(fabs(coupled.accepted - coupled.expected) < 4.0 * sqrt(coupled.variance));
         assert_true(coupled.expected >= coupled.low - 1e-6 && coupled.expected <= coupled.high + 1e-6);
@@ -129,7 +131,9 @@ static fr_model *small_model(const scratch *dir) {
     fr_model *model = NULL;
     snprintf(config, sizeof config, "%s/golden/pico-mtp-s1", FR_TEST_DIR);
     snprintf(path, sizeof path, "%s/small", dir->dir);
-    if (fr_synth(config, path, &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1}, NULL, &error) != FR_OK ||
+    if (fr_synth(config, path,
+                 &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1}, NULL,
+                 &error) != FR_OK ||
         fr_model_open(path, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK)
         fail_msg("%s", error.message);
     return model;
@@ -138,8 +142,8 @@ static fr_model *small_model(const scratch *dir) {
 static const int32_t small_prompt[] = {2, 5, 4, 3, 3, 1};
 enum { SMALL_PROMPT = sizeof small_prompt / sizeof small_prompt[0] };
 
-/* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row, as they
- * will be. */
+/* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row,
+ * as they will be. */
 static void exact(const fr_model *model, double temperature, double *p) {
     fr_session_options o = {.ctx = 32, .mtp = FR_MTP_OFF};
     double first[SMALL], second[SMALL], third[SMALL];
@@ -163,13 +167,13 @@ static void exact(const fr_model *model, double temperature, double *p) {
     fr_session_destroy(s);
 }
 
-/* The G statistic of three tokens by real cycles against p, over the degrees of freedom. A sample: cut back to the prompt, a
- * cycle that emits one token (after a cut there is nothing to draft from), and one with two drafts. */
+/* The G statistic of three tokens by real cycles against p, over the degrees of freedom. A sample: cut back to the
+ * prompt, a cycle that emits one token (after a cut there is nothing to draft from), and one with two drafts. */
 static double g_over_freedom(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter,
                              const double *p, uint64_t *accepted) {
     static int counts[CELLS];
-    fr_session_options o = {.ctx = 32, .mtp = FR_MTP_ON, .depth = 2,
-                            .sampling = {.temperature = (float)temperature, .verify = verify}};
+    fr_session_options o = {
+        .ctx = 32, .mtp = FR_MTP_ON, .depth = 2, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
     if (drafter) s->drafter = drafter;
     memset(counts, 0, sizeof counts);
@@ -194,7 +198,8 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
 
 static void three_tokens_follow_the_main_model(void **state) {
     (void)state;
-    const double temperature = (double)2.4f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
+    const double temperature = (double)2.4f,
+                 limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
     static double p[CELLS], other[CELLS];
     uint64_t accepted;
     scratch dir = scratch_create();
@@ -211,7 +216,8 @@ static void three_tokens_follow_the_main_model(void **state) {
     assert_true(rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
     for (int verify = FR_VERIFY_COUPLED; verify <= FR_VERIFY_REJECTION; verify++) {
         double g = g_over_freedom(model, (fr_verify)verify, temperature, NULL, p, &accepted);
-        print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit, (int)accepted);
+        print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit,
+                      (int)accepted);
         assert_true(g < limit);
         assert_true(accepted > SAMPLES / 10);
         assert_true(g_over_freedom(model, (fr_verify)verify, temperature, NULL, other, &accepted) > limit);

@@ -12,8 +12,8 @@ void fr_stop_strings_destroy(fr_stop_strings *stop);
 /* The most bytes that are held back, and that the calls below write. */
 size_t fr_stop_strings_longest(const fr_stop_strings *stop);
 
-/* The text's next byte. Writes what now cannot belong to a stop string and returns how much that is; nothing once a stop
- * string was whole: the first that is, and of several that end together the longest. */
+/* The text's next byte. Writes what now cannot belong to a stop string and returns how much that is; nothing once a
+ * stop string was whole: the first that is, and of several that end together the longest. */
 size_t fr_stop_strings_push(fr_stop_strings *stop, char byte, char *out);
 bool fr_stop_strings_found(const fr_stop_strings *stop);
 /* The text is over: writes what was held back, and is ready for another text. */
