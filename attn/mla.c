@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "attn/expanded.h"
 #include "core/norm.h"
 #include "core/threads.h"
 
@@ -10,27 +11,33 @@ static int larger(int a, int b) {
 }
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads,
-                         void *linear_scratch) {
+                         void *linear_scratch, size_t linear_scratch_bytes) {
     size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
     s->max_rows = max_rows;
     s->threads = threads;
     s->linear_scratch = linear_scratch;
+    s->linear_scratch_bytes = linear_scratch_bytes;
     s->cq = FR_TAKE(arena, float, rows * (size_t)larger(m->q_rank, 1));
     s->q = FR_TAKE(arena, float, rows * heads * (size_t)(m->nope + m->rope));
     s->ckv_full = FR_TAKE(arena, float, rows * (size_t)(m->kv_rank + m->rope));
     s->o = FR_TAKE(arena, float, rows * heads * (size_t)m->v);
-    fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1));
-    fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v);
+    fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1), FR_ROWS_ANY);
+    fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v, FR_ROWS_ANY);
     size_t few = (size_t)(max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS), pairs = few * heads;
     s->q_absorbed = FR_TAKE(arena, float, pairs * (size_t)(m->kv_rank + m->rope));
     s->latent = FR_TAKE(arena, float, pairs * (size_t)m->kv_rank);
     s->pair_max = FR_TAKE(arena, float, pairs);
     s->pair_sum = FR_TAKE(arena, float, pairs);
     s->kv_b_out = FR_TAKE(arena, float, pairs * (size_t)(m->nope + m->v));
-    s->block_latent = FR_TAKE(arena, float, FR_KV_BLOCK * (size_t)m->kv_rank);
-    s->block_expanded = FR_TAKE(arena, float, FR_KV_BLOCK * heads * (size_t)(m->nope + m->v));
-    s->block_pe = FR_TAKE(arena, float, FR_KV_BLOCK * (size_t)m->rope);
-    fr_rows_take(&s->block_rows, arena, FR_KV_BLOCK, m->kv_rank);
+    if (max_rows <= FR_FEW_ROWS) return; /* never expanded */
+    s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN * (size_t)m->kv_rank);
+    s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN * (size_t)m->rope);
+    fr_rows_take(&s->span_rows, arena, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_ROWS_EXACT);
+    s->expanded = FR_TAKE(arena, fr_expanded, threads);
+    for (int t = 0; t < threads; t++) {
+        fr_expanded unused; /* while counting there is no array to write to */
+        fr_expanded_take(s->expanded ? &s->expanded[t] : &unused, arena, m, max_rows);
+    }
     s->running_max = FR_TAKE(arena, float, rows * heads);
     s->running_sum = FR_TAKE(arena, float, rows * heads);
 }
@@ -42,7 +49,7 @@ unsigned fr_mla_forms(const fr_mla *m) {
 
 /* s->q [rows, heads, nope + rope], with its rope part rotated; TEAM. */
 static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const fr_rows *x, fr_mla_scratch *s) {
-    int width = m->heads * (m->nope + m->rope);
+    int width = m->heads * (m->nope + m->rope), begin, end;
     if (m->q_rank) {
         fr_linear_forward(&m->q_a_proj, x, s->cq, m->q_rank, s->linear_scratch);
         fr_rmsnorm(s->cq, m->q_rank, s->cq, m->q_rank, m->q_a_layernorm, m->eps, x->rows, m->q_rank);
@@ -51,30 +58,32 @@ static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const
     } else {
         fr_linear_forward(&m->q_proj, x, s->q, width, s->linear_scratch);
     }
-#pragma omp for schedule(static)
-    for (int i = 0; i < x->rows * m->heads; i++)
+    fr_team_split(x->rows * m->heads, 1, &begin, &end);
+    for (int i = begin; i < end; i++)
         fr_rope_apply(rope, pos + i / m->heads, s->q + (size_t)i * (size_t)(m->nope + m->rope) + m->nope);
+    fr_team_barrier();
 }
 
 /* Writes the rows' latents and shared keys to the cache; TEAM. */
 static void project_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                             fr_mla_scratch *s) {
-    int width = m->kv_rank + m->rope;
+    int width = m->kv_rank + m->rope, begin, end;
     fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, width, s->linear_scratch);
-#pragma omp for schedule(static)
-    for (int r = 0; r < x->rows; r++) {
+    fr_team_split(x->rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
         float *row = s->ckv_full + (size_t)r * (size_t)width;
         fr_rmsnorm_row(row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
         fr_rope_apply(rope, pos + r, row + m->kv_rank);
         fr_kv_cache_write(kv, layer, pos + r, row);
     }
+    fr_team_barrier();
 }
 
 /* Queries on the cache's own terms, [W_UK^T q_nope | q_pe] * softmax_scale, for all pairs; TEAM. */
 static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
-    int width = m->kv_rank + m->rope;
-#pragma omp for schedule(static)
-    for (int i = 0; i < rows * m->heads; i++) { /* rows inside heads: a head's W_UK stays in cache for all rows */
+    int width = m->kv_rank + m->rope, begin, end;
+    fr_team_split(rows * m->heads, 1, &begin, &end);
+    for (int i = begin; i < end; i++) { /* rows inside heads: a head's W_UK stays in cache for all rows */
         int head = i / rows, pair = i % rows * m->heads + head, first = head * (m->nope + m->v);
         const float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
         float *query = s->q_absorbed + (size_t)pair * (size_t)width;
@@ -85,6 +94,7 @@ static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
         s->pair_max[pair] = -INFINITY;
         s->pair_sum[pair] = 0.0f;
     }
+    fr_team_barrier();
 }
 
 #define GROUP 4 /* pairs of one row that go through a span together */
@@ -156,10 +166,10 @@ static void attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, i
     }
     for (int pair = begin; pair < end; pair++)
         for (int i = 0; i < m->kv_rank; i++) s->latent[(size_t)pair * (size_t)m->kv_rank + (size_t)i] /= s->pair_sum[pair];
-#pragma omp barrier
+    fr_team_barrier();
     fr_rows latents = {.rows = rows * m->heads, .width = m->kv_rank, .x = s->latent};
-#pragma omp for schedule(static)
-    for (int head = 0; head < m->heads; head++) {
+    fr_team_split(m->heads, 1, &begin, &end);
+    for (int head = begin; head < end; head++) {
         /* The values of a head are outputs [first, first + v) of kv_b_proj; its weights are read once for all rows. */
         int first = head * (m->nope + m->v) + m->nope, pairs[FR_FEW_ROWS];
         for (int r = 0; r < rows; r++) pairs[r] = r * m->heads + head;
@@ -168,60 +178,7 @@ static void attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, i
             memcpy(s->o + (size_t)pairs[r] * (size_t)m->v, s->kv_b_out + (size_t)r * (size_t)expanded + first,
                    (size_t)m->v * sizeof(float));
     }
-}
-
-/* Folds a block of positions into the running softmax of one head of one row; the sum of values is kept unnormalized in o.
- * k_nope and values of position t are at expanded + t * stride. ONE THREAD. */
-static void fold_block(const fr_mla *m, const float *q, const float *expanded, int64_t stride, const float *pe, int count,
-                       float *running_max, float *running_sum, float *o) {
-    const fr_kernels *k = fr_kernels_get();
-    float scores[FR_KV_BLOCK];
-    for (int t = 0; t < count; t++)
-        scores[t] = (k->dot_f32(q, expanded + t * stride, m->nope) +
-                     k->dot_f32(q + m->nope, pe + (size_t)t * (size_t)m->rope, m->rope)) *
-                    m->softmax_scale;
-    float highest = k->max(scores, count);
-    if (highest > *running_max) {
-        float shrink = expf(*running_max - highest); /* 0 in the first block, where the maximum was -inf */
-        *running_sum *= shrink;
-        for (int i = 0; i < m->v; i++) o[i] *= shrink;
-        *running_max = highest;
-    }
-    *running_sum += k->exp_sub(scores, *running_max, count);
-    for (int t = 0; t < count; t++) k->axpy_f32(o, scores[t], expanded + t * stride + m->nope, m->v);
-}
-
-/* Expanded form over all positions up to each row's own; TEAM. */
-static void attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
-    int64_t expanded_stride = (int64_t)m->heads * (m->nope + m->v);
-    int q_width = m->nope + m->rope, total = pos + rows;
-#pragma omp for schedule(static)
-    for (int i = 0; i < rows * m->heads; i++) {
-        s->running_max[i] = -INFINITY;
-        s->running_sum[i] = 0.0f;
-        memset(s->o + (size_t)i * (size_t)m->v, 0, (size_t)m->v * sizeof(float));
-    }
-    for (int block = 0; block < total; block += FR_KV_BLOCK) {
-        int count = total - block < FR_KV_BLOCK ? total - block : FR_KV_BLOCK;
-#pragma omp for schedule(static)
-        for (int t = 0; t < count; t++)
-            fr_kv_cache_read(kv, layer, block + t, s->block_latent + (size_t)t * (size_t)m->kv_rank,
-                             s->block_pe + (size_t)t * (size_t)m->rope);
-        fr_rows_set(&s->block_rows, s->block_latent, count, m->kv_rank, FR_ROWS_EXACT, false);
-        fr_linear_forward(&m->kv_b_proj, &s->block_rows, s->block_expanded, expanded_stride, s->linear_scratch);
-#pragma omp for schedule(static)
-        for (int i = 0; i < rows * m->heads; i++) {
-            int r = i % rows, head = i / rows, seen = pos + r + 1 - block; /* positions of this block that row r sees */
-            if (seen <= 0) continue;
-            size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
-            fold_block(m, s->q + rh * (size_t)q_width, s->block_expanded + (int64_t)head * (m->nope + m->v),
-                       expanded_stride, s->block_pe, seen < count ? seen : count, s->running_max + rh,
-                       s->running_sum + rh, s->o + rh * (size_t)m->v);
-        }
-    }
-#pragma omp for schedule(static)
-    for (int i = 0; i < rows * m->heads; i++)
-        for (int j = 0; j < m->v; j++) s->o[(size_t)i * (size_t)m->v + (size_t)j] /= s->running_sum[i];
+    fr_team_barrier();
 }
 
 void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
@@ -230,7 +187,12 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     project_queries(m, rope, pos, x, s);
     project_latents(m, rope, kv, layer, pos, x, s);
     if (rows <= FR_FEW_ROWS) attend_absorbed(m, kv, layer, pos, rows, s);
-    else attend_expanded(m, kv, layer, pos, rows, s);
+    else fr_attend_expanded(m, kv, layer, pos, rows, s);
     fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_form(&m->o_proj, m->act_fp8), m->act_ue8m0);
     fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->linear_scratch);
+}
+
+void fr_mla_remember(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                     fr_mla_scratch *s) {
+    project_latents(m, rope, kv, layer, pos, x, s);
 }

@@ -24,6 +24,17 @@ typedef struct fr_mla {
     float *kv_a_layernorm;        /* [kv_rank] */
 } fr_mla;
 
+/* What a thread expands a head into. */
+typedef struct fr_expanded {
+    float *q;  /* [R, nope + rope], scaled */
+    float *kv; /* [B, nope + v], and what stands before the head's rows in their 128-block */
+    float *k;  /* [B, nope + rope] */
+    float *v;  /* [v, B] */
+    float *p;  /* [R, B] */
+    float *pv; /* [R, v] */
+    fr_rows q_rows, p_rows;
+} fr_expanded;
+
 /* Working memory, shared by all layers. R = max_rows, T = ctx. */
 typedef struct fr_mla_scratch {
     int max_rows, threads;
@@ -37,25 +48,30 @@ typedef struct fr_mla_scratch {
     float *latent;       /* [F * heads, kv_rank]: sum of p ckv, unnormalized until the last block */
     float *pair_max, *pair_sum; /* [F * heads]: running softmax */
     float *kv_b_out;     /* [F, heads * (nope + v)], of which the values are filled */
-    /* expanded form: a block of FR_KV_BLOCK positions */
-    float *block_latent;   /* [FR_KV_BLOCK, kv_rank] */
-    float *block_expanded; /* [FR_KV_BLOCK, heads, nope + v] */
-    float *block_pe;       /* [FR_KV_BLOCK, rope] */
-    fr_rows block_rows;
+    /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
+    float *span_latent; /* [S, kv_rank] */
+    float *span_pe;     /* [S, rope] */
+    fr_rows span_rows;
+    fr_expanded *expanded;     /* [threads] */
     float *running_max, *running_sum; /* [R, heads] */
     void *linear_scratch;             /* see fr_linear_forward */
+    size_t linear_scratch_bytes;      /* a thread */
 } fr_mla_scratch;
 
-#define FR_KV_BLOCK 128 /* positions that prefill expands at a time */
-#define FR_KV_SPAN 64   /* positions that all pairs of a thread go through while they are in cache */
+#define FR_KV_BLOCK 128         /* positions that prefill expands at a time */
+#define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it makes ready at a time */
+#define FR_KV_SPAN 64            /* positions that all pairs of a thread go through while they are in cache */
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads,
-                         void *linear_scratch);
+                         void *linear_scratch, size_t linear_scratch_bytes);
 
 /* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,
  * which it writes to the cache but does not commit. Sees positions [0, pos + r] for row r. */
 void fr_mla_forward(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
                     fr_mla_scratch *s);
+/* TEAM. Only the first part of it: writes the rows to the cache, for rows whose result nobody reads. */
+void fr_mla_remember(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                     fr_mla_scratch *s);
 unsigned fr_mla_forms(const fr_mla *mla);
 
 #endif

@@ -16,6 +16,8 @@ int fr_cmd_tokenize(const fr_cli_options *options);
 int fr_cmd_synth(const fr_cli_options *options);
 int fr_cmd_quantize(const fr_cli_options *options);
 int fr_cmd_bench(const fr_cli_options *options);
+int fr_cmd_accept(const fr_cli_options *options);
+int fr_cmd_ab(const fr_cli_options *options);
 
 /* The directory of --model, or of the demo model; NULL, printed, when there is neither. */
 const char *fr_cli_model_dir(const fr_cli_options *options);
@@ -43,6 +45,8 @@ int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info);
 fr_sampling fr_cli_sampling(const fr_cli_options *options);
 /* The session that they ask for. */
 fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_progress *progress);
+/* A stream of text that ends before the stop strings that they name; *out is set on success alone. */
+fr_status fr_cli_text_stream(const fr_model *model, const fr_cli_options *options, fr_text_stream **out, fr_error *error);
 /* Whether a token ends a text. */
 bool fr_cli_is_eos(const fr_model_info *info, int32_t token);
 

@@ -93,6 +93,7 @@ static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
         c->last.made++;
         const char *text = fr_text_stream_push(stream, step->tokens[i], &length);
         fwrite(text, 1, length, stdout);
+        if (fr_text_stream_stopped(stream)) return true;
     }
     return false;
 }
@@ -154,7 +155,7 @@ static int take_turn(chat *c, const char *message) {
     }
     c->last.read = c->count - c->last.reused;
     c->last.read_s = fr_cli_seconds() - start;
-    status = fr_text_stream_create(c->runtime.model, &stream, &error);
+    status = fr_cli_text_stream(c->runtime.model, c->options, &stream, &error);
     if (status == FR_OK) status = reply(c, stream, &error);
     fr_text_stream_destroy(stream);
     settle(c);

@@ -63,7 +63,7 @@ static void emit_end(generation *run) {
 
 /* ---- The run ------------------------------------------------------------------------------------------------- */
 
-/* Takes over a step's tokens, up to and with the first eos token. */
+/* Takes over a step's tokens, up to and with an eos token or the one that makes a stop string whole. */
 static void take(generation *run, const fr_step *step) {
     if (run->count + (size_t)step->count > run->room) {
         run->room = 2 * (run->count + (size_t)step->count) + 64;
@@ -76,6 +76,7 @@ static void take(generation *run, const fr_step *step) {
             run->finish_reason = "stop";
         else
             emit_token(run, token);
+        if (run->stream && fr_text_stream_stopped(run->stream)) run->finish_reason = "stop";
     }
 }
 
@@ -172,7 +173,10 @@ static int open_session(generation *run) {
                     run->runtime.info.max_position_embeddings);
         return FR_EXIT_FAILED;
     }
-    if (run->runtime.info.has_tokenizer && fr_text_stream_create(run->runtime.model, &run->stream, &error) != FR_OK) {
+    if (!run->runtime.info.has_tokenizer && options->stop.count > 0)
+        return fr_cli_error(FR_EXIT_FAILED, "--stop: the model has no tokenizer.json, so its tokens have no text");
+    if (run->runtime.info.has_tokenizer &&
+        fr_cli_text_stream(run->runtime.model, options, &run->stream, &error) != FR_OK) {
         run->stream = NULL;
         return fr_cli_failure(&error);
     }
@@ -191,7 +195,9 @@ static void print_document(const generation *run) {
     const fr_model_info *info = &run->runtime.info;
     cJSON *document = fr_doc_object(), *part;
     fr_stats stats;
+    fr_policy_info policy;
     fr_session_get_stats(run->session, &stats);
+    fr_session_get_policy(run->session, &policy);
     fr_doc_ids(document, "tokens", run->tokens, run->count);
     fr_doc_ids(document, "prompt_tokens", run->prompt_tokens, run->prompt_count);
     if (run->stream)
@@ -207,7 +213,7 @@ static void print_document(const generation *run) {
     fr_doc_real(part, "decode_s", run->decode_s);
     fr_doc_real(part, "decode_tokens_per_s", decode_rate(run));
     fr_doc_ratio(part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
-    fr_doc_add(document, "speculative_decoding", fr_doc_speculation(&stats, fr_cli_depth(options, info)));
+    fr_doc_add(document, "speculative_decoding", fr_doc_speculation(&stats, &policy, fr_cli_depth(options, info)));
     fr_doc_add(document, "memory", fr_doc_memory(info, run->session));
     if (options->session) {
         part = fr_doc_add_object(document, "session");
@@ -235,6 +241,11 @@ static void print_document(const generation *run) {
     fr_doc_count(part, "top_k", (uint64_t)options->top_k);
     fr_doc_real(part, "top_p", options->top_p);
     fr_doc_real(part, "min_p", options->min_p);
+    fr_doc_real(part, "repetition_penalty", options->repetition_penalty);
+    fr_doc_real(part, "presence_penalty", options->presence_penalty);
+    fr_doc_real(part, "frequency_penalty", options->frequency_penalty);
+    fr_doc_add(part, "logit_bias", fr_doc_biases(options->logit_bias.biases, options->logit_bias.count));
+    fr_doc_texts(part, "stop", options->stop.texts, options->stop.count);
     fr_doc_text(part, "verify", fr_cli_choice("verify", options->verify));
     fr_doc_count(part, "seed", options->seed);
     fr_doc_print(document);

@@ -17,6 +17,7 @@ typedef struct fr_cli_line {
     size_t length; /* in bytes */
     size_t room;
     bool interactive; /* somebody types */
+    struct fr_cli_editor *editor; /* NULL: none, or nobody who could use it */
 } fr_cli_line;
 
 void fr_cli_line_init(fr_cli_line *line);

@@ -1,8 +1,6 @@
 /* forerun: the program. Finds the command, parses its options and runs it. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -32,6 +30,10 @@ static const command commands[] = {
      "forerun synth --config config.json --layers 4 --experts 16 -o DIR", FR_CMD_SYNTH, fr_cmd_synth},
     {"bench", "Measuring", "measures this machine on the model's shapes: each part as a share of its limit",
      "forerun bench -m DIR --only linear,passes", FR_CMD_BENCH, fr_cmd_bench},
+    {"accept", "Measuring", "acceptance study: how often drafts stand, by position, domain and confidence",
+     "forerun accept -m DIR --prompts prompts.jsonl --depth 3 --html accept.html", FR_CMD_ACCEPT, fr_cmd_accept},
+    {"ab", "Measuring", "A/B latency study: drafting on against off, in pairs by prompt",
+     "forerun ab -m DIR --arms off,on,auto --html ab.html", FR_CMD_AB, fr_cmd_ab},
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -82,6 +84,8 @@ static int unknown_command(const char *name) {
 static int run_command(const command *chosen, int count, char **arguments) {
     fr_cli_options options;
     int code = fr_cli_options_parse(&options, chosen->bit, chosen->name, count, arguments);
+    options.arguments = (const char *const *)arguments - 2; /* the program and the command stand before */
+    options.num_arguments = (size_t)count + 2;
     if (!code && options.help) {
         printf("forerun %s: %s\n\nusage: forerun %s [options]\n", chosen->name, chosen->summary, chosen->name);
         fr_cli_options_help(chosen->bit);
@@ -94,17 +98,7 @@ static int run_command(const command *chosen, int count, char **arguments) {
     return code;
 }
 
-/* OpenMP's threads wait for each other spinning. For some microseconds that is best, but on a machine with other work the
- * thread that is waited for may not even be running, and long spins then cost ten times what the work does. How long they last
- * is read from the environment before main begins, so the program sets it, where the user has not, and starts itself again. */
-static void shorten_spinning(char **arguments) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) != 0 || setenv("KMP_BLOCKTIME", "1", 1) != 0) return;
-    execv("/proc/self/exe", arguments); /* if that fails, it is only slower */
-}
-
 int main(int count, char **arguments) {
-    shorten_spinning(arguments);
     fr_cli_interrupt_install();
     if (count < 2) {
         print_usage(stderr);

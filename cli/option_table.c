@@ -15,6 +15,7 @@
 #define INPUT "Input"
 #define LENGTH "Length"
 #define MEASURES "What to measure"
+#define HOW "How to measure"
 #define SPECULATION "Speculation"
 #define SAMPLING "Sampling"
 #define NUMBERS "Numbers"
@@ -27,8 +28,9 @@ enum {
     RUN = FR_CMD_GENERATE | FR_CMD_SCORE,   /* commands that evaluate a text of the user's */
     PROMPTED = RUN | FR_CMD_TOKENIZE,       /* commands that take a prompt */
     MAKE = FR_CMD_GENERATE | FR_CMD_CHAT,   /* commands that make tokens */
-    EVALUATE = RUN | MAKE | FR_CMD_BENCH,   /* commands that evaluate the model */
+    EVALUATE = RUN | MAKE | FR_CMD_BENCH | FR_CMD_ACCEPT | FR_CMD_AB, /* commands that evaluate the model */
     WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE, /* commands that write a checkpoint */
+    STUDY = FR_CMD_ACCEPT | FR_CMD_AB,      /* commands that run the model over many prompts and report */
 };
 
 const fr_cli_option fr_cli_option_table[] = {
@@ -36,7 +38,7 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin",
          prompt_file, PROMPTED),
     TEXT("prompt-tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the prompt as token ids, nothing added", prompt_tokens,
-         RUN),
+         RUN | STUDY),
     TEXT("tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the same as --prompt-tokens", prompt_tokens, RUN),
     FLAG("chat", 0, INPUT, "put the prompt into the chat template, as a user turn", chat, PROMPTED),
     TEXT("session", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
@@ -47,6 +49,10 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("decode", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "ids to text instead", decode, FR_CMD_TOKENIZE),
     TEXT("prompts", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
          "many: lines of JSON with a \"prompt\" or \"tokens\"; - is stdin", prompts, FR_CMD_TOKENIZE),
+    TEXT("prompts", 0, FR_OPT_FILE, "FILE", "the model's prompts.jsonl", INPUT,
+         "lines of JSON with a \"prompt\" or \"tokens\", \"id\", \"domain\"; or one text", prompts, STUDY),
+    NUMBER("most-prompts", 0, FR_OPT_INT, "N", 1, INT_MAX, "all", INPUT, "take the first N", most_prompts, STUDY),
+    FLAG("chat", 0, INPUT, "put each prompt into the chat template, as a user turn", chat, STUDY),
     FLAG("no-special", 0, INPUT, "add no bos token, and read special tokens in the text as text", no_special,
          FR_CMD_TOKENIZE),
     FLAG("with-special", 0, INPUT, "with --decode: write special tokens too", with_special, FR_CMD_TOKENIZE),
@@ -86,6 +92,13 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("experts", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the chosen experts, int32 [moe layers, T, top-k]",
          experts, FR_CMD_SCORE),
 
+    FLAG("teacher-forced", 0, MEASURES,
+         "the prompts are the texts: all positions are judged, in prefill passes, nothing is generated", teacher_forced,
+         FR_CMD_ACCEPT),
+    TEXT("depths", 0, FR_OPT_IDS, "1,2,3", NULL, MEASURES, "a configuration for each depth, instead of --depth", depths,
+         FR_CMD_ACCEPT),
+    TEXT("temperatures", 0, FR_OPT_TEXT, "0,0.6,1", NULL, MEASURES,
+         "a configuration for each temperature, instead of --temperature", temperatures, FR_CMD_ACCEPT),
     TEXT("only", 0, FR_OPT_TEXT, "PART,...", "all", MEASURES,
          "of linear, prefill, passes, decode, draft, context; read bandwidth always", only, FR_CMD_BENCH),
     TEXT("rows", 0, FR_OPT_IDS, "1,2,3", "1-8,128,512", MEASURES,
@@ -93,32 +106,80 @@ const fr_cli_option fr_cli_option_table[] = {
     NUMBER("seconds", 0, FR_OPT_REAL, "F", 0.001, 3600, "0.1", MEASURES, "to spend on each figure, three rounds at least",
            seconds, FR_CMD_BENCH),
 
+    TEXT("arms", 0, FR_OPT_TEXT, "off,on:2,...", "off,on,auto", MEASURES,
+         "of off, on, auto; :K for at most K drafts a cycle. Compared with off, or the first", arms, FR_CMD_AB),
+    TEXT("synthetic-acceptance", 0, FR_OPT_TEXT, "P,...", NULL, MEASURES,
+         "also with drafts that are right with this chance (0 to 1): taken from\n"
+         "                                the text that will come, spoiled at random, with the MTP module running", synthetic,
+         FR_CMD_AB),
+    TEXT("compare", 0, FR_OPT_FILE, "OLD.json", NULL, MEASURES, "what differs beyond noise from an earlier run's document",
+         compare, FR_CMD_AB),
+    TEXT("from", 0, FR_OPT_FILE, "RUN.json", NULL, MEASURES, "measure nothing: take this document of a run", from, FR_CMD_AB),
+    NUMBER("repeats", 0, FR_OPT_INT, "R", 1, 1000, "2", HOW,
+           "texts of each prompt in each arm; arms take turns forward and backward (ABBA)", repeats, FR_CMD_AB),
+    NUMBER("warm-up", 0, FR_OPT_INT, "N", 0, 1000, "1", HOW, "short texts of each arm before it begins", warm_up, FR_CMD_AB),
+    NUMBER("cool-off", 0, FR_OPT_REAL, "S", 0, 3600, "0", HOW, "seconds to wait before each text", cool_off, FR_CMD_AB),
+    FLAG("no-noise-check", 0, HOW, "leave out the second run of the compared arm, which shows the noise", no_noise_check,
+         FR_CMD_AB),
+    TEXT("html", 0, FR_OPT_FILE, "FILE", NULL, RESULTS, "write a report", html, STUDY),
+    TEXT("csv", 0, FR_OPT_FILE, "FILE", NULL, RESULTS, "write a table of all figures", csv, STUDY),
+
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "128", LENGTH, "most tokens to generate", max_tokens,
            FR_CMD_GENERATE),
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "what a prompt says, or 128", LENGTH, "most tokens of a text",
+           max_tokens, FR_CMD_ACCEPT),
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 2, INT_MAX, "what a prompt says, or 128", LENGTH, "most tokens of a text",
+           max_tokens, FR_CMD_AB),
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "512", LENGTH, "most tokens of a reply", max_tokens,
            FR_CMD_CHAT),
-    FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE),
+    FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE | STUDY),
+    TEXT("stop", 0, FR_OPT_TEXTS, "TEXT", NULL, LENGTH, "end before this text; may be repeated", stop, MAKE),
 
     CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle",
            depth, MAKE),
+    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION,
+           "most drafts a cycle, in arms that do not say", depth, FR_CMD_AB),
+    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "3", SPECULATION, "drafts a cycle: positions 1 to K are measured",
+           depth, FR_CMD_ACCEPT),
+    CHOICE("mtp-hidden", "post|pre|both", "post", SPECULATION,
+           "main hidden state that the MTP module reads: after the norm or before; both: a configuration each", mtp_hidden,
+           FR_CMD_ACCEPT),
+    CHOICE("mtp-recycle", "post|pre|both", "post", SPECULATION,
+           "MTP output that the next chained draft reads; both, with --mtp-hidden both: the four-way ablation", mtp_recycle,
+           FR_CMD_ACCEPT),
+    CHOICE("verify", "coupled|rejection|both", "coupled", SPECULATION,
+           "coupled: the same text with and without drafts; rejection: more is accepted; both: a configuration each", verify,
+           FR_CMD_ACCEPT),
     CHOICE("mtp-hidden", "post|pre", "post", SPECULATION,
-           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT),
-    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle, MAKE),
+           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
+    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
+           MAKE | FR_CMD_AB),
     CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
-           "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE),
+           "coupled: the same text with and without drafts; rejection: more is accepted", verify,
+           MAKE | FR_CMD_AB),
     CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
            "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
-           MAKE | FR_CMD_BENCH | FR_CMD_INSPECT),
+           MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
     CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
-           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE),
+           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter,
+           MAKE | STUDY),
 
-    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE),
-    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k, MAKE),
+    NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE | STUDY),
+    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k, MAKE | STUDY),
     NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING,
-           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, MAKE),
+           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, MAKE | STUDY),
     NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
-           "keep tokens at least this probable, relative to the best", min_p, MAKE),
+           "keep tokens at least this probable, relative to the best", min_p, MAKE | STUDY),
+    NUMBER("repetition-penalty", 0, FR_OPT_REAL, "F", 0.01, 100, "1", SAMPLING,
+           "divide positive logits by it, multiply negative ones, of tokens in prompt and text; 1: off", repetition_penalty,
+           MAKE | STUDY),
+    NUMBER("presence-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING,
+           "take it from the logits of tokens in the generated text", presence_penalty, MAKE | STUDY),
+    NUMBER("frequency-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING, "the same, once for each time",
+           frequency_penalty, MAKE | STUDY),
+    TEXT("logit-bias", 0, FR_OPT_BIASES, "ID=F,...", NULL, SAMPLING,
+         "add to the logits of tokens, -inf forbids one; may be repeated", logit_bias, MAKE | STUDY),
 
     CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
     CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE | FR_CMD_INSPECT),
@@ -126,6 +187,11 @@ const fr_cli_option fr_cli_option_table[] = {
            "most tokens, prompt included", ctx, RUN | FR_CMD_CHAT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most", NUMBERS,
            "tokens to plan memory for", ctx, FR_CMD_INSPECT),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "what the longest text needs", NUMBERS, "most tokens, prompt included",
+           ctx, STUDY),
+    NUMBER("prefill-chunk", 0, FR_OPT_INT, "N", 1, 65536, "256", NUMBERS,
+           "rows of a prefill pass; up to 8: --teacher-forced sees the very bits that generating does", prefill_chunk,
+           FR_CMD_ACCEPT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS,
            "tokens before a pass, a draft, a step", ctx, FR_CMD_BENCH),
     CHOICE("isa", "auto|scalar|avx2|avx512|amx|neon", "auto", NUMBERS, "instruction set; auto is the best there is", isa,

@@ -108,6 +108,28 @@ static void add_text(fr_cli_texts *list, const char *text) {
     list->texts[list->count++] = text;
 }
 
+/* Adds "id=number,id=number" to the list. Returns NULL, or what is wrong (a static text). */
+static const char *add_biases(fr_cli_biases *list, const char *text) {
+    static const char form[] = "it takes ID=BIAS, separated by commas";
+    for (const char *c = text;; c++) {
+        char *end;
+        errno = 0;
+        if (!isdigit((unsigned char)*c)) return form;
+        long long id = strtoll(c, &end, 10);
+        if (errno || id > INT32_MAX) return "an id is too large";
+        if (*end != '=' || end[1] == 0 || isspace((unsigned char)end[1])) return form;
+        c = end + 1;
+        double bias = strtod(c, &end);
+        if (end == c || bias != bias) return "a bias is not a number";
+        if (bias > 1e30) return "a bias is too large"; /* -inf is the way to forbid a token; +inf would mean nothing */
+        list->biases = fr_cli_grow(list->biases, list->count + 1, sizeof *list->biases);
+        list->biases[list->count++] = (fr_logit_bias){(int32_t)id, (float)bias};
+        c = end;
+        if (*c == 0) return NULL;
+        if (*c != ',') return form;
+    }
+}
+
 static int bad_number(const fr_cli_option *option, const char *text, const char *what) {
     int code = fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is %s", option->name, text, what);
     const char *kind = option->type == FR_OPT_INT ? "a whole number" : "a number";
@@ -177,6 +199,12 @@ static int set_value(fr_cli_options *options, const fr_cli_option *option, const
     case FR_OPT_TEXTS:
         add_text(field(options, option), text);
         return 0;
+    case FR_OPT_BIASES:
+        problem = add_biases(field(options, option), text);
+        if (!problem) return 0;
+        fr_cli_error(FR_EXIT_USAGE, "--%s: '%.60s%s': %s", option->name, text, strlen(text) > 60 ? "..." : "", problem);
+        fr_cli_hint("write them as in --%s 5=2.5,17=-inf", option->name);
+        return FR_EXIT_USAGE;
     case FR_OPT_IDS:
         problem = fr_cli_parse_ids(text, field(options, option));
         if (!problem) return 0;
@@ -275,7 +303,7 @@ int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *
     for (size_t i = 0; i < fr_cli_option_count; i++) {
         const fr_cli_option *option = &fr_cli_option_table[i];
         char *end;
-        if (!option->fallback) continue;
+        if (!option->fallback || !(option->commands & command)) continue; /* another command's default is none here */
         if (option->type == FR_OPT_CHOICE || (strtod(option->fallback, &end), *end == 0))
             set_value(options, option, option->fallback);
     }
@@ -291,9 +319,13 @@ void fr_cli_options_free(fr_cli_options *options) {
     free(options->prompt_tokens.ids);
     free(options->decode.ids);
     free(options->rows.ids);
+    free(options->depths.ids);
     free(options->set.texts);
-    options->set = (fr_cli_texts){NULL, 0};
-    options->prompt_tokens = options->decode = options->rows = (fr_cli_ids){NULL, 0};
+    free(options->stop.texts);
+    free(options->logit_bias.biases);
+    options->set = options->stop = (fr_cli_texts){NULL, 0};
+    options->logit_bias = (fr_cli_biases){NULL, 0};
+    options->prompt_tokens = options->decode = options->rows = options->depths = (fr_cli_ids){NULL, 0};
 }
 
 /* ---- Help -------------------------------------------------------------------------------------------------- */

@@ -17,13 +17,20 @@ enum {
     FR_CMD_QUANTIZE = 64,
     FR_CMD_BENCH = 128,
     FR_CMD_CHAT = 256,
-    FR_CMD_ALL = 511,
+    FR_CMD_ACCEPT = 512,
+    FR_CMD_AB = 1024,
+    FR_CMD_ALL = 2047,
 };
 
 typedef struct fr_cli_ids {
     int32_t *ids; /* NULL: the option was not given */
     size_t count;
 } fr_cli_ids;
+
+typedef struct fr_cli_biases {
+    fr_logit_bias *biases; /* in order */
+    size_t count;
+} fr_cli_biases;
 
 typedef struct fr_cli_texts {
     const char **texts; /* as given, in order */
@@ -49,7 +56,10 @@ typedef struct fr_cli_options {
     int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
     int verify, draft_head, drafter;                  /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
+    double repetition_penalty, presence_penalty, frequency_penalty;
     int top_k;
+    fr_cli_biases logit_bias;
+    fr_cli_texts stop;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
     int weights;           /* fr_load */
 
@@ -66,6 +76,21 @@ typedef struct fr_cli_options {
     fr_cli_texts set;
     uint64_t shard_bytes;
     bool sparse, no_mtp_copies, force;
+
+    int most_prompts;
+    const char *html, *csv;
+    const char *arms, *synthetic, *compare, *from;
+    int repeats, warm_up;
+    double cool_off;
+    bool no_noise_check;
+
+    bool teacher_forced;
+    fr_cli_ids depths;
+    const char *temperatures; /* numbers with commas between */
+    int prefill_chunk;
+
+    const char *const *arguments; /* [num_arguments] of the whole program: how to repeat a study */
+    size_t num_arguments;
 } fr_cli_options;
 
 typedef enum fr_cli_type {
@@ -78,6 +103,7 @@ typedef enum fr_cli_type {
     FR_OPT_CHOICE, /* int: which word of `choices` */
     FR_OPT_IDS,    /* fr_cli_ids: comma-separated token ids */
     FR_OPT_TEXTS,  /* fr_cli_texts: each one given is added */
+    FR_OPT_BIASES, /* fr_cli_biases: comma-separated id=number, each one given is added */
 } fr_cli_type;
 
 typedef struct fr_cli_option {

@@ -178,9 +178,45 @@ void fr_doc_print(cJSON *document) {
     cJSON_Delete(document);
 }
 
+void fr_doc_texts(cJSON *to, const char *key, const char *const *texts, size_t count) {
+    cJSON *array = fr_doc_add_array(to, key);
+    for (size_t i = 0; i < count; i++) fr_doc_text(array, NULL, texts[i]);
+}
+
+cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count) {
+    cJSON *object = fr_doc_object();
+    for (size_t i = 0; i < count; i++) {
+        char token[16];
+        snprintf(token, sizeof token, "%d", (int)biases[i].token);
+        fr_doc_real(object, token, (double)biases[i].bias);
+    }
+    return object;
+}
+
 /* ---- Objects that several commands share --------------------------------------------------------------------- */
 
-cJSON *fr_doc_speculation(const fr_stats *stats, int depth) {
+/* What the depth policy goes by. */
+static cJSON *policy_object(const fr_policy_info *p) {
+    cJSON *object = fr_doc_object();
+    bool timed = p->pass_s[0] > 0;
+    int depth = p->max_depth;
+    fr_doc_text(object, "mode", depth == 0 ? "off" : p->adaptive ? "auto" : "on");
+    fr_doc_bool(object, "on", p->on);
+    fr_doc_reals(object, "acceptance", p->acceptance, (size_t)depth);
+    fr_doc_reals(object, "pass_s", p->pass_s, timed ? (size_t)depth + 1 : 0);
+    fr_doc_real(object, "draft_first_s", timed ? p->draft_first_s : NAN);
+    fr_doc_real(object, "draft_next_s", timed ? p->draft_next_s : NAN);
+    fr_doc_real(object, "tokens_per_cycle", timed ? p->tokens_per_cycle : NAN);
+    fr_doc_real(object, "cost_per_cycle", timed ? p->cost_per_cycle : NAN);
+    fr_doc_real(object, "break_even_predicted", depth > 0 ? p->break_even_predicted : NAN);
+    fr_doc_real(object, "break_even_measured", timed ? p->break_even_measured : NAN);
+    fr_doc_count(object, "switches", p->switches);
+    fr_doc_count(object, "probes", p->probes);
+    fr_doc_count(object, "cycles_off", p->cycles_off);
+    return object;
+}
+
+cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, int depth) {
     cJSON *object = fr_doc_object();
     double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
     double passes = (double)stats->num_cycles;
@@ -208,6 +244,13 @@ cJSON *fr_doc_speculation(const fr_stats *stats, int depth) {
                  passes); /* as many, if no two rows shared one */
     fr_doc_real(object, "draft_s", stats->draft_s);
     fr_doc_real(object, "verify_s", stats->verify_s);
+    fr_doc_real(object, "sample_s", stats->sample_s);
+    fr_doc_real(object, "rollback_s", stats->rollback_s);
+    fr_doc_real(object, "catch_up_s", stats->catch_up_s);
+    fr_doc_count(object, "catch_up_rows", stats->catch_up_rows);
+    fr_doc_count(object, "verify_bytes", stats->verify_bytes);
+    fr_doc_count(object, "draft_bytes", stats->draft_bytes);
+    if (policy) fr_doc_add(object, "policy", policy_object(policy));
     return object;
 }
 

@@ -30,8 +30,13 @@ void fr_doc_counts(cJSON *to, const char *key, const uint64_t *values, size_t co
 /* Prints the document and its newline on stdout and releases it. */
 void fr_doc_print(cJSON *document);
 
-/* The `speculative_decoding` object. depth: most drafts a cycle, which is the length of the arrays by position. */
-cJSON *fr_doc_speculation(const fr_stats *stats, int depth);
+void fr_doc_texts(cJSON *to, const char *key, const char *const *texts, size_t count);
+/* {"token": bias}; JSON has no -inf, so that is null. */
+cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count);
+
+/* The `speculative_decoding` object. depth: most drafts a cycle, which is the length of the arrays by position. policy may be
+ * NULL. */
+cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, int depth);
 /* The `memory` object. session may be NULL. */
 cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session);
 /* Its part that is known beforehand; fits: whether there is enough for what is not mapped. */

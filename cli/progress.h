@@ -7,6 +7,8 @@
 typedef struct fr_cli_progress {
     bool enabled, colour, drawn;
     double last_drawn_s; /* when the bar was last drawn: it is drawn ten times a second at most */
+    double start_s;      /* where the time left is reckoned from: the bar's beginning, or when it last went back */
+    uint64_t start_done, last_done, last_total;
 } fr_cli_progress;
 
 void fr_cli_progress_init(fr_cli_progress *progress);

@@ -98,6 +98,11 @@ fr_sampling fr_cli_sampling(const fr_cli_options *options) {
         .top_k = options->top_k,
         .top_p = (float)options->top_p,
         .min_p = (float)options->min_p,
+        .repetition_penalty = (float)options->repetition_penalty,
+        .presence_penalty = (float)options->presence_penalty,
+        .frequency_penalty = (float)options->frequency_penalty,
+        .logit_bias = options->logit_bias.biases,
+        .num_logit_bias = options->logit_bias.count,
         .seed = options->seed,
         .verify = (fr_verify)options->verify,
     };
@@ -116,6 +121,15 @@ fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_
         .progress = fr_cli_progress_update,
         .user = progress,
     };
+}
+
+fr_status fr_cli_text_stream(const fr_model *model, const fr_cli_options *options, fr_text_stream **out, fr_error *error) {
+    fr_status status = fr_text_stream_create(model, out, error);
+    if (status != FR_OK || options->stop.count == 0) return status;
+    status = fr_text_stream_stop_at(*out, options->stop.texts, options->stop.count, error);
+    if (status == FR_OK) return status;
+    fr_text_stream_destroy(*out);
+    return status;
 }
 
 bool fr_cli_is_eos(const fr_model_info *info, int32_t token) {

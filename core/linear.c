@@ -86,29 +86,32 @@ uint64_t fr_linear_bytes(const fr_linear *linear) {
 
 /* ---- Activations ---- */
 
-void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width) {
+void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, unsigned forms) {
     size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK,
            columns = (size_t)fr_many_columns(max_rows);
     memset(rows, 0, sizeof *rows);
     rows->max_rows = max_rows;
     rows->max_width = max_width;
-    rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
-    rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
-    if (max_rows <= FR_FEW_ROWS) return;
-    rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
-    rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
-    rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
+    bool pack = max_rows > FR_FEW_ROWS && !(forms & FR_ROWS_FEW);
+    if (forms & FR_ROWS_QUANTIZED) {
+        rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
+        rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
+        if (pack) rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
+        if (pack) rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
+    }
+    if (pack && (forms & FR_ROWS_EXACT)) rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
 }
 
-static void set_state(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
     r->x = x;
     r->rows = rows;
     r->width = width;
     r->quantized = forms & FR_ROWS_QUANTIZED;
+    r->bf16 = forms & FR_ROWS_BF16;
     r->ue8m0 = ue8m0;
 }
 
-static void quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
+void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
     int blocks = fr_blocks(width), at = block * FR_BLOCK, n = width - at < FR_BLOCK ? width - at : FR_BLOCK;
     uint16_t *q = r->q + ((int64_t)row * blocks + block) * FR_BLOCK;
     r->scale[(int64_t)row * blocks + block] =
@@ -131,7 +134,7 @@ static void set_part(const fr_rows *r, const float *x, int rows, int width, unsi
         int t = unit / spans, first = unit % spans * span, last = first + span < blocks ? first + span : blocks;
         if (forms & FR_ROWS_QUANTIZED)
             for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
-                for (int block = first; block < last; block++) quantize(r, x, width, ue8m0, i, block);
+                for (int block = first; block < last; block++) fr_rows_quantize(r, x, width, ue8m0, i, block);
         if (pack)
             for (int block = first; block < last; block++) fr_many_pack(r, &from, NULL, rows, width, forms, t, block);
     }
@@ -139,18 +142,18 @@ static void set_part(const fr_rows *r, const float *x, int rows, int width, unsi
 
 void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
     set_part(r, x, rows, width, forms, ue8m0, fr_team_rank(), fr_team_size());
-    if (fr_team_rank() == 0) set_state(r, x, rows, width, forms, ue8m0);
-#pragma omp barrier
+    if (fr_team_rank() == 0) fr_rows_begin(r, x, rows, width, forms, ue8m0);
+    fr_team_barrier();
 }
 
 void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
     set_part(r, x, rows, width, forms, ue8m0, 0, 1);
-    set_state(r, x, rows, width, forms, ue8m0);
+    fr_rows_begin(r, x, rows, width, forms, ue8m0);
 }
 
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
     int blocks = fr_blocks(from->width);
-    set_state(r, NULL, n, from->width, forms, from->ue8m0);
+    fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
     if (fr_many_packed()) {
         for (int tile = 0; tile * FR_MANY_TOKENS < n; tile++)
             for (int block = 0; block < blocks; block++)
@@ -169,6 +172,14 @@ void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, un
             memcpy(r->scale + (int64_t)i * blocks, from->scale + row * blocks, (size_t)blocks * sizeof *r->scale);
         }
     }
+}
+
+fr_rows fr_rows_part(const fr_rows *r, int first, int n) {
+    fr_rows part = *r;
+    part.rows = n;
+    part.x += (int64_t)first * r->width;
+    part.pack_x += (int64_t)first * fr_blocks(r->width) * FR_BLOCK * 2;
+    return part;
 }
 
 /* ---- Products ---- */
@@ -229,7 +240,7 @@ void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y
     int unit = x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
     fr_team_split(w->out, unit, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);
-#pragma omp barrier
+    fr_team_barrier();
 }
 
 size_t fr_linear_scratch_bytes(int max_rows) {

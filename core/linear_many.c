@@ -15,6 +15,7 @@
 #define A_SIZE (FR_MANY_OUTPUTS * FR_BLOCK)
 #define C_SIZE (FR_MANY_OUTPUTS * FR_MANY_TOKENS)
 #define GROUP 4 /* tiles of weights that share one reading of the packed tokens */
+#define PANEL 8 /* blocks of inputs that are decoded at a time: a sum then stays in cache for as many products */
 
 static struct {
     dnnl_brgemm_t kernel[CLASSES][2]; /* by columns / 16 - 1; [1] adds to C */
@@ -110,7 +111,7 @@ fr_status fr_linear_prepare(int max_rows, fr_error *error) {
 
 /* What one thread works with. */
 typedef struct scratch {
-    uint16_t *a, *a_lo; /* [GROUP][FR_MANY_OUTPUTS, FR_BLOCK] */
+    uint16_t *a, *a_lo; /* [GROUP][PANEL][FR_MANY_OUTPUTS, FR_BLOCK] */
     float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     float *sum;         /* [GROUP][token tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     float *fp8; /* see fr_fp8_range */
@@ -120,8 +121,8 @@ typedef struct scratch {
 static scratch take_scratch(fr_arena *arena, int max_rows) {
     scratch s;
     int tiles = (max_rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
-    s.a = FR_TAKE(arena, uint16_t, GROUP * A_SIZE);
-    s.a_lo = FR_TAKE(arena, uint16_t, GROUP * A_SIZE);
+    s.a = FR_TAKE(arena, uint16_t, GROUP * PANEL * A_SIZE);
+    s.a_lo = FR_TAKE(arena, uint16_t, GROUP * PANEL * A_SIZE);
     s.c = FR_TAKE(arena, float, C_SIZE);
     s.sum = FR_TAKE(arena, float, GROUP *tiles *C_SIZE);
     s.fp8 = FR_TAKE(arena, float, fr_fp8_scratch_floats());
@@ -196,43 +197,57 @@ static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b,
     dnnl_brgemm_execute(many.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
 }
 
-/* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds q, or hi and then lo. */
-static void multiply_tile(fr_dtype dtype, bool use_q, int g, int columns, const uint16_t *pack, const scratch *s) {
-    const uint16_t *a = s->a + g * A_SIZE, *a_lo = s->a_lo + g * A_SIZE, *lo = pack + columns * FR_BLOCK;
+/* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds values in one part, or hi and then
+ * lo. */
+static void multiply_tile(fr_dtype dtype, bool one_part, int at, int columns, const uint16_t *pack, const scratch *s) {
+    const uint16_t *a = s->a + at * A_SIZE, *a_lo = s->a_lo + at * A_SIZE, *lo = pack + columns * FR_BLOCK;
     multiply(columns, 0, a, pack, s);
-    if (use_q) return;
-    multiply(columns, 1, a, lo, s);
+    if (!one_part) multiply(columns, 1, a, lo, s);
     if (dtype != FR_F32) return;
     multiply(columns, 1, a_lo, pack, s);
-    multiply(columns, 1, a_lo, lo, s);
+    if (!one_part) multiply(columns, 1, a_lo, lo, s);
+}
+
+/* Blocks [first, last), at most PANEL, of outputs [begin, end) into s->a. */
+static void decode_panel(const fr_linear *w, int begin, int end, int first, int last, const scratch *s) {
+    for (int output = begin, g = 0; output < end; output += FR_MANY_OUTPUTS, g++)
+        for (int block = first; block < last; block++) {
+            int at = (g * PANEL + block - first) * A_SIZE, rows = end - output;
+            decode(w, output, rows < FR_MANY_OUTPUTS ? rows : FR_MANY_OUTPUTS, block, s->a + at, s->a_lo + at);
+        }
+}
+
+/* Adds the products of a panel with one tile of tokens to the sums. */
+static void multiply_panel(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
+                           const scratch *s) {
+    const fr_many *k = fr_many_kernels();
+    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    int token = tile * FR_MANY_TOKENS, columns = all - token < FR_MANY_TOKENS ? all - token : FR_MANY_TOKENS;
+    bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
+    for (int output = begin, g = 0; output < end; output += FR_MANY_OUTPUTS, g++)
+        for (int block = first; block < last; block++) {
+            int64_t at = ((int64_t)token * blocks + (int64_t)columns * block) * FR_BLOCK;
+            const uint16_t *pack = use_q ? x->pack_q + at : x->pack_x + 2 * at;
+            const float *sx = use_q ? x->pack_scale + (int64_t)block * all + token : NULL;
+            float sw = w->scale ? w->scale[output / FR_BLOCK * w->scale_stride + block] : 1.0f;
+            multiply_tile(w->dtype, use_q || x->bf16, g * PANEL + block - first, columns, pack, s);
+            k->add_scaled(s->sum + (g * tiles + tile) * C_SIZE, s->c, columns, sw, sx);
+        }
 }
 
 /* Outputs [begin, end), at most GROUP tiles, of all tokens, into s->sum. */
 static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, const scratch *s) {
-    const fr_many *k = fr_many_kernels();
     int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
     int group = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS, configured = 0;
-    bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
     memset(s->sum, 0, (size_t)(group * tiles * C_SIZE) * sizeof *s->sum);
-    for (int block = 0; block < blocks; block++) {
-        for (int g = 0; g < group; g++) {
-            int output = begin + g * FR_MANY_OUTPUTS, rows = end - output;
-            decode(w, output, rows < FR_MANY_OUTPUTS ? rows : FR_MANY_OUTPUTS, block, s->a + g * A_SIZE,
-                   s->a_lo + g * A_SIZE);
-        }
+    for (int first = 0; first < blocks; first += PANEL) {
+        int last = first + PANEL < blocks ? first + PANEL : blocks;
+        decode_panel(w, begin, end, first, last, s);
         for (int tile = 0; tile < tiles; tile++) {
-            int first = tile * FR_MANY_TOKENS, columns = all - first < FR_MANY_TOKENS ? all - first : FR_MANY_TOKENS;
-            int64_t at = ((int64_t)first * blocks + (int64_t)columns * block) * FR_BLOCK;
-            const uint16_t *pack = use_q ? x->pack_q + at : x->pack_x + 2 * at;
-            const float *sx = use_q ? x->pack_scale + (int64_t)block * all + first : NULL;
+            int left = all - tile * FR_MANY_TOKENS, columns = left < FR_MANY_TOKENS ? left : FR_MANY_TOKENS;
             if (configured != columns) dnnl_brgemm_set_hw_context(many.kernel[columns / 16 - 1][0]);
             configured = columns;
-            for (int g = 0; g < group; g++) {
-                int row = (begin + g * FR_MANY_OUTPUTS) / FR_BLOCK;
-                float sw = w->scale ? w->scale[row * w->scale_stride + block] : 1.0f;
-                multiply_tile(w->dtype, use_q, g, columns, pack, s);
-                k->add_scaled(s->sum + (g * tiles + tile) * C_SIZE, s->c, columns, sw, sx);
-            }
+            multiply_panel(w, x, begin, end, first, last, tile, s);
         }
     }
 }

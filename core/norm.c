@@ -15,5 +15,5 @@ void fr_rmsnorm(float *y, int64_t y_stride, const float *x, int64_t x_stride, co
     int begin, end;
     fr_team_split(rows, 1, &begin, &end);
     for (int i = begin; i < end; i++) fr_rmsnorm_row(y + i * y_stride, x + i * x_stride, w, eps, width);
-#pragma omp barrier
+    fr_team_barrier();
 }

@@ -484,23 +484,22 @@ fr_status fr_writer_fill(fr_writer *w, size_t unit, fr_writer_fill_fn fn, void *
     size_t piece = unit < PIECE ? PIECE / unit * unit : unit;
     int64_t pieces = (int64_t)((e->bytes + piece - 1) / piece);
     uint64_t begin = w->shards[w->open].data_begin + e->begin;
-    int failed = 0; /* errno of a piece that could not be written */
+    fr_team team = FR_TEAM;
+    atomic_llong next = 0;
+    atomic_int failed = 0; /* errno of a piece that could not be written */
     FR_TRY(reserve_buffers(w, e->bytes < piece ? (size_t)e->bytes : piece, error));
-#pragma omp parallel for schedule(dynamic) num_threads(w->options.threads) if (pieces > 1)
-    for (int64_t i = 0; i < pieces; i++) {
-        int before, number;
-        uint64_t at = (uint64_t)i * piece;
-        size_t bytes = e->bytes - at < piece ? (size_t)(e->bytes - at) : piece;
+#pragma omp parallel num_threads(pieces > 1 ? w->options.threads : 1)
+    {
+        fr_team_enter(&team);
         void *buffer = w->buffers[fr_team_rank()];
-#pragma omp atomic read
-        before = failed;
-        if (before) continue;
-        fn(user, at, bytes, buffer);
-        number = write_all(w->fd, buffer, bytes, begin + at);
-        if (number) {
-#pragma omp atomic write
-            failed = number;
+        for (int64_t i; atomic_load(&failed) == 0 && (i = atomic_fetch_add(&next, 1)) < pieces;) {
+            uint64_t at = (uint64_t)i * piece;
+            size_t bytes = e->bytes - at < piece ? (size_t)(e->bytes - at) : piece;
+            fn(user, at, bytes, buffer);
+            int number = write_all(w->fd, buffer, bytes, begin + at);
+            if (number) atomic_store(&failed, number);
         }
+        fr_team_leave();
     }
     return failed ? fail_shard(w, failed, error) : FR_OK;
 }

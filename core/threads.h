@@ -1,18 +1,41 @@
-/* Threads. The code that computes is written as TEAM FUNCTIONS: every thread of an OpenMP team calls them with the same
- * arguments, work is shared by a static split or `#pragma omp for`, and each ends with a barrier, so that its result is
- * whole when it returns. Called outside a parallel region they run on one thread. A pass opens one parallel region.
+/* Threads. The code that computes is written as TEAM FUNCTIONS: every thread of a team calls them with the same arguments,
+ * work is shared by a static split, and each ends with a barrier, so that its result is whole when it returns. Called
+ * outside a team they run on one thread. A pass is one team:
+ *
+ *     fr_team team = FR_TEAM;
+ *     #pragma omp parallel num_threads(threads)
+ *     {
+ *         fr_team_enter(&team);
+ *         ...
+ *         fr_team_leave();
+ *     }
+ *
+ * OpenMP starts the threads. The barrier is our own: a pass has hundreds, and how long to spin at one is ours to say (the
+ * runtimes' spin for milliseconds, which costs a busy machine dearly, or sleep at once, or even allocate).
  * No result depends on how many threads share the work: sums are never split between threads. */
 #ifndef FR_CORE_THREADS_H
 #define FR_CORE_THREADS_H
 
-#ifdef _OPENMP
-#include <omp.h>
-static inline int fr_team_rank(void) { return omp_get_thread_num(); }
-static inline int fr_team_size(void) { return omp_get_num_threads(); }
-#else
-static inline int fr_team_rank(void) { return 0; }
-static inline int fr_team_size(void) { return 1; }
-#endif
+#include <stdalign.h>
+#include <stdatomic.h>
+
+/* What a team's threads share; belongs to the thread that opens the region. */
+typedef struct fr_team {
+    alignas(64) atomic_int arrived; /* at the barrier of this round */
+    alignas(64) atomic_uint round;  /* barriers passed */
+    atomic_int asleep;
+} fr_team;
+#define FR_TEAM {0}
+
+/* First and last in a parallel region, by all its threads. Regions do not nest. */
+void fr_team_enter(fr_team *team);
+void fr_team_leave(void);
+
+/* Of the calling thread: 0 of 1 outside a team. */
+int fr_team_rank(void);
+int fr_team_size(void);
+/* Nobody goes on before all have come. What they wrote before, all see after. */
+void fr_team_barrier(void);
 
 /* Physical cores that this process may run on, at least 1. */
 int fr_physical_cores(void);

@@ -159,7 +159,11 @@ typedef struct fr_text_stream fr_text_stream;
 FR_API fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error);
 /* Text that became whole with this token (possibly ""), valid until the next call. */
 FR_API const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length);
-/* What is still held back, with U+FFFD for what will never be whole. */
+/* Lets the text end before the first of these strings, wherever tokens meet in it: what may be the beginning of one is held
+ * back, and once one is whole nothing comes any more. To be called before the first push; the strings are copied. */
+FR_API fr_status fr_text_stream_stop_at(fr_text_stream *stream, const char *const *strings, size_t count, fr_error *error);
+FR_API bool fr_text_stream_stopped(const fr_text_stream *stream);
+/* What is still held back, with U+FFFD for what will never be whole. The stream can then take another text. */
 FR_API const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length);
 FR_API void fr_text_stream_destroy(fr_text_stream *stream);
 
@@ -211,7 +215,7 @@ typedef struct fr_session_options {
     int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
     fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
     fr_hidden mtp_recycle; /* the MTP module's own output that the next chained draft reads */
-    int prefill_chunk;     /* rows of a prefill pass; 0: 256 */
+    int prefill_chunk;     /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
     fr_progress_fn progress;
     void *user;
@@ -274,11 +278,33 @@ typedef struct fr_stats {
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
     uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
     uint64_t unique_experts, chosen_experts; /* over verify passes: distinct (layer, expert), and summed over rows */
-    double prefill_s, draft_s, verify_s;
+    /* Read by verify passes, and by all that drafting does: weights with the experts that were chosen, and the KV cache. */
+    uint64_t verify_bytes, draft_bytes;
+    /* Where the time of cycles goes: drafts; passes of the main model; the choice of tokens; bookkeeping after it. */
+    double prefill_s, draft_s, verify_s, sample_s, rollback_s;
+    double catch_up_s;      /* part of draft_s: the MTP module reads what was passed over while drafting did not pay */
+    uint64_t catch_up_rows; /* positions that it read that way */
     uint64_t prefill_tokens;
 } fr_stats;
 FR_API void fr_session_get_stats(const fr_session *session, fr_stats *out);
 FR_API void fr_session_reset_stats(fr_session *session);
+
+/* What the depth policy goes by: estimates as they stand, counts since create. Times are 0 before the first cycle, and
+ * those of a session that does not draft stay so. */
+typedef struct fr_policy_info {
+    bool adaptive; /* auto: else every cycle drafts as deep as it may */
+    bool on;       /* drafting pays, as far as is known */
+    int max_depth;
+    double acceptance[FR_MAX_DEPTH]; /* chance that a draft at this position stands, given that those before it do */
+    double pass_s[FR_MAX_DEPTH + 1]; /* a pass of the main model of 1, 2, ... rows, choice of tokens included */
+    double draft_first_s, draft_next_s; /* a cycle's first draft; each one that is chained to it */
+    /* Of cycles that drafted, lately: tokens, and cost in passes of one row. */
+    double tokens_per_cycle, cost_per_cycle;
+    /* The acceptance from which a single draft a cycle pays: by the bytes that passes read, and by the times above. */
+    double break_even_predicted, break_even_measured;
+    uint64_t switches, probes, cycles_off; /* probes: single drafts to see whether it pays again */
+} fr_policy_info;
+FR_API void fr_session_get_policy(const fr_session *session, fr_policy_info *out);
 
 FR_API void fr_session_get_memory(const fr_session *session, fr_memory *out);
 
@@ -499,6 +525,106 @@ typedef struct fr_bench_result {
  * then has what was measured until then; NULL on other errors. */
 FR_API fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_bench_result **out, fr_error *error);
 FR_API void fr_bench_result_destroy(fr_bench_result *result);
+
+/* ---- Studies: results -------------------------------------------------------------------------------------- */
+
+/* Where a study comes from, for its document's header: how to repeat it. Strings are copied. */
+typedef struct fr_study_origin {
+    const char *model_path;     /* as it was given; NULL: left out, and so are counts of parameters */
+    const char *const *command; /* [num_command] the program and its arguments */
+    size_t num_command;
+} fr_study_origin;
+
+/* A study's result is a JSON document (docs/REPORTS.md); all else is made from its text, so that a report can be made of a
+ * document that was kept. */
+typedef struct fr_study_result fr_study_result;
+/* The document's text, indented, without a newline at its end; owned by the result. */
+FR_API const char *fr_study_json(const fr_study_result *result);
+FR_API void fr_study_destroy(fr_study_result *result);
+/* One HTML file without anything outside it, from the text of a document; *html is allocated, release with fr_free. Parts
+ * of the document that are absent or null are left out; a text that is no such document is FR_ERROR_FORMAT. */
+FR_API fr_status fr_study_html(const char *json, char **html, fr_error *error);
+/* The same as CSV (RFC 4180): a row for each thing measured. */
+FR_API fr_status fr_study_csv(const char *json, char **csv, fr_error *error);
+
+/* ---- Studies: acceptance ------------------------------------------------------------------------------------- */
+
+/* How often drafts are accepted, in a grid of configurations: all that come of what is given, in this order from the
+ * outside in, except those that could not differ (verification rules when greedy, recycled states with one draft). */
+typedef struct fr_accept_options {
+    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/STUDIES.md); NULL: tokens are given */
+    const int32_t *tokens; /* [num_tokens]: one prompt */
+    size_t num_tokens;
+    size_t most_prompts;   /* the first ones of the file; 0: all */
+    bool chat;             /* texts are put into the chat template */
+    /* false: texts are generated. true: the prompts are the texts, and every position of them is judged as if a cycle
+     * began there: what would be drafted, given the text before it, against what the main model would say. One pass over
+     * a text; a draft after the first reads the text's own tokens, as if the drafts before it had been those. Texts longer
+     * than the context are cut. */
+    bool teacher_forced;
+    const float *temperatures; /* [num_temperatures]; NULL: session.sampling.temperature */
+    size_t num_temperatures;
+    bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
+    const int *depths;     /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
+    size_t num_depths;
+    int max_tokens;        /* of a generated text; 0: what its prompt says, or 128. A prompt may say fewer */
+    bool ignore_eos;
+    int most_rejected;     /* tokens to list; 0: 20 */
+    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
+    fr_study_origin origin;
+    fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
+    void *user;
+} fr_accept_options;
+
+/* *out is made, also when a callback stopped the call (FR_INTERRUPTED): it then has what was measured until then, and says
+ * "complete": false. NULL on other errors. */
+FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *options, fr_study_result **out,
+                           fr_error *error);
+
+/* ---- Studies: A/B latency ------------------------------------------------------------------------------------- */
+
+/* A way to make text. The first arm with mtp off, or else the first arm, is what the others are compared with. */
+typedef struct fr_ab_arm {
+    fr_mtp mtp;
+    int depth; /* most drafts a cycle; 0: the study's session.depth, and where that is 0 too, 1 with on, 3 with auto */
+} fr_ab_arm;
+#define FR_AB_MOST_ARMS 16
+#define FR_AB_MOST_SYNTHETIC 32
+
+typedef struct fr_ab_options {
+    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/STUDIES.md); NULL: tokens are given */
+    const int32_t *tokens; /* [num_tokens]: one prompt */
+    size_t num_tokens;
+    size_t most_prompts;   /* the first ones of the file; 0: all */
+    bool chat;             /* texts are put into the chat template */
+    const fr_ab_arm *arms; /* [num_arms]; NULL: off, on, auto */
+    size_t num_arms;
+    /* Chances [num_synthetic] that a draft is right. For each, an arm (on, session.depth) whose drafts are replaced by the
+     * text that the compared arm made, spoiled at random, while the MTP module runs as ever. Not with verify = rejection at
+     * a temperature above 0, where the text would not be known beforehand. */
+    const double *synthetic;
+    size_t num_synthetic;
+    int max_tokens;        /* of a text, at most, whatever its prompt says; 0: what it says, or 128 */
+    bool ignore_eos;
+    int repeats;           /* texts of a prompt in each arm; 0: 2. Turns go forward and backward: A B, B A, ... */
+    int warm_up;           /* texts of each arm beforehand, at most 32 tokens each; 0: 1, -1: none */
+    double cool_off_s;     /* pause before each text */
+    bool no_noise_check;   /* else the compared arm runs twice, as an arm of its own */
+    int resamples;         /* of the bootstrap; 0: 10000 */
+    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
+    fr_study_origin origin;
+    fr_progress_fn progress;    /* counts tokens; at most those, texts may end early */
+    void *user;
+} fr_ab_options;
+
+/* Measures latency in each arm, in pairs by prompt. *out is made, also when a callback stopped the call (FR_INTERRUPTED): it
+ * then has the prompts' turns that were whole until then; NULL on other errors. Output that differs between arms is no
+ * error: the document's identical_outputs says so. */
+FR_API fr_status fr_ab(const fr_model *model, const fr_ab_options *options, fr_study_result **out, fr_error *error);
+
+/* Whether two documents of fr_ab differ beyond noise: a document (schema "forerun.ab-compare/1") with ratios of `after` over
+ * `before`, paired by prompt, and warnings where the two are not comparable. */
+FR_API fr_status fr_ab_compare(const char *before, const char *after, fr_study_result **out, fr_error *error);
 
 #ifdef __cplusplus
 }

@@ -129,13 +129,32 @@ static fr_status bind_moe(const fr_binder *b, const char *prefix, fr_moe *moe) {
     if (moe->has_shared)
         FR_TRY(bind_mlp(b, name_of(name, "%s.shared_experts", prefix), c->n_shared_experts * c->moe_intermediate_size,
                         &moe->shared));
-    moe->forms = fr_moe_forms(moe);
+    fr_moe_set_forms(moe);
     return FR_OK;
+}
+
+/* In which forms routed experts of any layer want their rows. Before they are bound: as the first expert that there is, or as
+ * the config says. */
+static unsigned expert_forms(const fr_model *model) {
+    const fr_config *c = &model->config;
+    fr_linear first = {.dtype = c->fp8 ? FR_F8_E4M3 : FR_BF16};
+    unsigned forms = model->mtp.layer.moe.expert_forms;
+    for (int i = 0; model->layers && i < c->num_hidden_layers; i++) forms |= model->layers[i].moe.expert_forms;
+    for (int i = 0; !forms && model->checkpoint && i <= c->num_hidden_layers; i++) {
+        char name[NAME_MAX_LENGTH];
+        const fr_tensor *tensor = fr_checkpoint_find(
+            model->checkpoint, name_of(name, "model.layers.%d.mlp.experts.0.gate_proj.weight", i));
+        if (!tensor) continue;
+        first.dtype = tensor->dtype;
+        break;
+    }
+    return forms ? forms : fr_linear_form(&first, model->act_fp8);
 }
 
 void fr_layer_shape(const fr_model *model, fr_layer *layer) {
     const fr_config *c = &model->config;
     *layer = (fr_layer){.mla = mla_shape(model), .moe = moe_shape(model)};
+    layer->moe.expert_forms = expert_forms(model);
     layer->moe.shared.gate_proj.out = c->n_shared_experts * c->moe_intermediate_size;
 }
 

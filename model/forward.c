@@ -15,28 +15,34 @@ void fr_embed(const fr_model *model, int32_t token, float *y) {
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
     const fr_config *c = &model->config;
     int hidden = c->hidden_size, pos = kv->length;
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
-#pragma omp for schedule(static)
-        for (int r = 0; r < rows; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden);
+        int begin, end;
+        fr_team_enter(&team);
+        fr_team_split(rows, 1, &begin, &end); /* as fr_rmsnorm, the first to read them, splits */
+        for (int r = begin; r < end; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden);
         for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
             fr_layer_forward(model, &model->layers[i], ws, kv, i, pos, rows);
             if (!model->layers[i].is_moe) continue;
             size_t count = (size_t)rows * (size_t)c->num_experts_per_tok;
-#pragma omp single
-            memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
+            if (fr_team_rank() == 0) memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
             moe++;
         }
         fr_rmsnorm(ws->hidden, hidden, ws->x, hidden, model->norm, c->rms_norm_eps, rows, hidden);
+        fr_team_leave();
     }
 }
 
 void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, const float *hidden, int rows, float *logits) {
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
+        fr_team_enter(&team);
         fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(head, model->act_fp8),
                     model->config.act_ue8m0);
         fr_linear_forward(head, &ws->rows, logits, model->config.vocab_size, ws->linear_scratch);
+        fr_team_leave();
     }
 }
 

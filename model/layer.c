@@ -8,7 +8,7 @@ static void add_delta(fr_workspace *ws, int rows, int hidden) {
     int begin, end;
     fr_team_split(rows * hidden, 16, &begin, &end);
     for (int i = begin; i < end; i++) ws->x[i] += ws->delta[i];
-#pragma omp barrier
+    fr_team_barrier();
 }
 
 void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
@@ -31,4 +31,12 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
         fr_mlp_forward(&layer->mlp, act_fp8, ue8m0, &ws->rows, ws->delta, &ws->mlp);
     }
     add_delta(ws, rows, hidden);
+}
+
+void fr_layer_remember(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
+                       int rows) {
+    int hidden = model->config.hidden_size;
+    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->input_layernorm, model->config.rms_norm_eps, rows, hidden);
+    fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mla_forms(&layer->mla), model->config.act_ue8m0);
+    fr_mla_remember(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, &ws->mla);
 }

@@ -11,7 +11,7 @@
 #include "model/workspace.h"
 #include "sampler/sampler.h"
 
-enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 256 };
+enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
 
 /* ---- A session ------------------------------------------------------------------------------------------------- */
 

@@ -18,17 +18,18 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     ws->normed = FR_TAKE(arena, float, rows * hidden);
     ws->delta = FR_TAKE(arena, float, rows * hidden);
     ws->hidden = FR_TAKE(arena, float, rows * hidden);
-    fr_rows_take(&ws->rows, arena, ws->max_rows, c->hidden_size);
+    fr_rows_take(&ws->rows, arena, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
     if (model->mtp.present) {
         ws->joined = FR_TAKE(arena, float, rows * 2 * hidden);
-        fr_rows_take(&ws->joined_rows, arena, ws->max_rows, 2 * c->hidden_size);
+        fr_rows_take(&ws->joined_rows, arena, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
     }
     ws->linear_scratch_bytes = fr_linear_scratch_bytes(ws->max_rows > FR_KV_BLOCK ? ws->max_rows : FR_KV_BLOCK);
     ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
-    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch);
+    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch,
+                        ws->linear_scratch_bytes);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, ws->linear_scratch);
     if (sparse) {
-        fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, model->threads, ws->linear_scratch,
+        fr_moe_scratch_take(&ws->moe, arena, &layer.moe, layer.moe.expert_forms, ws->max_rows, model->threads, ws->linear_scratch,
                             ws->linear_scratch_bytes);
         ws->experts = FR_TAKE(arena, int32_t, (size_t)model->num_moe_layers * rows * (size_t)c->num_experts_per_tok);
     }

@@ -3,10 +3,12 @@
 #include "core/threads.h"
 
 void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, void *linear_scratch) {
-    size_t count = (size_t)max_rows * (size_t)intermediate;
+    size_t count = (size_t)max_rows * (size_t)intermediate, blocks = ((size_t)intermediate + FR_BLOCK - 1) / FR_BLOCK;
     s->gate = FR_TAKE(arena, float, count);
     s->up = FR_TAKE(arena, float, count);
-    fr_rows_take(&s->rows, arena, max_rows, intermediate);
+    s->done = FR_TAKE(arena, atomic_int, blocks);
+    for (size_t i = 0; s->done && i < blocks; i++) atomic_init(&s->done[i], 0);
+    fr_rows_take(&s->rows, arena, max_rows, intermediate, FR_ROWS_ANY);
     s->linear_scratch = linear_scratch;
 }
 
@@ -14,13 +16,51 @@ unsigned fr_mlp_forms(const fr_mlp *mlp, bool act_fp8) {
     return fr_linear_form(&mlp->gate_proj, act_fp8) | fr_linear_form(&mlp->up_proj, act_fp8);
 }
 
+void fr_mlp_few_product(const fr_mlp_few *f, int begin, int end) {
+    int width = f->mlp->gate_proj.out;
+    fr_linear_few(&f->mlp->gate_proj, f->x, f->index, f->n, begin, end, f->gate, width);
+    fr_linear_few(&f->mlp->up_proj, f->x, f->index, f->n, begin, end, f->up, width);
+    for (int i = 0; i < f->n; i++) {
+        float *gate = f->gate + (size_t)i * (size_t)width + begin;
+        fr_kernels_get()->silu_mul(gate, gate, f->up + (size_t)i * (size_t)width + begin, end - begin);
+    }
+    if (!f->quantized) return;
+    for (int block = begin / FR_BLOCK, to; begin < end; begin = to, block++) {
+        int block_end = (block + 1) * FR_BLOCK < width ? (block + 1) * FR_BLOCK : width;
+        to = end < block_end ? end : block_end;
+        /* The order of the additions makes the others' outputs visible to the last. */
+        int made = atomic_fetch_add_explicit(&f->done[block], to - begin, memory_order_acq_rel) + to - begin;
+        if (made < block_end - block * FR_BLOCK) continue;
+        atomic_store_explicit(&f->done[block], 0, memory_order_relaxed);
+        for (int i = 0; i < f->n; i++)
+            fr_rows_quantize(f->product, f->gate - (size_t)f->first * (size_t)width, width, f->ue8m0, f->first + i, block);
+    }
+}
+
+static void forward_few(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
+    static const int all[FR_FEW_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7};
+    int width = mlp->gate_proj.out, begin, end;
+    fr_mlp_few few = {.mlp = mlp, .x = x, .index = all, .n = x->rows, .gate = s->gate, .up = s->up, .product = &s->rows,
+                      .quantized = form & FR_ROWS_QUANTIZED, .ue8m0 = ue8m0, .done = s->done};
+    if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, form, ue8m0);
+    fr_team_split(width, 16, &begin, &end);
+    if (begin < end) fr_mlp_few_product(&few, begin, end);
+    fr_team_barrier();
+    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->linear_scratch);
+}
+
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
     int width = mlp->gate_proj.out, begin, end;
+    unsigned form = fr_linear_form(&mlp->down_proj, act_fp8);
+    if (x->rows <= FR_FEW_ROWS) {
+        forward_few(mlp, form, ue8m0, x, y, s);
+        return;
+    }
     fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->linear_scratch);
     fr_linear_forward(&mlp->up_proj, x, s->up, width, s->linear_scratch);
     fr_team_split(x->rows * width, 16, &begin, &end);
     fr_kernels_get()->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
-#pragma omp barrier
-    fr_rows_set(&s->rows, s->gate, x->rows, width, fr_linear_form(&mlp->down_proj, act_fp8), ue8m0);
+    fr_team_barrier();
+    fr_rows_set(&s->rows, s->gate, x->rows, width, form, ue8m0);
     fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->linear_scratch);
 }

@@ -2,8 +2,8 @@
 
 #include "core/threads.h"
 
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes) {
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, unsigned expert_forms, int max_rows,
+                         int threads, void *linear_scratch, size_t linear_scratch_bytes) {
     const fr_router *r = &moe->router;
     size_t rows = (size_t)max_rows, slots = rows * (size_t)r->topk, width = (size_t)moe->intermediate;
     int few_slots = (max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS) * r->topk;
@@ -21,15 +21,20 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->next_slot = FR_TAKE(arena, int, r->experts);
     s->slots = FR_TAKE(arena, int, slots);
     for (size_t i = 0; s->slots && i < slots; i++) s->slots[i] = (int)i;
+    size_t most_chosen = (size_t)(few_slots < r->experts ? few_slots : r->experts);
+    size_t blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
+    s->chosen = FR_TAKE(arena, fr_mlp_few, most_chosen + 1);
+    s->done = FR_TAKE(arena, atomic_int, most_chosen *blocks);
+    for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
     s->gate = FR_TAKE(arena, float, (size_t)few_slots * width);
     s->up = FR_TAKE(arena, float, (size_t)few_slots * width);
-    fr_rows_take(&s->product, arena, few_slots, moe->intermediate);
+    fr_rows_take(&s->product, arena, few_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_FEW);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden);
-        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, max_rows, moe->intermediate);
+        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden, expert_forms);
+        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, max_rows, moe->intermediate, FR_ROWS_ANY);
     }
     s->gate_alone = FR_TAKE(arena, float, (size_t)threads * rows * width);
     s->up_alone = FR_TAKE(arena, float, (size_t)threads * rows * width);
@@ -38,23 +43,51 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
         fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, linear_scratch);
 }
 
-unsigned fr_moe_forms(const fr_moe *moe) {
-    unsigned forms = fr_linear_form(&moe->router.gate, false);
-    for (int e = 0; e < moe->router.experts; e++) forms |= fr_mlp_forms(&moe->experts[e], moe->act_fp8);
-    return moe->has_shared ? forms | fr_mlp_forms(&moe->shared, moe->act_fp8) : forms;
+void fr_moe_set_forms(fr_moe *moe) {
+    moe->expert_forms = 0;
+    for (int e = 0; e < moe->router.experts; e++) moe->expert_forms |= fr_mlp_forms(&moe->experts[e], moe->act_fp8);
+    moe->forms = moe->expert_forms | fr_linear_form(&moe->router.gate, false);
+    if (moe->has_shared) moe->forms |= fr_mlp_forms(&moe->shared, moe->act_fp8);
+}
+
+/* Lists what few rows have to sweep over; ONE THREAD. */
+static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
+    int width = moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
+    unsigned form = fr_linear_form(&moe->experts[0].down_proj, moe->act_fp8);
+    s->num_chosen = 0;
+    fr_rows_begin(&s->product, s->gate, x->rows * moe->router.topk, width, form, moe->act_ue8m0);
+    for (int e = 0; e < moe->router.experts; e++) {
+        int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
+        if (n == 0) continue;
+        s->chosen[s->num_chosen] =
+            (fr_mlp_few){.mlp = &moe->experts[e], .x = x, .index = s->slot_row + first, .n = n, .product = &s->product,
+                         .gate = s->gate + (size_t)first * (size_t)width, .up = s->up + (size_t)first * (size_t)width,
+                         .first = first, .quantized = form & FR_ROWS_QUANTIZED, .ue8m0 = moe->act_ue8m0,
+                         .done = s->done + s->num_chosen * blocks, .y = s->z + (size_t)first * (size_t)moe->hidden};
+        s->num_chosen++;
+    }
+    if (!moe->has_shared) return;
+    form = fr_linear_form(&moe->shared.down_proj, moe->act_fp8);
+    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, form, moe->act_ue8m0);
+    s->chosen[s->num_chosen++] =
+        (fr_mlp_few){.mlp = &moe->shared, .x = x, .index = s->slots, .n = x->rows, .product = &s->shared.rows,
+                     .gate = s->shared.gate, .up = s->shared.up, .quantized = form & FR_ROWS_QUANTIZED,
+                     .ue8m0 = moe->act_ue8m0, .done = s->shared.done, .y = y};
 }
 
 /* Chooses experts for all rows and sorts the pairs into slots; TEAM. */
-static void route_rows(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
+static void route_rows(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     const fr_router *r = &moe->router;
+    int begin, end;
     fr_linear_forward(&r->gate, x, s->scores, r->experts, s->linear_scratch);
-#pragma omp for schedule(static)
-    for (int i = 0; i < x->rows; i++)
+    fr_team_split(x->rows, 1, &begin, &end);
+    for (int i = begin; i < end; i++)
         fr_route(r, s->scores + (size_t)i * (size_t)r->experts,
                  s->work + (size_t)fr_team_rank() * (size_t)(r->experts + r->groups), s->ids + i * r->topk,
                  s->weights + i * r->topk);
-#pragma omp single
-    {
+    fr_team_barrier();
+    if (fr_team_rank() == 0) {
+        atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
         memset(s->first_slot, 0, ((size_t)r->experts + 1) * sizeof(int));
         for (int i = 0; i < x->rows * r->topk; i++) s->first_slot[s->ids[i] + 1]++;
         for (int e = 0; e < r->experts; e++) {
@@ -65,35 +98,36 @@ static void route_rows(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
             s->slot[i] = s->next_slot[s->ids[i]]++;
             s->slot_row[s->slot[i]] = i / r->topk;
         }
+        if (x->rows <= FR_FEW_ROWS) list_chosen(moe, x, y, s);
     }
+    fr_team_barrier();
 }
 
-/* z by slot, few rows: each thread takes a part of every chosen expert's outputs, so that all threads stream; TEAM. */
-static void run_experts_few(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
-    const fr_kernels *k = fr_kernels_get();
-    int width = moe->intermediate, begin, end;
-    fr_team_split(width, 16, &begin, &end);
-    for (int e = 0; e < moe->router.experts; e++) {
-        int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
-        if (n == 0) continue;
-        float *gate = s->gate + (size_t)first * (size_t)width, *up = s->up + (size_t)first * (size_t)width;
-        fr_linear_few(&moe->experts[e].gate_proj, x, s->slot_row + first, n, begin, end, gate, width);
-        fr_linear_few(&moe->experts[e].up_proj, x, s->slot_row + first, n, begin, end, up, width);
-        for (int i = 0; i < n; i++)
-            k->silu_mul(gate + (size_t)i * (size_t)width + begin, gate + (size_t)i * (size_t)width + begin,
-                        up + (size_t)i * (size_t)width + begin, end - begin);
+/* This thread's part of the outputs of all chosen MLPs, laid end to end, is for `c` of them [*begin, *end). *at walks on. */
+static bool own_part(int mine, int mine_end, int outputs, int *at, int *begin, int *end) {
+    *begin = mine > *at ? mine - *at : 0;
+    *end = mine_end - *at < outputs ? mine_end - *at : outputs;
+    *at += (outputs + 15) / 16 * 16;
+    return *begin < *end;
+}
+
+/* Few rows: z by slot, and the shared expert's y. Every thread streams its share of all weights together; TEAM. */
+static void run_experts_few(const fr_moe *moe, fr_moe_scratch *s) {
+    int total = 0, mine, mine_end, begin, end, at = 0;
+    for (int c = 0; c < s->num_chosen; c++) total += (s->chosen[c].mlp->gate_proj.out + 15) / 16 * 16;
+    fr_team_split(total, 16, &mine, &mine_end);
+    for (int c = 0; c < s->num_chosen; c++)
+        if (own_part(mine, mine_end, s->chosen[c].mlp->gate_proj.out, &at, &begin, &end))
+            fr_mlp_few_product(&s->chosen[c], begin, end);
+    fr_team_barrier();
+    fr_team_split(s->num_chosen * ((moe->hidden + 15) / 16 * 16), 16, &mine, &mine_end);
+    at = 0;
+    for (int c = 0; c < s->num_chosen; c++) {
+        const fr_mlp_few *few = &s->chosen[c];
+        if (own_part(mine, mine_end, moe->hidden, &at, &begin, &end))
+            fr_linear_few(&few->mlp->down_proj, few->product, s->slots + few->first, few->n, begin, end, few->y, moe->hidden);
     }
-#pragma omp barrier
-    fr_rows_set(&s->product, s->gate, x->rows * moe->router.topk, width,
-                fr_linear_form(&moe->experts[0].down_proj, moe->act_fp8) | FR_ROWS_FEW, moe->act_ue8m0);
-    fr_team_split(moe->hidden, 16, &begin, &end);
-    for (int e = 0; e < moe->router.experts; e++) {
-        int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
-        if (n > 0)
-            fr_linear_few(&moe->experts[e].down_proj, &s->product, s->slots + first, n, begin, end,
-                          s->z + (size_t)first * (size_t)moe->hidden, moe->hidden);
-    }
-#pragma omp barrier
+    fr_team_barrier();
 }
 
 /* One expert's whole MLP for its n slots, by one thread. */
@@ -118,29 +152,25 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
 }
 
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
-    route_rows(moe, x, s);
+    int begin, end, e;
+    route_rows(moe, x, y, s);
     if (x->rows <= FR_FEW_ROWS) {
-        run_experts_few(moe, x, s);
+        run_experts_few(moe, s);
     } else {
-#pragma omp for schedule(dynamic, 1)
-        for (int e = 0; e < moe->router.experts; e++)
+        while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
             if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, s);
+        fr_team_barrier();
+        if (moe->has_shared) fr_mlp_forward(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, y, &s->shared);
     }
-    if (moe->has_shared)
-        fr_mlp_forward(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, y, &s->shared);
-    else
-#pragma omp for schedule(static)
-        for (int i = 0; i < x->rows; i++) memset(y + (size_t)i * (size_t)moe->hidden, 0, (size_t)moe->hidden * sizeof(float));
-
-    int begin, end;
     fr_team_split(moe->hidden, 16, &begin, &end);
     for (int i = 0; i < x->rows; i++) {
         float *row = y + (size_t)i * (size_t)moe->hidden + begin;
+        if (!moe->has_shared) memset(row, 0, (size_t)(end - begin) * sizeof *row);
         for (int k = 0; k < moe->router.topk; k++) {
             size_t slot = (size_t)s->slot[i * moe->router.topk + k];
             fr_kernels_get()->axpy_f32(row, s->weights[i * moe->router.topk + k],
                                        s->z + slot * (size_t)moe->hidden + begin, end - begin);
         }
     }
-#pragma omp barrier
+    fr_team_barrier();
 }

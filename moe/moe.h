@@ -6,6 +6,8 @@
 #ifndef FR_MOE_MOE_H
 #define FR_MOE_MOE_H
 
+#include <stdatomic.h>
+
 #include "moe/mlp.h"
 #include "moe/router.h"
 
@@ -16,7 +18,8 @@ typedef struct fr_moe {
     fr_mlp *experts; /* [n_routed_experts]; owned */
     bool has_shared;
     fr_mlp shared;
-    unsigned forms; /* fr_moe_forms of all this, kept: a pass must not go through every expert to know it */
+    /* Kept by fr_moe_set_forms once all this is bound: a pass must not go through every expert to know them. */
+    unsigned forms, expert_forms; /* in which x is wanted: by all, by the routed experts */
 } fr_moe;
 
 typedef struct fr_moe_scratch {
@@ -30,10 +33,14 @@ typedef struct fr_moe_scratch {
     int *slot_row;    /* [R * topk]: row of a slot */
     int *first_slot;  /* [experts + 1] */
     int *next_slot;   /* [experts]: while slots are filled */
+    atomic_int next_expert; /* that nobody has taken: many rows */
     int *slots;       /* 0, 1, 2, ... [R * topk] */
-    /* few rows */
-    float *gate, *up; /* [FEW * topk, intermediate] */
-    fr_rows product;  /* silu(gate) * up by slot */
+    /* few rows: the experts that were chosen, and the shared one last, are swept over as if they were one matrix */
+    fr_mlp_few *chosen; /* [num_chosen] */
+    int num_chosen;
+    float *gate, *up;   /* [FEW * topk, intermediate] */
+    fr_rows product;    /* silu(gate) * up by slot */
+    atomic_int *done;   /* [chosen, blocks of intermediate]: see fr_mlp_few */
     /* many rows, one of each a thread: an expert is one thread's work */
     fr_rows *gathered, *inner;
     float *gate_alone, *up_alone; /* [threads, R, intermediate] */
@@ -43,12 +50,13 @@ typedef struct fr_moe_scratch {
     size_t linear_scratch_bytes; /* a thread */
 } fr_moe_scratch;
 
-/* `moe` gives the sizes, which all layers share. */
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes);
+void fr_moe_set_forms(fr_moe *moe);
 
-/* TEAM. y [rows, hidden]; x ready in fr_moe_forms. Leaves the routing in s->ids and s->weights. */
+/* `moe` gives the sizes, which all layers share; expert_forms are those of all layers together. */
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, unsigned expert_forms, int max_rows,
+                         int threads, void *linear_scratch, size_t linear_scratch_bytes);
+
+/* TEAM. y [rows, hidden]; x ready in moe->forms. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);
-unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
 
 #endif

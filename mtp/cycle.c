@@ -37,10 +37,14 @@ static void count_cycle(fr_stats *stats, int drafted, int accepted) {
     for (int j = 0; j < accepted; j++) stats->accepted_at[j]++;
 }
 
-static void count_experts(fr_session *s, int rows) {
+/* What the main model's pass just made has read; to be called before it is committed. */
+static void count_pass(fr_session *s, int rows) {
     const fr_model *model = s->model;
-    s->stats.unique_experts += fr_unique_experts(model, &s->ws, rows);
-    s->stats.chosen_experts += (uint64_t)rows * (uint64_t)model->num_moe_layers * (uint64_t)model->config.num_experts_per_tok;
+    uint64_t unique = fr_unique_experts(model, &s->ws, rows), layers = (uint64_t)model->num_moe_layers;
+    s->stats.unique_experts += unique;
+    s->stats.chosen_experts += (uint64_t)rows * layers * (uint64_t)model->config.num_experts_per_tok;
+    s->stats.verify_bytes += s->traffic.fixed + (layers ? s->traffic.expert / layers * unique : 0) +
+                             fr_kv_cache_bytes(s->kv.layers, s->kv.length + rows, s->kv.rank, s->kv.rope, s->kv.type);
 }
 
 /* Replaces the drafts by a test's, which stand for themselves alone. */
@@ -58,22 +62,28 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     int made = s->drafter ? s->drafter->draft(s, depth) : 0;                   /* 2 */
     int drafted = fr_policy_keep(&s->policy, s->confidence, made);
     if (s->force) drafted = force_drafts(s, limit, drafted);
-    double drafting_done = fr_now();
+    memcpy(s->proposed, s->tokens + s->length, (size_t)drafted * sizeof *s->proposed);
+    double drafted_at = fr_now();
 
     int rows = drafted + 1, before = s->length;
     fr_forward(s->model, &s->ws, &s->kv, s->tokens + s->length - 1, rows);     /* 3 */
     fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
+    double verified_at = fr_now();
 
     int accepted = accept(s, drafted);                                         /* 4 */
-    count_experts(s, rows);
-    fr_session_commit(s, accepted + 1);                                        /* 5 */
+    double sampled_at = fr_now();
 
-    double verify_s = fr_now() - drafting_done;
+    count_pass(s, rows);
+    fr_session_commit(s, accepted + 1);                                        /* 5 */
     if (s->drafter && !s->force)
-        fr_policy_observe(&s->policy, s->confidence, made, drafted, accepted, s->first_draft_s, s->other_drafts_s, verify_s);
+        fr_policy_observe(&s->policy, s->confidence, made, drafted, accepted, s->first_draft_s, s->other_drafts_s,
+                          sampled_at - drafted_at);
     count_cycle(&s->stats, drafted, accepted);
-    s->stats.draft_s += drafting_done - start;
-    s->stats.verify_s += verify_s;
+    s->stats.draft_s += drafted_at - start;
+    s->stats.verify_s += verified_at - drafted_at;
+    s->stats.sample_s += sampled_at - verified_at;
+    s->stats.rollback_s += fr_now() - sampled_at;
+    fr_session_check(s);
     *out = (fr_step){s->tokens + before, accepted + 1, drafted, accepted};
 }
 

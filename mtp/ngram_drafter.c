@@ -11,6 +11,7 @@ static int find(const int32_t *tokens, int length, int n) {
 
 static int draft(fr_session *s, int depth) {
     int from = -1;
+    if (depth == 0) return 0; /* there is nothing to keep up with */
     for (int n = LONGEST; n >= SHORTEST && from < 0; n--)
         if (s->length > n) from = find(s->tokens, s->length, n);
     if (from < 0) return 0;

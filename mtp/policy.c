@@ -2,16 +2,21 @@
 
 #include <math.h>
 
-enum { FIRST_PROBE = 8, LAST_PROBE = 64 }; /* cycles off before a look, doubled by each look that finds nothing */
-enum { PLAIN_EVERY = 50 };                 /* cycles on between two without drafts */
+enum { FIRST_PROBE = 16, RAREST_PROBE = 256 }; /* cycles off before a look, doubled by each look that finds nothing */
+enum { PLAIN_EVERY = 50 };                     /* cycles on between two without drafts */
+enum { EXPLORE_EVERY = 64 };                   /* cycles on between two that try another depth; more often in the beginning */
+enum { KNOWN = 3 };                            /* measurements from which an estimate is more than a guess */
+enum { SETTLED = 20 };                         /* and from which it changes slowly */
+static const double probe_share = 0.015;       /* of the time, for looks that find nothing */
+static const double hysteresis = 1.01;         /* gain that it takes to begin again */
 
 void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *shape, double draft_first, double draft_next) {
-    *p = (fr_policy){.adaptive = adaptive, .max_depth = max_depth, .draft_first = draft_first, .draft_next = draft_next,
-                     .probe_after = FIRST_PROBE};
+    *p = (fr_policy){.adaptive = adaptive, .max_depth = max_depth, .draft_first.value = draft_first,
+                     .draft_next.value = draft_next, .probe_after = FIRST_PROBE};
     for (int r = 0; r <= FR_MAX_DEPTH; r++) p->shape[r] = p->guess[r] = shape[r];
     for (int j = 0; j < FR_MAX_DEPTH; j++) p->mean[j] = 0.6;
     p->on_tokens = 1.6; /* a guess that a few cycles outweigh */
-    p->on_cost = shape[1] + draft_first;
+    p->on_cost = p->predicted_cost = shape[1] + draft_first;
 }
 
 /* Bins halve the distance to 1: [0, 1/2), [1/2, 3/4), ... each cut in two. */
@@ -27,13 +32,17 @@ double fr_policy_acceptance(const fr_policy *p, double confidence) {
     return chance < 0.0 ? 0.0 : chance > 1.0 ? 1.0 : chance;
 }
 
-/* A pass of a size that was not made yet is guessed from the nearest smaller one that was. */
+/* A pass of a size that was not made yet is guessed from those that were: the first guess, scaled to what came out for the
+ * nearest smaller one, or between two on the line from one to the other. */
 static double pass_cost(const fr_policy *p, int rows) {
-    int known = rows;
-    while (known > 1 && p->passes[known - 1] == 0) known--;
-    double shape = p->shape[rows - 1];
-    if (known < rows && known > 1 && p->guess[known - 1] > 1.0)
-        shape = 1.0 + (p->guess[rows - 1] - 1.0) * (p->shape[known - 1] - 1.0) / (p->guess[known - 1] - 1.0);
+    int known = rows, above = rows;
+    while (known > 1 && p->passes[known - 1].samples < KNOWN) known--;
+    while (above < FR_MAX_DEPTH + 1 && p->passes[above - 1].samples < KNOWN) above++;
+    double shape = p->shape[rows - 1], low = p->shape[known - 1];
+    if (known < rows && p->passes[above - 1].samples >= KNOWN)
+        shape = low + (p->shape[above - 1] - low) * (rows - known) / (above - known);
+    else if (known < rows && known > 1 && p->guess[known - 1] > 1.0)
+        shape = 1.0 + (p->guess[rows - 1] - 1.0) * (low - 1.0) / (p->guess[known - 1] - 1.0);
     return p->level * shape;
 }
 
@@ -45,22 +54,41 @@ static double mean_chance(const fr_policy *p, int j) {
 }
 
 static double draft_cost(const fr_policy *p, int drafts) {
-    return drafts == 0 ? 0.0 : p->draft_first + (drafts - 1) * p->draft_next;
+    return drafts == 0 ? 0.0 : p->draft_first.value + (drafts - 1) * p->draft_next.value;
+}
+
+/* The most cycles between two looks: as many as make their cost a small share. */
+static int rarest_probe(const fr_policy *p) {
+    double cost = (pass_cost(p, 2) + draft_cost(p, 1)) / pass_cost(p, 1) - 1.0;
+    return (int)fmin(fmax(cost / probe_share, FIRST_PROBE), RAREST_PROBE);
+}
+
+/* A depth to try in this cycle, the deepest and the others in turn, or 0. */
+static int exploration(const fr_policy *p) {
+    int cycle = p->cycles_on, often = cycle < EXPLORE_EVERY ? EXPLORE_EVERY / 8 : EXPLORE_EVERY;
+    if (p->max_depth < 2 || cycle % often != 0) return 0;
+    return p->max_depth - cycle / often % (p->max_depth - 1);
 }
 
 int fr_policy_plan(fr_policy *p, int limit) {
+    p->explore = 0;
     int most = p->max_depth < limit ? p->max_depth : limit;
     if (!p->adaptive || most == 0) return most;
     if (p->level <= 0.0) return 0; /* the first cycle says what a pass of one row costs */
-    bool off = p->on_tokens < p->on_cost;
+    bool off = p->on_tokens < p->on_cost * (p->off ? hysteresis : 1.0);
     if (off != p->off) {
         p->switches++;
         p->cycles_off = 0;
         p->probe_after = FIRST_PROBE;
-        if (off && p->on_samples > 16) p->on_samples = 16; /* looks are rare, so each counts for more */
+        if (off && p->on_samples > 16) p->on_samples = 16;
     }
     p->off = off;
-    if (!off) return ++p->cycles_on % PLAIN_EVERY == 0 ? 0 : most; /* how far to go is decided draft by draft */
+    if (!off) { /* how far to go is decided draft by draft */
+        p->cycles_on++;
+        p->explore = exploration(p);
+        return p->cycles_on % PLAIN_EVERY == 0 ? 0 : most;
+    }
+    p->off_cycles++;
     if (++p->cycles_off < p->probe_after) return 0;
     p->cycles_off = 0;
     p->probes++;
@@ -70,6 +98,7 @@ int fr_policy_plan(fr_policy *p, int limit) {
 bool fr_policy_go_on(const fr_policy *p, const double *confidence, int made) {
     if (made >= p->max_depth) return false;
     if (!p->adaptive) return true;
+    if (p->explore > 0) return made < p->explore;
     double tokens = 1.0, reach = 1.0;
     for (int j = 0; j < made; j++) tokens += reach *= fr_policy_acceptance(p, confidence[j]);
     double rate = tokens / (pass_cost(p, made + 1) + draft_cost(p, made));
@@ -81,7 +110,7 @@ bool fr_policy_go_on(const fr_policy *p, const double *confidence, int made) {
 }
 
 int fr_policy_keep(const fr_policy *p, const double *confidence, int made) {
-    if (!p->adaptive || p->off) return made; /* a probe is there to learn */
+    if (!p->adaptive || p->off || p->explore > 0) return made; /* it is there to learn */
     double tokens = 1.0, reach = 1.0, drafting = draft_cost(p, made), best_rate = 1.0 / (pass_cost(p, 1) + drafting);
     int best = 0;
     for (int j = 0; j < made; j++) { /* the drafting is paid for; only the pass can still get smaller */
@@ -100,33 +129,71 @@ static void lean(double *estimate, double sample, double weight) {
     *estimate += weight * (sample - *estimate);
 }
 
+static double middle(double a, double b, double c) {
+    return fmax(fmin(a, b), fmin(fmax(a, b), c));
+}
+
+/* How far (log of a factor) a measured time lies from the expected one, for all that is known. */
+static double deviation(fr_estimate *e, double measured, double expected) {
+    const double most = log(1.5);
+    double now = fmin(fmax(log(measured / expected), -most), most), before = e->last[0], first = e->last[1];
+    e->last[1] = before;
+    e->last[0] = now;
+    switch (e->samples++) {
+    case 0:
+        return now;
+    case 1:
+        return fabs(now) < fabs(before) ? now : before;
+    default:
+        return middle(now, before, first);
+    }
+}
+
+static void observe_draft(fr_estimate *e, double seconds) {
+    const double shortest = 1e-9; /* of a clock that saw nothing pass */
+    seconds = fmax(seconds, shortest);
+    if (e->value <= 0.0) e->value = seconds; /* nothing was known, as of a lookup */
+    e->value *= exp((e->samples < 5 ? 0.5 : 0.2) * deviation(e, seconds, e->value));
+}
+
 static void observe_pass(fr_policy *p, int rows, double seconds) {
+    fr_estimate *e = &p->passes[rows - 1];
     if (p->level <= 0.0) {
         p->level = seconds / p->shape[rows - 1];
-        p->draft_first *= p->level;
-        p->draft_next *= p->level;
-        p->passes[rows - 1]++;
+        p->draft_first.value *= p->level;
+        p->draft_next.value *= p->level;
+        e->samples++;
         return;
     }
-    double expected = pass_cost(p, rows), error = seconds / expected;
-    error = error < 0.5 ? 0.5 : error > 2.0 ? 2.0 : error; /* one late pass on a busy machine is not a trend */
-    if (rows == 1) p->level *= pow(error, 0.3);
-    else p->shape[rows - 1] = expected / p->level * pow(error, p->passes[rows - 1] < 5 ? 0.4 : 0.15);
-    p->passes[rows - 1]++;
+    double expected = pass_cost(p, rows), by = deviation(e, seconds, expected);
+    if (rows == 1) {
+        p->level *= exp(0.3 * by);
+        return;
+    }
+    /* How a pass compares to one of one row changes slowly; the machine's speed does not. */
+    double settled = e->samples > SETTLED ? 0.1 : 0.0;
+    p->level *= exp(settled * by);
+    p->shape[rows - 1] = expected / p->level * exp(fmax(1.0 / e->samples, 0.15) * by);
+    if (p->shape[rows - 1] < 1.0) { /* more rows never cost less: then it is one row that costs less than was thought */
+        p->level *= p->shape[rows - 1];
+        p->shape[rows - 1] = 1.0;
+    }
 }
 
 void fr_policy_observe(fr_policy *p, const double *confidence, int made, int verified, int accepted, double first_s,
                        double rest_s, double verify_s) {
     observe_pass(p, verified + 1, verify_s);
     p->cycles++;
-    if (made > 0) lean(&p->draft_first, fmin(first_s, 2.0 * p->draft_first), 0.2);
-    if (made > 1) lean(&p->draft_next, fmin(rest_s / (made - 1), 2.0 * p->draft_next), 0.2);
+    if (made > 0) observe_draft(&p->draft_first, first_s);
+    if (made > 1) observe_draft(&p->draft_next, rest_s / (made - 1));
     if (made > 0) {
-        double weight = fmax(1.0 / (++p->on_samples + 4), 0.022);
+        double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
         lean(&p->on_tokens, 1.0 + accepted, weight);
-        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1), weight);
+        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1), fmax(1.0 / (p->on_samples + 1), 0.01));
         if (p->off && accepted > 0) p->cycles_off = p->probe_after - 1; /* promising: look again at once */
-        else if (p->off && p->probe_after < LAST_PROBE) p->probe_after *= 2;
+        else if (p->off && p->probe_after < rarest_probe(p)) p->probe_after *= 2;
+    } else if (p->off && p->cycles_off == 0) {
+        p->cycles_off = p->probe_after - 1; /* a look at nothing: there was no draft to be had */
     }
     /* Draft j was judged if all before it stood. */
     for (int j = 0; j < verified && j <= accepted; j++) {
@@ -135,4 +202,17 @@ void fr_policy_observe(fr_policy *p, const double *confidence, int made, int ver
         double *correction = &p->calibrated[bin_of(confidence[j])];
         lean(correction, stood - confidence[j], 0.05);
     }
+}
+
+void fr_policy_describe(const fr_policy *p, fr_policy_info *out) {
+    *out = (fr_policy_info){.adaptive = p->adaptive, .on = !p->off && p->max_depth > 0, .max_depth = p->max_depth,
+                            .tokens_per_cycle = p->on_tokens, .cost_per_cycle = p->on_cost,
+                            .break_even_predicted = p->predicted_cost - 1.0, .switches = p->switches, .probes = p->probes,
+                            .cycles_off = p->off_cycles};
+    for (int j = 0; j < p->max_depth; j++) out->acceptance[j] = mean_chance(p, j);
+    if (p->level <= 0.0) return;
+    for (int r = 1; r <= p->max_depth + 1; r++) out->pass_s[r - 1] = pass_cost(p, r);
+    out->draft_first_s = p->draft_first.value;
+    out->draft_next_s = p->draft_next.value;
+    out->break_even_measured = (pass_cost(p, 2) + draft_cost(p, 1)) / pass_cost(p, 1) - 1.0;
 }

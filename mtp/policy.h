@@ -5,6 +5,9 @@
  * draft's own probability through a table that is corrected by what verification says (calibration), costs from measured
  * times, starting from the bytes that each pass reads (for MoE the experts that k + 1 rows touch together).
  *
+ * Measured times are disturbed by whatever else the machine does. So an estimate follows the middle one of its last three
+ * deviations, and that no further than by half: one late pass moves nothing, a change that lasts is followed.
+ *
  * The policy sees numbers only, no session and no clock, so that it can be simulated. Depth changes how fast tokens come,
  * never which (with coupled verification). */
 #ifndef FR_MTP_POLICY_H
@@ -14,25 +17,35 @@
 
 enum { FR_POLICY_BINS = 12 }; /* of draft confidence, narrower towards 1 */
 
+/* A time that is measured again and again. */
+typedef struct fr_estimate {
+    double value;   /* 0: unknown */
+    double last[2]; /* log of measured / expected, of the last two times */
+    int samples;
+} fr_estimate;
+
 typedef struct fr_policy {
     bool adaptive; /* else always max_depth */
     int max_depth;
     /* Costs in seconds. A pass of r rows is estimated as level * shape[r - 1]; shape[0] is 1. Passes of one row are made now
      * and then while drafting is on, too: without them nobody knows what drafting is to be compared with. */
     double level, shape[FR_MAX_DEPTH + 1], guess[FR_MAX_DEPTH + 1];
-    int passes[FR_MAX_DEPTH + 1]; /* measured, by rows */
-    double draft_first, draft_next; /* a cycle's first draft (it reads confirmed rows too), and each chained one; in passes
-                                       of one row until the first measurement */
+    fr_estimate passes[FR_MAX_DEPTH + 1]; /* by rows; what they estimate are level and shape */
+    fr_estimate draft_first, draft_next;  /* a cycle's first draft (it reads confirmed rows too), and each chained one; in
+                                             passes of one row until the first pass was measured */
+    double predicted_cost;                /* of a cycle with one draft, by the first guess, in passes of one row */
     /* Chance that a draft stands given its confidence, and the mean over drafts at each position. */
     double calibrated[FR_POLICY_BINS], mean[FR_MAX_DEPTH];
     int judged[FR_MAX_DEPTH]; /* drafts, by position */
     /* What cycles that drafted have lately brought: tokens, and cost in passes of one row. Drafting is on while it brings
-     * more than one token a pass; while it is off, single drafts now and then keep these up to date. */
+     * more than one token a pass; while it is off, single drafts now and then (probes) keep these up to date, rarely enough to
+     * cost about a hundredth. */
     double on_tokens, on_cost;
     int on_samples;
     bool off;
+    int explore; /* drafts that this cycle makes whatever it thinks of them, to learn what that costs; 0: none */
     int cycles_off, probe_after, cycles_on;
-    uint64_t cycles, probes, switches;
+    uint64_t cycles, probes, switches, off_cycles;
 } fr_policy;
 
 /* shape [FR_MAX_DEPTH + 1]: bytes of a pass of 1 .. 8 rows over those of one row; draft_first and draft_next likewise. The
@@ -53,5 +66,7 @@ void fr_policy_observe(fr_policy *policy, const double *confidence, int made, in
 
 /* Chance that a draft of this confidence stands. */
 double fr_policy_acceptance(const fr_policy *policy, double confidence);
+/* The estimates as the public header names them. */
+void fr_policy_describe(const fr_policy *policy, fr_policy_info *out);
 
 #endif

@@ -1,5 +1,6 @@
 #include "mtp/session.h"
 
+#include <assert.h>
 #include <math.h>
 #include <time.h>
 
@@ -137,6 +138,15 @@ void fr_session_destroy(fr_session *s) {
     fr_free(s);
 }
 
+void fr_session_check(const fr_session *s) {
+    assert(s->length >= 0 && s->length <= s->ctx && s->generated >= 0 && s->generated <= s->length);
+    assert(s->kv.length == s->length || s->kv.length == s->length - 1);
+    assert(s->mtp_kv.length <= s->kv.length && (s->mtp_kv.length < s->length || s->length == 0));
+    assert(!s->mtp || s->kv.length - s->mtp_kv.length <= s->chunk + FR_FEW_ROWS);
+    assert(s->kv.length < s->length || s->length == 0 || s->logits_row >= 0);
+    (void)s;
+}
+
 void fr_session_commit(fr_session *s, int rows) {
     if (s->mtp) {
         size_t hidden = (size_t)s->model->config.hidden_size;
@@ -152,10 +162,10 @@ int fr_session_pending(const fr_session *s) {
     return known > s->mtp_kv.length ? known - s->mtp_kv.length : 0;
 }
 
-void fr_session_follow(fr_session *s, int rows) {
+void fr_session_follow(fr_session *s, int rows, int outputs) {
     size_t hidden = (size_t)s->model->config.hidden_size;
     int pos = s->mtp_kv.length, left = s->kv.length - pos - rows;
-    fr_mtp_forward(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, pos);
+    fr_mtp_follow(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, outputs, pos);
     fr_kv_cache_commit(&s->mtp_kv, rows);
     memmove(s->hidden, s->hidden + (size_t)rows * hidden, (size_t)left * hidden * sizeof(float));
 }
@@ -186,7 +196,7 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_
         fr_session_commit(s, rows);
         int pending = fr_session_pending(s), pos = s->mtp_kv.length;
         if (status == FR_OK && pending > 0) {
-            fr_session_follow(s, pending);
+            fr_session_follow(s, pending, mtp_fn ? pending : 0);
             if (mtp_fn) status = mtp_fn(user, s, pos, pending, error);
         }
         if (status == FR_OK && s->options.progress &&
@@ -227,6 +237,7 @@ static fr_status prefill(fr_session *s, fr_error *error) {
     s->generated = s->length;
     s->stats.prefill_s += fr_now() - start;
     s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
+    fr_session_check(s);
     return status;
 }
 
@@ -251,6 +262,7 @@ fr_status fr_session_truncate(fr_session *s, size_t count, fr_error *error) {
         return fr_fail(error, FR_ERROR_ARGUMENT, "truncate: %zu tokens, but the session has %d", count, s->length);
     bool nothing_cut = (int)count == s->length;
     cut(s, (int)count, nothing_cut && s->kv.length == s->length);
+    fr_session_check(s);
     return FR_OK;
 }
 
@@ -276,6 +288,11 @@ void fr_session_get_stats(const fr_session *s, fr_stats *out) {
 
 void fr_session_reset_stats(fr_session *s) {
     s->stats = (fr_stats){0};
+}
+
+void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {
+    *out = (fr_policy_info){0};
+    if (s->drafter) fr_policy_describe(&s->policy, out);
 }
 
 void fr_session_get_memory(const fr_session *s, fr_memory *out) {

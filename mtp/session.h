@@ -7,7 +7,8 @@
  *  - mtp_kv holds positions [0, mtp_kv.length), each computed from the main model's own hidden state and the token after
  *    it; rows of chained drafts lie past that length and are computed again from true hidden states.
  *  - hidden holds the main model's hidden states of positions [mtp_kv.length, kv.length), in order: what the MTP module
- *    has yet to read. When there are none (after a truncate) a cycle does not draft.
+ *    has yet to read. When there are none (after a truncate) a cycle does not draft. While drafting does not pay there are up
+ *    to FR_FEW_ROWS of them, and one or so more; the module then reads them in one pass.
  * What would break losslessness: a pass of more than FR_FEW_ROWS rows in a cycle (another kernel), or a token emitted that
  * was not the main model's own choice given the tokens before it. */
 #ifndef FR_MTP_SESSION_H
@@ -43,6 +44,7 @@ struct fr_session {
     float *draft_logits; /* [vocab_size] */
     const struct fr_drafter *drafter; /* NULL: none */
     double confidence[FR_MAX_DEPTH];  /* of the drafts of this cycle */
+    int32_t proposed[FR_MAX_DEPTH];   /* the drafts of the last cycle that went into its pass, accepted or not */
     double first_draft_s, other_drafts_s; /* time that they took */
     fr_policy policy;
     fr_traffic traffic;
@@ -76,8 +78,12 @@ fr_status fr_session_evaluate(fr_session *session, fr_rows_fn main_fn, fr_rows_f
 void fr_session_commit(fr_session *session, int rows);
 /* Rows that the MTP module can read now: hidden state there, next token known. */
 int fr_session_pending(const fr_session *session);
-/* Runs the MTP module over its first `rows` pending rows; ws->x and ws->hidden then hold its output for them. */
-void fr_session_follow(fr_session *session, int rows);
+/* Runs the MTP module over its first `rows` pending rows. ws->x and ws->hidden then hold its output for the last `outputs` of
+ * them; the others only enter its cache, which is cheap. */
+void fr_session_follow(fr_session *session, int rows, int outputs);
+
+/* Asserts the invariants above; nothing in a release build. */
+void fr_session_check(const fr_session *session);
 
 /* Seconds on a clock that only goes forward. */
 double fr_now(void);

@@ -402,6 +402,7 @@ static fr_status load(fr_session *s, file *f, loaded *l) {
     FR_TRY(allocate(s, l, f->error));
     FR_TRY(get_payload(s, f, l));
     take_over(s, l);
+    fr_session_check(s);
     return FR_OK;
 }
 

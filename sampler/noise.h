@@ -6,7 +6,10 @@
 #include <stdint.h>
 
 /* What a number is for; streams are independent. */
-typedef enum fr_stream { FR_STREAM_TOKEN, FR_STREAM_DRAFT, FR_STREAM_ACCEPT, FR_STREAM_RESIDUAL } fr_stream;
+typedef enum fr_stream {
+    FR_STREAM_TOKEN, FR_STREAM_DRAFT, FR_STREAM_ACCEPT, FR_STREAM_RESIDUAL,
+    FR_STREAM_SPOIL, /* studies: drafts that are made wrong */
+} fr_stream;
 
 /* One block of Philox4x32-10: 4 numbers from a counter and a key. */
 void fr_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

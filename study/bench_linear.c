@@ -135,7 +135,7 @@ static fr_status allocate(linears *l, fr_error *error) {
     for (int pass = 0; pass < 2; pass++) {
         l->x = FR_TAKE(&arena, float, (size_t)rows *(size_t)in);
         l->y = FR_TAKE(&arena, float, (size_t)rows *(size_t)out);
-        fr_rows_take(&l->ready, &arena, rows, in);
+        fr_rows_take(&l->ready, &arena, rows, in, FR_ROWS_ANY);
         l->scratch = fr_arena_take(&arena, (size_t)l->b->model->threads, fr_linear_scratch_bytes(rows));
         if (pass == 1) break;
         arena = (fr_arena){.size = arena.used, .base = l->memory = fr_alloc(arena.used)};
@@ -158,12 +158,15 @@ static fr_status multiply(void *user, int figure, int round, double *seconds, fr
     int rows = l->rows[figure / l->num_kinds];
     unsigned form = fr_linear_form(first, model->act_fp8 && !k->exact);
     (void)round, (void)error;
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
+        fr_team_enter(&team);
         fr_rows_set(&l->ready, l->x, rows, first->in, form, model->config.act_ue8m0);
         double start = fr_now();
         for (int i = 0; i < k->count; i++) fr_linear_forward(k->matrices[i], &l->ready, l->y, first->out, l->scratch);
         if (fr_team_rank() == 0) *seconds = fr_now() - start;
+        fr_team_leave();
     }
     return FR_OK;
 }

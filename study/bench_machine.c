@@ -53,17 +53,20 @@ static double read_bandwidth(const fr_bench_run *b, int streams) {
     uint64_t (*sum)(const uint64_t *, size_t, int) = fr_cpu_get()->avx2 ? sum_avx2 : sum_plain;
     volatile uint64_t kept = 0; /* so that the sums are needed */
     double seconds = 0.0;
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(b->model->threads)
     {
         size_t begin, end;
+        fr_team_enter(&team);
         own_part(b, &begin, &end);
-#pragma omp barrier
+        fr_team_barrier();
         double start = fr_now();
         uint64_t all = sum(b->buffer + begin, end - begin, streams);
-#pragma omp barrier
+        fr_team_barrier();
         if (fr_team_rank() == 0) seconds = fr_now() - start;
 #pragma omp critical
         kept += all;
+        fr_team_leave();
     }
     return fr_bench_share((double)b->result->read_buffer_bytes, seconds);
 }
@@ -111,11 +114,14 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
     if (!b->buffer)
         return fr_fail(error, FR_ERROR_MEMORY, "bench: %llu bytes to read cannot be allocated",
                        (unsigned long long)r->read_buffer_bytes);
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(b->model->threads)
     {
         size_t begin, end;
+        fr_team_enter(&team);
         own_part(b, &begin, &end); /* pages lie near the thread that touches them first */
         for (size_t i = begin; i < end; i++) b->buffer[i] = i;
+        fr_team_leave();
     }
     return fr_linear_prepare(FR_FEW_ROWS + 1, error);
 }
@@ -154,14 +160,17 @@ typedef struct peak_work {
 /* Floating-point operations a second of all threads together. */
 static double peak(const fr_bench_run *b, const peak_work *work, int repeats) {
     double operations = 0.0, seconds = 0.0;
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(b->model->threads) reduction(+ : operations)
     {
+        fr_team_enter(&team);
         void *own = work->scratch + (size_t)fr_team_rank() * work->scratch_bytes;
-#pragma omp barrier
+        fr_team_barrier();
         double start = fr_now();
         operations += work->tile ? fr_linear_tile(own, repeats) : dot_in_registers(repeats);
-#pragma omp barrier
+        fr_team_barrier();
         if (fr_team_rank() == 0) seconds = fr_now() - start;
+        fr_team_leave();
     }
     return fr_bench_share(operations, seconds);
 }

@@ -1,29 +1,17 @@
 /* Figures, and the rounds that they are measured in: what the parts of the benchmark stand on. */
-#include <stdlib.h>
-
 #include "mtp/session.h"
 #include "study/bench.h"
+#include "study/statistics.h"
 
 enum { LEAST_ROUNDS = 3, MOST_ROUNDS = 400 };
 
 /* ---- Figures ---- */
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double quantile(const double *sorted, int count, double q) {
-    double at = q * (count - 1);
-    int i = (int)at, next = i + 1 < count ? i + 1 : i;
-    return sorted[i] + (at - i) * (sorted[next] - sorted[i]);
-}
-
 fr_figure fr_figure_of(double *samples, int count) {
     if (count == 0) return (fr_figure){0};
-    qsort(samples, (size_t)count, sizeof *samples, compare);
-    return (fr_figure){quantile(samples, count, 0.5), quantile(samples, count, 0.1), quantile(samples, count, 0.9),
-                       count};
+    size_t n = (size_t)count;
+    fr_sort(samples, n);
+    return (fr_figure){fr_quantile(samples, n, 0.5), fr_quantile(samples, n, 0.1), fr_quantile(samples, n, 0.9), count};
 }
 
 fr_figure fr_figure_rate(fr_figure s, double amount) {

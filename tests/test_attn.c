@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "attn/mla.h"
+#include "core/threads.h"
 
 enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };
 
@@ -61,8 +62,9 @@ typedef struct {
 static void take(fixture *f, fr_arena *arena) {
     fr_config c = {.qk_rope_head_dim = ROPE, .rope_theta = 10000.0f};
     fr_rope_take(&f->rope, arena, &c, CTX);
-    fr_rows_take(&f->rows, arena, CTX, HIDDEN);
-    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, 3, fr_arena_take(arena, 3, fr_linear_scratch_bytes(CTX)));
+    fr_rows_take(&f->rows, arena, CTX, HIDDEN, FR_ROWS_ANY);
+    size_t bytes = fr_linear_scratch_bytes(CTX);
+    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, 3, fr_arena_take(arena, 3, bytes), bytes);
 }
 
 static int setup(void **out) {
@@ -90,10 +92,13 @@ static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first
     for (int pos = 0; pos < rows;) {
         int n = pos == 0 ? first : step;
         if (n > rows - pos) n = rows - pos;
+        fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(threads)
         {
+            fr_team_enter(&team);
             fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_mla_forms(&f->mla), false);
             fr_mla_forward(&f->mla, &f->rope, kv, 1, pos, &f->rows, y + pos * HIDDEN, &f->scratch);
+            fr_team_leave();
         }
         fr_kv_cache_commit(kv, n);
         pos += n;
@@ -118,6 +123,27 @@ static void forms_agree(void **in) {
     fr_free(x);
     fr_free(absorbed);
     fr_free(expanded);
+}
+
+/* However a text is cut into passes of many rows, each row gets the bits that one pass gives it. */
+static void cuts_do_not_matter(void **in) {
+    fixture *f = *in;
+    const int firsts[] = {9, 64, 100, 129, 192, 291};
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *whole = random_floats(CTX * HIDDEN, 0.0f), *cut = random_floats(CTX * HIDDEN, 0.0f);
+    for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
+        fr_kv_cache kv;
+        assert_int_equal(fr_kv_cache_create(&kv, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
+        run(f, &kv, x, CTX, CTX, CTX, 1, whole);
+        for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
+            fr_kv_cache_truncate(&kv, 0);
+            run(f, &kv, x, CTX, firsts[i], 70, 1 + (int)i % 3, cut); /* the last pass has more than FR_FEW_ROWS rows left */
+            assert_memory_equal(whole, cut, CTX * HIDDEN * sizeof(float));
+        }
+        fr_kv_cache_release(&kv);
+    }
+    fr_free(x);
+    fr_free(whole);
+    fr_free(cut);
 }
 
 /* A verify pass of any number of rows gives each row, and the cache, the bits of a pass of one. */
@@ -187,6 +213,7 @@ static void cache_too_large(void **in) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms_agree),
+        cmocka_unit_test(cuts_do_not_matter),
         cmocka_unit_test(rows_do_not_matter),
         cmocka_unit_test(rollback_leaves_no_trace),
         cmocka_unit_test(cache_too_large),

@@ -45,6 +45,17 @@ holds session.loaded_tokens=0 session.path="$work/s" tokens#20
 said=$(value session.tokens)
 same first text 'a reply is not what generate gives'
 
+# A stop string ends a reply, and the conversation goes on. (A byte that cannot be in the middle of a character.)
+letter=$(tr -d '\n' <"$work/first" | tr -c -d '[:alpha:]' | head -c 1)
+if [ -n "$letter" ]; then
+    # shellcheck disable=SC2086
+    chat 0 'Once upon a time\n/stats\nand then\n' $plain --stop "$letter"
+    prints '^context     '
+    sed "/^context /,\$d" "$work/out" >"$work/stopped"
+    { sed "/$letter/q" "$work/first" | sed "\$s/$letter.*//" | head -c -1; echo; } >"$work/expected"
+    same stopped expected 'a reply does not end before a stop string'
+fi
+
 # Two turns: as one process, as generate with a session file, and as two conversations with a file between them.
 for settings in '' '--temperature 0.8 --seed 5' '--temperature 0.8 --seed 6 --mtp on --depth 3' '--mtp off --kv f32'; do
     rm -f "$work/s1" "$work/s2"

@@ -88,7 +88,13 @@ holds tokens#20 prompt_tokens:array text:string finish_reason=length timing.load
     speculative_decoding.acceptance_rate:number speculative_decoding.mean_acceptance_length:number \
     speculative_decoding.per_position_acceptance_rate#3 speculative_decoding.conditional_acceptance_rate#3 \
     speculative_decoding.depth_histogram#4 speculative_decoding.unique_experts_per_pass.mean:number \
-    speculative_decoding.draft_s:number speculative_decoding.verify_s:number memory.weight_bytes'>1000000' \
+    speculative_decoding.draft_s:number speculative_decoding.verify_s'>0' speculative_decoding.sample_s'>0' \
+    speculative_decoding.rollback_s'>0' speculative_decoding.catch_up_s:number speculative_decoding.verify_bytes'>1000000' \
+    speculative_decoding.draft_bytes'>0' speculative_decoding.policy.mode=auto speculative_decoding.policy.on:bool \
+    speculative_decoding.policy.acceptance#3 speculative_decoding.policy.pass_s#4 speculative_decoding.policy.pass_s.0'>0' \
+    speculative_decoding.policy.draft_first_s'>0' speculative_decoding.policy.break_even_predicted'>0' \
+    speculative_decoding.policy.break_even_measured:number speculative_decoding.policy.switches:number \
+    speculative_decoding.policy.probes:number speculative_decoding.policy.cycles_off:number memory.weight_bytes'>1000000' \
     memory.private_bytes:number memory.kv_bytes'>0' memory.mtp_kv_bytes'>0' memory.workspace_bytes'>0' \
     memory.peak_rss_bytes'>1000000' model.path="$model" model.mtp=true model.threads'>0' options.kv=bf16 options.max_tokens=20
 says '^20 tokens, .* tokens/s, prefill [0-9]* tokens in .* s; drafted [0-9]*, accepted [0-9]* (.* %), .* tokens a cycle$'
@@ -195,6 +201,44 @@ for drafts in '--draft-head fp8' '--drafter ngram'; do
     sampled --seed 7 --mtp on --depth 3 $drafts
     holds tokens="$tokens" speculative_decoding.num_drafts'>0'
 done
+
+# Penalties, biases and stop strings, whatever drafts.
+for mtp in off 'on --depth 3'; do
+    # shellcheck disable=SC2086
+    run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --logit-bias 100=80,101=-inf \
+        --logit-bias 7=0.5
+    holds tokens.0=100 tokens.39=100 options.logit_bias.100=80 options.logit_bias.101=null options.logit_bias.7=0.5
+    for penalty in repetition presence frequency; do
+        # shellcheck disable=SC2086
+        run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --$penalty-penalty 60
+        value tokens >"$work/$penalty.$(echo "$mtp" | tr -d ' -')"
+        # A penalty as large as this lets no token come twice.
+        [ "$(value tokens | tr -d '[]' | tr ',' '\n' | sort | uniq -d | wc -l)" -eq 0 ] || fail "--$penalty-penalty repeats a token"
+    done
+done
+for penalty in repetition presence frequency; do
+    cmp -s "$work/$penalty.off" "$work/$penalty.ondepth3" || fail "--$penalty-penalty: another text with drafts"
+done
+reference_text() { run 0 generate -m "$model" --prompt-tokens "$ids" -n 64 -t 1 --act none --kv f32 --ignore-eos -q "$@"; }
+reference_text
+cp "$work/out" "$work/whole"
+for mtp in off on 'on --depth 7'; do
+    # shellcheck disable=SC2086
+    reference_text --mtp $mtp --stop 'not in it' --stop 'F-' --stop 'le'
+    { sed '/le/q' "$work/whole" | sed 's/le.*//' | head -c -1; echo; } >"$work/expected"
+    cmp -s "$work/out" "$work/expected" || { fail "--stop with --mtp $mtp: what is streamed"; cat "$work/out"; }
+    # shellcheck disable=SC2086
+    reference_text --json --mtp $mtp --stop 'not in it' --stop 'le'
+    holds finish_reason=stop options.stop#2 options.stop.1=le
+    case $reference in "$(value tokens | tr -d ']')",*) ;; *) fail "--stop changes tokens" ;; esac
+done
+reference_text --json --stop 'not in it'
+holds finish_reason=length tokens="$reference"
+for bias in '' 5 5= =1 5=x 5=nan 5=inf 5=1, '5=1 6=1' a=1 -1=1 99999999999=1; do
+    refused 2 '^forerun: --logit-bias: ' generate -m "$model" -p a --logit-bias "$bias"
+done
+refused 2 'logit bias: id 320' generate -m "$model" -p a --logit-bias 320=1
+refused 2 'stop string 1: it is empty' generate -m "$model" -p a --stop ''
 
 # A full disk is a failure.
 if [ -w /dev/full ]; then

@@ -323,8 +323,9 @@ static void test_step_by_step(void **state) {
 /* ---- KV cache in BF16 ----
  *
  * The goldens keep it in float32, so here the reference does the rounding. Where a cached value lies close to the
- * middle of two BF16 numbers the last bit of float32 decides, and the two sides differ by 2^-8 of that one value: hence
- * the wider limit. */
+ * middle of two BF16 numbers the last bit of float32 decides, and the two sides differ by 2^-8 of that one value, of which
+ * a text has a few: hence the wider limit. A cache that does not round, or rounds otherwise, is off by what rounding is
+ * worth, or more. */
 static void test_kv_bf16(void **state) {
     (void)state;
     double worst = 0;
@@ -345,7 +346,7 @@ static void test_kv_bf16(void **state) {
             fr_session_options o = {.kv = FR_KV_BF16, .prefill_chunk = chunk};
             driver_score(model, &o, g.tokens, g.length, &s);
             double off = relative(s.logits, expected.logits, count);
-            if (!(off < 2e-4 && rounding > 5 * off))
+            if (!(off < 5e-4 && rounding > 2 * off))
                 fail_msg("%s: BF16 cache is %.3g off, rounding is worth %.3g", g.label, off, rounding);
             worst = fmax(worst, off);
             for (int j = 0; j < g.moe_layers * g.length * g.top_k; j++) {

@@ -52,8 +52,13 @@ static void run_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, 
     for (int first = 0; first < rows; first += chunk) {
         int n = rows - first < chunk ? rows - first : chunk;
         memcpy(ws->x, x + (size_t)first * hidden, (size_t)n * hidden * sizeof *x);
+        fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
-        fr_layer_forward(model, &model->layers[i], ws, kv, i, first, n);
+        {
+            fr_team_enter(&team);
+            fr_layer_forward(model, &model->layers[i], ws, kv, i, first, n);
+            fr_team_leave();
+        }
         fr_kv_cache_commit(kv, n);
         memcpy(y + (size_t)first * hidden, ws->x, (size_t)n * hidden * sizeof *y);
         if (model->layers[i].is_moe) memcpy(ids + (size_t)first * k, ws->moe.ids, (size_t)n * k * sizeof *ids);

@@ -165,8 +165,13 @@ static void check_norm(const fr_kernels *k, int n) {
     float x[3 * MOST];
     for (int r = 0; r < 3; r++)
         for (int i = 0; i < n; i++) x[r * MOST + i] = a[i] * (float)(r + 1) * (r == 2 ? 1e-4f : 1.0f);
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(3)
-    fr_rmsnorm(y, MOST, x, MOST, b, 1e-6f, 3, n);
+    {
+        fr_team_enter(&team);
+        fr_rmsnorm(y, MOST, x, MOST, b, 1e-6f, 3, n);
+        fr_team_leave();
+    }
     for (int r = 0; r < 3; r++) {
         double squares = 0;
         for (int i = 0; i < n; i++) squares += (double)x[r * MOST + i] * (double)x[r * MOST + i];

@@ -95,11 +95,11 @@ typedef struct own_rows {
 static own_rows take_rows(int max_rows, int max_width) {
     own_rows r;
     fr_arena arena = {0};
-    fr_rows_take(&r.r, &arena, max_rows, max_width);
+    fr_rows_take(&r.r, &arena, max_rows, max_width, FR_ROWS_ANY);
     arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
     r.memory = arena.base;
     memset(r.memory, 0xff, arena.size); /* NaNs: nothing may be read that was not written */
-    fr_rows_take(&r.r, &arena, max_rows, max_width);
+    fr_rows_take(&r.r, &arena, max_rows, max_width, FR_ROWS_ANY);
     return r;
 }
 
@@ -113,10 +113,13 @@ static void forward(const fr_linear *w, const float *x, int n, bool quantized, b
     assert_int_equal(fr_linear_prepare(n, NULL), FR_OK);
     void *memory = fr_alloc((size_t)threads * fr_linear_scratch_bytes(n));
     for (int i = 0; i < n * w->out; i++) y[i] = NAN;
+    fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(threads)
     {
+        fr_team_enter(&team);
         fr_rows_set(&r.r, x, n, w->in, forms_of(quantized), ue8m0);
         fr_linear_forward(w, &r.r, y, w->out, memory);
+        fr_team_leave();
     }
     fr_free(memory);
     fr_free(r.memory);

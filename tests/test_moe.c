@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "core/threads.h"
 #include "moe/moe.h"
 
 enum { HIDDEN = 40, WIDTH = 24, EXPERTS = 12, GROUPS = 4, ROWS = 40 };
@@ -98,8 +99,8 @@ typedef struct {
 
 static void take(fixture *f, fr_arena *arena) {
     size_t bytes = fr_linear_scratch_bytes(ROWS);
-    fr_rows_take(&f->rows, arena, ROWS, HIDDEN);
-    fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
+    fr_rows_take(&f->rows, arena, ROWS, HIDDEN, FR_ROWS_ANY);
+    fr_moe_scratch_take(&f->scratch, arena, &f->moe, f->moe.expert_forms, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
 }
 
 static int setup(void **out) {
@@ -110,6 +111,7 @@ static int setup(void **out) {
                       .has_shared = true, .shared = random_mlp(WIDTH)};
     f->moe.experts = fr_alloc(EXPERTS * sizeof(fr_mlp));
     for (int e = 0; e < EXPERTS; e++) f->moe.experts[e] = random_mlp(WIDTH);
+    fr_moe_set_forms(&f->moe);
     fr_arena arena = {0};
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
@@ -134,10 +136,13 @@ static int teardown(void **in) {
 static void run(fixture *f, const float *x, int rows, int step, int threads, float *y) {
     for (int pos = 0; pos < rows; pos += step) {
         int n = step < rows - pos ? step : rows - pos;
+        fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(threads)
         {
-            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_moe_forms(&f->moe), false);
+            fr_team_enter(&team);
+            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, f->moe.forms, false);
             fr_moe_forward(&f->moe, &f->rows, y + pos * HIDDEN, &f->scratch);
+            fr_team_leave();
         }
     }
 }

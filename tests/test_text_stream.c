@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "text/stop_strings.h"
 #include "text/text_stream.h"
 #include "text/utf8.h"
 #include "toy_tokenizer.h"
@@ -200,6 +201,102 @@ static void utf8_is_unicodes(void **state) {
         }
 }
 
+/* ---- Stop strings ---- */
+
+/* What comes out of `text`; returns whether it was stopped. */
+static bool run_stops(const char *text, const char *const *stops, size_t count, char *out) {
+    fr_stop_strings *stop = NULL;
+    assert_int_equal(fr_stop_strings_create(stops, count, &stop, NULL), FR_OK);
+    size_t length = 0, held = 0;
+    for (const char *c = text; *c; c++) {
+        size_t before = length;
+        length += fr_stop_strings_push(stop, *c, out + length);
+        held += 1 - (length - before);
+        if (!fr_stop_strings_found(stop)) assert_true(held <= fr_stop_strings_longest(stop)); /* no more than needed */
+    }
+    bool found = fr_stop_strings_found(stop);
+    length += fr_stop_strings_finish(stop, out + length);
+    out[length] = 0;
+    fr_stop_strings_destroy(stop);
+    return found;
+}
+
+static void check_stops(const char *text, const char *const *stops, size_t count, bool found, const char *expected) {
+    char out[128];
+    assert_int_equal(run_stops(text, stops, count, out), found);
+    assert_string_equal(out, expected);
+}
+
+static void text_ends_before_a_stop_string(void **state) {
+    (void)state;
+    const char *end[] = {"END"}, *both[] = {"abcd", "bc"}, *same_end[] = {"c", "abc"}, *repeats[] = {"aab"};
+    check_stops("one END two", end, 1, true, "one ");
+    check_stops("one EN", end, 1, false, "one EN"); /* held back, and given at last */
+    check_stops("EEND", end, 1, true, "E");
+    check_stops("ENEND", end, 1, true, "EN");
+    check_stops("xabcd", both, 2, true, "xa"); /* the one that is whole first */
+    check_stops("xabc", same_end, 2, true, "x"); /* of two that end together the longer */
+    check_stops("aaaab!", repeats, 1, true, "aa");
+    check_stops("", end, 1, false, "");
+    fr_stop_strings *stop = NULL;
+    assert_int_equal(fr_stop_strings_create((const char *[]){"a", ""}, 2, &stop, NULL), FR_ERROR_ARGUMENT);
+    fr_stop_strings_destroy(NULL);
+}
+
+/* Random texts over two letters against strstr. */
+static void stop_strings_match_searching(void **state) {
+    (void)state;
+    uint32_t random = 1;
+    int stopped = 0;
+    for (int trial = 0; trial < 3000; trial++) {
+        char text[33] = "", stops[3][8] = {"", "", ""}, out[128];
+        const char *list[3] = {stops[0], stops[1], stops[2]}, *first = NULL;
+        size_t ends = sizeof text;
+        for (int i = 0; i < 32; i++) text[i] = (char)('a' + ((random = random * 1664525u + 1013904223u) >> 24) % 2);
+        for (int k = 0; k < 3; k++)
+            for (int i = 0; i < 3 + (trial + k) % 5; i++)
+                stops[k][i] = (char)('a' + ((random = random * 1664525u + 1013904223u) >> 24) % 2);
+        for (int k = 0; k < 3; k++) {
+            const char *at = strstr(text, stops[k]);
+            size_t end = at ? (size_t)(at - text) + strlen(stops[k]) : sizeof text;
+            if (at && (end < ends || (end == ends && at < first))) {
+                ends = end;
+                first = at;
+            }
+        }
+        assert_int_equal(run_stops(text, list, 3, out), first != NULL);
+        if (first) text[first - text] = 0;
+        stopped += first != NULL;
+        assert_string_equal(out, text);
+    }
+    assert_true(stopped > 300 && stopped < 2900);
+}
+
+/* Through the stream of tokens: across them, with a character cut in two, and ready for another text after it. */
+static void a_stream_stops(void **state) {
+    (void)state;
+    fr_tokenizer *tokenizer = toy_finish(toy_create(), NULL);
+    fr_text_stream *stream = open_stream(tokenizer);
+    assert_int_equal(fr_text_stream_stop_at(stream, (const char *[]){"\xc3\xa9!", "##"}, 2, NULL), FR_OK);
+    for (int again = 0; again < 2; again++) {
+        check_push(stream, 'a', "a");
+        check_push(stream, '#', "");
+        check_push(stream, 'b', "#b");
+        check_push(stream, 0xc3, "");
+        check_push(stream, 0xa9, ""); /* a whole character, but it may be the beginning of the end */
+        assert_false(fr_text_stream_stopped(stream));
+        check_push(stream, '!', "");
+        assert_true(fr_text_stream_stopped(stream));
+        check_push(stream, 'c', "");
+        check_finish(stream, "");
+    }
+    check_push(stream, '#', "");
+    check_push(stream, 0xc3, "");
+    check_finish(stream, "#" MARK);
+    fr_text_stream_destroy(stream);
+    fr_tokenizer_destroy(tokenizer);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_wait_until_they_are_whole),
@@ -209,6 +306,9 @@ int main(void) {
         cmocka_unit_test(the_longest_token_fits),
         cmocka_unit_test(any_tokens_give_utf8),
         cmocka_unit_test(utf8_is_unicodes),
+        cmocka_unit_test(text_ends_before_a_stop_string),
+        cmocka_unit_test(stop_strings_match_searching),
+        cmocka_unit_test(a_stream_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

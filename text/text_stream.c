@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "text/stop_strings.h"
 #include "text/utf8.h"
 
 #define REPLACEMENT "\xef\xbf\xbd"
@@ -11,13 +12,15 @@ struct fr_text_stream {
     const fr_tokenizer *tokenizer;
     uint8_t held[4]; /* the beginning of a character: fr_utf8_next gives 0 for it, so at most 3 bytes */
     size_t num_held;
-    char *out; /* room for the held bytes and the longest token, each byte a replacement, and NUL */
-    size_t length;
+    char *out; /* room for the held bytes and the longest token, each byte a replacement, what `stop` holds, and NUL */
+    size_t room, length;
+    fr_stop_strings *stop; /* NULL: none */
 };
 
 fr_status fr_text_stream_open(const fr_tokenizer *tokenizer, fr_text_stream **out, fr_error *error) {
     fr_text_stream *stream = fr_alloc_zeroed(1, sizeof *stream);
-    if (stream) stream->out = fr_alloc(3 * (3 + fr_tokenizer_max_token_bytes(tokenizer)) + 1);
+    if (stream) stream->room = 3 * (3 + fr_tokenizer_max_token_bytes(tokenizer)) + 1;
+    if (stream) stream->out = fr_alloc(stream->room);
     if (!stream || !stream->out) {
         fr_text_stream_destroy(stream);
         return fr_fail(error, FR_ERROR_MEMORY, "no memory for a text stream");
@@ -29,13 +32,38 @@ fr_status fr_text_stream_open(const fr_tokenizer *tokenizer, fr_text_stream **ou
 
 void fr_text_stream_destroy(fr_text_stream *stream) {
     if (!stream) return;
+    fr_stop_strings_destroy(stream->stop);
     fr_free(stream->out);
     fr_free(stream);
 }
 
+fr_status fr_text_stream_stop_at(fr_text_stream *stream, const char *const *strings, size_t count, fr_error *error) {
+    fr_stop_strings *stop;
+    FR_TRY(fr_stop_strings_create(strings, count, &stop, error));
+    char *out = fr_alloc(stream->room + fr_stop_strings_longest(stop));
+    if (!out) {
+        fr_stop_strings_destroy(stop);
+        return fr_fail(error, FR_ERROR_MEMORY, "no memory for a text stream");
+    }
+    fr_free(stream->out);
+    fr_stop_strings_destroy(stream->stop);
+    stream->out = out;
+    stream->stop = stop;
+    return FR_OK;
+}
+
+bool fr_text_stream_stopped(const fr_text_stream *stream) {
+    return stream->stop && fr_stop_strings_found(stream->stop);
+}
+
 static void append(fr_text_stream *stream, const void *bytes, size_t length) {
-    memcpy(stream->out + stream->length, bytes, length);
-    stream->length += length;
+    if (!stream->stop) {
+        memcpy(stream->out + stream->length, bytes, length);
+        stream->length += length;
+        return;
+    }
+    for (size_t i = 0; i < length; i++)
+        stream->length += fr_stop_strings_push(stream->stop, ((const char *)bytes)[i], stream->out + stream->length);
 }
 
 static void push_byte(fr_text_stream *s, uint8_t byte) {
@@ -71,5 +99,6 @@ const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length) {
     stream->length = 0;
     if (stream->num_held) append(stream, REPLACEMENT, 3); /* the beginning of one character */
     stream->num_held = 0;
+    if (stream->stop) stream->length += fr_stop_strings_finish(stream->stop, stream->out + stream->length);
     return finish_text(stream, length);
 }

@@ -76,6 +76,14 @@ if(FORERUN_JEMALLOC AND NOT FORERUN_SANITIZE)
     target_link_libraries(forerun_dependencies INTERFACE PkgConfig::JEMALLOC)
 endif()
 
+# Optional: lines that the user types can be edited.
+pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)
+if(LIBEDIT_FOUND)
+    message(STATUS "Found libedit: ${LIBEDIT_VERSION}")
+else()
+    message(STATUS "libedit was not found: chat runs without line editing (libedit-dev)")
+endif()
+
 if(FORERUN_TESTS)
     forerun_need(CMOCKA cmocka cmocka 1.1.5 "libcmocka-dev (or configure with -DFORERUN_TESTS=OFF)")
 endif()

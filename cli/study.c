@@ -1,0 +1,68 @@
+#include "cli/study.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, const char **path) {
+    static char own[4096];
+    *path = options->prompts;
+    if (options->prompts && options->prompt_tokens.ids)
+        return fr_cli_error(FR_EXIT_USAGE, "prompts: only one of --prompts and --prompt-tokens can be given");
+    if (options->prompts || options->prompt_tokens.ids) return 0;
+    snprintf(own, sizeof own, "%s/prompts.jsonl", model_dir);
+    *path = own;
+    if (access(own, R_OK) == 0) return 0;
+    fr_cli_error(FR_EXIT_USAGE, "prompts: none were given, and the model brings none (%s)", own);
+    fr_cli_hint("name a file with --prompts FILE: lines of JSON with a \"prompt\", or one text");
+    return FR_EXIT_USAGE;
+}
+
+fr_study_origin fr_cli_study_origin(const fr_cli_options *options, const fr_cli_runtime *runtime) {
+    return (fr_study_origin){runtime->dir, options->arguments, options->num_arguments};
+}
+
+/* Writes text to a new file, or over an old one. */
+static int write_file(const char *path, const char *text) {
+    FILE *file = fopen(path, "wb");
+    bool written = file && fputs(text, file) >= 0;
+    if (file && fclose(file) != 0) written = false;
+    return written ? 0 : fr_cli_error(FR_EXIT_FAILED, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static int write_report(const char *path, const char *json, fr_status (*render)(const char *, char **, fr_error *)) {
+    fr_error error = {FR_OK, "", ""};
+    char *text = NULL;
+    if (!path) return 0;
+    int code = render(json, &text, &error) == FR_OK ? write_file(path, text) : fr_cli_failure(&error);
+    fr_free(text);
+    return code;
+}
+
+int fr_cli_study_write(const fr_cli_options *options, const char *json) {
+    int html = write_report(options->html, json, fr_study_html), csv = write_report(options->csv, json, fr_study_csv);
+    return html ? html : csv;
+}
+
+const cJSON *fr_cli_part(const cJSON *object, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(object, key);
+}
+
+double fr_cli_number(const cJSON *object, const char *key) {
+    const cJSON *item = fr_cli_part(object, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+const char *fr_cli_text(const cJSON *object, const char *key) {
+    const cJSON *item = fr_cli_part(object, key);
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+void fr_cli_interval(const cJSON *object, const char *key, double *low, double *high) {
+    const cJSON *item = fr_cli_part(object, key), *first = cJSON_GetArrayItem(item, 0);
+    const cJSON *second = cJSON_GetArrayItem(item, 1);
+    *low = cJSON_IsNumber(first) ? first->valuedouble : NAN;
+    *high = cJSON_IsNumber(second) ? second->valuedouble : NAN;
+}

@@ -1,0 +1,23 @@
+/* What the commands that run studies share. */
+#ifndef FR_CLI_STUDY_H
+#define FR_CLI_STUDY_H
+
+#include <cJSON.h>
+
+#include "cli/cli.h"
+
+/* The file of prompts: --prompts, or the model's own prompts.jsonl; NULL with --prompt-tokens. Returns 0, or
+ * FR_EXIT_USAGE after printing that there is none. *path is static or the options'. */
+int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, const char **path);
+/* Where a study's document says that it comes from; points into the options and the runtime. */
+fr_study_origin fr_cli_study_origin(const fr_cli_options *options, const fr_cli_runtime *runtime);
+/* Writes what --html and --csv ask for from a document's text. Returns 0 or an exit code, printed. */
+int fr_cli_study_write(const fr_cli_options *options, const char *json);
+
+/* Out of a document that was parsed: what is absent or of another type is NULL, NaN or "". An object may be NULL. */
+const cJSON *fr_cli_part(const cJSON *object, const char *key);
+double fr_cli_number(const cJSON *object, const char *key);
+const char *fr_cli_text(const cJSON *object, const char *key);
+void fr_cli_interval(const cJSON *object, const char *key, double *low, double *high); /* of an array [low, high] */
+
+#endif

@@ -1,0 +1,35 @@
+#include "study/cost_model.h"
+
+#include <math.h>
+
+double fr_cost_cycle(const fr_cost_model *m, int k) {
+    return m->pass[k] + (k > 0 ? m->draft_first + (k - 1) * m->draft_next : 0.0);
+}
+
+double fr_cost_tokens(double acceptance, int k) {
+    double tokens = 1.0, reach = 1.0;
+    for (int j = 0; j < k; j++) tokens += reach *= acceptance;
+    return tokens;
+}
+
+double fr_cost_speedup(const fr_cost_model *m, int k, double acceptance) {
+    return fr_cost_tokens(acceptance, k) * m->pass[0] / fr_cost_cycle(m, k);
+}
+
+double fr_cost_break_even(const fr_cost_model *m, int k) {
+    double low = 0.0, high = 1.0;
+    if (!(fr_cost_speedup(m, k, 1.0) >= 1.0)) return NAN;
+    if (fr_cost_speedup(m, k, 0.0) >= 1.0) return 0.0;
+    for (int i = 0; i < 60; i++) { /* speedup rises with acceptance */
+        double middle = 0.5 * (low + high);
+        *(fr_cost_speedup(m, k, middle) < 1.0 ? &low : &high) = middle;
+    }
+    return high;
+}
+
+double fr_cost_predict(const fr_cost_model *m, const fr_stats *stats) {
+    double tokens = (double)(stats->num_cycles + stats->num_accepted_tokens), cost = 0.0;
+    for (int k = 0; k <= FR_MAX_DEPTH; k++)
+        if (stats->depth_histogram[k] > 0) cost += (double)stats->depth_histogram[k] * fr_cost_cycle(m, k);
+    return cost > 0.0 ? tokens * m->pass[0] / cost : NAN;
+}

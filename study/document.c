@@ -1,0 +1,150 @@
+#include "study/document.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "text/utf8.h"
+
+void fr_study_start(fr_study_document *d) {
+    d->root = cJSON_CreateObject();
+    d->failed = !d->root;
+}
+
+void fr_study_discard(fr_study_document *d) {
+    cJSON_Delete(d->root);
+    d->root = NULL;
+}
+
+void fr_study_add(fr_study_document *d, cJSON *to, const char *key, cJSON *item) {
+    bool added = to && item && (key ? cJSON_AddItemToObject(to, key, item) : cJSON_AddItemToArray(to, item));
+    if (added) return;
+    cJSON_Delete(item);
+    d->failed = true;
+}
+
+cJSON *fr_study_object(fr_study_document *d, cJSON *to, const char *key) {
+    cJSON *object = cJSON_CreateObject();
+    fr_study_add(d, to, key, object);
+    return d->failed ? NULL : object;
+}
+
+cJSON *fr_study_array(fr_study_document *d, cJSON *to, const char *key) {
+    cJSON *array = cJSON_CreateArray();
+    fr_study_add(d, to, key, array);
+    return d->failed ? NULL : array;
+}
+
+void fr_study_copy(fr_study_document *d, cJSON *to, const char *key, const cJSON *item) {
+    fr_study_add(d, to, key, cJSON_Duplicate(item, true));
+}
+
+/* Digits beyond the tenth are never measured, and make a document hard to read. */
+static cJSON *number(double value) {
+    char digits[40];
+    if (!isfinite(value)) return cJSON_CreateNull();
+    snprintf(digits, sizeof digits, "%.10g", value);
+    return cJSON_CreateNumber(strtod(digits, NULL));
+}
+
+void fr_study_real(fr_study_document *d, cJSON *to, const char *key, double value) {
+    fr_study_add(d, to, key, number(value));
+}
+
+void fr_study_ratio(fr_study_document *d, cJSON *to, const char *key, double numerator, double denominator) {
+    fr_study_real(d, to, key, denominator == 0 ? NAN : numerator / denominator);
+}
+
+void fr_study_count(fr_study_document *d, cJSON *to, const char *key, uint64_t value) {
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, value);
+    /* cJSON's numbers are doubles, and it prints large ones with an exponent */
+    fr_study_add(d, to, key, value < 1000000000 ? cJSON_CreateNumber((double)value) : cJSON_CreateRaw(digits));
+}
+
+void fr_study_bool(fr_study_document *d, cJSON *to, const char *key, bool value) {
+    fr_study_add(d, to, key, cJSON_CreateBool(value));
+}
+
+void fr_study_null(fr_study_document *d, cJSON *to, const char *key) {
+    fr_study_add(d, to, key, cJSON_CreateNull());
+}
+
+void fr_study_text(fr_study_document *d, cJSON *to, const char *key, const char *text) {
+    if (text)
+        fr_study_bytes(d, to, key, text, strlen(text));
+    else
+        fr_study_null(d, to, key);
+}
+
+void fr_study_bytes(fr_study_document *d, cJSON *to, const char *key, const char *bytes, size_t length) {
+    char *clean = fr_alloc(3 * length + 1); /* a replacement character has three bytes */
+    size_t at = 0;
+    if (!clean) {
+        d->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < length;) {
+        int whole = fr_utf8_next((const uint8_t *)bytes + i, length - i);
+        if (whole > 0 && bytes[i]) {
+            memcpy(clean + at, bytes + i, (size_t)whole);
+            at += (size_t)whole;
+        } else {
+            memcpy(clean + at, "\xEF\xBF\xBD", 3);
+            at += 3;
+        }
+        i += whole > 0 ? (size_t)whole : whole < 0 ? (size_t)-whole : length - i;
+    }
+    clean[at] = '\0';
+    fr_study_add(d, to, key, cJSON_CreateString(clean));
+    fr_free(clean);
+}
+
+void fr_study_reals(fr_study_document *d, cJSON *to, const char *key, const double *values, size_t count) {
+    cJSON *array = fr_study_array(d, to, key);
+    for (size_t i = 0; i < count; i++) fr_study_real(d, array, NULL, values[i]);
+}
+
+void fr_study_counts(fr_study_document *d, cJSON *to, const char *key, const uint64_t *values, size_t count) {
+    cJSON *array = fr_study_array(d, to, key);
+    for (size_t i = 0; i < count; i++) fr_study_count(d, array, NULL, values[i]);
+}
+
+void fr_study_interval(fr_study_document *d, cJSON *to, const char *key, double lo, double hi) {
+    if (isfinite(lo) && isfinite(hi))
+        fr_study_reals(d, to, key, (double[]){lo, hi}, 2);
+    else
+        fr_study_null(d, to, key);
+}
+
+cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, int depth) {
+    double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
+    double passes = (double)stats->num_cycles, per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
+    cJSON *object = fr_study_object(d, to, key);
+    while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
+    for (int j = 0; j < depth; j++) {
+        double reached = (double)stats->reached_at[j];
+        per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
+        conditional[j] = reached > 0 ? (double)stats->accepted_at[j] / reached : NAN;
+    }
+    fr_study_count(d, object, "num_drafts", stats->num_drafts);
+    fr_study_count(d, object, "num_cycles", stats->num_cycles);
+    fr_study_count(d, object, "num_draft_tokens", stats->num_draft_tokens);
+    fr_study_count(d, object, "num_accepted_tokens", stats->num_accepted_tokens);
+    fr_study_ratio(d, object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
+    fr_study_ratio(d, object, "mean_acceptance_length", drafts + accepted, drafts);
+    fr_study_reals(d, object, "per_position_acceptance_rate", per_position, (size_t)depth);
+    fr_study_reals(d, object, "conditional_acceptance_rate", conditional, (size_t)depth);
+    fr_study_counts(d, object, "drafted_per_position", stats->drafted_at, (size_t)depth);
+    fr_study_counts(d, object, "accepted_per_position", stats->accepted_at, (size_t)depth);
+    fr_study_counts(d, object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
+    cJSON *experts = fr_study_object(d, object, "unique_experts_per_pass");
+    fr_study_ratio(d, experts, "mean", (double)stats->unique_experts, passes);
+    fr_study_ratio(d, experts, "mean_chosen", (double)stats->chosen_experts, passes);
+    fr_study_real(d, object, "draft_s", stats->draft_s);
+    fr_study_real(d, object, "verify_s", stats->verify_s);
+    return object;
+}

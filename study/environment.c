@@ -1,0 +1,128 @@
+#include "study/environment.h"
+
+#include <dnnl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cpu.h"
+#include "core/kernels.h"
+#include "core/linear.h"
+#include "core/threads.h"
+#include "model/fingerprint.h"
+
+#if defined(__clang__)
+#define COMPILER __VERSION__
+#else
+#define COMPILER "GCC " __VERSION__
+#endif
+
+static void add_created(fr_study_document *d) {
+    time_t now = time(NULL);
+    struct tm utc;
+    char text[32];
+    if (gmtime_r(&now, &utc) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        fr_study_text(d, d->root, "created", text);
+    else
+        fr_study_null(d, d->root, "created");
+}
+
+static void add_machine(fr_study_document *d, cJSON *to) {
+    static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX};
+    const fr_cpu *cpu = fr_cpu_get();
+    struct utsname system;
+    char text[300];
+    double load[3] = {NAN, NAN, NAN};
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    fr_study_text(d, to, "cpu", cpu->name);
+    cJSON *available = fr_study_array(d, to, "isa_available");
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        if (fr_isa_available(isas[i])) fr_study_text(d, available, NULL, fr_isa_name(isas[i]));
+    fr_study_text(d, to, "isa", fr_kernels_get()->name);
+    fr_study_text(d, to, "linear_path", fr_linear_many_path());
+    fr_study_count(d, to, "physical_cores", (uint64_t)fr_physical_cores());
+    if (uname(&system) == 0) {
+        snprintf(text, sizeof text, "%s %s %s", system.sysname, system.release, system.machine);
+        fr_study_text(d, to, "os", text);
+    } else {
+        fr_study_null(d, to, "os");
+    }
+    if (pages > 0 && page > 0)
+        fr_study_count(d, to, "memory_bytes", (uint64_t)pages * (uint64_t)page);
+    else
+        fr_study_null(d, to, "memory_bytes");
+    if (getloadavg(load, 3) != 3) load[0] = load[1] = load[2] = NAN;
+    fr_study_reals(d, to, "load_average", load, 3);
+}
+
+/* How the system sets the clock of the first CPU: anything but "performance" makes timings wander. Absent where the
+ * system does not say. */
+static void add_governor(fr_study_document *d, cJSON *to) {
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "r");
+    char text[64];
+    if (!file) return;
+    if (fgets(text, sizeof text, file)) {
+        text[strcspn(text, "\n")] = '\0';
+        fr_study_text(d, to, "governor", text);
+    }
+    fclose(file);
+}
+
+static void add_parameters(fr_study_document *d, cJSON *to, const char *path) {
+    fr_inspection *inspection = NULL;
+    if (!path || fr_inspect(path, &inspection, NULL) != FR_OK) return;
+    const fr_parameters *p = fr_inspection_parameters(inspection);
+    cJSON *parameters = fr_study_object(d, to, "parameters");
+    fr_study_count(d, parameters, "main_total", p->main_total);
+    fr_study_count(d, parameters, "main_activated", p->main_activated);
+    fr_study_count(d, parameters, "mtp_unique", p->mtp_unique);
+    fr_study_count(d, parameters, "mtp_activated", p->mtp_activated);
+    fr_inspection_destroy(inspection);
+}
+
+static void add_model(fr_study_document *d, cJSON *to, const fr_model *model, const char *path) {
+    cJSON *object = fr_study_object(d, to, "model");
+    const fr_config *c = &model->config;
+    char fingerprint[24];
+    if (path) fr_study_text(d, object, "path", path);
+    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, fr_model_fingerprint(model));
+    fr_study_text(d, object, "fingerprint", fingerprint);
+    fr_study_count(d, object, "layers", (uint64_t)c->num_hidden_layers);
+    fr_study_count(d, object, "moe_layers", (uint64_t)model->num_moe_layers);
+    fr_study_count(d, object, "hidden_size", (uint64_t)c->hidden_size);
+    fr_study_count(d, object, "vocab_size", (uint64_t)c->vocab_size);
+    fr_study_count(d, object, "experts", (uint64_t)c->n_routed_experts);
+    fr_study_count(d, object, "experts_per_token", (uint64_t)c->num_experts_per_tok);
+    fr_study_bool(d, object, "mtp", model->mtp.present);
+    add_parameters(d, object, path);
+    fr_study_count(d, object, "bytes", fr_checkpoint_bytes(model->checkpoint));
+    fr_study_text(d, object, "act", model->act_fp8 ? "fp8" : "none");
+    fr_study_text(d, object, "draft_head", model->draft_head.owned_w ? "fp8" : "exact");
+}
+
+cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model *model, const fr_study_origin *origin,
+                       uint64_t seed) {
+    const dnnl_version_t *onednn = dnnl_version();
+    char version[48];
+    fr_study_text(d, d->root, "schema", schema);
+    add_created(d);
+    cJSON *command = fr_study_array(d, d->root, "command");
+    for (size_t i = 0; i < origin->num_command; i++) fr_study_text(d, command, NULL, origin->command[i]);
+    cJSON *environment = fr_study_object(d, d->root, "environment");
+    fr_study_text(d, environment, "forerun", FR_VERSION);
+    snprintf(version, sizeof version, "%d.%d.%d", onednn->major, onednn->minor, onednn->patch);
+    fr_study_text(d, environment, "onednn", version);
+    fr_study_text(d, environment, "compiler", COMPILER);
+    add_machine(d, environment);
+    fr_study_count(d, environment, "threads", (uint64_t)model->threads);
+    add_governor(d, environment);
+    add_model(d, environment, model, origin->model_path);
+    cJSON *options = fr_study_object(d, environment, "options");
+    fr_study_count(d, environment, "seed", seed);
+    return options;
+}

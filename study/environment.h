@@ -1,0 +1,12 @@
+/* The header of a study's document: what ran, on what, and how to run it again. */
+#ifndef FR_STUDY_ENVIRONMENT_H
+#define FR_STUDY_ENVIRONMENT_H
+
+#include "study/document.h"
+
+/* Adds "schema", "created", "command" and "environment" to an empty document. Returns the object environment.options, to
+ * which the study adds each of its options with the value that it had (NULL without memory; see study/document.h). */
+cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model *model, const fr_study_origin *origin,
+                       uint64_t seed);
+
+#endif

@@ -1,0 +1,227 @@
+#include "study/prompts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/memory.h"
+#include "model/weights.h"
+
+enum { MOST_BYTES = 1 << 30 };
+
+static const char *const blanks = " \t\r\n\f\v";
+
+typedef struct reader {
+    const fr_model *model;
+    const char *path;
+    bool chat;
+    fr_prompts *out;
+    size_t room;
+    fr_error *error;
+} reader;
+
+static fr_status out_of_memory(fr_error *error) {
+    return fr_fail(error, FR_ERROR_MEMORY, "prompts: out of memory");
+}
+
+/* An empty prompt at the end of the list. */
+static fr_status add(reader *r, fr_prompt **prompt) {
+    fr_prompts *list = r->out;
+    if (list->count == r->room) {
+        size_t room = 2 * r->room + 16;
+        fr_prompt *items = fr_grow(list->items, r->room * sizeof *items, room * sizeof *items);
+        if (!items) return out_of_memory(r->error);
+        list->items = items;
+        r->room = room;
+    }
+    *prompt = &list->items[list->count++];
+    **prompt = (fr_prompt){0};
+    return FR_OK;
+}
+
+static fr_status name(reader *r, fr_prompt *prompt, const char *id, const char *domain) {
+    char number[24];
+    snprintf(number, sizeof number, "%zu", r->out->count);
+    prompt->id = fr_strdup(id ? id : number);
+    prompt->domain = fr_strdup(domain ? domain : "all");
+    return prompt->id && prompt->domain ? FR_OK : out_of_memory(r->error);
+}
+
+static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t length) {
+    char *turn = NULL;
+    fr_status status = FR_OK;
+    if (length == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty");
+    if (r->chat && memchr(text, 0, length))
+        return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
+    if (r->chat) FR_CHECK(fr_apply_chat_template(r->model, NULL, text, &turn, r->error));
+    FR_CHECK(fr_tokenize(r->model, turn ? turn : text, turn ? strlen(turn) : length, true, &prompt->tokens,
+                         &prompt->count, r->error));
+    if (prompt->count == 0) status = fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
+done:
+    fr_free(turn);
+    return status;
+}
+
+static fr_status set_tokens(reader *r, fr_prompt *prompt, const cJSON *array) {
+    int vocab = r->model->config.vocab_size;
+    size_t count = (size_t)cJSON_GetArraySize(array);
+    const cJSON *item;
+    char found[64];
+    if (count == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
+    prompt->tokens = fr_alloc(count * sizeof *prompt->tokens);
+    if (!prompt->tokens) return out_of_memory(r->error);
+    cJSON_ArrayForEach(item, array) {
+        if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint)
+            return fr_fail(r->error, FR_ERROR_FORMAT, "token %zu: expected an id, found %s", prompt->count,
+                           fr_json_describe(item, found, sizeof found));
+        if (item->valueint < 0 || item->valueint >= vocab)
+            return fr_fail(r->error, FR_ERROR_FORMAT, "token %zu: id %d is not in the vocabulary of %d", prompt->count,
+                           item->valueint, vocab);
+        prompt->tokens[prompt->count++] = item->valueint;
+    }
+    return FR_OK;
+}
+
+/* An id is a string or a number, as files have them. */
+static fr_status get_id(reader *r, const cJSON *line, char *digits, size_t size, const char **id) {
+    const cJSON *value = fr_json_find(line, "id");
+    *id = NULL;
+    if (!value) return FR_OK;
+    if (!cJSON_IsNumber(value)) return fr_json_string(line, "prompt", "id", id, r->error);
+    snprintf(digits, size, "%.17g", value->valuedouble);
+    *id = digits;
+    return FR_OK;
+}
+
+static fr_status read_object(reader *r, const cJSON *line) {
+    fr_prompt *prompt = NULL;
+    const char *id, *domain;
+    char digits[40], found[64];
+    const cJSON *text = fr_json_find(line, "prompt"), *tokens = fr_json_find(line, "tokens");
+    const char *key = text ? "prompt" : "text";
+    FR_TRY(fr_json_unique(line, "prompt", r->error));
+    if (!text && !tokens) text = fr_json_find(line, "text");
+    if (!text == !tokens)
+        return fr_fail(r->error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s",
+                       text ? "both" : "neither");
+    if (text && !cJSON_IsString(text))
+        return fr_fail(r->error, FR_ERROR_FORMAT, "%s: expected a string, found %s", key,
+                       fr_json_describe(text, found, sizeof found));
+    if (tokens && !cJSON_IsArray(tokens))
+        return fr_fail(r->error, FR_ERROR_FORMAT, "tokens: expected an array, found %s",
+                       fr_json_describe(tokens, found, sizeof found));
+    FR_TRY(add(r, &prompt));
+    FR_TRY(get_id(r, line, digits, sizeof digits, &id));
+    FR_TRY(fr_json_string_or(line, "prompt", "domain", NULL, &domain, r->error));
+    FR_TRY(fr_json_int_or(line, "prompt", "max_tokens", 1, INT32_MAX, 0, &prompt->max_tokens, r->error));
+    FR_TRY(name(r, prompt, id, domain));
+    return text ? set_text(r, prompt, text->valuestring, strlen(text->valuestring)) : set_tokens(r, prompt, tokens);
+}
+
+static fr_status read_line(reader *r, const char *line, size_t length) {
+    cJSON *value = NULL;
+    fr_status status;
+    char found[64];
+    FR_CHECK(fr_json_parse(line, length, "line", &value, r->error));
+    if (!cJSON_IsObject(value))
+        status = fr_fail(r->error, FR_ERROR_FORMAT, "expected a JSON object, found %s",
+                         fr_json_describe(value, found, sizeof found));
+    else
+        status = read_object(r, value);
+done:
+    cJSON_Delete(value);
+    return status;
+}
+
+static fr_status read_lines(reader *r, const char *text, size_t length) {
+    size_t number = 1;
+    for (const char *line = text, *end = text + length; line < end; number++) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        size_t size = (size_t)((stop ? stop : end) - line);
+        const char *first = line;
+        while (first < line + size && strchr(blanks, *first) && *first) first++;
+        if (first < line + size) {
+            fr_status status = read_line(r, line, size);
+            if (status != FR_OK) return fr_context(r->error, status, "%s:%zu", r->path, number);
+        }
+        line += size + 1;
+    }
+    return FR_OK;
+}
+
+static fr_status read_text(reader *r, const char *text, size_t length) {
+    fr_prompt *prompt = NULL;
+    const char *file = strrchr(r->path, '/');
+    FR_TRY(add(r, &prompt));
+    FR_TRY(name(r, prompt, file && file[1] ? file + 1 : r->path, NULL));
+    fr_status status = set_text(r, prompt, text, length);
+    return status == FR_OK ? FR_OK : fr_context(r->error, status, "%s", r->path);
+}
+
+static int by_id(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Results are told by id, so an id must mean one prompt. */
+static fr_status check_ids(const reader *r) {
+    size_t count = r->out->count;
+    const char **ids = fr_alloc(count * sizeof *ids);
+    fr_status status = FR_OK;
+    if (!ids) return out_of_memory(r->error);
+    for (size_t i = 0; i < count; i++) ids[i] = r->out->items[i].id;
+    qsort(ids, count, sizeof *ids, by_id);
+    for (size_t i = 1; i < count && status == FR_OK; i++)
+        if (strcmp(ids[i - 1], ids[i]) == 0)
+            status = fr_fail(r->error, FR_ERROR_FORMAT, "%s: two prompts have the id \"%.60s\"", r->path, ids[i]);
+    fr_free(ids);
+    return status;
+}
+
+fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error) {
+    reader r = {.model = model, .path = path, .chat = chat, .out = out, .error = error};
+    char *text = NULL;
+    size_t length = 0;
+    fr_status status;
+    *out = (fr_prompts){0};
+    FR_CHECK(fr_read_file(path, MOST_BYTES, &text, &length, error));
+    size_t start = strspn(text, blanks);
+    FR_CHECK(text[start] == '{' ? read_lines(&r, text, length) : read_text(&r, text, length));
+    status = check_ids(&r);
+done:
+    fr_free(text);
+    if (status != FR_OK) fr_prompts_release(out);
+    return status;
+}
+
+fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out,
+                                 fr_error *error) {
+    reader r = {.model = model, .path = "prompt", .out = out, .error = error};
+    fr_prompt *prompt = NULL;
+    fr_status status;
+    *out = (fr_prompts){0};
+    FR_CHECK(add(&r, &prompt));
+    FR_CHECK(name(&r, prompt, NULL, NULL));
+    if (count == 0) FR_CHECK(fr_fail(error, FR_ERROR_ARGUMENT, "the prompt is empty: no tokens"));
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= model->config.vocab_size)
+            FR_CHECK(fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i],
+                             model->config.vocab_size));
+    prompt->tokens = fr_alloc(count * sizeof *tokens);
+    if (!prompt->tokens) FR_CHECK(out_of_memory(error));
+    memcpy(prompt->tokens, tokens, count * sizeof *tokens);
+    prompt->count = count;
+done:
+    if (status != FR_OK) fr_prompts_release(out);
+    return status;
+}
+
+void fr_prompts_release(fr_prompts *prompts) {
+    for (size_t i = 0; i < prompts->count; i++) {
+        fr_free(prompts->items[i].id);
+        fr_free(prompts->items[i].domain);
+        fr_free(prompts->items[i].tokens);
+    }
+    fr_free(prompts->items);
+    *prompts = (fr_prompts){0};
+}

@@ -1,0 +1,135 @@
+#!/bin/sh
+# Holds `forerun ab` to its contract: keys, exit codes, tables, files, what an interrupt leaves. Never a speed.
+#
+#   FORERUN=build/forerun sh tests/test_cli_ab.sh JSON_CHECK
+set -eu
+json_check=$1
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/program.sh"
+model=$golden/pico-mtp-s1
+cat >"$work/prompts.jsonl" <<'END'
+{"id": "a", "domain": "x", "tokens": [1, 5, 9, 13]}
+{"id": "b", "domain": "y", "tokens": [7, 8, 9, 10, 11]}
+{"id": "c", "domain": "x", "tokens": [20, 30, 40]}
+END
+ab() {
+    expected=$1
+    shift
+    run "$expected" ab -m "$model" -t 1 --prompts "$work/prompts.jsonl" "$@"
+}
+refused() {
+    text=$1
+    shift
+    ab 2 "$@"
+    [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"
+    grep -q "^forerun: .*$text" "$work/err" || { fail "stderr does not say: $text"; cat "$work/err"; }
+}
+
+# ---- Help and wrong usage ---------------------------------------------------------------------------------------------------
+
+run 0 ab --help
+for text in '^Example$' '^What to measure$' '^How to measure$' '^Speculation$' '  --synthetic-acceptance P' '  --compare OLD.json'; do
+    grep -q -- "$text" "$work/out" || fail "--help does not say: $text"
+done
+refused "no arm 'fast'" --arms off,fast
+refused "no arm 'on:8'" --arms on:8
+refused "no arm 'off:2'" --arms off:2
+refused "no arm ''" --arms off,
+refused 'two arms on:2' --arms on:2,on:2
+refused "'1.5' is not a number from 0 to 1" --synthetic-acceptance 0,1.5
+refused "'x' is not a number" --synthetic-acceptance x
+refused 'only one of' --prompt-tokens 1,2
+refused 'rejection' --synthetic-acceptance 0.5 --verify rejection --temperature 1
+refused 'repeats' --repeats 0
+run 2 ab -m "$model"
+grep -q 'prompts.jsonl' "$work/err" || fail "it does not say where prompts would be"
+ab 1 --compare "$work/none.json"
+ab 1 --from "$work/none.json"
+
+# ---- A run ------------------------------------------------------------------------------------------------------------------
+
+ab 0 -n 12 --ignore-eos --arms on:2,off,auto --depth 2 --synthetic-acceptance 0,1 --json -q --html "$work/report.html" \
+    --csv "$work/report.csv" --cool-off 0.01
+[ ! -s "$work/err" ] || fail "-q: stderr is not empty"
+holds schema=forerun.ab/1 created:string command:array command.1=ab environment.threads=1 environment.seed=0 \
+    environment.model.fingerprint:string environment.options.arms=on:2,off,auto environment.options.max_tokens=12 \
+    environment.options.cool_off_s=0.01 environment.options.depth=2 prompts.count=3 prompts.tokens=12 prompts.domains#2 \
+    prompts.domains.0.domain=x prompts.domains.0.count=2 complete=true arms#3 comparisons#2 results#3 synthetic#2 \
+    identical_outputs=true outputs.promised_identical=true noise.a=off noise.b='off (again)' noise.verdict=noisy noise.says:string
+for arm in 0 1 2; do
+    for key in decode_tokens_per_s.median decode_tokens_per_s.p05 decode_tokens_per_s.p95 prefill_tokens_per_s.median \
+        tpot_ms.p50 tpot_ms.p90 tpot_ms.p99 ttft_ms.p50 ttft_ms.p90 ttft_ms.p99 inter_token_ms.p50 cycle_ms.p99; do
+        holds "arms.$arm.$key>0"
+    done
+    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0"
+done
+# What the others are compared with is off, wherever it stands.
+holds arms.0.name=on:2 arms.0.depth=2 arms.1.name=off arms.1.mtp=off arms.2.name=auto comparisons.0.a=off comparisons.0.b=on:2 \
+    comparisons.1.b=auto comparisons.0.speedup.median'>0' comparisons.0.speedup.mean'>0' comparisons.0.speedup.ci95#2 \
+    comparisons.0.pairs=6 comparisons.0.slower_prompts.count:number comparisons.0.slower_prompts.share:number \
+    comparisons.0.verdict:string
+holds cost_model.pass_ms#3 cost_model.pass_over_one.0=1 cost_model.draft_ms'>0' cost_model.acceptance_rate:number \
+    cost_model.expert_overlap:number cost_model.predicted_speedup'>0' cost_model.measured_speedup'>0' \
+    cost_model.of_prediction'>0' cost_model.curve#21 cost_model.break_even_acceptance cost_model.arms#2
+holds synthetic.0.target=0 synthetic.0.acceptance=0 synthetic.0.depth=2 synthetic.1.target=1 synthetic.1.acceptance=1 \
+    synthetic.1.speedup.median'>0' synthetic.1.speedup.ci95#2
+holds results.0.id=a results.0.domain=x results.0.prompt_tokens=4 results.0.tokens=12 results.2.arms.off.ttft_ms'>0' \
+    results.2.arms.off.tpot_ms'>0' results.2.arms.auto.decode_tokens_per_s'>0' results.1.speedup:object results.1.speedup.auto'>0' \
+    '!results.0.speedup.off'
+grep -q '<html' "$work/report.html" || fail "--html wrote no page"
+[ "$(wc -l <"$work/report.csv")" -gt 20 ] || fail "--csv wrote no table"
+cp "$work/out" "$work/run.json"
+
+ab 0 -n 8 --arms on,off --repeats 1 --no-noise-check --most-prompts 2 --warm-up 0
+for text in '^2 prompts of 9 tokens, 1 texts each' '^  off ' '^  on over off ' '^  cost model ' '^passes over one row: 1: 1.000, 2: ' \
+    '^All arms gave the same texts'; do
+    grep -q "$text" "$work/out" || { fail "the tables do not say: $text"; cat "$work/out"; }
+done
+grep -q "$(printf '\033')" "$work/out" "$work/err" && fail "there are colours in what is no terminal"
+[ ! -s "$work/err" ] || fail "there is a progress bar on what is no terminal"
+
+# Sampling at a temperature with rejection: the texts are not the same, and need not be.
+ab 0 -n 24 --temperature 1 --verify rejection --ignore-eos --json -q --arms off,on --repeats 1
+holds identical_outputs=false outputs.promised_identical=false outputs.different_texts'>0' outputs.first_difference.arm=on
+
+# ---- Documents of earlier runs ------------------------------------------------------------------------------------------------
+
+run 0 ab --from "$work/run.json" --json
+cmp -s "$work/out" "$work/run.json" || fail "--from does not give the document back"
+sed 's/"identical_outputs":	true/"identical_outputs":	false/' "$work/run.json" >"$work/forged.json"
+run 3 ab --from "$work/forged.json" --json
+holds identical_outputs=false
+grep -q '^forerun: outputs: ' "$work/err" || fail "exit 3 without saying why"
+
+run 0 ab --from "$work/run.json" --compare "$work/run.json" --json
+holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=3 compare.texts_changed=0 compare.arms#3 \
+    compare.arms.0.ratio=1 compare.arms.0.verdict='no difference shown' compare.comparisons#2 compare.comparisons.1.ratio=1 \
+    compare.comparisons.1.verdict='no difference shown' environment.seed=0
+sed 's/"threads":	1/"threads":	64/; s/"kv":	"bf16"/"kv":	"f32"/' "$work/run.json" >"$work/other.json"
+run 0 ab --from "$work/run.json" --compare "$work/other.json"
+grep -q '^! threads differs: 64 before, 1 after' "$work/out" || fail "--compare does not warn of threads"
+grep -q '^! option kv differs' "$work/out" || fail "--compare does not warn of options"
+grep -q '^  auto over off .*no difference shown' "$work/out" || { fail "--compare shows no verdict"; cat "$work/out"; }
+echo '{"schema": "forerun.accept/1"}' >"$work/accept.json"
+run 1 ab --from "$work/run.json" --compare "$work/accept.json"
+run 1 ab --from "$work/accept.json"
+ab 1 -n 4 --no-noise-check --most-prompts 1 --repeats 1 --json -q --html "$work/none/report.html"
+grep -q 'cannot write' "$work/err" || fail "it does not say that the report cannot be written"
+
+# ---- Interrupted: what was measured until then, as a whole document -------------------------------------------------------------
+
+# Before the measuring has begun a signal ends the program without a document: then again, with more patience.
+for seconds in 1 4 15 60; do
+    "$FORERUN" ab -m "$model" --prompts "$work/prompts.jsonl" -n 200 --repeats 1000 --ignore-eos -t 1 --json >"$work/out" 2>"$work/err" &
+    process=$!
+    sleep "$seconds"
+    kill -INT "$process" || fail "there was nothing to interrupt"
+    code=0
+    wait "$process" || code=$?
+    [ ! -s "$work/out" ] || break
+done
+[ "$code" -eq 130 ] || fail "interrupted: exit $code"
+holds complete=false arms#3 identical_outputs=true results:array cost_model:object
+
+[ "$failed" -eq 0 ] || { echo "ab does not keep its contract"; exit 1; }
+echo "ab keeps its contract"

@@ -1,0 +1,232 @@
+/* What the whole cycle emits follows the main model's distribution, with real networks: drafts of the MTP module, verified
+ * in passes, rolled back. And drafts are accepted as often as theory says, told by the distributions that the networks gave.
+ * Each test is shown to fail for a verification that is a little too kind to drafts.
+ *
+ * All of it is a function of seeds: nothing here fails now and then. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "driver.h"
+#include "mtp/drafter.h"
+#include "scratch.h"
+
+/* ---- A verification that is too kind ---- */
+
+/* The MTP drafter, but what the judge is told of the drafts' distribution makes them look less likely than they were: more of
+ * them pass. */
+static int kind_draft(fr_session *s, int depth) {
+    int made = fr_mtp_drafter.draft(s, depth);
+    for (int j = 0; j < made; j++) {
+        fr_distribution *q = &s->sampler.proposal[j];
+        for (int i = 0; i < q->count; i++) q->p[i] *= 0.7;
+    }
+    return made;
+}
+static const fr_drafter kind_drafter = {"kind", kind_draft};
+
+static void softmax(const float *logits, int vocab, double temperature, double *p) {
+    double sum = 0.0, highest = -INFINITY;
+    for (int i = 0; i < vocab; i++) highest = fmax(highest, (double)logits[i]);
+    for (int i = 0; i < vocab; i++) sum += p[i] = exp(((double)logits[i] - highest) / temperature);
+    for (int i = 0; i < vocab; i++) p[i] /= sum;
+}
+
+/* ---- Acceptance ---- */
+
+enum { VOCAB = 320, PROMPT = 12, CYCLES = 1500 };
+
+typedef struct tally {
+    double accepted, expected, variance; /* of single drafts */
+    double low, high;                    /* bounds that hold for any coupling of this kind */
+} tally;
+
+/* Chance that the two maxima of score + Gumbel noise, shared by both, fall on the same token: over tokens i, that i wins in
+ * both is 1 / sum over j of max(p_j / p_i, q_j / q_i). */
+static double coupled_chance(const double *p, const double *q, int vocab) {
+    double chance = 0.0;
+    for (int i = 0; i < vocab; i++) {
+        double sum = 0.0;
+        if (p[i] < 1e-12 || q[i] < 1e-12) continue;
+        for (int j = 0; j < vocab; j++) sum += fmax(p[j] / p[i], q[j] / q[i]);
+        chance += 1.0 / sum;
+    }
+    return chance;
+}
+
+/* Given the text so far, acceptance of a cycle's draft has a chance that both rows of logits tell. Sums over a long run, cut
+ * back now and then so that the context stays short. */
+static tally run_cycles(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter) {
+    tally t = {0};
+    static double p[VOCAB], q[VOCAB];
+    int32_t prompt[PROMPT];
+    fr_session_options o = {.ctx = 128, .mtp = FR_MTP_ON, .depth = 1,
+                            .sampling = {.temperature = (float)temperature, .verify = verify}};
+    fr_session *s = driver_session(model, &o);
+    if (drafter) s->drafter = drafter;
+    for (int cycle = 0; cycle < CYCLES;) {
+        for (int i = 0; i < PROMPT; i++) prompt[i] = (cycle * 7 + i * 31) % VOCAB;
+        assert_int_equal(fr_session_truncate(s, 0, NULL), FR_OK);
+        s->sampler.shaper.sampling.seed = (uint64_t)cycle;
+        driver_prefill(s, prompt, PROMPT);
+        for (int i = 0; i < 40; i++) {
+            fr_step step;
+            assert_int_equal(fr_session_step(s, 2, &step, NULL), FR_OK);
+            if (step.drafted != 1) continue;
+            double overlap = 0.0, chance;
+            softmax(s->logits, VOCAB, (double)(float)temperature, p); /* row 0: the draft's place */
+            softmax(s->draft_logits, VOCAB, (double)(float)temperature, q);
+            for (int j = 0; j < VOCAB; j++) overlap += fmin(p[j], q[j]);
+            chance = verify == FR_VERIFY_REJECTION ? overlap : coupled_chance(p, q, VOCAB);
+            t.accepted += step.accepted;
+            t.expected += chance;
+            t.variance += chance * (1.0 - chance);
+            t.low += overlap / (2.0 - overlap); /* (1 - TV) / (1 + TV) */
+            t.high += overlap;
+            cycle++;
+        }
+    }
+    fr_session_destroy(s);
+    return t;
+}
+
+static void acceptance_is_what_theory_says(void **state) {
+    (void)state;
+    fr_model *model = driver_open("pico-mtp-s1", FR_ISA_AUTO, FR_ACT_NONE, 1);
+    static const double temperatures[] = {0.5, 1.0};
+    for (int i = 0; i < 2; i++) {
+        tally rejection = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], NULL);
+        tally coupled = run_cycles(model, FR_VERIFY_COUPLED, temperatures[i], NULL);
+        tally kind = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], &kind_drafter);
+        print_message("T %.1f: rejection %.0f of %.1f expected (sigma %.1f), coupled %.0f of %.1f (%.1f), too kind %.0f of %.1f\n",
+                      temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance), coupled.accepted,
+                      coupled.expected, sqrt(coupled.variance), kind.accepted, kind.expected);
+        assert_true(rejection.expected > 0.05 * CYCLES && rejection.expected < 0.95 * CYCLES); /* there is something to tell */
+        assert_true(fabs(rejection.accepted - rejection.expected) < 4.0 * sqrt(rejection.variance));
+        assert_true(fabs(coupled.accepted - coupled.expected) < 4.0 * sqrt(coupled.variance));
+        assert_true(coupled.expected >= coupled.low - 1e-6 && coupled.expected <= coupled.high + 1e-6);
+        assert_true(fabs(kind.accepted - kind.expected) > 4.0 * sqrt(kind.variance));
+    }
+    fr_model_destroy(model);
+}
+
+/* ---- Distribution ---- */
+
+enum { SMALL = 6, SAMPLES = 6000, CELLS = SMALL * SMALL * SMALL };
+
+/* A network with random weights, a vocabulary of 6 and little else. */
+static fr_model *small_model(const scratch *dir) {
+    char config[512], path[512];
+    const char *const set[] = {"vocab_size=6", "hidden_size=64", "intermediate_size=48", "moe_intermediate_size=32",
+                               "num_hidden_layers=2"};
+    fr_error error;
+    fr_model *model = NULL;
+    snprintf(config, sizeof config, "%s/golden/pico-mtp-s1", FR_TEST_DIR);
+    snprintf(path, sizeof path, "%s/small", dir->dir);
+    if (fr_synth(config, path, &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1}, NULL, &error) != FR_OK ||
+        fr_model_open(path, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK)
+        fail_msg("%s", error.message);
+    return model;
+}
+
+static const int32_t small_prompt[] = {2, 5, 4, 3, 3, 1};
+enum { SMALL_PROMPT = sizeof small_prompt / sizeof small_prompt[0] };
+
+/* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row, as they
+ * will be. */
+static void exact(const fr_model *model, double temperature, double *p) {
+    fr_session_options o = {.ctx = 32, .mtp = FR_MTP_OFF};
+    double first[SMALL], second[SMALL], third[SMALL];
+    int32_t text[SMALL_PROMPT + 2];
+    memcpy(text, small_prompt, sizeof small_prompt);
+    fr_session *s = driver_session(model, &o);
+    for (int cell = 0; cell < CELLS; cell++) {
+        double *const at[] = {first, second, third};
+        text[SMALL_PROMPT] = cell / (SMALL * SMALL);
+        text[SMALL_PROMPT + 1] = cell / SMALL % SMALL;
+        for (int n = 0; n < 3; n++) {
+            fr_step step;
+            assert_int_equal(fr_session_truncate(s, 0, NULL), FR_OK);
+            driver_prefill(s, text, SMALL_PROMPT + n - (n > 0));
+            if (n > 0) driver_prefill(s, text + SMALL_PROMPT + n - 1, 1);
+            assert_int_equal(fr_session_step(s, 1, &step, NULL), FR_OK);
+            softmax(fr_session_logits(s), SMALL, temperature, at[n]);
+        }
+        p[cell] = first[text[SMALL_PROMPT]] * second[text[SMALL_PROMPT + 1]] * third[cell % SMALL];
+    }
+    fr_session_destroy(s);
+}
+
+/* The G statistic of three tokens by real cycles against p, over the degrees of freedom. A sample: cut back to the prompt, a
+ * cycle that emits one token (after a cut there is nothing to draft from), and one with two drafts. */
+static double g_over_freedom(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter,
+                             const double *p, uint64_t *accepted) {
+    static int counts[CELLS];
+    fr_session_options o = {.ctx = 32, .mtp = FR_MTP_ON, .depth = 2,
+                            .sampling = {.temperature = (float)temperature, .verify = verify}};
+    fr_session *s = driver_session(model, &o);
+    if (drafter) s->drafter = drafter;
+    memset(counts, 0, sizeof counts);
+    driver_prefill(s, small_prompt, SMALL_PROMPT);
+    int32_t made[3];
+    driver_generate(s, 1, made, NULL, NULL);
+    for (int i = 0; i < SAMPLES; i++) {
+        assert_int_equal(fr_session_truncate(s, SMALL_PROMPT, NULL), FR_OK);
+        s->sampler.shaper.sampling.seed = (uint64_t)i;
+        driver_generate(s, 3, made, NULL, NULL);
+        counts[(made[0] * SMALL + made[1]) * SMALL + made[2]]++;
+    }
+    fr_stats stats;
+    fr_session_get_stats(s, &stats);
+    *accepted = stats.num_accepted_tokens;
+    fr_session_destroy(s);
+    double g = 0.0;
+    for (int i = 0; i < CELLS; i++)
+        if (counts[i] > 0) g += 2.0 * counts[i] * log(counts[i] / (p[i] * SAMPLES));
+    return g / (CELLS - 1);
+}
+
+static void three_tokens_follow_the_main_model(void **state) {
+    (void)state;
+    const double temperature = (double)2.4f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
+    static double p[CELLS], other[CELLS];
+    uint64_t accepted;
+    scratch dir = scratch_create();
+    fr_model *model = small_model(&dir);
+    exact(model, temperature, p);
+    exact(model, temperature * 1.3, other);
+    double rarest = 1.0, sum = 0.0;
+    for (int i = 0; i < CELLS; i++) {
+        rarest = fmin(rarest, p[i]);
+        sum += p[i];
+    }
+    print_message("the rarest of %d triples is expected %.2f times\n", CELLS, rarest * SAMPLES);
+    assert_true(fabs(sum - 1.0) < 1e-9);
+    assert_true(rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
+    for (int verify = FR_VERIFY_COUPLED; verify <= FR_VERIFY_REJECTION; verify++) {
+        double g = g_over_freedom(model, (fr_verify)verify, temperature, NULL, p, &accepted);
+        print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit, (int)accepted);
+        assert_true(g < limit);
+        assert_true(accepted > SAMPLES / 10);
+        assert_true(g_over_freedom(model, (fr_verify)verify, temperature, NULL, other, &accepted) > limit);
+    }
+    double g = g_over_freedom(model, FR_VERIFY_REJECTION, temperature, &kind_drafter, p, &accepted);
+    print_message("too kind to drafts: %.3f\n", g);
+    assert_true(g > limit);
+    fr_model_destroy(model);
+    scratch_destroy(&dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(acceptance_is_what_theory_says),
+        cmocka_unit_test(three_tokens_follow_the_main_model),
+    };
+    return cmocka_run_group_tests_name("distribution", tests, NULL, NULL);
+}
