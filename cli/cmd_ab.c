@@ -271,7 +271,7 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
     if (!code && options->synthetic) code = parse_chances(options->synthetic, chances, &wanted.num_synthetic);
     const char *dir = code ? NULL : fr_cli_model_dir(options);
     if (!code) code = dir ? fr_cli_study_prompts(options, dir, &wanted.prompts) : FR_EXIT_FAILED;
-    if (!code) code = fr_cli_runtime_open(&runtime, options);
+    if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (code) return code;
     wanted.arms = options->arms ? arms : NULL;
     wanted.synthetic = chances;

@@ -294,7 +294,7 @@ int fr_cmd_accept(const fr_cli_options *options) {
     int code = check_depths(&options->depths);
     if (!code && options->temperatures)
         code = parse_temperatures(options->temperatures, &temperatures, &num_temperatures);
-    if (!code) code = fr_cli_runtime_open(&runtime, options);
+    if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (!code) code = fr_cli_study_prompts(options, runtime.dir, &prompts);
     if (!code) {
         fr_cli_progress_init(&progress);
