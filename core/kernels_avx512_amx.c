@@ -121,8 +121,8 @@ INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to,
         char *tile = a[0] + i % GROUP * 64;
         const char *codes = left < FR_BLOCK ? fr_pad_block(tail, w, left, 1) : w;
         __m512i r[STEPS];
-        _mm_prefetch(w + next, _MM_HINT_T0);
-        _mm_prefetch(w + next + 64, _MM_HINT_T0);
+        _mm_prefetch(w + next, _MM_HINT_T1);
+        _mm_prefetch(w + next + 64, _MM_HINT_T1);
         decode_dealt(_mm512_loadu_si512(codes), &r[0], &r[1]);
         decode_dealt(_mm512_loadu_si512(codes + 64), &r[2], &r[3]);
         UNROLL for (int s = 0; s < STEPS; s++) _mm512_store_si512(tile + s * TILE, r[s]);
