@@ -8,6 +8,7 @@
 #include "study/ab_cost.h"
 #include "study/environment.h"
 #include "study/result.h"
+#include "study/speculation.h"
 
 enum { HISTOGRAM_BINS = 40, CURVE_STEPS = 20 };
 
@@ -163,7 +164,7 @@ static void add_arms(writer *w) {
         fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
-        fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, column->depth);
+        fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "study/environment.h"
 #include "study/result.h"
+#include "study/speculation.h"
 
 /* What a prompt, or a domain's, texts come to. */
 typedef struct totals {
@@ -209,7 +210,9 @@ static void add_results(fr_accept_run *run, fr_study_document *d, cJSON *to, con
 
 /* Keys of a pass that was not made. */
 static void forget_passes(fr_study_document *d, cJSON *speculation) {
-    static const char *const keys[] = {"unique_experts_per_pass", "draft_s", "verify_s"};
+    static const char *const keys[] = {"unique_experts_per_pass", "draft_s",      "verify_s",
+                                       "sample_s",                "rollback_s",   "catch_up_s",
+                                       "catch_up_rows",           "verify_bytes", "draft_bytes"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cJSON_DeleteItemFromObject(speculation, keys[i]);
         fr_study_null(d, speculation, keys[i]);
@@ -231,10 +234,10 @@ static fr_status add_config(fr_accept_run *run, fr_study_document *d, cJSON *to,
     fr_study_text(d, to, "mtp_recycle", c->recycle == FR_HIDDEN_PRE ? "pre" : "post");
     fr_study_text(d, to, "drafter", o->session.drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp");
     fr_study_bool(d, to, "complete", c->whole);
-    cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, c->depth);
+    cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
     if (o->teacher_forced) {
         forget_passes(d, speculation);
-        forget_passes(d, fr_study_speculation(d, to, "along_cycles", &c->along_cycles, c->depth));
+        forget_passes(d, fr_study_speculation(d, to, "along_cycles", &c->along_cycles, NULL, c->depth));
     }
     fill_units(run, c, NULL, false, u);
     FR_TRY(add_bootstrap(d, to, "acceptance_rate_ci95", u, seed, error));

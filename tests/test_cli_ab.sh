@@ -61,7 +61,8 @@ for arm in 0 1 2; do
         tpot_ms.p50 tpot_ms.p90 tpot_ms.p99 ttft_ms.p50 ttft_ms.p90 ttft_ms.p99 inter_token_ms.p50 cycle_ms.p99; do
         holds "arms.$arm.$key>0"
     done
-    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0"
+    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0" \
+        "arms.$arm.speculative_decoding.verify_bytes>0" "arms.$arm.speculative_decoding.sample_s>0"
 done
 # What the others are compared with is off, wherever it stands.
 holds arms.0.name=on:2 arms.0.depth=2 arms.1.name=off arms.1.mtp=off arms.2.name=auto comparisons.0.a=off comparisons.0.b=on:2 \

@@ -37,7 +37,8 @@ holds schema=forerun.accept/1 complete=true created:string command:array environ
     speculative_decoding.mean_acceptance_length:number speculative_decoding.per_position_acceptance_rate#2 \
     speculative_decoding.conditional_acceptance_rate#2 speculative_decoding.depth_histogram#3 \
     speculative_decoding.unique_experts_per_pass.mean:number speculative_decoding.draft_s:number \
-    speculative_decoding.verify_s:number domains#2 domains.0.domain=x domains.0.prompts=2 domains.1.domain=y \
+    speculative_decoding.verify_s:number speculative_decoding.sample_s'>0' speculative_decoding.rollback_s:number \
+    speculative_decoding.verify_bytes'>0' speculative_decoding.draft_bytes'>0' domains#2 domains.0.domain=x domains.0.prompts=2 domains.1.domain=y \
     domains.1.tokens=12 domains.0.acceptance_rate:number domains.0.positions#2 calibration.ece:number calibration.bins#10 \
     configurations#1 configurations.0.name='depth 2' configurations.0.mode=generated configurations.0.depth=2 \
     configurations.0.positions#2 configurations.0.positions.0.rate_ci95#2 configurations.0.results#3 \
@@ -65,7 +66,7 @@ holds configurations#3 configurations.2.verify=rejection configurations.2.temper
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" --teacher-forced --depth 2 --json -q
 holds configurations.0.mode=teacher-forced configurations.0.along_cycles.num_cycles'>0' speculative_decoding.num_drafts'>5' \
-    speculative_decoding.draft_s=null
+    speculative_decoding.draft_s=null speculative_decoding.verify_bytes=null
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 16 --drafter ngram --json -q
 holds configurations.0.drafter=ngram
 run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q
