@@ -572,7 +572,7 @@ typedef struct fr_accept_options {
     bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
     const int *depths;     /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
     size_t num_depths;
-    int max_tokens;        /* of a generated text; 0: what its prompt says, or 128. A prompt may say fewer */
+    int max_tokens;        /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
     int most_rejected;     /* tokens to list; 0: 20 */
     fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */

@@ -87,7 +87,16 @@ for text in '^2 prompts of 9 tokens, 1 texts each' '^  off ' '^  on over off ' '
     grep -q "$text" "$work/out" || { fail "the tables do not say: $text"; cat "$work/out"; }
 done
 grep -q "$(printf '\033')" "$work/out" "$work/err" && fail "there are colours in what is no terminal"
-[ ! -s "$work/err" ] || fail "there is a progress bar on what is no terminal"
+if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what is no terminal"; fi
+
+# -n is the most, whatever a prompt says; without it prompts have their say.
+printf '{"tokens": [1, 5], "max_tokens": 20}\n{"tokens": [7, 8], "max_tokens": 3}\n' >"$work/limits.jsonl"
+for case in "-n 6:6:3" ":20:3"; do
+    run 0 ab -m "$model" -t 1 --prompts "$work/limits.jsonl" ${case%%:*} --ignore-eos --json -q --repeats 1 --no-noise-check \
+        --arms off --warm-up 0
+    case=${case#*:}
+    holds results.0.tokens="${case%:*}" results.1.tokens="${case#*:}"
+done
 
 # Sampling at a temperature with rejection: the texts are not the same, and need not be.
 ab 0 -n 24 --temperature 1 --verify rejection --ignore-eos --json -q --arms off,on --repeats 1
