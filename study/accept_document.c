@@ -203,9 +203,9 @@ static void add_results(fr_accept_run *run, fr_study_document *d, cJSON *to, con
 
 /* Keys of a pass that was not made. */
 static void forget_passes(fr_study_document *d, cJSON *speculation) {
-    static const char *const keys[] = {"unique_experts_per_pass", "draft_s",      "verify_s",
-                                       "sample_s",                "rollback_s",   "catch_up_s",
-                                       "catch_up_rows",           "verify_bytes", "draft_bytes"};
+    static const char *const keys[] = {
+        "unique_experts_per_pass", "draft_s",      "verify_s",   "sample_s", "rollback_s", "catch_up_s",
+        "catch_up_rows",           "verify_bytes", "draft_bytes"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cJSON_DeleteItemFromObject(speculation, keys[i]);
         fr_study_null(d, speculation, keys[i]);

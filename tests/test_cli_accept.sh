@@ -30,7 +30,7 @@ grep -q '^Example$' "$work/out" && grep -q -- '--teacher-forced' "$work/out" || 
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depth 2 --ignore-eos --json -q --html "$work/r.html" --csv "$work/r.csv"
 [ ! -s "$work/err" ] || fail "stderr is not empty with --quiet"
-holds schema=forerun.accept/1 complete=true created:string command:array environment.model.path="$model" \
+holds schema=forerun.accept/1 complete=true created:string command.0=forerun command.1=accept environment.model.path="$model" \
     environment.threads:number environment.options.max_tokens=24 prompts.count=3 \
     speculative_decoding.num_drafts'>0' speculative_decoding.num_cycles'>0' speculative_decoding.num_draft_tokens'>0' \
     speculative_decoding.num_accepted_tokens:number speculative_decoding.acceptance_rate:number \
@@ -78,6 +78,15 @@ holds configurations.0.drafter=ngram
 run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q
 holds prompts.count=1 configurations.0.results.0.tokens=4
 
+# The demo model, named from where one stands.
+program=$(cd "$(dirname "$FORERUN")" && pwd)/$(basename "$FORERUN")
+if [ -e "$golden/../../models/demo/config.json" ]; then
+    (cd "$golden/../.." && "$program" accept --most-prompts 1 -n 4 --json -q </dev/null >"$work/out") || fail "the demo model, from above"
+    holds environment.model.path=models/demo environment.options.prompts=models/demo/prompts.jsonl command.0=forerun
+    (cd "$work" && "$program" accept --prompt-tokens 1,2 -n 2 --json -q </dev/null >out) || fail "the demo model, from elsewhere"
+    case $(value environment.model.path) in */models/demo | '"/'*/models/demo'"') ;; *) fail "$(value environment.model.path)" ;; esac
+fi
+
 # ---- The table ----------------------------------------------------------------------------------------------------------
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depth 2 --ignore-eos
@@ -85,7 +94,12 @@ if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what 
 shows '^3 prompts, texts generated'
 shows '^ *2 .* %'
 shows 'confidence of a draft'
+if grep -q 'every position' "$work/out"; then fail "generated texts are shown as judged ones"; fi
 if LC_ALL=C grep -q "$(printf '\033\\|\r')" "$work/out"; then fail "escapes in a pipe"; fi
+
+run 0 accept -m "$model" --prompts "$work/p.jsonl" --teacher-forced --depth 2
+shows '^tables count every position'
+shows '% of drafts were accepted, mean length [12]'
 
 # ---- Refusals -----------------------------------------------------------------------------------------------------------
 
