@@ -19,7 +19,8 @@ int fr_cmd_bench(const fr_cli_options *options);
 int fr_cmd_accept(const fr_cli_options *options);
 int fr_cmd_ab(const fr_cli_options *options);
 
-/* The directory of --model, or of the demo model; NULL, printed, when there is neither. */
+/* The directory of --model as it was given, or of the demo model, relative where it lies below the working directory; NULL,
+ * printed, when there is neither. */
 const char *fr_cli_model_dir(const fr_cli_options *options);
 
 typedef struct fr_cli_runtime {

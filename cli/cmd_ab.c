@@ -286,13 +286,17 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
     return code;
 }
 
-/* Puts the comparison into the document's text, which may hold numbers that parsing and printing would not keep. */
+/* Puts the comparison into the document's text, which may hold numbers that parsing and printing would not keep. One
+ * that was put there before goes: it began with these very bytes, and a line's end is never within a string of JSON. */
 static char *joined(const char *json, const char *compared) {
-    size_t length = strlen(json), most = length + (compared ? strlen(compared) : 0) + 32;
+    static const char key[] = ",\n\"compare\": ";
+    const char *old = compared ? strstr(json, key) : NULL;
+    size_t length = old ? (size_t)(old - json) + 1 : strlen(json);
+    size_t most = length + (compared ? strlen(compared) : 0) + sizeof key + 8;
     char *out = fr_cli_alloc(most, 1);
-    while (length > 0 && json[length - 1] != '}') length--;
+    while (!old && length > 0 && json[length - 1] != '}') length--;
     if (compared)
-        snprintf(out, most, "%.*s,\n\"compare\": %s\n}", (int)(length - 1), json, compared);
+        snprintf(out, most, "%.*s%s%s\n}", (int)(length - 1), json, key, compared);
     else
         memcpy(out, json, length);
     return out;
@@ -327,7 +331,7 @@ static int present(const fr_cli_options *options, const char *json, const char *
         else
             print_tables(document, fr_cli_part(document, "compare"));
         code = verdict(document);
-        int written = fr_cli_study_write(options, json);
+        int written = fr_cli_study_write(options, whole);
         if (written) code = written;
     }
     cJSON_Delete(document);

@@ -12,40 +12,17 @@
 #include "cli/study.h"
 #include "cli/table.h"
 
-/* ---- What is in the document --------------------------------------------------------------------------------- */
-
-static const cJSON *part(const cJSON *object, const char *key) {
-    return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
-/* NaN when it is absent or null. */
-static double number(const cJSON *object, const char *key) {
-    const cJSON *item = part(object, key);
-    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
-}
-
-static const char *text(const cJSON *object, const char *key) {
-    const cJSON *item = part(object, key);
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
-static void interval(const cJSON *object, const char *key, double *low, double *high) {
-    const cJSON *item = part(object, key), *first = cJSON_GetArrayItem(item, 0), *second = cJSON_GetArrayItem(item, 1);
-    *low = cJSON_IsNumber(first) ? first->valuedouble : NAN;
-    *high = cJSON_IsNumber(second) ? second->valuedouble : NAN;
-}
-
 /* ---- Tables -------------------------------------------------------------------------------------------------- */
 
 static void cell_count(fr_cli_table *table, const cJSON *object, const char *key) {
-    double value = number(object, key);
+    double value = fr_cli_number(object, key);
     fr_cli_table_cell(table, "%s", isfinite(value) ? fr_cli_grouped((uint64_t)value) : "-");
 }
 
 /* A share, its interval and a bar of both. */
 static void cells_share(fr_cli_table *table, const cJSON *object, const char *key, const char *interval_key) {
-    double low, high, value = number(object, key);
-    interval(object, interval_key, &low, &high);
+    double low, high, value = fr_cli_number(object, key);
+    fr_cli_interval(object, interval_key, &low, &high);
     fr_cli_table_percent(table, value);
     fr_cli_table_interval(table, low, high, 100);
     fr_cli_table_bar(table, value, low, high, 1);
@@ -68,16 +45,16 @@ static void print_configurations(const cJSON *configurations) {
     fr_cli_table_column(table, "mean length", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
     cJSON_ArrayForEach(item, configurations) {
-        const cJSON *speculation = part(item, "speculative_decoding");
-        double low, high, rate = number(speculation, "acceptance_rate");
-        double length = number(speculation, "mean_acceptance_length");
-        fr_cli_table_cell(table, "%s", text(item, "name"));
+        const cJSON *speculation = fr_cli_part(item, "speculative_decoding");
+        double low, high, rate = fr_cli_number(speculation, "acceptance_rate");
+        double length = fr_cli_number(speculation, "mean_acceptance_length");
+        fr_cli_table_cell(table, "%s", fr_cli_text(item, "name"));
         cell_count(table, speculation, "num_draft_tokens");
-        interval(item, "acceptance_rate_ci95", &low, &high);
+        fr_cli_interval(item, "acceptance_rate_ci95", &low, &high);
         fr_cli_table_percent(table, rate);
         fr_cli_table_interval(table, low, high, 100);
         fr_cli_table_bar(table, rate, low, high, 1);
-        interval(item, "mean_acceptance_length_ci95", &low, &high);
+        fr_cli_interval(item, "mean_acceptance_length_ci95", &low, &high);
         fr_cli_table_cell(table, isfinite(length) ? "%.3f" : "-", length);
         fr_cli_table_interval(table, low, high, 1);
     }
@@ -95,14 +72,14 @@ static void print_positions(const cJSON *configuration) {
     fr_cli_table_column(table, "", FR_ALIGN_LEFT);
     fr_cli_table_column(table, "conditional", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    cJSON_ArrayForEach(item, part(configuration, "positions")) {
+    cJSON_ArrayForEach(item, fr_cli_part(configuration, "positions")) {
         double low, high;
         cell_count(table, item, "position");
         cell_count(table, item, "drafted");
         cell_count(table, item, "accepted");
         cells_share(table, item, "rate", "rate_ci95");
-        interval(item, "conditional_ci95", &low, &high);
-        fr_cli_table_percent(table, number(item, "conditional_rate"));
+        fr_cli_interval(item, "conditional_ci95", &low, &high);
+        fr_cli_table_percent(table, fr_cli_number(item, "conditional_rate"));
         fr_cli_table_interval(table, low, high, 100);
     }
     finish(table);
@@ -118,9 +95,9 @@ static void print_domains(const cJSON *configuration) {
     fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "", FR_ALIGN_LEFT);
     fr_cli_table_column(table, "mean length", FR_ALIGN_RIGHT);
-    cJSON_ArrayForEach(item, part(configuration, "domains")) {
-        double length = number(item, "mean_acceptance_length");
-        fr_cli_table_cell(table, "%s", text(item, "domain"));
+    cJSON_ArrayForEach(item, fr_cli_part(configuration, "domains")) {
+        double length = fr_cli_number(item, "mean_acceptance_length");
+        fr_cli_table_cell(table, "%s", fr_cli_text(item, "domain"));
         cell_count(table, item, "prompts");
         cell_count(table, item, "drafted");
         cells_share(table, item, "acceptance_rate", "ci95");
@@ -130,7 +107,7 @@ static void print_domains(const cJSON *configuration) {
 }
 
 static void print_context(const cJSON *configuration) {
-    const cJSON *item, *buckets = part(configuration, "context");
+    const cJSON *item, *buckets = fr_cli_part(configuration, "context");
     if (cJSON_GetArraySize(buckets) < 2) return;
     fr_cli_table *table = fr_cli_table_create("tokens of context: first drafts accepted");
     fr_cli_table_column(table, "context", FR_ALIGN_RIGHT);
@@ -139,7 +116,7 @@ static void print_context(const cJSON *configuration) {
     fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "", FR_ALIGN_LEFT);
     cJSON_ArrayForEach(item, buckets) {
-        fr_cli_table_cell(table, "%.0f to %.0f", number(item, "from"), number(item, "to") - 1);
+        fr_cli_table_cell(table, "%.0f to %.0f", fr_cli_number(item, "from"), fr_cli_number(item, "to") - 1);
         cell_count(table, item, "drafted");
         cells_share(table, item, "rate", "ci95");
     }
@@ -147,12 +124,12 @@ static void print_context(const cJSON *configuration) {
 }
 
 static void print_calibration(const cJSON *configuration) {
-    const cJSON *item, *calibration = part(configuration, "calibration");
+    const cJSON *item, *calibration = fr_cli_part(configuration, "calibration");
     char title[120];
-    if (!isfinite(number(calibration, "ece"))) return;
+    if (!isfinite(fr_cli_number(calibration, "ece"))) return;
     snprintf(title, sizeof title,
              "confidence of a draft that was judged, and how often it stood (expected error %.1f %%)",
-             100 * number(calibration, "ece"));
+             100 * fr_cli_number(calibration, "ece"));
     fr_cli_table *table = fr_cli_table_create(title);
     fr_cli_table_column(table, "confidence", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "drafts", FR_ALIGN_RIGHT);
@@ -160,11 +137,11 @@ static void print_calibration(const cJSON *configuration) {
     fr_cli_table_column(table, "accepted", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
     fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    cJSON_ArrayForEach(item, part(calibration, "bins")) {
-        if (number(item, "count") == 0) continue;
-        fr_cli_table_cell(table, "%.0f to %.0f %%", 100 * number(item, "from"), 100 * number(item, "to"));
+    cJSON_ArrayForEach(item, fr_cli_part(calibration, "bins")) {
+        if (fr_cli_number(item, "count") == 0) continue;
+        fr_cli_table_cell(table, "%.0f to %.0f %%", 100 * fr_cli_number(item, "from"), 100 * fr_cli_number(item, "to"));
         cell_count(table, item, "count");
-        fr_cli_table_percent(table, number(item, "mean_confidence"));
+        fr_cli_table_percent(table, fr_cli_number(item, "mean_confidence"));
         cells_share(table, item, "rate", "ci95");
     }
     finish(table);
@@ -172,40 +149,55 @@ static void print_calibration(const cJSON *configuration) {
 
 static void print_rest(const cJSON *document, const cJSON *configuration) {
     enum { LISTED = 8 };
-    const cJSON *overlap = part(document, "expert_overlap"), *item, *rejected = part(configuration, "rejected_tokens");
+    const cJSON *overlap = fr_cli_part(document, "expert_overlap"), *item;
+    const cJSON *rejected = fr_cli_part(configuration, "rejected_tokens");
     int listed = 0;
     if (cJSON_IsObject(overlap))
         printf("\nexperts that a token shares with the one before: %.1f %% (%.1f %% if tokens were independent)\n",
-               100 * number(overlap, "mean"), 100 * number(overlap, "if_independent_by_popularity"));
+               100 * fr_cli_number(overlap, "mean"), 100 * fr_cli_number(overlap, "if_independent_by_popularity"));
     if (cJSON_GetArraySize(rejected) == 0) return;
     printf("\nrejected most often:");
     cJSON_ArrayForEach(item, rejected) {
-        char *quoted = cJSON_PrintUnformatted(part(item, "text")); /* as JSON: with what cannot be seen made visible */
+        /* as JSON: with what cannot be seen made visible */
+        char *quoted = cJSON_PrintUnformatted(fr_cli_part(item, "text"));
         if (listed++ == LISTED) {
             cJSON_free(quoted);
             break;
         }
-        if (cJSON_IsString(part(item, "text")))
+        if (cJSON_IsString(fr_cli_part(item, "text")))
             printf("%s %s", listed > 1 ? "," : "", quoted ? quoted : "");
         else
-            printf("%s %.0f", listed > 1 ? "," : "", number(item, "token"));
-        printf(" (%.0f of %.0f)", number(item, "rejected"), number(item, "proposed"));
+            printf("%s %.0f", listed > 1 ? "," : "", fr_cli_number(item, "token"));
+        printf(" (%.0f of %.0f)", fr_cli_number(item, "rejected"), fr_cli_number(item, "proposed"));
         cJSON_free(quoted);
     }
     putchar('\n');
 }
 
+/* Teacher-forced, tables are of every position; what decoding these texts would have come to is said in a line. */
+static void print_along_cycles(const cJSON *configuration) {
+    const cJSON *along = fr_cli_part(configuration, "along_cycles");
+    double rate = fr_cli_number(along, "acceptance_rate"), length = fr_cli_number(along, "mean_acceptance_length");
+    if (!isfinite(rate) || !isfinite(length)) return;
+    printf("\ntables count every position as the beginning of a cycle; of the cycles alone that decoding would have "
+           "made,\n"
+           "%.1f %% of drafts were accepted, mean length %.3f\n",
+           100 * rate, length);
+}
+
 static void print_tables(const cJSON *document) {
-    const cJSON *prompts = part(document, "prompts"), *configurations = part(document, "configurations");
+    const cJSON *prompts = fr_cli_part(document, "prompts"), *configurations = fr_cli_part(document, "configurations");
     const cJSON *first = cJSON_GetArrayItem(configurations, 0);
-    printf("%s prompts, %s; %s%s\n", fr_cli_grouped((uint64_t)number(prompts, "count")),
-           strcmp(text(first, "mode"), "generated") == 0 ? "texts generated" : "teacher-forced: every position judged",
-           text(first, "drafter"),
-           cJSON_IsTrue(part(document, "complete")) ? "" : "; interrupted: what was measured until then");
+    printf("%s prompts, %s; %s%s\n", fr_cli_grouped((uint64_t)fr_cli_number(prompts, "count")),
+           strcmp(fr_cli_text(first, "mode"), "generated") == 0 ? "texts generated"
+                                                                : "teacher-forced: every position judged",
+           fr_cli_text(first, "drafter"),
+           cJSON_IsTrue(fr_cli_part(document, "complete")) ? "" : "; interrupted: what was measured until then");
     print_configurations(configurations);
-    if (cJSON_GetArraySize(configurations) > 1) printf("\nbelow: %s\n", text(first, "name"));
+    if (cJSON_GetArraySize(configurations) > 1) printf("\nbelow: %s\n", fr_cli_text(first, "name"));
+    print_along_cycles(first);
     print_positions(first);
-    if (cJSON_GetArraySize(part(first, "domains")) > 1) print_domains(first);
+    if (cJSON_GetArraySize(fr_cli_part(first, "domains")) > 1) print_domains(first);
     print_context(first);
     print_calibration(first);
     print_rest(document, first);

@@ -213,7 +213,7 @@ static void print_document(const generation *run) {
     fr_doc_real(part, "decode_s", run->decode_s);
     fr_doc_real(part, "decode_tokens_per_s", decode_rate(run));
     fr_doc_ratio(part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
-    fr_doc_add(document, "speculative_decoding", fr_doc_speculation(&stats, &policy, fr_cli_depth(options, info)));
+    fr_doc_speculation(document, &stats, &policy, fr_cli_depth(options, info));
     fr_doc_add(document, "memory", fr_doc_memory(info, run->session));
     if (options->session) {
         part = fr_doc_add_object(document, "session");

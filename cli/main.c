@@ -82,7 +82,9 @@ static int unknown_command(const char *name) {
 }
 
 static int run_command(const command *chosen, int count, char **arguments) {
+    static char program[] = "forerun";
     fr_cli_options options;
+    arguments[-2] = program; /* where it lies is of no use to who repeats a study */
     int code = fr_cli_options_parse(&options, chosen->bit, chosen->name, count, arguments);
     options.arguments = (const char *const *)arguments - 2; /* the program and the command stand before */
     options.num_arguments = (size_t)count + 2;

@@ -89,7 +89,7 @@ typedef struct fr_cli_options {
     const char *temperatures; /* numbers with commas between */
     int prefill_chunk;
 
-    const char *const *arguments; /* [num_arguments] of the whole program: how to repeat a study */
+    const char *const *arguments; /* [num_arguments] of the whole program, whose name is "forerun": how to repeat a study */
     size_t num_arguments;
 } fr_cli_options;
 

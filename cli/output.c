@@ -195,63 +195,19 @@ cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count) {
 
 /* ---- Objects that several commands share --------------------------------------------------------------------- */
 
-/* What the depth policy goes by. */
-static cJSON *policy_object(const fr_policy_info *p) {
-    cJSON *object = fr_doc_object();
-    bool timed = p->pass_s[0] > 0;
-    int depth = p->max_depth;
-    fr_doc_text(object, "mode", depth == 0 ? "off" : p->adaptive ? "auto" : "on");
-    fr_doc_bool(object, "on", p->on);
-    fr_doc_reals(object, "acceptance", p->acceptance, (size_t)depth);
-    fr_doc_reals(object, "pass_s", p->pass_s, timed ? (size_t)depth + 1 : 0);
-    fr_doc_real(object, "draft_first_s", timed ? p->draft_first_s : NAN);
-    fr_doc_real(object, "draft_next_s", timed ? p->draft_next_s : NAN);
-    fr_doc_real(object, "tokens_per_cycle", timed ? p->tokens_per_cycle : NAN);
-    fr_doc_real(object, "cost_per_cycle", timed ? p->cost_per_cycle : NAN);
-    fr_doc_real(object, "break_even_predicted", depth > 0 ? p->break_even_predicted : NAN);
-    fr_doc_real(object, "break_even_measured", timed ? p->break_even_measured : NAN);
-    fr_doc_count(object, "switches", p->switches);
-    fr_doc_count(object, "probes", p->probes);
-    fr_doc_count(object, "cycles_off", p->cycles_off);
-    return object;
+/* `text` is indented as if it stood alone: each line but the first goes one step in. */
+static void append_indented(text_buffer *buffer, const char *text) {
+    for (; *text; text++) append(buffer, *text == '\n' ? "\n\t" : text, *text == '\n' ? 2 : 1);
 }
 
-cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, int depth) {
-    cJSON *object = fr_doc_object();
-    double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
-    double passes = (double)stats->num_cycles;
-    while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
-    double per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
-    for (int j = 0; j < depth; j++) {
-        double reached = (double)stats->reached_at[j];
-        per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
-        conditional[j] = reached > 0 ? (double)stats->accepted_at[j] / reached : NAN;
-    }
-    fr_doc_count(object, "num_drafts", stats->num_drafts);
-    fr_doc_count(object, "num_cycles", stats->num_cycles);
-    fr_doc_count(object, "num_draft_tokens", stats->num_draft_tokens);
-    fr_doc_count(object, "num_accepted_tokens", stats->num_accepted_tokens);
-    fr_doc_ratio(object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
-    fr_doc_ratio(object, "mean_acceptance_length", drafts + accepted, drafts);
-    fr_doc_reals(object, "per_position_acceptance_rate", per_position, (size_t)depth);
-    fr_doc_reals(object, "conditional_acceptance_rate", conditional, (size_t)depth);
-    fr_doc_counts(object, "drafted_per_position", stats->drafted_at, (size_t)depth);
-    fr_doc_counts(object, "accepted_per_position", stats->accepted_at, (size_t)depth);
-    fr_doc_counts(object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
-    cJSON *experts = fr_doc_add_object(object, "unique_experts_per_pass");
-    fr_doc_ratio(experts, "mean", (double)stats->unique_experts, passes);
-    fr_doc_ratio(experts, "mean_chosen", (double)stats->chosen_experts,
-                 passes); /* as many, if no two rows shared one */
-    fr_doc_real(object, "draft_s", stats->draft_s);
-    fr_doc_real(object, "verify_s", stats->verify_s);
-    fr_doc_real(object, "sample_s", stats->sample_s);
-    fr_doc_real(object, "rollback_s", stats->rollback_s);
-    fr_doc_real(object, "catch_up_s", stats->catch_up_s);
-    fr_doc_count(object, "catch_up_rows", stats->catch_up_rows);
-    fr_doc_count(object, "verify_bytes", stats->verify_bytes);
-    fr_doc_count(object, "draft_bytes", stats->draft_bytes);
-    if (policy) fr_doc_add(object, "policy", policy_object(policy));
-    return object;
+void fr_doc_speculation(cJSON *to, const fr_stats *stats, const fr_policy_info *policy, int depth) {
+    text_buffer buffer = {NULL, 0, 0};
+    fr_error error = {FR_OK, "", ""};
+    char *json;
+    if (fr_speculation_json(stats, policy, depth, &json, &error) != FR_OK) exit(fr_cli_failure(&error));
+    append_indented(&buffer, json);
+    fr_free(json);
+    add_raw(to, "speculative_decoding", &buffer);
 }
 
 cJSON *fr_doc_plan(const fr_memory_plan *plan, bool fits) {

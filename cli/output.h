@@ -34,9 +34,8 @@ void fr_doc_texts(cJSON *to, const char *key, const char *const *texts, size_t c
 /* {"token": bias}; JSON has no -inf, so that is null. */
 cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count);
 
-/* The `speculative_decoding` object. depth: most drafts a cycle, which is the length of the arrays by position. policy may be
- * NULL. */
-cJSON *fr_doc_speculation(const fr_stats *stats, const fr_policy_info *policy, int depth);
+/* Adds the object `speculative_decoding` (fr_speculation_json) to a document's outermost object. */
+void fr_doc_speculation(cJSON *to, const fr_stats *stats, const fr_policy_info *policy, int depth);
 /* The `memory` object. session may be NULL. */
 cJSON *fr_doc_memory(const fr_model_info *info, const fr_session *session);
 /* Its part that is known beforehand; fits: whether there is enough for what is not mapped. */

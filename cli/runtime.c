@@ -1,4 +1,6 @@
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,8 +25,17 @@ static const char *demo_model(void) {
     return is_directory(FR_DEMO_MODEL_DIR) ? FR_DEMO_MODEL_DIR : NULL;
 }
 
+/* A path from the working directory on if it lies below that, so that documents name it as people would; else as it is. */
+static const char *from_here(const char *path) {
+    static char whole[PATH_MAX];
+    char here[PATH_MAX];
+    if (!path || !realpath(path, whole) || !getcwd(here, sizeof here)) return path;
+    size_t length = strlen(here);
+    return strncmp(whole, here, length) == 0 && whole[length] == '/' ? whole + length + 1 : whole;
+}
+
 const char *fr_cli_model_dir(const fr_cli_options *options) {
-    const char *dir = options->model ? options->model : demo_model();
+    const char *dir = options->model ? options->model : from_here(demo_model());
     if (dir) return dir;
     fr_cli_error(FR_EXIT_FAILED, "model: none was given, and the demo model is not installed");
     fr_cli_hint("name a checkpoint's directory with -m DIR");

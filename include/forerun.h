@@ -547,12 +547,17 @@ FR_API fr_status fr_study_html(const char *json, char **html, fr_error *error);
 /* The same as CSV (RFC 4180): a row for each thing measured. */
 FR_API fr_status fr_study_csv(const char *json, char **csv, fr_error *error);
 
+/* The object `speculative_decoding` of a document, as indented JSON, from a session's counters. depth: most drafts a cycle,
+ * the length of arrays by position. policy may be NULL: it is left out. *json is allocated, release with fr_free. */
+FR_API fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json,
+                                     fr_error *error);
+
 /* ---- Studies: acceptance ------------------------------------------------------------------------------------- */
 
 /* How often drafts are accepted, in a grid of configurations: all that come of what is given, in this order from the
  * outside in, except those that could not differ (verification rules when greedy, recycled states with one draft). */
 typedef struct fr_accept_options {
-    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/STUDIES.md); NULL: tokens are given */
+    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
     const int32_t *tokens; /* [num_tokens]: one prompt */
     size_t num_tokens;
     size_t most_prompts;   /* the first ones of the file; 0: all */
@@ -567,7 +572,7 @@ typedef struct fr_accept_options {
     bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
     const int *depths;     /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
     size_t num_depths;
-    int max_tokens;        /* of a generated text; 0: what its prompt says, or 128. A prompt may say fewer */
+    int max_tokens;        /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
     int most_rejected;     /* tokens to list; 0: 20 */
     fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
@@ -592,7 +597,7 @@ typedef struct fr_ab_arm {
 #define FR_AB_MOST_SYNTHETIC 32
 
 typedef struct fr_ab_options {
-    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/STUDIES.md); NULL: tokens are given */
+    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
     const int32_t *tokens; /* [num_tokens]: one prompt */
     size_t num_tokens;
     size_t most_prompts;   /* the first ones of the file; 0: all */

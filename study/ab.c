@@ -8,7 +8,7 @@
 #include "mtp/session.h"
 #include "study/result.h"
 
-enum { DEFAULT_TOKENS = 128, DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
+enum { DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
 
 int fr_ab_order(int columns, size_t prompt, int repeat, int turn) {
     return (prompt + (size_t)repeat) % 2 == 0 ? turn : columns - 1 - turn;
@@ -142,10 +142,9 @@ static fr_status load_prompts(fr_ab_run *run, fr_error *error) {
     if (run->prompts.count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "ab: there are no prompts");
     run->num_prompts =
         o->most_prompts > 0 && o->most_prompts < run->prompts.count ? o->most_prompts : run->prompts.count;
+    fr_prompts_limit(&run->prompts, o->max_tokens);
     for (size_t i = 0; i < run->num_prompts; i++) {
         fr_prompt *p = &run->prompts.items[i];
-        if (p->max_tokens == 0) p->max_tokens = o->max_tokens > 0 ? o->max_tokens : DEFAULT_TOKENS;
-        if (o->max_tokens > 0 && p->max_tokens > o->max_tokens) p->max_tokens = o->max_tokens;
         if (p->max_tokens < 2) p->max_tokens = 2;
         size_t length = p->count + (size_t)p->max_tokens;
         if (length > longest) longest = length;

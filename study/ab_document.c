@@ -8,6 +8,7 @@
 #include "study/ab_cost.h"
 #include "study/environment.h"
 #include "study/result.h"
+#include "study/speculation.h"
 
 enum { HISTOGRAM_BINS = 40, CURVE_STEPS = 20 };
 
@@ -21,7 +22,7 @@ typedef struct writer {
     fr_ab_figures figures[FR_AB_MOST_COLUMNS];
 } writer;
 
-/* ---- Options and prompts ---- */
+/* ---- Options ---- */
 
 static void add_options(writer *w, cJSON *to) {
     const fr_ab_options *o = &w->run->options;
@@ -55,29 +56,6 @@ static void add_options(writer *w, cJSON *to) {
     fr_study_text(d, to, "kv", s->kv == FR_KV_F32 ? "f32" : "bf16");
     fr_study_count(d, to, "ctx", (uint64_t)s->ctx);
     fr_study_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
-}
-
-static void add_prompts(writer *w) {
-    const fr_ab_run *run = w->run;
-    cJSON *to = fr_study_object(&w->d, w->d.root, "prompts");
-    uint64_t tokens = 0;
-    for (size_t i = 0; i < run->num_prompts; i++) tokens += run->prompts.items[i].count;
-    fr_study_count(&w->d, to, "count", run->num_prompts);
-    fr_study_count(&w->d, to, "tokens", tokens);
-    cJSON *domains = fr_study_array(&w->d, to, "domains");
-    for (size_t i = 0; i < run->num_prompts; i++) { /* each where it comes first */
-        const char *domain = run->prompts.items[i].domain;
-        uint64_t before = 0, count = 0;
-        for (size_t j = 0; j < run->num_prompts; j++) {
-            bool same = strcmp(run->prompts.items[j].domain, domain) == 0;
-            before += same && j < i;
-            count += same;
-        }
-        if (before > 0) continue;
-        cJSON *item = fr_study_object(&w->d, domains, NULL);
-        fr_study_text(&w->d, item, "domain", domain);
-        fr_study_count(&w->d, item, "count", count);
-    }
 }
 
 /* ---- Arms ---- */
@@ -163,7 +141,7 @@ static void add_arms(writer *w) {
         fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
-        fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, column->depth);
+        fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
     }
 }
 
@@ -430,7 +408,7 @@ static void write(writer *w) {
     fr_study_document *d = &w->d;
     add_options(
         w, fr_study_header(d, "forerun.ab/1", run->model, &run->options.origin, run->options.session.sampling.seed));
-    add_prompts(w);
+    fr_study_add_prompts(d, &run->prompts, run->num_prompts);
     fr_study_bool(d, d->root, "complete", !run->interrupted);
     add_arms(w);
     add_comparisons(w);

@@ -4,6 +4,7 @@
 
 #include "core/memory.h"
 #include "study/ab.h"
+#include "study/speculation.h"
 
 /* ---- Arms ---- */
 
@@ -28,25 +29,6 @@ static fr_ab_quantiles quantiles_of(double *samples, size_t count) {
                              fr_quantile(samples, count, 0.9),
                              fr_quantile(samples, count, 0.95),
                              fr_quantile(samples, count, 0.99)};
-}
-
-static void add_stats(fr_stats *to, const fr_stats *from) {
-    to->num_cycles += from->num_cycles;
-    to->num_drafts += from->num_drafts;
-    to->num_draft_tokens += from->num_draft_tokens;
-    to->num_accepted_tokens += from->num_accepted_tokens;
-    for (int j = 0; j < FR_MAX_DEPTH; j++) {
-        to->drafted_at[j] += from->drafted_at[j];
-        to->reached_at[j] += from->reached_at[j];
-        to->accepted_at[j] += from->accepted_at[j];
-    }
-    for (int j = 0; j <= FR_MAX_DEPTH; j++) to->depth_histogram[j] += from->depth_histogram[j];
-    to->unique_experts += from->unique_experts;
-    to->chosen_experts += from->chosen_experts;
-    to->prefill_s += from->prefill_s;
-    to->draft_s += from->draft_s;
-    to->verify_s += from->verify_s;
-    to->prefill_tokens += from->prefill_tokens;
 }
 
 /* The whole texts of a column, one after the other; NULL after the last. Begins with *at = 0. */
@@ -103,7 +85,7 @@ fr_status fr_ab_figures_of(const fr_ab_run *run, int column, fr_ab_figures *out,
         out->tokens += (uint64_t)t->count;
         decoded += (size_t)t->count - 1;
         joules += t->energy_j; /* unknown once is unknown altogether */
-        add_stats(&out->stats, &t->stats);
+        fr_stats_merge(&out->stats, &t->stats);
     }
     out->energy_j_per_token = decoded > 0 ? joules / (double)decoded : NAN;
     double *room = fr_alloc((decoded + texts + 1) * sizeof *room);

@@ -37,12 +37,6 @@ static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_e
     return FR_OK;
 }
 
-/* What a prompt asks for, and no more than the options allow. */
-static void set_most(fr_prompt *prompt, int most) {
-    if (prompt->max_tokens == 0) prompt->max_tokens = most > 0 ? most : DEFAULT_TOKENS;
-    if (most > 0 && prompt->max_tokens > most) prompt->max_tokens = most;
-}
-
 static fr_status load_prompts(fr_accept_run *run, fr_error *error) {
     const fr_accept_options *o = &run->options;
     if (o->prompts)
@@ -51,7 +45,7 @@ static fr_status load_prompts(fr_accept_run *run, fr_error *error) {
         FR_TRY(fr_prompts_from_tokens(run->model, o->tokens, o->num_tokens, &run->prompts, error));
     run->num_prompts = run->prompts.count;
     if (o->most_prompts > 0 && o->most_prompts < run->num_prompts) run->num_prompts = o->most_prompts;
-    for (size_t p = 0; p < run->num_prompts; p++) set_most(&run->prompts.items[p], o->max_tokens);
+    fr_prompts_limit(&run->prompts, o->max_tokens);
     return FR_OK;
 }
 

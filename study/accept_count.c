@@ -15,25 +15,6 @@ void fr_accept_count(fr_stats *stats, int drafted, int accepted) {
     }
 }
 
-void fr_accept_merge(fr_stats *to, const fr_stats *from) {
-    to->num_cycles += from->num_cycles;
-    to->num_drafts += from->num_drafts;
-    to->num_draft_tokens += from->num_draft_tokens;
-    to->num_accepted_tokens += from->num_accepted_tokens;
-    for (int j = 0; j < FR_MAX_DEPTH; j++) {
-        to->drafted_at[j] += from->drafted_at[j];
-        to->reached_at[j] += from->reached_at[j];
-        to->accepted_at[j] += from->accepted_at[j];
-    }
-    for (int k = 0; k <= FR_MAX_DEPTH; k++) to->depth_histogram[k] += from->depth_histogram[k];
-    to->unique_experts += from->unique_experts;
-    to->chosen_experts += from->chosen_experts;
-    to->prefill_s += from->prefill_s;
-    to->draft_s += from->draft_s;
-    to->verify_s += from->verify_s;
-    to->prefill_tokens += from->prefill_tokens;
-}
-
 static int bucket_of(int context) {
     int bucket = 0;
     while (context >= 64 && bucket + 1 < FR_ACCEPT_CONTEXTS) {

@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "study/environment.h"
 #include "study/result.h"
+#include "study/speculation.h"
 
 /* What a prompt, or a domain's, texts come to. */
 typedef struct totals {
@@ -89,18 +90,11 @@ static void add_positions(fr_study_document *d, cJSON *to, const fr_accept_posit
     }
 }
 
-/* Whether a prompt is the first one of its domain. */
-static bool opens_domain(const fr_accept_run *run, size_t p) {
-    for (size_t before = 0; before < p; before++)
-        if (strcmp(run->prompts.items[before].domain, run->prompts.items[p].domain) == 0) return false;
-    return true;
-}
-
 static fr_status add_domains(fr_accept_run *run, fr_study_document *d, cJSON *to, const fr_accept_config *c, units *u,
                              fr_error *error) {
     cJSON *array = fr_study_array(d, to, "domains");
     for (size_t p = 0; p < run->num_prompts; p++) {
-        if (!opens_domain(run, p)) continue;
+        if (!fr_prompt_opens_domain(&run->prompts, p)) continue;
         const char *domain = run->prompts.items[p].domain;
         totals t = {0};
         for (size_t q = p; q < run->num_prompts; q++)
@@ -209,7 +203,9 @@ static void add_results(fr_accept_run *run, fr_study_document *d, cJSON *to, con
 
 /* Keys of a pass that was not made. */
 static void forget_passes(fr_study_document *d, cJSON *speculation) {
-    static const char *const keys[] = {"unique_experts_per_pass", "draft_s", "verify_s"};
+    static const char *const keys[] = {
+        "unique_experts_per_pass", "draft_s",      "verify_s",   "sample_s", "rollback_s", "catch_up_s",
+        "catch_up_rows",           "verify_bytes", "draft_bytes"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cJSON_DeleteItemFromObject(speculation, keys[i]);
         fr_study_null(d, speculation, keys[i]);
@@ -231,10 +227,10 @@ static fr_status add_config(fr_accept_run *run, fr_study_document *d, cJSON *to,
     fr_study_text(d, to, "mtp_recycle", c->recycle == FR_HIDDEN_PRE ? "pre" : "post");
     fr_study_text(d, to, "drafter", o->session.drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp");
     fr_study_bool(d, to, "complete", c->whole);
-    cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, c->depth);
+    cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
     if (o->teacher_forced) {
         forget_passes(d, speculation);
-        forget_passes(d, fr_study_speculation(d, to, "along_cycles", &c->along_cycles, c->depth));
+        forget_passes(d, fr_study_speculation(d, to, "along_cycles", &c->along_cycles, NULL, c->depth));
     }
     fill_units(run, c, NULL, false, u);
     FR_TRY(add_bootstrap(d, to, "acceptance_rate_ci95", u, seed, error));
@@ -320,25 +316,6 @@ static void add_options(const fr_accept_run *run, fr_study_document *d, cJSON *t
     fr_study_count(d, to, "prefill_chunk", (uint64_t)o->session.prefill_chunk);
 }
 
-static void add_prompts(const fr_accept_run *run, fr_study_document *d) {
-    cJSON *object = fr_study_object(d, d->root, "prompts");
-    uint64_t tokens = 0;
-    for (size_t p = 0; p < run->num_prompts; p++) tokens += run->prompts.items[p].count;
-    fr_study_count(d, object, "count", run->num_prompts);
-    fr_study_count(d, object, "tokens", tokens);
-    fr_study_count(d, object, "cut", run->num_cut);
-    cJSON *domains = fr_study_array(d, object, "domains");
-    for (size_t p = 0; p < run->num_prompts; p++) {
-        if (!opens_domain(run, p)) continue;
-        uint64_t count = 0;
-        for (size_t q = p; q < run->num_prompts; q++)
-            count += strcmp(run->prompts.items[q].domain, run->prompts.items[p].domain) == 0;
-        cJSON *item = fr_study_object(d, domains, NULL);
-        fr_study_text(d, item, "domain", run->prompts.items[p].domain);
-        fr_study_count(d, item, "count", count);
-    }
-}
-
 /* What scripts look for at the top is the first configuration's. */
 static void add_first(fr_study_document *d, const cJSON *first) {
     static const char *const keys[] = {"speculative_decoding", "domains", "calibration"};
@@ -356,7 +333,8 @@ fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result 
         add_options(run, &d,
                     fr_study_header(&d, "forerun.accept/1", run->model, &run->options.origin,
                                     run->options.session.sampling.seed));
-        add_prompts(run, &d);
+        cJSON *prompts = fr_study_add_prompts(&d, &run->prompts, run->num_prompts);
+        fr_study_count(&d, prompts, "cut", run->num_cut);
         fr_study_bool(&d, d.root, "complete", complete);
         cJSON *configurations = fr_study_array(&d, d.root, "configurations");
         for (size_t i = 0; i < run->num_configs && status == FR_OK; i++)

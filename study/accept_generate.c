@@ -1,5 +1,6 @@
 /* Acceptance while text is generated: what the session's own cycles do, nothing added. */
 #include "study/accept.h"
+#include "study/speculation.h"
 
 static bool is_eos(const fr_model_info *info, int32_t token) {
     for (int i = 0; i < info->num_eos_token_ids; i++)
@@ -42,6 +43,6 @@ fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_err
         FR_CHECK(fr_accept_report(run, prompt->count + run->text->tokens, error));
     }
 done:
-    fr_accept_merge(&run->config->stats, &s->stats);
+    fr_stats_merge(&run->config->stats, &s->stats);
     return status;
 }

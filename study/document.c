@@ -119,32 +119,3 @@ void fr_study_interval(fr_study_document *d, cJSON *to, const char *key, double 
     else
         fr_study_null(d, to, key);
 }
-
-cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, int depth) {
-    double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
-    double passes = (double)stats->num_cycles, per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
-    cJSON *object = fr_study_object(d, to, key);
-    while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
-    for (int j = 0; j < depth; j++) {
-        double reached = (double)stats->reached_at[j];
-        per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
-        conditional[j] = reached > 0 ? (double)stats->accepted_at[j] / reached : NAN;
-    }
-    fr_study_count(d, object, "num_drafts", stats->num_drafts);
-    fr_study_count(d, object, "num_cycles", stats->num_cycles);
-    fr_study_count(d, object, "num_draft_tokens", stats->num_draft_tokens);
-    fr_study_count(d, object, "num_accepted_tokens", stats->num_accepted_tokens);
-    fr_study_ratio(d, object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
-    fr_study_ratio(d, object, "mean_acceptance_length", drafts + accepted, drafts);
-    fr_study_reals(d, object, "per_position_acceptance_rate", per_position, (size_t)depth);
-    fr_study_reals(d, object, "conditional_acceptance_rate", conditional, (size_t)depth);
-    fr_study_counts(d, object, "drafted_per_position", stats->drafted_at, (size_t)depth);
-    fr_study_counts(d, object, "accepted_per_position", stats->accepted_at, (size_t)depth);
-    fr_study_counts(d, object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
-    cJSON *experts = fr_study_object(d, object, "unique_experts_per_pass");
-    fr_study_ratio(d, experts, "mean", (double)stats->unique_experts, passes);
-    fr_study_ratio(d, experts, "mean_chosen", (double)stats->chosen_experts, passes);
-    fr_study_real(d, object, "draft_s", stats->draft_s);
-    fr_study_real(d, object, "verify_s", stats->verify_s);
-    return object;
-}

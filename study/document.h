@@ -42,8 +42,4 @@ void fr_study_counts(fr_study_document *d, cJSON *to, const char *key, const uin
 /* [lo, hi]; null when either is not finite. */
 void fr_study_interval(fr_study_document *d, cJSON *to, const char *key, double lo, double hi);
 
-/* The object `speculative_decoding`, the same in every command. depth: most drafts a cycle, the length of arrays by
- * position. */
-cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, int depth);
-
 #endif

@@ -126,3 +126,22 @@ cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model 
     fr_study_count(d, environment, "seed", seed);
     return options;
 }
+
+cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, size_t count) {
+    cJSON *object = fr_study_object(d, d->root, "prompts");
+    uint64_t tokens = 0;
+    for (size_t p = 0; p < count; p++) tokens += prompts->items[p].count;
+    fr_study_count(d, object, "count", count);
+    fr_study_count(d, object, "tokens", tokens);
+    cJSON *domains = fr_study_array(d, object, "domains");
+    for (size_t p = 0; p < count; p++) {
+        const char *domain = prompts->items[p].domain;
+        uint64_t members = 0;
+        if (!fr_prompt_opens_domain(prompts, p)) continue;
+        for (size_t q = p; q < count; q++) members += strcmp(prompts->items[q].domain, domain) == 0;
+        cJSON *item = fr_study_object(d, domains, NULL);
+        fr_study_text(d, item, "domain", domain);
+        fr_study_count(d, item, "count", members);
+    }
+    return object;
+}

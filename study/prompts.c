@@ -8,7 +8,7 @@
 #include "core/memory.h"
 #include "model/weights.h"
 
-enum { MOST_BYTES = 1 << 30 };
+enum { MOST_BYTES = 1 << 30, DEFAULT_TOKENS = 128 };
 
 static const char *const blanks = " \t\r\n\f\v";
 
@@ -214,6 +214,20 @@ fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, s
 done:
     if (status != FR_OK) fr_prompts_release(out);
     return status;
+}
+
+void fr_prompts_limit(fr_prompts *prompts, int most) {
+    for (size_t i = 0; i < prompts->count; i++) {
+        int *tokens = &prompts->items[i].max_tokens;
+        if (*tokens == 0) *tokens = most > 0 ? most : DEFAULT_TOKENS;
+        if (most > 0 && *tokens > most) *tokens = most;
+    }
+}
+
+bool fr_prompt_opens_domain(const fr_prompts *prompts, size_t index) {
+    for (size_t before = 0; before < index; before++)
+        if (strcmp(prompts->items[before].domain, prompts->items[index].domain) == 0) return false;
+    return true;
 }
 
 void fr_prompts_release(fr_prompts *prompts) {

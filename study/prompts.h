@@ -25,6 +25,11 @@ fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr
 /* One prompt made of tokens, copied; id "1", domain "all". */
 fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out,
                                  fr_error *error);
+/* Fills in the max_tokens of each: what the prompt says, or else `most`, or else 128; but never above `most`, which is
+ * 0 where the options do not limit texts. */
+void fr_prompts_limit(fr_prompts *prompts, int most);
+/* Whether a prompt is the first one of its domain. */
+bool fr_prompt_opens_domain(const fr_prompts *prompts, size_t index);
 void fr_prompts_release(fr_prompts *prompts);
 
 #endif

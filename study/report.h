@@ -70,10 +70,11 @@ void fr_table_number(fr_report *r, double value, fr_unit unit);
 void fr_table_interval(fr_report *r, double low, double high, fr_unit unit);
 void fr_table_end(fr_report *r);
 
-/* ---- What there is to show: study/report_accept.c, study/report_ab.c, study/report_environment.c ---- */
+/* ---- What there is to show: study/report_accept.c, study/report_ab.c, study/report_compare.c, study/report_environment.c ---- */
 
 void fr_report_accept(fr_report *r);
 void fr_report_ab(fr_report *r);
+void fr_report_compare(fr_report *r); /* nothing without a part "compare" */
 void fr_report_environment(fr_report *r);
 /* Table of the array `results`, for both studies. */
 void fr_report_prompts(fr_report *r);

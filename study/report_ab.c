@@ -528,6 +528,7 @@ static void add_cost_model(fr_report *r) {
 void fr_report_ab(fr_report *r) {
     add_headline(r);
     add_comparisons(r);
+    fr_report_compare(r);
     add_latency(r);
     add_acceptance(r);
     add_cost_model(r);

@@ -70,6 +70,23 @@ static void add_headline(fr_report *r) {
     }
 }
 
+/* What the counts of teacher-forced configurations are of, and what decoding these texts would have come to. */
+static void add_mode(fr_report *r) {
+    const cJSON *first = first_configuration(r), *along = fr_report_object(first, "along_cycles");
+    const char *mode = fr_report_string(first, "mode");
+    double length = fr_report_number(along, "mean_acceptance_length"), rate, low, high;
+    char note[300], text[32];
+    if (!mode || strcmp(mode, "teacher-forced") != 0) return;
+    fr_section_note(r, "Teacher-forced: every figure counts each position of a text as the beginning of a cycle.");
+    fr_report_acceptance(along, &rate, &low, &high);
+    if (!isfinite(rate) || !isfinite(length)) return;
+    snprintf(note, sizeof note,
+             "Of the cycles alone that decoding these texts would have made, %s of drafts were accepted and the mean "
+             "acceptance length was %.3f: those two compare with generated texts.",
+             fr_unit_text(rate, FR_UNIT_PERCENT, text), length);
+    fr_section_note(r, note);
+}
+
 /* ---- By position and context ------------------------------------------------------------------------------------ */
 
 /* Points of `key` with the interval under `interval`. x: `x_key`, or counted from 1. Returns how many. */
@@ -501,6 +518,7 @@ static void add_rejected(fr_report *r) {
 
 void fr_report_accept(fr_report *r) {
     add_headline(r);
+    add_mode(r);
     add_positions(r);
     add_configurations(r);
     add_ablation(r);

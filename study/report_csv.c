@@ -146,6 +146,7 @@ static void configuration(fr_markup *m, const char *study, const cJSON *object) 
     const cJSON *item;
     char text[64];
     configuration_total(m, (place){study, "configuration", name, NULL}, object);
+    acceptance(m, (place){study, "along_cycles", name, NULL}, fr_report_object(object, "along_cycles"));
     positions(m, (place){study, "position", name, NULL}, fr_report_array(object, "positions"));
     cJSON_ArrayForEach(item, fr_report_array(object, "domains")) {
         place at = {study, "domain", name, fr_report_string(item, "domain")};
@@ -212,6 +213,20 @@ static void comparison(fr_markup *m, const char *study, const cJSON *object) {
     row(m, at, "slower_share", fr_report_number(slower, "share"), NAN, NAN, NAN);
 }
 
+/* Of an arm the speed (item empty), of a comparison the speedup; after over before is `ratio`. */
+static void against_before(fr_markup *m, const char *study, const cJSON *list) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, list) {
+        const char *arm = fr_report_string(item, "name");
+        place at = {study, "compare", arm ? arm : fr_report_string(item, "b"), fr_report_string(item, "a")};
+        double low, high;
+        fr_report_interval(item, "ci95", &low, &high);
+        plain(m, at, item, "before");
+        plain(m, at, item, "after");
+        row(m, at, "ratio", fr_report_number(item, "ratio"), low, high, fr_report_number(item, "prompts"));
+    }
+}
+
 static void cost_model(fr_markup *m, const char *study, const cJSON *model) {
     static const char *const lists[] = {"pass_ms", "pass_over_one"};
     const cJSON *item;
@@ -258,6 +273,9 @@ fr_status fr_study_csv(const char *json, char **csv, fr_error *error) {
     const cJSON *noise = fr_report_object(document, "noise");
     ratio(&m, (place){study, "noise", fr_report_string(noise, "b"), fr_report_string(noise, "a")}, "ratio",
           fr_report_object(noise, "ratio"), NAN);
+    const cJSON *compared = fr_report_object(document, "compare");
+    against_before(&m, study, fr_report_array(compared, "arms"));
+    against_before(&m, study, fr_report_array(compared, "comparisons"));
     cost_model(&m, study, fr_report_object(document, "cost_model"));
     synthetic(&m, study, fr_report_array(document, "synthetic"));
     prompts(&m, study, NULL, fr_report_array(document, "results"));

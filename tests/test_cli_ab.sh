@@ -51,7 +51,7 @@ ab 1 --from "$work/none.json"
 ab 0 -n 12 --ignore-eos --arms on:2,off,auto --depth 2 --synthetic-acceptance 0,1 --json -q --html "$work/report.html" \
     --csv "$work/report.csv" --cool-off 0.01
 [ ! -s "$work/err" ] || fail "-q: stderr is not empty"
-holds schema=forerun.ab/1 created:string command:array command.1=ab environment.threads=1 environment.seed=0 \
+holds schema=forerun.ab/1 created:string command:array command.0=forerun command.1=ab environment.threads=1 environment.seed=0 \
     environment.model.fingerprint:string environment.options.arms=on:2,off,auto environment.options.max_tokens=12 \
     environment.options.cool_off_s=0.01 environment.options.depth=2 prompts.count=3 prompts.tokens=12 prompts.domains#2 \
     prompts.domains.0.domain=x prompts.domains.0.count=2 complete=true arms#3 comparisons#2 results#3 synthetic#2 \
@@ -61,7 +61,8 @@ for arm in 0 1 2; do
         tpot_ms.p50 tpot_ms.p90 tpot_ms.p99 ttft_ms.p50 ttft_ms.p90 ttft_ms.p99 inter_token_ms.p50 cycle_ms.p99; do
         holds "arms.$arm.$key>0"
     done
-    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0"
+    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0" \
+        "arms.$arm.speculative_decoding.verify_bytes>0" "arms.$arm.speculative_decoding.sample_s>0"
 done
 # What the others are compared with is off, wherever it stands.
 holds arms.0.name=on:2 arms.0.depth=2 arms.1.name=off arms.1.mtp=off arms.2.name=auto comparisons.0.a=off comparisons.0.b=on:2 \
@@ -86,7 +87,16 @@ for text in '^2 prompts of 9 tokens, 1 texts each' '^  off ' '^  on over off ' '
     grep -q "$text" "$work/out" || { fail "the tables do not say: $text"; cat "$work/out"; }
 done
 grep -q "$(printf '\033')" "$work/out" "$work/err" && fail "there are colours in what is no terminal"
-[ ! -s "$work/err" ] || fail "there is a progress bar on what is no terminal"
+if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what is no terminal"; fi
+
+# -n is the most, whatever a prompt says; without it prompts have their say.
+printf '{"tokens": [1, 5], "max_tokens": 20}\n{"tokens": [7, 8], "max_tokens": 3}\n' >"$work/limits.jsonl"
+for case in "-n 6:6:3" ":20:3"; do
+    run 0 ab -m "$model" -t 1 --prompts "$work/limits.jsonl" ${case%%:*} --ignore-eos --json -q --repeats 1 --no-noise-check \
+        --arms off --warm-up 0
+    case=${case#*:}
+    holds results.0.tokens="${case%:*}" results.1.tokens="${case#*:}"
+done
 
 # Sampling at a temperature with rejection: the texts are not the same, and need not be.
 ab 0 -n 24 --temperature 1 --verify rejection --ignore-eos --json -q --arms off,on --repeats 1
@@ -105,11 +115,20 @@ run 0 ab --from "$work/run.json" --compare "$work/run.json" --json
 holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=3 compare.texts_changed=0 compare.arms#3 \
     compare.arms.0.ratio=1 compare.arms.0.verdict='no difference shown' compare.comparisons#2 compare.comparisons.1.ratio=1 \
     compare.comparisons.1.verdict='no difference shown' environment.seed=0
+cp "$work/out" "$work/compared.json"
+run 0 ab --from "$work/run.json" --compare "$work/run.json" -q --html "$work/c.html" --csv "$work/c.csv"
+grep -q 'Against the run before' "$work/c.html" || fail "--html does not show the comparison"
+[ "$(grep -c '^forerun.ab/1,compare,.*,ratio,1,' "$work/c.csv")" -eq 5 ] || fail "--csv does not show the comparison"
+if grep -q 'Against the run before' "$work/report.html"; then fail "a run alone is compared"; fi
 sed 's/"threads":	1/"threads":	64/; s/"kv":	"bf16"/"kv":	"f32"/' "$work/run.json" >"$work/other.json"
 run 0 ab --from "$work/run.json" --compare "$work/other.json"
 grep -q '^! threads differs: 64 before, 1 after' "$work/out" || fail "--compare does not warn of threads"
 grep -q '^! option kv differs' "$work/out" || fail "--compare does not warn of options"
 grep -q '^  auto over off .*no difference shown' "$work/out" || { fail "--compare shows no verdict"; cat "$work/out"; }
+# A document that was compared before is compared anew.
+run 0 ab --from "$work/compared.json" --compare "$work/other.json" --json
+[ "$(grep -c '^"compare": ' "$work/out")" -eq 1 ] || fail "--compare leaves the comparison that was there"
+holds compare.warnings.0='threads differs: 64 before, 1 after' compare.arms.0.ratio=1 results#3
 echo '{"schema": "forerun.accept/1"}' >"$work/accept.json"
 run 1 ab --from "$work/run.json" --compare "$work/accept.json"
 run 1 ab --from "$work/accept.json"

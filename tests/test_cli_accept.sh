@@ -30,14 +30,15 @@ grep -q '^Example$' "$work/out" && grep -q -- '--teacher-forced' "$work/out" || 
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depth 2 --ignore-eos --json -q --html "$work/r.html" --csv "$work/r.csv"
 [ ! -s "$work/err" ] || fail "stderr is not empty with --quiet"
-holds schema=forerun.accept/1 complete=true created:string command:array environment.model.path="$model" \
+holds schema=forerun.accept/1 complete=true created:string command.0=forerun command.1=accept environment.model.path="$model" \
     environment.threads:number environment.options.max_tokens=24 prompts.count=3 \
     speculative_decoding.num_drafts'>0' speculative_decoding.num_cycles'>0' speculative_decoding.num_draft_tokens'>0' \
     speculative_decoding.num_accepted_tokens:number speculative_decoding.acceptance_rate:number \
     speculative_decoding.mean_acceptance_length:number speculative_decoding.per_position_acceptance_rate#2 \
     speculative_decoding.conditional_acceptance_rate#2 speculative_decoding.depth_histogram#3 \
     speculative_decoding.unique_experts_per_pass.mean:number speculative_decoding.draft_s:number \
-    speculative_decoding.verify_s:number domains#2 domains.0.domain=x domains.0.prompts=2 domains.1.domain=y \
+    speculative_decoding.verify_s:number speculative_decoding.sample_s'>0' speculative_decoding.rollback_s:number \
+    speculative_decoding.verify_bytes'>0' speculative_decoding.draft_bytes'>0' domains#2 domains.0.domain=x domains.0.prompts=2 domains.1.domain=y \
     domains.1.tokens=12 domains.0.acceptance_rate:number domains.0.positions#2 calibration.ece:number calibration.bins#10 \
     configurations#1 configurations.0.name='depth 2' configurations.0.mode=generated configurations.0.depth=2 \
     configurations.0.positions#2 configurations.0.positions.0.rate_ci95#2 configurations.0.results#3 \
@@ -56,6 +57,12 @@ printf '{"prompt": "Once upon a time"}' >"$work/one.jsonl"
 run 0 accept -m "$model" --prompts "$work/one.jsonl" -n 24 --depth 2 --ignore-eos --json -q
 holds speculative_decoding.per_position_acceptance_rate="$generated" configurations.0.acceptance_rate_ci95=null
 
+# -n is the most, whatever a prompt says; without it prompts have their say.
+run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 8 --ignore-eos --json -q
+holds configurations.0.results.0.tokens=8 configurations.0.results.1.tokens=8 environment.options.max_tokens=8
+run 0 accept -m "$model" --prompts "$work/p.jsonl" --ignore-eos --json -q
+holds configurations.0.results.0.tokens=128 configurations.0.results.1.tokens=12 environment.options.max_tokens=null
+
 # The grid, and the same seed the same counts.
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depths 2,1 --ignore-eos --json -q --mtp-hidden both --mtp-recycle both
 holds configurations#6 configurations.0.depth=2 speculative_decoding.num_accepted_tokens="$first" \
@@ -65,20 +72,34 @@ holds configurations#3 configurations.2.verify=rejection configurations.2.temper
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" --teacher-forced --depth 2 --json -q
 holds configurations.0.mode=teacher-forced configurations.0.along_cycles.num_cycles'>0' speculative_decoding.num_drafts'>5' \
-    speculative_decoding.draft_s=null
+    speculative_decoding.draft_s=null speculative_decoding.verify_bytes=null
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 16 --drafter ngram --json -q
 holds configurations.0.drafter=ngram
 run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q
 holds prompts.count=1 configurations.0.results.0.tokens=4
 
+# The demo model, named from where one stands.
+program=$(cd "$(dirname "$FORERUN")" && pwd)/$(basename "$FORERUN")
+if [ -e "$golden/../../models/demo/config.json" ]; then
+    (cd "$golden/../.." && "$program" accept --most-prompts 1 -n 4 --json -q </dev/null >"$work/out") || fail "the demo model, from above"
+    holds environment.model.path=models/demo environment.options.prompts=models/demo/prompts.jsonl command.0=forerun
+    (cd "$work" && "$program" accept --prompt-tokens 1,2 -n 2 --json -q </dev/null >out) || fail "the demo model, from elsewhere"
+    case $(value environment.model.path) in */models/demo | '"/'*/models/demo'"') ;; *) fail "$(value environment.model.path)" ;; esac
+fi
+
 # ---- The table ----------------------------------------------------------------------------------------------------------
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depth 2 --ignore-eos
-[ ! -s "$work/err" ] || fail "there is something on stderr that is no terminal"
+if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what is no terminal"; fi
 shows '^3 prompts, texts generated'
 shows '^ *2 .* %'
 shows 'confidence of a draft'
+if grep -q 'every position' "$work/out"; then fail "generated texts are shown as judged ones"; fi
 if LC_ALL=C grep -q "$(printf '\033\\|\r')" "$work/out"; then fail "escapes in a pipe"; fi
+
+run 0 accept -m "$model" --prompts "$work/p.jsonl" --teacher-forced --depth 2
+shows '^tables count every position'
+shows '% of drafts were accepted, mean length [12]'
 
 # ---- Refusals -----------------------------------------------------------------------------------------------------------
 

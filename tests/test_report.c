@@ -245,6 +245,7 @@ static void test_missing_parts(void **state) {
                  {"ab", "arms", "latency"},
                  {"ab", "comparisons", "speedup"},
                  {"ab", "cost_model", "cost"},
+                 {"ab", "compare", "compare"},
                  {"ab", "results", "prompts"}};
     (void)state;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -418,6 +419,67 @@ static const char *read_row(const char *at, char (*fields)[256]) {
     return at + 1;
 }
 
+/* The row of a table, configuration, item and measure in a document's CSV; false when there is none. */
+static bool find_row(const char *json, const char *const (*wanted)[4], char (*fields)[256]) {
+    char *csv = NULL;
+    bool found = false;
+    assert_int_equal(fr_study_csv(json, &csv, NULL), FR_OK);
+    for (const char *at = csv; *at && !found;) {
+        at = read_row(at, fields);
+        found = true;
+        for (int i = 0; i < 4; i++) found &= strcmp(fields[i + 1], (*wanted)[i]) == 0;
+    }
+    fr_free(csv);
+    return found;
+}
+
+static void test_comparison_with_a_run_before(void **state) {
+    static const char *const speed[4] = {"compare", "auto", "", "after"}, *const speedup[4] = {"compare", "auto", "off",
+                                                                                               "ratio"};
+    static const char *const texts[] = {"2026-09-01T09:30:00Z",
+                                        "isa differs: &quot;avx2&quot; before",
+                                        "1 of 48 prompts gave another text",
+                                        "auto, tokens/s",
+                                        "701.25",
+                                        "Ratios are after over"};
+    char *json = read_data("ab"), *html = page_of(json), fields[FIELDS][256];
+    (void)state;
+    assert_true(has_section(html, "compare"));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (!strstr(html, texts[i])) fail_msg("the comparison does not show %s", texts[i]);
+    assert_true(find_row(json, &speed, fields));
+    assert_string_equal(fields[5], "728.564532");
+    assert_true(find_row(json, &speedup, fields));
+    assert_string_equal(fields[5], "0.9457");
+    assert_string_equal(fields[6], "0.936");
+    assert_string_equal(fields[7], "0.957");
+    assert_string_equal(fields[8], "48");
+    fr_free(html);
+    fr_free(json);
+}
+
+/* Which of its two countings a teacher-forced study shows, and what the other one came to. */
+static void test_teacher_forced(void **state) {
+    static const char *const along[4] = {"along_cycles", "depth 2", "", "acceptance_rate"};
+    char json[] =
+        "{\"schema\": \"forerun.accept/1\", \"configurations\": [{\"name\": \"depth 2\", \"mode\": \"teacher-forced\","
+        "\"along_cycles\": {\"num_draft_tokens\": 40, \"num_accepted_tokens\": 13, \"acceptance_rate\": 0.325,"
+        "\"mean_acceptance_length\": 1.65}}]}";
+    char fields[FIELDS][256], *html = page_of(json), *generated = strstr(json, "teacher-forced");
+    (void)state;
+    assert_non_null(strstr(html, "counts each position of a text"));
+    assert_non_null(strstr(html, "32.5"));
+    assert_non_null(strstr(html, "1.650"));
+    fr_free(html);
+    assert_true(find_row(json, &along, fields));
+    assert_string_equal(fields[5], "0.325");
+    assert_string_equal(fields[8], "40");
+    memcpy(generated, "generated     ", strlen("teacher-forced"));
+    html = page_of(json);
+    assert_null(strstr(html, "counts each position"));
+    fr_free(html);
+}
+
 static void test_csv(void **state) {
     static const char *const ids[] = {"a,b\r\n\"c\"", "a,b\r\n\"c\""};
     (void)state;
@@ -564,6 +626,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_points_stand_where_the_axis_says),
         cmocka_unit_test(test_numbers_for_people),
         cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_comparison_with_a_run_before),
+        cmocka_unit_test(test_teacher_forced),
         cmocka_unit_test(test_document),
         cmocka_unit_test(test_document_without_memory),
         cmocka_unit_test(test_header),
