@@ -507,7 +507,7 @@ typedef struct fr_bench_result {
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */
-    int read_streams;           /* places that each thread read from in turn: the better of 1 and 4 */
+    int read_streams;           /* places that each thread read from in turn: the best of 1, 4 and 8 */
     fr_figure read_bandwidth;   /* bytes a second, with the model's threads */
     fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none on CPUs without
                                    BF16 dot products */

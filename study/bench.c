@@ -23,10 +23,12 @@ static void finish(fr_bench_run *b) {
     fr_bench_result *r = b->result;
     fr_figure tile = fr_figure_of(b->tile_peak.samples, b->tile_peak.count);
     fr_figure registers = fr_figure_of(b->register_peak.samples, b->register_peak.count);
-    fr_figure one = fr_figure_of(b->read_one.samples, b->read_one.count);
-    fr_figure four = fr_figure_of(b->read_four.samples, b->read_four.count);
-    r->read_bandwidth = four.median > one.median ? four : one;
-    r->read_streams = four.median > one.median ? 4 : 1;
+    for (int v = 0; v < FR_BENCH_READS; v++) {
+        fr_figure read = fr_figure_of(b->read[v].samples, b->read[v].count);
+        if (v > 0 && read.median <= r->read_bandwidth.median) continue;
+        r->read_bandwidth = read;
+        r->read_streams = fr_bench_streams[v];
+    }
     r->peak = tile.median > registers.median ? tile : registers;
     r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache" : "vdpbf16ps in registers";
     if (r->peak.samples == 0) r->peak_name = "";

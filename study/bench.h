@@ -11,6 +11,9 @@
 
 enum { FR_BENCH_LIMIT_SAMPLES = 128 }; /* of each limit, all parts together */
 
+enum { FR_BENCH_READS = 3 }; /* ways to read memory, of which the best is the limit */
+extern const int fr_bench_streams[FR_BENCH_READS];
+
 /* Samples of one of the machine's limits, a second. */
 typedef struct fr_bench_limit {
     double samples[FR_BENCH_LIMIT_SAMPLES];
@@ -22,7 +25,7 @@ typedef struct fr_bench_run {
     fr_bench_options options; /* with defaults filled in */
     fr_bench_result *result;
     uint64_t *buffer; /* read for bandwidth: larger than the last-level cache */
-    fr_bench_limit read_one, read_four; /* by streams a thread */
+    fr_bench_limit read[FR_BENCH_READS]; /* by streams a thread: fr_bench_streams */
     fr_bench_limit tile_peak, register_peak;
 } fr_bench_run;
 

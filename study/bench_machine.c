@@ -15,26 +15,29 @@
 
 enum { SWEEPS = 5, PAGE = 4096, LEAST_BUFFER_MB = 512 };
 
+const int fr_bench_streams[FR_BENCH_READS] = {1, 4, 8};
+
 /* ---- Reading memory ---- */
 
-/* count: a multiple of PAGE / 8. From one place, or from four, a quarter each: what hardware prefetches best differs. */
+/* count: a multiple of PAGE. From one place, or from some in turn, four cache lines at a time: how much of memory's latency the
+ * hardware hides depends on how many runs it sees. */
 static inline __attribute__((always_inline)) uint64_t sum_words(const uint64_t *p, size_t count, size_t streams) {
     uint64_t sum[32] = {0}, all = 0;
-    size_t part = count / streams, step = 32 / streams;
-    for (size_t i = 0; i < part; i += step)
+    size_t part = count / streams;
+    for (size_t i = 0; i < part; i += 32)
         for (size_t s = 0; s < streams; s++)
-            for (size_t j = 0; j < step; j++) sum[s * step + j] += p[s * part + i + j];
+            for (size_t j = 0; j < 32; j++) sum[j] += p[s * part + i + j];
     for (int j = 0; j < 32; j++) all += sum[j];
     return all;
 }
 
 static uint64_t sum_plain(const uint64_t *p, size_t count, int streams) {
-    return streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+    return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
 }
 
 #if defined(__x86_64__)
 __attribute__((target("avx2"))) static uint64_t sum_avx2(const uint64_t *p, size_t count, int streams) {
-    return streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+    return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
 }
 #else
 #define sum_avx2 sum_plain
@@ -191,11 +194,11 @@ static void measure_peak(const fr_bench_run *b, const peak_work *work, fr_bench_
 
 void fr_bench_measure_machine(fr_bench_run *b) {
     size_t bytes = fr_linear_scratch_bytes(FR_FEW_ROWS + 1);
-    for (int i = -1; i < SWEEPS && b->read_four.count < FR_BENCH_LIMIT_SAMPLES; i++) {
-        double one = read_bandwidth(b, 1), four = read_bandwidth(b, 4);
-        if (i < 0) continue;
-        b->read_one.samples[b->read_one.count++] = one;
-        b->read_four.samples[b->read_four.count++] = four;
+    for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
+        for (int v = 0; v < FR_BENCH_READS; v++) {
+            double bandwidth = read_bandwidth(b, fr_bench_streams[v]);
+            if (i >= 0) b->read[v].samples[b->read[v].count++] = bandwidth;
+        }
     }
     if (bytes == 0) return; /* prefill does not run on BF16 dot products */
     peak_work tile = {.tile = true, .scratch = fr_alloc((size_t)b->model->threads * bytes), .scratch_bytes = bytes};
