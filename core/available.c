@@ -66,7 +66,7 @@ static uint64_t left_in_group(const char *root, const cgroup_kind *kind, const c
     uint64_t used = read_number(root, kind->mount, group, kind->used, 0);
     uint64_t cached = read_stat(root, kind->mount, group, kind->cached);
     used -= cached < used ? cached : used;
-    return used < limit ? limit - used : 0;
+    return used < limit ? limit - used : 1; /* 0 would say that nothing is known */
 }
 
 /* What a group and all groups above it leave. A container may not see its own group by the name that it has outside: then

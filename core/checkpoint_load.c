@@ -12,7 +12,6 @@
 
 #include "core/checkpoint_private.h"
 #include "core/memory.h"
-#include "core/threads.h"
 
 #define PAGE ((uint64_t)4096)
 #define HUGE_PAGE ((uint64_t)2 << 20)

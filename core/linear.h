@@ -32,9 +32,9 @@ typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
 typedef struct fr_linear {
     int out, in;       /* of this shard */
     fr_dtype dtype;    /* FR_F8_E4M3, FR_BF16 or FR_F32 */
-    const void *w;     /* [out, in], rows `stride` elements apart; in the checkpoint's mapping */
+    const void *w;     /* [out, in], rows `stride` elements apart; in the checkpoint's mapping or copy */
     int64_t stride;
-    const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; in the mapping too */
+    const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; there too */
     int64_t scale_stride;
     void *owned_w, *owned_scale; /* memory made at load time, else NULL */
 } fr_linear;

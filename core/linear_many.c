@@ -95,9 +95,14 @@ bool fr_many_packed(void) {
 
 const char *fr_linear_many_path(void) {
     static char both[sizeof many.path + 96];
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    char text[sizeof both];
     if (!fr_many_packed()) return "portable";
     if (!fr_fp8_name()) return many.path;
-    snprintf(both, sizeof both, "%s; FP8 x FP8 by its matmul (%s)", many.path, fr_fp8_name());
+    snprintf(text, sizeof text, "%s; FP8 x FP8 by its matmul (%s)", many.path, fr_fp8_name());
+    pthread_mutex_lock(&lock);
+    if (strcmp(both, text) != 0) memcpy(both, text, sizeof both); /* others may be reading the same text */
+    pthread_mutex_unlock(&lock);
     return both;
 }
 
@@ -148,8 +153,8 @@ void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int r
     const float *x[FR_MANY_TOKENS];
     for (int i = 0; i < n; i++) {
         int64_t row = index ? index[first + i] : first + i;
-        q[i] = from->q + (row * blocks + block) * FR_BLOCK;
-        x[i] = from->x + row * width + at;
+        q[i] = forms & FR_ROWS_QUANTIZED ? from->q + (row * blocks + block) * FR_BLOCK : NULL;
+        x[i] = forms & FR_ROWS_EXACT ? from->x + row * width + at : NULL;
     }
     if ((forms & FR_ROWS_QUANTIZED) && fr_fp8_takes(width)) {
         fr_fp8_pack(r, from, index, rows, width, tile, block);

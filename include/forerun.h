@@ -65,7 +65,7 @@ typedef struct fr_memory {
 
 /* What a model and one session of it take, known before anything large is allocated. */
 typedef struct fr_memory_plan {
-    fr_load weights;           /* as it will be: never auto */
+    fr_load weights;           /* as it will be: never auto; mapped where populating cannot fit */
     uint64_t weight_bytes;     /* the tensors that are used, with their scales */
     uint64_t table_bytes;      /* norms and biases as float32, lists of tensors and experts */
     uint64_t draft_head_bytes; /* the copy for drafts */

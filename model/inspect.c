@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/kernels.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "model/plan.h"
@@ -135,6 +136,7 @@ fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options
     fr_model_options o = options ? *options : (fr_model_options){0};
     fr_session_options defaults = {0};
     fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
+    if (o.isa) FR_TRY(fr_kernels_select(o.isa, error)); /* as opening does: working memory depends on it */
     o.session = session ? session : &defaults;
     fr_plan_shape(&model, &o, inspection->has_mtp);
     return fr_plan_model(&model, &o, out, error);

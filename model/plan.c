@@ -44,6 +44,7 @@ static fr_memory session_memory(const fr_model *model, const fr_session_options 
     fr_session_shape shape = fr_session_shape_of(model, o);
     fr_sampler sampler = {0};
     fr_arena arena = {0};
+    fr_arena_take(&arena, o->sampling.num_logit_bias, sizeof *o->sampling.logit_bias); /* the session's own copy */
     fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size);
     return (fr_memory){
         .kv_bytes = fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
@@ -173,6 +174,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     p->total_bytes = p->private_bytes + p->weight_bytes;
     if (copied) p->private_bytes = p->total_bytes;
     p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
+    if (p->weights == FR_LOAD_POPULATE && !p->all_fits) p->weights = FR_LOAD_MMAP; /* it would push itself out again */
     if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
     return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
 }

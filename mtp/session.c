@@ -142,7 +142,7 @@ void fr_session_check(const fr_session *s) {
     assert(s->length >= 0 && s->length <= s->ctx && s->generated >= 0 && s->generated <= s->length);
     assert(s->kv.length == s->length || s->kv.length == s->length - 1);
     assert(s->mtp_kv.length <= s->kv.length && (s->mtp_kv.length < s->length || s->length == 0));
-    assert(!s->mtp || s->kv.length - s->mtp_kv.length <= s->chunk + FR_FEW_ROWS);
+    assert(!s->mtp || s->force || s->kv.length - s->mtp_kv.length <= FR_FEW_ROWS);
     assert(s->kv.length < s->length || s->length == 0 || s->logits_row >= 0);
     (void)s;
 }

@@ -8,7 +8,7 @@
  *    it; rows of chained drafts lie past that length and are computed again from true hidden states.
  *  - hidden holds the main model's hidden states of positions [mtp_kv.length, kv.length), in order: what the MTP module
  *    has yet to read. When there are none (after a truncate) a cycle does not draft. While drafting does not pay there are up
- *    to FR_FEW_ROWS of them, and one or so more; the module then reads them in one pass.
+ *    to FR_FEW_ROWS of them; the module then reads them in one pass.
  * What would break losslessness: a pass of more than FR_FEW_ROWS rows in a cycle (another kernel), or a token emitted that
  * was not the main model's own choice given the tokens before it. */
 #ifndef FR_MTP_SESSION_H

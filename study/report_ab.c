@@ -65,7 +65,7 @@ static void add_headline(fr_report *r) {
             speedup_of(item, &median, &low, &high);
             int at = snprintf(note, sizeof note, "decoding");
             if (isfinite(a) && isfinite(b))
-                at += snprintf(note + at, sizeof note - (size_t)at, ", %.3g to %.3g tokens/s", a, b);
+                at += snprintf(note + at, sizeof note - (size_t)at, ", %.*f to %.*f tokens/s", a < 100, a, b < 100, b);
             if (isfinite(pairs)) at += snprintf(note + at, sizeof note - (size_t)at, "; %.0f pairs", pairs);
             if (isfinite(slower))
                 snprintf(note + at, sizeof note - (size_t)at, "; %s of prompts slower",
