@@ -210,8 +210,8 @@ static void print_compared(const cJSON *compared) {
         }
     finish(table);
     cJSON_ArrayForEach(item, fr_cli_part(compared, "warnings"))
-        printf("! %s\n", cJSON_IsString(item) ? item->valuestring : "");
-    printf("%s\n", fr_cli_text(compared, "says"));
+        fr_cli_print_shown(stdout, "! ", cJSON_IsString(item) ? item->valuestring : "");
+    fr_cli_print_shown(stdout, "", fr_cli_text(compared, "says"));
 }
 
 static void print_tables(const cJSON *document, const cJSON *compared) {
@@ -225,8 +225,8 @@ static void print_tables(const cJSON *document, const cJSON *compared) {
     print_synthetic(document);
     print_model(document);
     if (*fr_cli_text(fr_cli_part(document, "noise"), "says"))
-        printf("%s\n", fr_cli_text(fr_cli_part(document, "noise"), "says"));
-    printf("%s\n", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
+        fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "noise"), "says"));
+    fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
     if (compared) printf("\n");
     print_compared(compared);
 }
@@ -286,6 +286,18 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
     return code;
 }
 
+/* A document whose comparison is not where `joined` looks, since another program wrote it out: without it. Else NULL. */
+static char *without_comparison(const char *json) {
+    cJSON *tree = strstr(json, ",\n\"compare\": ") ? NULL : cJSON_Parse(json);
+    char *clean = NULL;
+    if (fr_cli_part(tree, "compare")) {
+        cJSON_DeleteItemFromObjectCaseSensitive(tree, "compare");
+        clean = cJSON_Print(tree);
+    }
+    cJSON_Delete(tree);
+    return clean;
+}
+
 /* Puts the comparison into the document's text, which may hold numbers that parsing and printing would not keep. One
  * that was put there before goes: it began with these very bytes, and a line's end is never within a string of JSON. */
 static char *joined(const char *json, const char *compared) {
@@ -319,10 +331,11 @@ static int verdict(const cJSON *document) {
 static int present(const fr_cli_options *options, const char *json, const char *old) {
     fr_study_result *compared = NULL;
     fr_error error = {FR_OK, "", ""};
-    if (old && fr_ab_compare(old, json, &compared, &error) != FR_OK) return fr_cli_failure(&error);
-    char *whole = joined(json, compared ? fr_study_json(compared) : NULL);
+    /* What was measured is shown in any case. */
+    int failed = old && fr_ab_compare(old, json, &compared, &error) != FR_OK ? fr_cli_failure(&error) : 0, code;
+    char *clean = compared ? without_comparison(json) : NULL;
+    char *whole = joined(clean ? clean : json, compared ? fr_study_json(compared) : NULL);
     cJSON *document = cJSON_Parse(whole);
-    int code;
     if (!document || strcmp(fr_cli_text(document, "schema"), "forerun.ab/1") != 0) {
         code = fr_cli_error(FR_EXIT_FAILED, "%s: not a document of forerun ab", options->from ? options->from : "ab");
     } else {
@@ -333,8 +346,10 @@ static int present(const fr_cli_options *options, const char *json, const char *
         code = verdict(document);
         int written = fr_cli_study_write(options, whole);
         if (written) code = written;
+        if (failed) code = failed;
     }
     cJSON_Delete(document);
+    cJSON_free(clean);
     free(whole);
     fr_study_destroy(compared);
     return fr_cli_flush(code);

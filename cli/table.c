@@ -99,6 +99,15 @@ static void set_text(cell *to, const char *text) {
     to->text[at] = '\0';
 }
 
+void fr_cli_print_shown(FILE *out, const char *before, const char *text) {
+    fputs(before, out);
+    for (int length; *text; text += length) {
+        bool shown = columns_of(decode(text, &length)) >= 0;
+        fwrite(shown ? text : "?", 1, shown ? (size_t)length : 1, out);
+    }
+    fputc('\n', out);
+}
+
 /* ---- Filling ---------------------------------------------------------------------------------------------------- */
 
 fr_cli_table *fr_cli_table_create(const char *title) {

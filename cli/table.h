@@ -27,6 +27,9 @@ void fr_cli_table_interval(fr_cli_table *table, double low, double high, double 
 /* Of [0, most]: solid up to `low`, shaded up to `high`. An interval that is not finite is the value alone. */
 void fr_cli_table_bar(fr_cli_table *table, double value, double low, double high, double most);
 
+/* A line of text as cells show it: what a terminal would obey becomes "?". For words from documents of unknown origin. */
+void fr_cli_print_shown(FILE *out, const char *before, const char *text);
+
 void fr_cli_table_print(const fr_cli_table *table, FILE *out);
 void fr_cli_table_destroy(fr_cli_table *table);
 

@@ -127,15 +127,17 @@ typedef struct fr_ab_comparison {
     fr_bootstrap median, mean;          /* of rate / the compared arm's rate; NaN without units */
 } fr_ab_comparison;
 
-/* resolution: of fr_ab_noise; only for slower_beyond_noise. */
-fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double resolution, fr_ab_comparison *out,
+enum { FR_AB_LEAST_UNITS = 5 }; /* for a verdict: fewer have no interval of 95 % for their median */
+
+/* unit_noise: how far from 1 the ratio of equals may be for a single unit; only for slower_beyond_noise. */
+fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out,
                                 fr_error *error);
 
 /* How far from 1 the ratio of equals may be with this machine at this time: the farther end of its interval. */
 double fr_ab_resolution(const fr_ab_comparison *noise);
-/* "faster" or "slower" if the interval leaves out 1 and the median is farther from 1 than equals are, else "undecided".
- */
-const char *fr_ab_verdict(double median, fr_interval interval, double resolution);
+/* "faster" or "slower" if there are units enough, the interval leaves out 1 and the median is farther from 1 than equals
+ * are, else "undecided". */
+const char *fr_ab_verdict(size_t units, double median, fr_interval interval, double resolution);
 
 typedef struct fr_ab_difference {
     bool any;

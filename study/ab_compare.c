@@ -9,7 +9,7 @@
 #include "study/ab.h"
 #include "study/result.h"
 
-enum { LEAST_PROMPTS = 2 };
+enum { LEAST_PROMPTS = 2 }; /* for an interval */
 
 typedef struct comparer {
     fr_study_document d;
@@ -83,7 +83,7 @@ static void warn_if_differs(comparer *c, const char *what, const cJSON *before, 
 static void compare_environments(comparer *c) {
     static const char *const keys[] = {"forerun", "onednn",         "compiler", "cpu",      "isa", "linear_path",
                                        "threads", "physical_cores", "os",       "governor", "seed"};
-    static const char *const model_keys[] = {"fingerprint", "act", "draft_head"};
+    static const char *const model_keys[] = {"fingerprint", "act", "draft_head", "weights"};
     /* The arms are compared one by one, and what only makes a run longer or shorter does not change what it measures.
      */
     static const char *const skipped[] = {"arms",       "prompts", "most_prompts",         "repeats",
@@ -98,6 +98,8 @@ static void compare_environments(comparer *c) {
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         warn_if_differs(c, keys[i], get(before, keys[i]), get(after, keys[i]));
     const cJSON *options[2] = {get(before, "options"), get(after, "options")}, *item;
+    for (int side = 0; side < 2; side++)
+        if (!cJSON_IsObject(options[side])) options[side] = NULL; /* items of an array have no names */
     for (int side = 0; side < 2; side++) cJSON_ArrayForEach(item, options[side]) {
             bool skip = side == 1 && get(options[0], item->string); /* seen from the other side */
             for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) skip |= strcmp(item->string, skipped[i]) == 0;
@@ -159,7 +161,7 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
     fr_study_count(&c->d, to, "prompts", count);
     fr_study_real(&c->d, to, "ratio", ratio.estimate);
     fr_study_interval(&c->d, to, "ci95", ratio.interval.low, ratio.interval.high);
-    const char *verdict = fr_ab_verdict(ratio.estimate, ratio.interval, c->resolution);
+    const char *verdict = fr_ab_verdict(count, ratio.estimate, ratio.interval, c->resolution);
     fr_study_text(&c->d, to, "verdict",
                   count < LEAST_PROMPTS               ? "unknown"
                   : strcmp(verdict, "undecided") == 0 ? "no difference shown"

@@ -50,9 +50,7 @@ static void add_options(writer *w, cJSON *to) {
     fr_study_text(d, to, "mtp_recycle", s->mtp_recycle == FR_HIDDEN_PRE ? "pre" : "post");
     fr_study_text(d, to, "verify", s->sampling.verify == FR_VERIFY_REJECTION ? "rejection" : "coupled");
     fr_study_real(d, to, "temperature", (double)s->sampling.temperature);
-    fr_study_count(d, to, "top_k", (uint64_t)s->sampling.top_k);
-    fr_study_real(d, to, "top_p", (double)s->sampling.top_p);
-    fr_study_real(d, to, "min_p", (double)s->sampling.min_p);
+    fr_study_add_sampling(d, to, &s->sampling);
     fr_study_text(d, to, "kv", s->kv == FR_KV_F32 ? "f32" : "bf16");
     fr_study_count(d, to, "ctx", (uint64_t)s->ctx);
     fr_study_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
@@ -159,7 +157,8 @@ static void add_speedup(writer *w, cJSON *to, const fr_ab_comparison *c) {
     add_estimate(w, speedup, "median", &c->median);
     add_estimate(w, speedup, "mean", &c->mean);
     fr_study_text(&w->d, to, "verdict",
-                  fr_ab_verdict(c->median.estimate, c->median.interval, isfinite(w->resolution) ? w->resolution : 0.0));
+                  fr_ab_verdict(c->units, c->median.estimate, c->median.interval,
+                                isfinite(w->resolution) ? w->resolution : 0.0));
 }
 
 static void add_comparisons(writer *w) {
@@ -184,7 +183,6 @@ static void add_comparisons(writer *w) {
 }
 
 static void add_noise(writer *w) {
-    enum { LEAST_UNITS = 5 };
     const double quiet = 0.03; /* what is claimed of drafting is of the size of some percent */
     const fr_ab_run *run = w->run;
     const fr_ab_comparison *n = &w->noise;
@@ -194,7 +192,7 @@ static void add_noise(writer *w) {
         return;
     }
     cJSON *noise = fr_study_object(&w->d, w->d.root, "noise");
-    bool few = n->units < LEAST_UNITS;
+    bool few = n->units < FR_AB_LEAST_UNITS;
     fr_study_text(&w->d, noise, "a", run->columns[run->base].name);
     fr_study_text(&w->d, noise, "b", run->columns[run->again].name);
     cJSON *ratio = fr_study_object(&w->d, noise, "ratio");
@@ -205,16 +203,23 @@ static void add_noise(writer *w) {
     fr_study_text(&w->d, noise, "verdict", !few && w->resolution <= quiet ? "quiet" : "noisy");
     if (few)
         snprintf(says, sizeof says, "Of %zu %s nobody can tell how quiet the machine is; %d are needed.", n->units,
-                 n->by_pair ? "pairs" : "prompts", LEAST_UNITS);
+                 n->by_pair ? "pairs" : "prompts", FR_AB_LEAST_UNITS);
     else if (w->resolution <= quiet)
-        snprintf(says, sizeof says, "The same arm twice differed by %.1f %% at most: larger differences are not noise.",
+        snprintf(says, sizeof says, "The median of the same arm twice lies within %.1f %% of 1: medians farther off are not noise.",
                  100.0 * w->resolution);
     else
         snprintf(says, sizeof says,
-                 "The same arm twice differed by up to %.1f %%: the machine is too noisy to tell "
+                 "The median of the same arm twice may be %.1f %% off 1: the machine is too noisy to tell "
                  "smaller differences. More prompts or repeats, or nothing else running, would help.",
                  100.0 * w->resolution);
     fr_study_text(&w->d, noise, "says", says);
+}
+
+static bool nothing_compared(const fr_ab_run *run) {
+    for (size_t p = 0; p < run->num_prompts; p++)
+        for (int r = 0; r < run->options.repeats; r++)
+            if (run->num_columns > 1 && fr_ab_turn_is_whole(run, p, r)) return false;
+    return true;
 }
 
 static void add_identity(writer *w) {
@@ -233,7 +238,8 @@ static void add_identity(writer *w) {
         fr_study_count(&w->d, first, "token", (uint64_t)found.position);
     }
     fr_study_text(&w->d, outputs, "says",
-                  !found.any ? "All arms gave the same texts."
+                  nothing_compared(run) ? "No texts to compare."
+                  : !found.any          ? "All arms gave the same texts."
                   : promised ? "Arms gave different texts, which must not be: this is a fault."
                              : "Arms gave different texts, as rejection sampling may: speeds are of different texts.");
 }
@@ -388,17 +394,18 @@ static void add_result(writer *w, cJSON *results, size_t p) {
 
 static fr_status measure(writer *w, fr_error *error) {
     fr_ab_run *run = w->run;
-    double resolution = 0.0;
+    double unit_noise = 0.0;
     w->resolution = NAN;
     if (run->again >= 0) {
         FR_TRY(fr_ab_compare_columns(run, run->again, 0.0, &w->noise, error));
         w->resolution = fr_ab_resolution(&w->noise);
-        if (isfinite(w->resolution)) resolution = w->resolution;
+        /* Single units scatter more than their median, the more so the more there are. */
+        if (isfinite(w->resolution)) unit_noise = fmax(w->resolution, 0.5 * w->noise.spread);
     }
     for (int c = 0; c < run->num_columns; c++) {
         FR_TRY(fr_ab_figures_of(run, c, &w->figures[c], error));
         if (c != run->base && c != run->again)
-            FR_TRY(fr_ab_compare_columns(run, c, resolution, &w->compared[c], error));
+            FR_TRY(fr_ab_compare_columns(run, c, unit_noise, &w->compared[c], error));
     }
     return fr_ab_costs_of(run, &w->costs, error);
 }

@@ -121,7 +121,7 @@ static size_t ratios_of(const fr_ab_run *run, int column, double *ratios, fr_ab_
     return count;
 }
 
-fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double resolution, fr_ab_comparison *out,
+fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out,
                                 fr_error *error) {
     const fr_bootstrap nothing = {.estimate = NAN, .interval = {NAN, NAN}};
     size_t most = run->num_prompts > (size_t)run->options.repeats ? run->num_prompts : (size_t)run->options.repeats;
@@ -136,7 +136,7 @@ fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double resolut
     out->units = ratios_of(run, column, ratios, out);
     for (size_t i = 0; i < out->units; i++) {
         out->slower += ratios[i] < 1.0;
-        out->slower_beyond_noise += ratios[i] < 1.0 - resolution;
+        out->slower_beyond_noise += ratios[i] < 1.0 - unit_noise;
     }
     if (out->units > 0) {
         fr_value_units units = {ratios, ratios + most};
@@ -146,6 +146,7 @@ fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double resolut
         FR_CHECK(fr_bootstrap_interval(out->units, fr_statistic_median, &units, &percentile, &out->median, error));
         bca.method = FR_BOOTSTRAP_BCA;
         FR_CHECK(fr_bootstrap_interval(out->units, fr_statistic_mean, &units, &bca, &out->mean, error));
+        if (out->units == 1) out->median.interval = out->mean.interval = nothing.interval; /* one says nothing of others */
     }
 done:
     fr_free(ratios);
@@ -156,7 +157,8 @@ double fr_ab_resolution(const fr_ab_comparison *noise) {
     return fmax(fabs(noise->median.interval.low - 1.0), fabs(noise->median.interval.high - 1.0));
 }
 
-const char *fr_ab_verdict(double median, fr_interval interval, double resolution) {
+const char *fr_ab_verdict(size_t units, double median, fr_interval interval, double resolution) {
+    if (units < FR_AB_LEAST_UNITS) return "undecided";
     if (interval.low > 1.0 && median - 1.0 > resolution) return "faster";
     if (interval.high < 1.0 && 1.0 - median > resolution) return "slower";
     return "undecided";

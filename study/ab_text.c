@@ -145,7 +145,7 @@ fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, i
     FR_TRY(report(run, column, prompt, 0, error));
     FR_TRY(fr_session_truncate(c->session, 0, error));
     fr_session_reset_stats(c->session);
-    if (c->role == FR_AB_SYNTHETIC) fr_session_force_drafts(c->session, spoil, &spoiled);
+    if (c->role == FR_AB_SYNTHETIC && out != &run->record) fr_session_force_drafts(c->session, spoil, &spoiled);
     fr_status status = make(run, column, prompt, most, out, error);
     fr_session_force_drafts(c->session, NULL, NULL);
     fr_session_get_stats(c->session, &out->stats);

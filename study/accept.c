@@ -20,6 +20,7 @@ static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_e
     }
     if (o->session.drafter != FR_DRAFTER_MTP && o->teacher_forced)
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "accept: only the MTP module's drafts can be teacher-forced");
+    if (o->session.drafter != FR_DRAFTER_MTP) o->both_hidden = o->both_recycle = false; /* nothing reads them */
     if (o->max_tokens < 0) return fr_fail(error, FR_ERROR_ARGUMENT, "accept: at most %d tokens", o->max_tokens);
     for (size_t i = 0; i < o->num_depths; i++)
         if (o->depths[i] < 1 || o->depths[i] > FR_MAX_DEPTH)

@@ -303,9 +303,7 @@ static void add_options(const fr_accept_run *run, fr_study_document *d, cJSON *t
                   : o->session.mtp_recycle == FR_HIDDEN_PRE ? "pre"
                                                             : "post");
     fr_study_text(d, to, "drafter", o->session.drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp");
-    fr_study_count(d, to, "top_k", (uint64_t)s->top_k);
-    fr_study_real(d, to, "top_p", (double)s->top_p);
-    fr_study_real(d, to, "min_p", (double)s->min_p);
+    fr_study_add_sampling(d, to, s);
     if (o->max_tokens > 0)
         fr_study_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
     else

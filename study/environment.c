@@ -103,6 +103,8 @@ static void add_model(fr_study_document *d, cJSON *to, const fr_model *model, co
     fr_study_count(d, object, "bytes", fr_checkpoint_bytes(model->checkpoint));
     fr_study_text(d, object, "act", model->act_fp8 ? "fp8" : "none");
     fr_study_text(d, object, "draft_head", model->draft_head.owned_w ? "fp8" : "exact");
+    static const char *const loads[] = {"auto", "mmap", "copy", "populate"}; /* by fr_load */
+    fr_study_text(d, object, "weights", loads[model->plan.weights]);
 }
 
 cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model *model, const fr_study_origin *origin,
@@ -144,4 +146,20 @@ cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, siz
         fr_study_count(d, item, "count", members);
     }
     return object;
+}
+
+void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *s) {
+    fr_study_count(d, to, "top_k", (uint64_t)s->top_k);
+    fr_study_real(d, to, "top_p", (double)s->top_p);
+    fr_study_real(d, to, "min_p", (double)s->min_p);
+    fr_study_real(d, to, "repetition_penalty", (double)s->repetition_penalty);
+    fr_study_real(d, to, "presence_penalty", (double)s->presence_penalty);
+    fr_study_real(d, to, "frequency_penalty", (double)s->frequency_penalty);
+    cJSON *biases = fr_study_object(d, to, "logit_bias");
+    for (size_t i = 0; i < s->num_logit_bias; i++) {
+        char token[16];
+        snprintf(token, sizeof token, "%d", (int)s->logit_bias[i].token);
+        if (isinf((double)s->logit_bias[i].bias)) fr_study_text(d, biases, token, s->logit_bias[i].bias < 0 ? "-inf" : "inf");
+        else fr_study_real(d, biases, token, (double)s->logit_bias[i].bias);
+    }
 }

@@ -11,5 +11,7 @@ cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model 
                        uint64_t seed);
 /* Adds the object "prompts" at the top, of the first `count` prompts; returns it. */
 cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, size_t count);
+/* The sampling options that have a value of their own in every study, into `to`. */
+void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *sampling);
 
 #endif

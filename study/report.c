@@ -93,16 +93,10 @@ static double either(const cJSON *object, const char *one, const char *other) {
 }
 
 void fr_report_acceptance(const cJSON *object, double *rate, double *low, double *high) {
-    double drafted = either(object, "drafted", "num_draft_tokens");
-    double accepted = either(object, "accepted", "num_accepted_tokens");
     *rate = either(object, "acceptance_rate", "rate");
     fr_report_interval(object, "acceptance_rate_ci95", low, high);
     if (!isfinite(*low)) fr_report_interval(object, "rate_ci95", low, high);
     if (!isfinite(*low)) fr_report_interval(object, "ci95", low, high);
-    if (isfinite(*low) || !(drafted > 0) || !(accepted >= 0) || accepted > drafted || drafted > 1e15) return;
-    fr_interval interval = fr_wilson95((uint64_t)accepted, (uint64_t)drafted);
-    *low = interval.low;
-    *high = interval.high;
 }
 
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most) {

@@ -25,8 +25,8 @@ void fr_report_interval(const cJSON *object, const char *key, double *low, doubl
 /* Writes a value as escaped text: numbers with up to six digits, arrays with commas, a dash for null. */
 void fr_report_plain(fr_markup *m, const cJSON *value);
 
-/* The acceptance of an object with counts `drafted` and `accepted` (speculative_decoding's names are understood as well):
- * its rate, and its interval, the document's or else Wilson's. */
+/* The acceptance of an object: its rate, and its interval where the document has one. (None is made up from counts: drafts of
+ * one cycle are not independent.) */
 void fr_report_acceptance(const cJSON *object, double *rate, double *low, double *high);
 /* Points of a speculative_decoding object by position; returns how many (at most `most`). */
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most);

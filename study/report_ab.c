@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,16 @@ static double rate_of_arm(const fr_report *r, const char *name) {
 /* ---- Headline --------------------------------------------------------------------------------------------------- */
 
 /* A tile for each comparison, at most four: a page with more has them in its plot. */
+/* Appends to a text of `size` bytes, as much as fits: a document may hold any number. */
+static void add_to(char *text, size_t size, const char *format, ...) FR_PRINTF(3, 4);
+static void add_to(char *text, size_t size, const char *format, ...) {
+    size_t used = strlen(text);
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text + used, size - used, format, values);
+    va_end(values);
+}
+
 static void add_headline(fr_report *r) {
     const cJSON *comparisons = fr_report_array(r->document, "comparisons"), *item;
     const cJSON *identical = cJSON_IsObject(r->document) ? fr_json_find(r->document, "identical_outputs") : NULL;
@@ -59,20 +70,18 @@ static void add_headline(fr_report *r) {
             double median, low, high, pairs = fr_report_number(item, "pairs");
             double a = rate_of_arm(r, fr_report_string(item, "a")), b = rate_of_arm(r, fr_report_string(item, "b"));
             double slower = fr_report_number(fr_report_object(item, "slower_prompts"), "share");
-            char name[160], note[256], text[32];
+            char name[160], note[256] = "", text[32];
             if (shown++ == 4) break;
             comparison_name(item, name, sizeof name);
             speedup_of(item, &median, &low, &high);
-            int at = snprintf(note, sizeof note, "decoding");
+            add_to(note, sizeof note, "decoding");
             if (isfinite(a) && isfinite(b))
-                at += snprintf(note + at, sizeof note - (size_t)at, ", %.*f to %.*f tokens/s", a < 100, a, b < 100, b);
-            if (isfinite(pairs)) at += snprintf(note + at, sizeof note - (size_t)at, "; %.0f pairs", pairs);
+                add_to(note, sizeof note, ", %.*f to %.*f tokens/s", a < 100, a, b < 100, b);
+            if (isfinite(pairs)) add_to(note, sizeof note, "; %.0f pairs", pairs);
             if (isfinite(slower))
-                snprintf(note + at, sizeof note - (size_t)at, "; %s of prompts slower",
-                         fr_unit_text(slower, FR_UNIT_PERCENT, text));
+                add_to(note, sizeof note, "; %s of prompts slower", fr_unit_text(slower, FR_UNIT_PERCENT, text));
             const char *told = fr_report_string(item, "verdict");
-            at = (int)strlen(note);
-            if (told) snprintf(note + at, sizeof note - (size_t)at, "; %.30s", told);
+            if (told) add_to(note, sizeof note, "; %.30s", told);
             fr_tile(r, name, median, low, high, FR_UNIT_TIMES, note);
         }
         fr_markup_raw(&r->body, "</div>\n");

@@ -98,7 +98,7 @@ static int points_of(const cJSON *array, const char *x_key, const char *key, con
         fr_point p = {.x = x_key ? fr_report_number(item, x_key) : at + 1, .y = fr_report_number(item, key)};
         at++;
         fr_report_interval(item, interval, &p.low, &p.high);
-        if (isfinite(p.x) && isfinite(p.y) && count < most) points[count++] = p;
+        if (fabs(p.x) < 1e9 && isfinite(p.y) && count < most) points[count++] = p;
     }
     return count;
 }

@@ -44,6 +44,7 @@ static void plain(fr_markup *m, place at, const cJSON *object, const char *key) 
 /* All numbers of an object; those of objects in it as KEY_INNER. */
 static void numbers(fr_markup *m, place at, const cJSON *object) {
     const cJSON *item, *inner;
+    if (!cJSON_IsObject(object)) return; /* items of an array have no names */
     cJSON_ArrayForEach(item, object) {
         if (cJSON_IsNumber(item)) row(m, at, item->string, item->valuedouble, NAN, NAN, NAN);
         if (!cJSON_IsObject(item)) continue;
@@ -200,8 +201,9 @@ static void ratio(fr_markup *m, place at, const char *prefix, const cJSON *objec
     fr_report_interval(object, "ci95", &low, &high);
     snprintf(measure, sizeof measure, "%s_median", prefix);
     row(m, at, measure, fr_report_number(object, "median"), low, high, n);
+    fr_report_interval(object, "mean_ci95", &low, &high);
     snprintf(measure, sizeof measure, "%s_mean", prefix);
-    row(m, at, measure, fr_report_number(object, "mean"), NAN, NAN, n);
+    row(m, at, measure, fr_report_number(object, "mean"), low, high, n);
 }
 
 static void comparison(fr_markup *m, const char *study, const cJSON *object) {

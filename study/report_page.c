@@ -161,9 +161,12 @@ void fr_page_end(fr_markup *m) {
 /* ---- Sections and figures --------------------------------------------------------------------------------------- */
 
 void fr_section_begin(fr_report *r, const char *id, const char *title) {
-    fr_markup_format(&r->contents, "<li><a href=\"#%s\">%s</a></li>\n", id, title);
-    fr_markup_format(&r->body, "<section id=\"%s\" aria-labelledby=\"h-%s\">\n<h2 id=\"h-%s\">%s</h2>\n", id, id, id,
-                     title);
+    fr_markup_format(&r->contents, "<li><a href=\"#%s\">", id);
+    fr_markup_text(&r->contents, title);
+    fr_markup_raw(&r->contents, "</a></li>\n");
+    fr_markup_format(&r->body, "<section id=\"%s\" aria-labelledby=\"h-%s\">\n<h2 id=\"h-%s\">", id, id, id);
+    fr_markup_text(&r->body, title);
+    fr_markup_raw(&r->body, "</h2>\n");
 }
 
 void fr_section_end(fr_report *r) {

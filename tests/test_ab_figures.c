@@ -137,11 +137,12 @@ static void noise(void **state) {
     assert_int_equal(fr_ab_compare_columns(&m->run, 2, 0.0, &c, NULL), FR_OK);
     double resolution = fr_ab_resolution(&c);
     assert_true(resolution > 0.001 && resolution < 0.0102); /* equals differ by 1 % either way */
-    assert_string_equal(fr_ab_verdict(1.1, (fr_interval){1.08, 1.12}, resolution), "faster");
-    assert_string_equal(fr_ab_verdict(0.9, (fr_interval){0.88, 0.92}, resolution), "slower");
-    assert_string_equal(fr_ab_verdict(1.1, (fr_interval){0.99, 1.2}, resolution), "undecided");
-    assert_string_equal(fr_ab_verdict(1.1, (fr_interval){1.08, 1.12}, 0.2), "undecided"); /* equals differ by more */
-    assert_string_equal(fr_ab_verdict(NAN, (fr_interval){NAN, NAN}, 0.0), "undecided");
+    assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){1.08, 1.12}, resolution), "faster");
+    assert_string_equal(fr_ab_verdict(6, 0.9, (fr_interval){0.88, 0.92}, resolution), "slower");
+    assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){0.99, 1.2}, resolution), "undecided");
+    assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){1.08, 1.12}, 0.2), "undecided"); /* equals differ by more */
+    assert_string_equal(fr_ab_verdict(4, 1.1, (fr_interval){1.08, 1.12}, resolution), "undecided"); /* too few */
+    assert_string_equal(fr_ab_verdict(6, NAN, (fr_interval){NAN, NAN}, 0.0), "undecided");
     fr_free(m);
 }
 

@@ -205,7 +205,8 @@ if command -v script >/dev/null; then
     awaits 1 '^> '
     printf 'a\n' >&3
     awaits 1 '^> a$'
-    while [ "$(wc -c <"$work/screen")" -lt 500 ] && kill -0 "$process" 2>/dev/null; do sleep 0.05; done
+    before=$(wc -c <"$work/screen") # a progress bar comes next, and then the reply
+    while [ "$(wc -c <"$work/screen")" -lt $((before + 1000)) ] && kill -0 "$process" 2>/dev/null; do sleep 0.05; done
     printf '\003' >&3
     awaits 1 '^interrupted$'
     awaits 2 '^> '

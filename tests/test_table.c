@@ -67,9 +67,21 @@ static void test_texts_of_others(void **state) {
     assert_string_equal(row + 2 + FR_CLI_TABLE_WIDEST - 3, "...  end\n");
 }
 
+static void what_a_terminal_would_obey_is_not_printed(void **state) {
+    char *text = NULL;
+    size_t length = 0;
+    (void)state;
+    FILE *out = open_memstream(&text, &length);
+    fr_cli_print_shown(out, "! ", "a\x1b[31m\r\xE2\x80\xAE\xff\xC3\xA9");
+    assert_int_equal(fclose(out), 0);
+    assert_string_equal(text, "! a?[31m???\xC3\xA9\n");
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_columns_bars_and_intervals),
+        cmocka_unit_test(what_a_terminal_would_obey_is_not_printed),
         cmocka_unit_test(test_texts_of_others),
     };
     setenv("LC_ALL", "C.UTF-8", 1); /* the locale does not matter where there is no terminal */
