@@ -33,7 +33,7 @@ typedef struct fr_load_options {
     const bool *wanted; /* [fr_checkpoint_count]: which tensors */
     int threads;
     bool keep_cache; /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
-    fr_progress_fn progress; /* counts MiB; called from the caller's thread */
+    fr_progress_fn progress; /* counts MiB; called from the caller's thread, last with all done */
     void *user;
 } fr_load_options;
 

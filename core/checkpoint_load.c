@@ -160,16 +160,21 @@ static bool populate_piece(loading *l, const piece *p) {
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
+/* How far all threads are, from the caller's own. */
+static void tell(loading *l) {
+    const fr_load_options *o = l->options;
+    if (o->progress && !o->progress(o->user, l->what, atomic_load(&l->done) >> 20, l->total >> 20))
+        give_up(l, FR_INTERRUPTED, "", "interrupted while its weights were read");
+}
+
 /* One thread's share: the next piece, until there is none. The caller's own thread tells of progress. */
 static void work(loading *l, bool tells) {
-    const fr_load_options *o = l->options;
     source s = {-1, -1};
     for (size_t i; !atomic_load(&l->stop) && (i = atomic_fetch_add(&l->next, 1)) < l->num_pieces;) {
         const piece *p = &l->pieces[i];
         if (!(l->copy ? copy_piece(l, &s, p) : populate_piece(l, p))) break;
-        uint64_t done = atomic_fetch_add(&l->done, p->bytes) + p->bytes;
-        if (tells && o->progress && !o->progress(o->user, l->what, done >> 20, l->total >> 20))
-            give_up(l, FR_INTERRUPTED, "", "interrupted while its weights were read");
+        atomic_fetch_add(&l->done, p->bytes);
+        if (tells) tell(l);
     }
     if (s.fd >= 0) close(s.fd);
 }
@@ -183,6 +188,8 @@ static fr_status run(loading *l, fr_error *error) {
         tells = true;
         work(l, tells);
     }
+    /* The caller's thread may have had no piece at all, or not the last one. */
+    if (!atomic_load(&l->stop)) tell(l);
     if (!atomic_load(&l->stop)) return FR_OK;
     if (error) *error = l->error;
     return l->status;
