@@ -10,6 +10,7 @@
 #include "attn/kv_cache.h"
 #include "attn/rope.h"
 #include "core/linear.h"
+#include "core/tiled_attention.h"
 
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
@@ -48,6 +49,8 @@ typedef struct fr_mla_scratch {
     float *latent;       /* [F * heads, kv_rank]: sum of p ckv, unnormalized until the last block */
     float *pair_max, *pair_sum; /* [F * heads]: running softmax */
     float *kv_b_out;     /* [F, heads * (nope + v)], of which the values are filled */
+    fr_tiled_queries *groups; /* pairs by 16, or NULL: the CPU has no tiles */
+    void **tiled_scratch;     /* [threads] */
     /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */

@@ -31,6 +31,8 @@ typedef struct fr_kernels {
                                float *const *scores);
     void (*attend_values_bf16)(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                                int width);
+    /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
+    const struct fr_tiled_attention *tiled_attention;
     /* y += a[0] x[0] + .. + a[3] x[3], four E4M3 rows `stride` apart, one after the other (NULL: four times axpy_e4m3). */
     void (*axpy4_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int n);
     /* Few-row linear kernels: see core/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS. */

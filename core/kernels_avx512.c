@@ -126,23 +126,6 @@ static float max_f32(const float *x, int n) {
     return _mm512_reduce_max_ps(max);
 }
 
-/* e^x = 2^k e^r with |r| <= ln(2) / 2, where the Taylor series up to r^7 / 7! is good to 5e-9. NaN stays NaN. */
-INLINE __m512 exp_ps(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(_mm512_set1_ps(89.0f), x));
-    __m512 k = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), _MM_FROUND_TO_NEAREST_INT);
-    __m512 r = _mm512_fnmadd_ps(k, _mm512_set1_ps(0x1.62e400p-1f), x);
-    r = _mm512_fnmadd_ps(k, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
-    __m512 p = _mm512_set1_ps(1.0f / 5040);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, k);
-}
-
 static float exp_sub(float *x, float max, int n) {
     __m512 sum = _mm512_setzero_ps();
     for (int i = 0; i < n; i += LANES) {
@@ -332,4 +315,5 @@ const fr_kernels fr_kernels_avx512 = {
 const fr_kernels fr_kernels_avx512_bf16 = {COMMON, .isa = FR_ISA_AVX512, .name = "avx512",
                                            .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {
-    COMMON, .isa = FR_ISA_AMX, .name = "amx", .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_amx};
+    COMMON, .isa = FR_ISA_AMX, .name = "amx", .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_amx,
+    .tiled_attention = &fr_tiled_attention_amx};

@@ -3,9 +3,7 @@
  * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
  * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
  * and through the blocks in the same order, so a row has the same bits whatever the number of columns. */
-#include <stdatomic.h>
-
-#include "core/kernels_avx512.h"
+#include "core/kernels_amx.h"
 #include "core/kernels_e4m3.h"
 
 #define GROUP 16 /* outputs of a tile */
@@ -24,13 +22,6 @@
 #define B2 5
 #define B3 6
 
-/* The operand of LDTILECFG. */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
 static void configure(int columns) {
     tile_config t = {.palette = 1};
     for (int i = C; i <= B3; i++) {
@@ -38,11 +29,6 @@ static void configure(int columns) {
         t.rows[i] = 16;
     }
     _tile_loadconfig(&t);
-}
-
-/* Tile instructions are opaque to the compiler: memory is as the source says before and after them. */
-INLINE void settle(void) {
-    atomic_signal_fence(memory_order_seq_cst);
 }
 
 /* A run of blocks whose activations are packed: [block][step][16 pairs of inputs][columns][2]. */
@@ -123,8 +109,7 @@ INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to,
         __m512i r[STEPS];
         _mm_prefetch(w + next, _MM_HINT_T1);
         _mm_prefetch(w + next + 64, _MM_HINT_T1);
-        decode_dealt(_mm512_loadu_si512(codes), &r[0], &r[1]);
-        decode_dealt(_mm512_loadu_si512(codes + 64), &r[2], &r[3]);
+        decode_dealt_128(_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + 64), r);
         UNROLL for (int s = 0; s < STEPS; s++) _mm512_store_si512(tile + s * TILE, r[s]);
     }
 }

@@ -4,31 +4,7 @@
 #include "core/cpu.h"
 
 #if defined(__AVX512BF16__)
-#include <immintrin.h>
-
-/* out[j] = column j of the 16 x 16 matrix of 32-bit values whose rows are r. */
-static inline __attribute__((always_inline)) void transpose16(__m512i *r) {
-    __m512i t[16], u[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int j = 0; j < 4; j++) {
-        __m512i a = _mm512_shuffle_i32x4(u[j], u[4 + j], 0x88), b = _mm512_shuffle_i32x4(u[j], u[4 + j], 0xdd);
-        __m512i c = _mm512_shuffle_i32x4(u[8 + j], u[12 + j], 0x88),
-                d = _mm512_shuffle_i32x4(u[8 + j], u[12 + j], 0xdd);
-        r[j] = _mm512_shuffle_i32x4(a, c, 0x88);
-        r[4 + j] = _mm512_shuffle_i32x4(b, d, 0x88);
-        r[8 + j] = _mm512_shuffle_i32x4(a, c, 0xdd);
-        r[12 + j] = _mm512_shuffle_i32x4(b, d, 0xdd);
-    }
-}
+#include "core/kernels_avx512.h"
 
 static inline __mmask16 first(int n) {
     return n >= 16 ? (__mmask16)0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "attn/mla.h"
+#include "core/kernels.h"
 #include "core/threads.h"
 
 enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };
@@ -146,6 +147,79 @@ static void cuts_do_not_matter(void **in) {
     fr_free(cut);
 }
 
+/* Sixteen queries by tiles: right, and each with the same bits in any place of any group, beside any others. Rows that nobody may see
+ * hold NaNs. */
+static void check_tiles(const fr_tiled_attention *tiled, int width, int rank, int positions, const int *seen) {
+    enum { Q = FR_TILED_QUERIES };
+    float *q = random_floats((size_t)(Q * width), 1.0f), *out[2] = {random_floats((size_t)(Q * rank), 0.0f), random_floats((size_t)(Q * rank), 0.0f)};
+    uint16_t *rows = fr_alloc((size_t)(CTX * width) * sizeof *rows);
+    for (int i = 0; i < CTX * width; i++) rows[i] = i < positions * width ? fr_f32_bf16(random_value() * 2.0f) : 0x7fc0;
+    for (int way = 0; way < 2; way++) { /* all in one group; or the other way round and split into two */
+        fr_tiled_queries groups[2];
+        fr_arena arena = {0};
+        char *memory = NULL;
+        void *work = NULL;
+        for (int real = 0; real < 2; real++) {
+            if (real) memset(memory = fr_alloc(arena.used), 0xff, arena.used);
+            arena = (fr_arena){.base = memory, .size = real ? arena.used : 0};
+            for (int g = 0; g < 2; g++) tiled->take(&groups[g], &arena, width, rank);
+            work = tiled->take_scratch(&arena, width, rank);
+        }
+        const int count[2] = {way ? 5 : Q, way ? Q - 5 : 0};
+        for (int g = 0, first = 0; g <= way; first += count[g++]) {
+            const float *queries[Q];
+            int see[Q];
+            for (int i = 0; i < count[g]; i++) {
+                int which = way ? Q - 1 - first - i : i;
+                queries[i] = q + which * width;
+                see[i] = seen[which];
+            }
+            tiled->begin(&groups[g], queries, see, count[g], width, rank);
+        }
+        for (int at = 0; at < positions; at += FR_TILED_SPAN)
+            tiled->fold(groups, 1 + way, rows + at * width, width, at, positions - at < FR_TILED_SPAN ? positions - at : FR_TILED_SPAN,
+                        width, rank, work);
+        for (int g = 0, first = 0; g <= way; first += count[g++]) {
+            float *to[Q];
+            for (int i = 0; i < count[g]; i++) to[i] = out[way] + (way ? Q - 1 - first - i : i) * rank;
+            tiled->end(&groups[g], to, count[g], rank);
+        }
+        fr_free(memory);
+    }
+    assert_memory_equal(out[0], out[1], (size_t)(Q * rank) * sizeof(float));
+    for (int i = 0; i < Q; i++) {
+        double p[CTX], max = -INFINITY, total = 0.0;
+        for (int t = 0; t < seen[i]; t++) {
+            p[t] = 0.0;
+            for (int j = 0; j < width; j++) p[t] += (double)q[i * width + j] * (double)fr_bf16_f32(rows[t * width + j]);
+            if (p[t] > max) max = p[t];
+        }
+        for (int t = 0; t < seen[i]; t++) total += p[t] = exp(p[t] - max);
+        for (int j = 0; j < rank; j++) {
+            double expected = 0.0;
+            for (int t = 0; t < seen[i]; t++) expected += p[t] / total * (double)fr_bf16_f32(rows[t * width + j]);
+            assert_true(fabs((double)out[0][i * rank + j] - expected) < 3e-4);
+        }
+    }
+    fr_free(q);
+    fr_free(out[0]);
+    fr_free(out[1]);
+    fr_free(rows);
+}
+
+static void tiles_are_right_wherever_a_query_stands(void **in) {
+    (void)in;
+    const fr_tiled_attention *tiled = fr_kernels_get()->tiled_attention;
+    if (!tiled) skip();
+    static const int sizes[][2] = {{576, 512}, {80, 64}, {48, 40}, {33, 1}, {32, 32}};
+    for (int i = 0; i < 5; i++)
+        for (int positions = 1; positions <= CTX; positions += positions < 130 ? 21 : 64) {
+            int seen[FR_TILED_QUERIES];
+            for (int j = 0; j < FR_TILED_QUERIES; j++) seen[j] = positions - j % 8 > 0 ? positions - j % 8 : 1;
+            check_tiles(tiled, sizes[i][0], sizes[i][1], positions, seen);
+        }
+}
+
 /* A verify pass of any number of rows gives each row, and the cache, the bits of a pass of one. */
 static void rows_do_not_matter(void **in) {
     fixture *f = *in;
@@ -214,6 +288,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms_agree),
         cmocka_unit_test(cuts_do_not_matter),
+        cmocka_unit_test(tiles_are_right_wherever_a_query_stands),
         cmocka_unit_test(rows_do_not_matter),
         cmocka_unit_test(rollback_leaves_no_trace),
         cmocka_unit_test(cache_too_large),

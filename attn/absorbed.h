@@ -1,0 +1,17 @@
+/* The absorbed form of MLA, for few rows (decode, verify). Private to attn/.
+ *
+ * A pair of a row and a head is one thread's work: it goes through the positions of the cache in spans at fixed places, with a
+ * running softmax, so that its result does not depend on who shares the pass, nor on how many threads share the work. Of BF16
+ * caches 16 pairs go by matrix tiles where the CPU has them (core/tiled_attention.h). */
+#ifndef FR_ATTN_ABSORBED_H
+#define FR_ATTN_ABSORBED_H
+
+#include "attn/mla.h"
+
+/* Its part of the scratch. */
+void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads);
+
+/* TEAM. s->o [rows, heads, v] from s->q and the cache's positions [0, pos + rows), each row seeing those up to its own. */
+void fr_attend_absorbed(const fr_mla *mla, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s);
+
+#endif

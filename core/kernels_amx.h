@@ -1,0 +1,21 @@
+/* What the AMX files share. Private to core. */
+#ifndef FR_CORE_KERNELS_AMX_H
+#define FR_CORE_KERNELS_AMX_H
+
+#include <stdatomic.h>
+
+#include "core/kernels_avx512.h"
+
+/* The operand of LDTILECFG. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+/* Tile instructions are opaque to the compiler: memory is as the source says before and after them. */
+INLINE void settle(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+#endif
