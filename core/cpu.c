@@ -15,14 +15,14 @@ static fr_cpu cpu = {.name = "unknown"};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
-/* Whether the CPU has tiles (and the bit matrices that come with them) and the system saves them. Linux wants to be asked first, once for all threads, because they
+/* Whether the CPU has tiles and the system saves them. Linux wants to be asked first, once for all threads, because they
  * make signal frames larger. */
 static bool tiles(void) {
 #if defined(__linux__)
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, TILES = 3 << 17 };
-    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, gfni = 1u << 8;
+    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
     unsigned a, b, c, d, low, high;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) || !(d & amx_tile) || !(c & gfni)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) || !(d & amx_tile)) return false;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (low & TILES) == TILES && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 #else
@@ -38,7 +38,8 @@ static void look(void) {
     cpu.avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     cpu.avx512 = cpu.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    cpu.avx512_bf16 = cpu.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
+    cpu.avx512_bf16 = cpu.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi") &&
+                      __builtin_cpu_supports("gfni");
     cpu.amx = cpu.avx512_bf16 && tiles();
     char name[49] = "";
     for (unsigned leaf = 0; leaf < 3; leaf++) {

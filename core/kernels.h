@@ -33,8 +33,8 @@ typedef struct fr_kernels {
                                int width);
     /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
     const struct fr_tiled_attention *tiled_attention;
-    /* y += a[0] x[0] + .. + a[3] x[3], four E4M3 rows `stride` apart, one after the other (NULL: four times axpy_e4m3). */
-    void (*axpy4_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int n);
+    /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
+    void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
     /* Few-row linear kernels: see core/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS. */
     void (*few_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
                      const float *const *x, int n, float *y, int64_t y_stride);

@@ -91,6 +91,20 @@ static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
     }
 }
 
+static void add_rows_e4m3(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
+    for (int i = 0; i < n; i += 2 * LANES) { /* two sums at a time, which do not wait for each other */
+        __mmask16 m = first(n - i), last = n - i > LANES ? first(n - i - LANES) : 0;
+        __m512 s = _mm512_maskz_loadu_ps(m, y + i), t = _mm512_maskz_loadu_ps(last, y + i + LANES);
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *row = x + r * stride + i;
+            s = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), e4m3_f32_16(_mm_maskz_loadu_epi8(m, row)), s);
+            t = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), e4m3_f32_16(_mm_maskz_loadu_epi8(last, row + LANES)), t);
+        }
+        _mm512_mask_storeu_ps(y + i, m, s);
+        _mm512_mask_storeu_ps(y + i + LANES, last, t);
+    }
+}
+
 static void bf16_to_f32(float *y, const uint16_t *x, int n) {
     for (int i = 0; i < n; i += LANES) {
         __mmask16 m = first(n - i);
@@ -181,6 +195,8 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Few rows ---- */
 
+#define AHEAD 512 /* bytes of a row that are asked for before they are needed */
+
 typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
 
 INLINE int weight_size(weights kind) {
@@ -220,6 +236,7 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
         }
         UNROLL for (int o = 0; o < OUTPUTS; o++) {
             __m512 a, b;
+            _mm_prefetch(w[o] + i * weight_size(kind) + AHEAD, _MM_HINT_T0);
             load_weights(kind, w[o] + i * weight_size(kind), &a, &b);
             UNROLL for (int r = 0; r < rows; r++) {
                 sum[o][r] = _mm512_fmadd_ps(a, xa[r], sum[o][r]);
@@ -308,12 +325,13 @@ static void few_f32(const float *w, int64_t stride, int in, int begin, int end, 
     .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32,                \
     .exp_sub = exp_sub, .silu_mul = silu_mul, .quantize_block = quantize_block,                                        \
     .attend_scores_bf16 = fr_attend_scores_avx512, .attend_values_bf16 = fr_attend_values_avx512,                      \
-    .axpy4_e4m3 = fr_axpy4_e4m3_avx512, .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+    .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+#define EXTENDED .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16
 
 const fr_kernels fr_kernels_avx512 = {
-    COMMON, .isa = FR_ISA_AVX512, .name = "avx512", .e4m3_to_bf16 = e4m3_to_bf16, .few_e4m3_q = few_e4m3_q};
-const fr_kernels fr_kernels_avx512_bf16 = {COMMON, .isa = FR_ISA_AVX512, .name = "avx512",
-                                           .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_bf16};
+    COMMON, .isa = FR_ISA_AVX512, .name = "avx512", .e4m3_to_bf16 = e4m3_to_bf16, .add_rows_e4m3 = add_rows_e4m3,
+    .few_e4m3_q = few_e4m3_q};
+const fr_kernels fr_kernels_avx512_bf16 = {
+    COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512", .few_e4m3_q = fr_few_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {
-    COMMON, .isa = FR_ISA_AMX, .name = "amx", .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .few_e4m3_q = fr_few_e4m3_q_amx,
-    .tiled_attention = &fr_tiled_attention_amx};
+    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx, .tiled_attention = &fr_tiled_attention_amx};

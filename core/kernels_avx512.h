@@ -59,10 +59,12 @@ INLINE void transpose16(__m512i *r) {
     }
 }
 
-/* e4m3_to_bf16 with byte tables, and few_e4m3_q with BF16 dot products (core/kernels_avx512_bf16.c). */
+/* e4m3_to_bf16 with byte tables, few_e4m3_q with BF16 dot products, add_rows_e4m3 with bit matrices
+ * (core/kernels_avx512_bf16.c). */
 void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n);
 void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
                         int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
 
 /* few_e4m3_q with tiles (core/kernels_avx512_amx.c). */
 void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
@@ -73,7 +75,6 @@ void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows,
                              float *const *scores);
 void fr_attend_values_avx512(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                              int width);
-void fr_axpy4_e4m3_avx512(float *y, const float *a, const uint8_t *x, int64_t stride, int n);
 
 /* core/kernels_avx512_amx_attend.c */
 extern const fr_tiled_attention fr_tiled_attention_amx;

@@ -95,18 +95,3 @@ void fr_attend_values_avx512(float *const *sum, int n, const float *const *p, co
     if (n == 2) add_queries(2, sum, p, rows, stride, count, width);
     if (n == 1) add_queries(1, sum, p, rows, stride, count, width);
 }
-
-void fr_axpy4_e4m3_avx512(float *y, const float *a, const uint8_t *x, int64_t stride, int n) {
-    const __m256i keep = _mm256_set1_epi16((short)0xbfff);
-    __m512 weight[4];
-    UNROLL for (int j = 0; j < 4; j++) weight[j] = _mm512_set1_ps(a[j] * 0x1p8f);
-    for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
-        __m512 sum = _mm512_maskz_loadu_ps(m, y + i);
-        UNROLL for (int j = 0; j < 4; j++) {
-            __m256i half = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_maskz_loadu_epi8(m, x + j * stride + i)), 7);
-            sum = _mm512_fmadd_ps(weight[j], _mm512_cvtph_ps(_mm256_and_si256(half, keep)), sum);
-        }
-        _mm512_mask_storeu_ps(y + i, m, sum);
-    }
-}

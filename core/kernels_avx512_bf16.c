@@ -1,4 +1,4 @@
-/* AVX-512 with BF16 dot products and VBMI byte tables: few rows of quantized activations. */
+/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: few rows of quantized activations, sums of rows of weights. */
 #include "core/kernels_avx512.h"
 #include "core/kernels_e4m3.h"
 
@@ -110,4 +110,44 @@ void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, in
         if (n - r == 2) strip(2, &j, o, r);
         if (n - r == 3) strip(3, &j, o, r);
     }
+}
+
+/* ---- Sums of rows ---- */
+
+#define VECTORS 8 /* of a block */
+
+/* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones; then the
+ * second half. */
+INLINE void decode_block(const char *w, __m512 *f) {
+    __m512i r[4];
+    decode_dealt_128(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), r);
+    UNROLL for (int i = 0; i < 4; i++) {
+        f[2 * i] = _mm512_castsi512_ps(_mm512_slli_epi32(r[i], 16));
+        f[2 * i + 1] = _mm512_castsi512_ps(_mm512_and_si512(r[i], _mm512_set1_epi32((int)0xffff0000u)));
+    }
+}
+
+void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
+    __m512 sum[VECTORS];
+    char tail[FR_BLOCK];
+    float whole[FR_BLOCK];
+    UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_setzero_ps();
+    for (int r = 0; r < rows; r++) {
+        const char *row = (const char *)x + r * stride;
+        __m512 f[VECTORS], weight = _mm512_set1_ps(a[r]);
+        decode_block(n < FR_BLOCK ? fr_pad_block(tail, row, n, 1) : row, f);
+        UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_fmadd_ps(weight, f[i], sum[i]);
+    }
+    UNROLL for (int i = 0; i < VECTORS; i += 4) { /* undoes the dealing, lane by lane */
+        __m512 lane[4] = {_mm512_unpacklo_ps(sum[i], sum[i + 1]), _mm512_unpackhi_ps(sum[i], sum[i + 1]),
+                          _mm512_unpacklo_ps(sum[i + 2], sum[i + 3]), _mm512_unpackhi_ps(sum[i + 2], sum[i + 3])};
+        UNROLL for (int k = 0; k < 4; k++) {
+            float *to = whole + 16 * i + 4 * k;
+            _mm_storeu_ps(to, _mm512_extractf32x4_ps(lane[k], 0));
+            _mm_storeu_ps(to + 16, _mm512_extractf32x4_ps(lane[k], 1));
+            _mm_storeu_ps(to + 32, _mm512_extractf32x4_ps(lane[k], 2));
+            _mm_storeu_ps(to + 48, _mm512_extractf32x4_ps(lane[k], 3));
+        }
+    }
+    for (int i = 0; i < n; i++) y[i] += whole[i];
 }

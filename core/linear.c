@@ -247,15 +247,15 @@ size_t fr_linear_scratch_bytes(int max_rows) {
     return max_rows > FR_FEW_ROWS ? fr_many_scratch_bytes(max_rows) : 0;
 }
 
-/* y += sum over j < n of v[j] times row o + j, for one 128-block of columns; n is 1 or 4. */
+/* y += sum over j < n of v[j] times row o + j, for one 128-block of columns; n <= FR_BLOCK. */
 static void add_rows_e4m3(const fr_linear *w, int o, int n, const float *v, int column, float *y) {
     const fr_kernels *k = fr_kernels_get();
     const uint8_t *row = (const uint8_t *)w->w + o * w->stride + column;
     int width = w->in - column < FR_BLOCK ? w->in - column : FR_BLOCK;
-    float a[4];
+    float a[FR_BLOCK];
     for (int j = 0; j < n; j++) a[j] = v[j] * w->scale[(o + j) / FR_BLOCK * w->scale_stride + column / FR_BLOCK];
-    if (n == 4 && k->axpy4_e4m3) {
-        k->axpy4_e4m3(y, a, row, w->stride, width);
+    if (k->add_rows_e4m3) {
+        k->add_rows_e4m3(y, a, row, w->stride, n, width);
         return;
     }
     for (int j = 0; j < n; j++) k->axpy_e4m3(y, a[j], row + j * w->stride, width);
@@ -265,7 +265,7 @@ void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v
     const fr_kernels *k = fr_kernels_get();
     memset(y, 0, (size_t)w->in * sizeof *y);
     for (int o = begin, n; o < end; o += n) {
-        n = w->dtype == FR_F8_E4M3 && end - o >= 4 ? 4 : 1;
+        n = w->dtype != FR_F8_E4M3 ? 1 : end - o < FR_BLOCK ? end - o : FR_BLOCK;
         int64_t at = o * w->stride;
         if (w->dtype == FR_BF16) k->axpy_bf16(y, v[o - begin], (const uint16_t *)w->w + at, w->in);
         if (w->dtype == FR_F32) k->axpy_f32(y, v[o - begin], (const float *)w->w + at, w->in);

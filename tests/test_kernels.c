@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "core/dtype.h"
-#include "core/kernels.h"
+#include "core/kernels_isa.h"
 #include "core/norm.h"
 #include "core/threads.h"
 
@@ -90,6 +90,39 @@ static void check_axpy(const fr_kernels *k, int n) {
 static void axpy(void **state) {
     (void)state;
     for_each_isa(check_axpy);
+}
+
+/* y += sum of rows, whether their codes include rare ones (zeros, subnormals) or not; nothing behind is touched. */
+static void check_add_rows(const fr_kernels *k, int n) {
+    enum { ROWS = 5 };
+    if (!k->add_rows_e4m3 || n > 128) return;
+    for (int plain = 0; plain < 2; plain++) {
+        uint8_t rows[ROWS * MOST];
+        float y[129];
+        for (int i = 0; i < ROWS * MOST; i++)
+            rows[i] = plain ? (uint8_t)((codes[i % MOST] & 0x80) | (8 + (codes[i % MOST] + i / MOST) % 0x77)) : codes[(i + i / MOST) % MOST];
+        for (int i = 0; i <= n; i++) y[i] = (float)i * 0.5f;
+        k->add_rows_e4m3(y, a, rows + 1, MOST - 1, ROWS, n);
+        for (int i = 0; i < n; i++) {
+            double sum = i * 0.5, magnitude = sum;
+            for (int r = 0; r < ROWS; r++) {
+                double term = (double)a[r] * (double)fr_e4m3_f32(rows[1 + r * (MOST - 1) + i]);
+                sum += term;
+                magnitude += fabs(term);
+            }
+            assert_close((double)y[i], sum, 3e-7 * magnitude);
+        }
+        assert_true(y[n] == (float)n * 0.5f);
+    }
+}
+
+static void add_rows(void **state) {
+    (void)state;
+    for_each_isa(check_add_rows);
+#if defined(__x86_64__)
+    if (fr_isa_available(FR_ISA_AVX512)) /* also what machines without its extensions run */
+        for (int i = 0; i < SIZES; i++) check_add_rows(&fr_kernels_avx512, sizes[i]);
+#endif
 }
 
 static void check_conversions(const fr_kernels *k, int n) {
@@ -225,6 +258,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums),
         cmocka_unit_test(axpy),
+        cmocka_unit_test(add_rows),
         cmocka_unit_test(conversions),
         cmocka_unit_test(exponentials),
         cmocka_unit_test(norm),
