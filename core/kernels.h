@@ -7,6 +7,9 @@
 
 #include "core/status.h"
 
+struct fr_panel;
+struct fr_tiled_attention;
+
 typedef struct fr_kernels {
     fr_isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "amx", "neon" */
@@ -33,6 +36,10 @@ typedef struct fr_kernels {
                                int width);
     /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
     const struct fr_tiled_attention *tiled_attention;
+    /* The many-row regime by matrix tiles (both NULL: by oneDNN); core/linear_many.c, core/many_kernels.h. Decodes a whole block of
+     * `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
+    void (*e4m3_to_tiles)(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
+    void (*multiply_panel)(const struct fr_panel *panel);
     /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
     void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
     /* Few-row linear kernels: see core/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS. */

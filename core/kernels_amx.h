@@ -18,4 +18,9 @@ INLINE void settle(void) {
     atomic_signal_fence(memory_order_seq_cst);
 }
 
+INLINE void load_config(const tile_config *config) {
+    __asm__ volatile("" : : "m"(*config)); /* all of it: the intrinsic of some compilers mentions its first bytes only */
+    _tile_loadconfig(config);
+}
+
 #endif

@@ -334,4 +334,5 @@ const fr_kernels fr_kernels_avx512 = {
 const fr_kernels fr_kernels_avx512_bf16 = {
     COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512", .few_e4m3_q = fr_few_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {
-    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx, .tiled_attention = &fr_tiled_attention_amx};
+    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx, .e4m3_to_tiles = fr_e4m3_to_tiles_amx, .multiply_panel = fr_multiply_panel_amx,
+    .tiled_attention = &fr_tiled_attention_amx};

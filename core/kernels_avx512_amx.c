@@ -28,7 +28,7 @@ static void configure(int columns) {
         t.row_bytes[i] = (uint16_t)(i == A0 || i == A1 ? 64 : 4 * columns);
         t.rows[i] = 16;
     }
-    _tile_loadconfig(&t);
+    load_config(&t);
 }
 
 /* A run of blocks whose activations are packed: [block][step][16 pairs of inputs][columns][2]. */

@@ -42,7 +42,7 @@ static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, i
     for (int i = 0; i < width; i += FR_BLOCK) {
         const float *rows[QUERIES];
         for (int j = 0; j < n; j++) rows[j] = q[j] + i;
-        many->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, rows, n, width - i < FR_BLOCK ? width - i : FR_BLOCK);
+        many->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n, width - i < FR_BLOCK ? width - i : FR_BLOCK);
     }
     memset(g->sum, 0, (size_t)(up(rank, DEPTH) * QUERIES) * sizeof *g->sum);
     for (int j = 0; j < QUERIES; j++) {
@@ -221,7 +221,7 @@ static void fold(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t 
         memset(copy, 0, (size_t)(SPAN * s.stride) * sizeof *copy);
         for (int t = 0; t < count; t++) memcpy(copy + t * s.stride, rows + t * stride, (size_t)width * sizeof *copy);
     }
-    _tile_loadconfig(&config);
+    load_config(&config);
     for (int i = 0; i < groups; i++) {
         score(&g[i], &s, scores);
         weigh(&g[i], &s, scores, weights);

@@ -3,12 +3,12 @@
  *
  * Two regimes. Up to FR_FEW_ROWS rows (decode and verify passes): each weight is read once for all rows, and the result
  * of a row is bit-identical whatever the number of rows and threads. That is what makes drafting lossless. More rows
- * (prefill): oneDNN BF16 brgemm on tiles of weights decoded in cache; rows and threads do not change the result of a row
+ * (prefill): BF16 products, by oneDNN brgemm or our own AMX kernel, on tiles of weights decoded in cache; rows and threads do not change the result of a row
  * either, as long as it stays in this regime.
  *
  * Activations of an FP8 linear are quantized or not (DeepSeek-V3 report, section 3.3): with quantization
  *   y = sum over 128-blocks b of sx[b] * sw[b] * (qx[b] . qw[b]), accumulated in float32;
- * without, x stays float32 in the few-row kernels, and in the brgemm path it is carried as a sum of BF16 parts (hi + lo)
+ * without, x stays float32 in the few-row kernels, and in the many-row ones it is carried as a sum of BF16 parts (hi + lo)
  * so that the product keeps 16 bits of mantissa. BF16 and F32 weights always see the unquantized x. */
 #ifndef FR_CORE_LINEAR_H
 #define FR_CORE_LINEAR_H
@@ -123,7 +123,7 @@ void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v
  * is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
 double fr_linear_tile(void *scratch, int repeats);
 
-/* What runs the many-row regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_amx)", or "portable". Static storage. */
+/* What runs the many-row regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable". Static storage. */
 const char *fr_linear_many_path(void);
 /* Creates what the many-row regime will need (JIT kernels are cached by shape class, for the process). Called when a
  * session is created, so that a pass allocates nothing. */

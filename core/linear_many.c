@@ -10,7 +10,8 @@
 
 /* A product is C [FR_MANY_OUTPUTS, columns] (+)= A [FR_MANY_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
  * decoded to BF16, B packed tokens, C the transposed result. Partial tiles of weights are padded with zeros and token
- * tiles are 16, 32, 48 or 64 wide, so these few kernels serve every shape. */
+ * tiles are 16, 32, 48 or 64 wide, so few kernels serve every shape: oneDNN's, and one of our own for AMX, which scales
+ * and adds what it has multiplied while it multiplies on, with operands cut into the tiles that the instructions load. */
 #define CLASSES (FR_MANY_TOKENS / 16)
 #define A_SIZE (FR_MANY_OUTPUTS * FR_BLOCK)
 #define C_SIZE (FR_MANY_OUTPUTS * FR_MANY_TOKENS)
@@ -87,6 +88,11 @@ static void create_kernels(void) {
     }
 }
 
+/* Whether our own kernel multiplies, whose operands are tiles in one piece. */
+static bool tiled(void) {
+    return fr_kernels_get()->multiply_panel != NULL;
+}
+
 bool fr_many_packed(void) {
     if (!fr_many_kernels() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
     pthread_once(&once, create_kernels);
@@ -98,8 +104,9 @@ const char *fr_linear_many_path(void) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char text[sizeof both];
     if (!fr_many_packed()) return "portable";
-    if (!fr_fp8_name()) return many.path;
-    snprintf(text, sizeof text, "%s; FP8 x FP8 by its matmul (%s)", many.path, fr_fp8_name());
+    const char *product = tiled() ? "amx tiles" : many.path;
+    if (!fr_fp8_name()) return product;
+    snprintf(text, sizeof text, "%s; FP8 x FP8 by oneDNN matmul (%s)", product, fr_fp8_name());
     pthread_mutex_lock(&lock);
     if (strcmp(both, text) != 0) memcpy(both, text, sizeof both); /* others may be reading the same text */
     pthread_mutex_unlock(&lock);
@@ -164,37 +171,59 @@ void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int r
             int64_t row = i < n ? (index ? index[first + i] : first + i) : 0;
             s[i] = i < n ? from->scale[row * blocks + block] : 0.0f;
         }
-        k->pack_bf16(r->pack_q + tile_at, columns, q, n);
+        k->pack_bf16(r->pack_q + tile_at, columns, tiled(), q, n);
     }
     if (forms & FR_ROWS_EXACT) {
         uint16_t *hi = r->pack_x + 2 * tile_at;
-        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, x, n, m);
+        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, tiled(), x, n, m);
     }
 }
 
-/* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. F32 fills two parts, the others one.
- */
-static void decode(const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
+/* A block of one output, padded with zeros, as BF16. F32 fills two parts, the others one. */
+static void decode_row(const fr_linear *w, int output, int block, uint16_t *a, uint16_t *a_lo) {
     const fr_many *k = fr_many_kernels();
     int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
     const int ahead = FR_BLOCK * (int)fr_dtype_size(w->dtype);
-    for (int i = 0; i < rows; i++, a += FR_BLOCK, a_lo += FR_BLOCK) {
-        int64_t from = (output + i) * w->stride + at;
-        /* The next block of the row: too many rows at once for the hardware to see the pattern. */
-        const char *next = (const char *)w->w + from * (int64_t)fr_dtype_size(w->dtype) + ahead;
-        if (m == FR_BLOCK)
-            for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
-        if (w->dtype == FR_F8_E4M3)
-            fr_kernels_get()->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
-        else if (w->dtype == FR_BF16)
-            memcpy(a, (const char *)w->w + 2 * from, 2 * (size_t)m);
-        else
-            k->split(a, a_lo, (const float *)w->w + from, m);
-        memset(a + m, 0, 2 * (size_t)(FR_BLOCK - m));
-        if (w->dtype == FR_F32) memset(a_lo + m, 0, 2 * (size_t)(FR_BLOCK - m));
+    int64_t from = output * w->stride + at;
+    /* The next block of the row: too many rows at once for the hardware to see the pattern. */
+    const char *next = (const char *)w->w + from * (int64_t)fr_dtype_size(w->dtype) + ahead;
+    if (m == FR_BLOCK)
+        for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
+    if (w->dtype == FR_F8_E4M3)
+        fr_kernels_get()->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
+    else if (w->dtype == FR_BF16)
+        memcpy(a, (const char *)w->w + 2 * from, 2 * (size_t)m);
+    else
+        k->split(a, a_lo, (const float *)w->w + from, m);
+    memset(a + m, 0, 2 * (size_t)(FR_BLOCK - m));
+    if (w->dtype == FR_F32) memset(a_lo + m, 0, 2 * (size_t)(FR_BLOCK - m));
+}
+
+/* Puts row i of a tile of weights where the kernel wants it: [16 rows of tiles][4 tiles of 32 inputs][16][32]. */
+static void place_row(uint16_t *a, int i, const uint16_t *row) {
+    for (int t = 0; t < FR_BLOCK / 32; t++) memcpy(a + (i / 16 * 4 + t) * 512 + i % 16 * 32, row + t * 32, 64);
+}
+
+/* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. */
+static void decode(const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
+    if (rows < FR_MANY_OUTPUTS) {
+        memset(a, 0, A_SIZE * sizeof *a);
+        memset(a_lo, 0, A_SIZE * sizeof *a_lo);
     }
-    memset(a, 0, 2 * (size_t)((FR_MANY_OUTPUTS - rows) * FR_BLOCK));
-    if (w->dtype == FR_F32) memset(a_lo, 0, 2 * (size_t)((FR_MANY_OUTPUTS - rows) * FR_BLOCK));
+    if (tiled() && w->dtype == FR_F8_E4M3 && (block + 1) * FR_BLOCK <= w->in) {
+        fr_kernels_get()->e4m3_to_tiles(a, (const uint8_t *)w->w + output * w->stride + block * FR_BLOCK, w->stride, rows);
+        return;
+    }
+    for (int i = 0; i < rows; i++) {
+        uint16_t row[FR_BLOCK], row_lo[FR_BLOCK];
+        if (!tiled()) {
+            decode_row(w, output + i, block, a + i * FR_BLOCK, a_lo + i * FR_BLOCK);
+            continue;
+        }
+        decode_row(w, output + i, block, row, row_lo);
+        place_row(a, i, row);
+        if (w->dtype == FR_F32) place_row(a_lo, i, row_lo);
+    }
 }
 
 static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b, const scratch *s) {
@@ -222,7 +251,41 @@ static void decode_panel(const fr_linear *w, int begin, int end, int first, int 
         }
 }
 
-/* Adds the products of a panel with one tile of tokens to the sums. */
+static void add_product(fr_panel *p, const uint16_t *a, const uint16_t *b) {
+    p->a[p->products] = a;
+    p->b[p->products++] = b;
+}
+
+/* Adds the products of a panel with one tile of tokens to the sums, by our own kernel. */
+static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
+                                 const scratch *s) {
+    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    int token = tile * FR_MANY_TOKENS, columns = all - token < FR_MANY_TOKENS ? all - token : FR_MANY_TOKENS;
+    bool use_q = w->dtype == FR_F8_E4M3 && x->quantized, one_part = use_q || x->bf16;
+    int groups = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS, parts = use_q ? 1 : 2; /* x is packed in two, if only one counts */
+    const uint16_t *pack = (use_q ? x->pack_q : x->pack_x) + ((int64_t)token * blocks + (int64_t)columns * first) * FR_BLOCK * parts;
+    const uint16_t *lo = pack + columns * FR_BLOCK;
+    for (int g = 0; g < groups; g++) {
+        const uint16_t *a = s->a + g * PANEL * A_SIZE, *a_lo = s->a_lo + g * PANEL * A_SIZE;
+        fr_panel p = {.blocks = last - first, .columns = columns, .b_stride = (int64_t)columns * FR_BLOCK * parts};
+        add_product(&p, a, pack);
+        if (!one_part) add_product(&p, a, lo);
+        if (w->dtype == FR_F32) add_product(&p, a_lo, pack);
+        if (w->dtype == FR_F32 && !one_part) add_product(&p, a_lo, lo);
+        if (w->scale) p.sw = w->scale + (begin + g * FR_MANY_OUTPUTS) / FR_BLOCK * w->scale_stride + first;
+        if (use_q) p.sx = x->pack_scale + (int64_t)first * all + token;
+        p.sx_stride = all;
+        p.sum = s->sum + (g * tiles + tile) * C_SIZE;
+        if (tile + 1 < tiles && all - token >= 2 * FR_MANY_TOKENS) { /* each group asks for its part of the next tile's tokens */
+            p.next_b_bytes = (size_t)(p.b_stride * p.blocks / groups) * sizeof *pack;
+            p.next_b = pack + (int64_t)FR_MANY_TOKENS * blocks * FR_BLOCK * parts + g * p.b_stride * p.blocks / groups;
+            p.next_sum = p.sum + C_SIZE;
+        }
+        fr_kernels_get()->multiply_panel(&p);
+    }
+}
+
+/* The same by oneDNN. */
 static void multiply_panel(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
                            const scratch *s) {
     const fr_many *k = fr_many_kernels();
@@ -250,6 +313,10 @@ static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int 
         decode_panel(w, begin, end, first, last, s);
         for (int tile = 0; tile < tiles; tile++) {
             int left = all - tile * FR_MANY_TOKENS, columns = left < FR_MANY_TOKENS ? left : FR_MANY_TOKENS;
+            if (tiled()) {
+                multiply_panel_tiled(w, x, begin, end, first, last, tile, s);
+                continue;
+            }
             if (configured != columns) dnnl_brgemm_set_hw_context(many.kernel[columns / 16 - 1][0]);
             configured = columns;
             multiply_panel(w, x, begin, end, first, last, tile, s);
@@ -275,7 +342,7 @@ void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, flo
             if (outputs > 0) k->transpose(y + first * y_stride + output, y_stride, s.sum + i * C_SIZE, tokens, outputs);
         }
     }
-    dnnl_brgemm_release_hw_context();
+    if (!tiled()) dnnl_brgemm_release_hw_context();
 }
 
 double fr_linear_tile(void *memory, int repeats) {

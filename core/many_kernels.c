@@ -25,19 +25,24 @@ static void split(uint16_t *hi, uint16_t *lo, const float *x, int n) {
     }
 }
 
-static void pack_bf16(uint16_t *pack, int columns, const uint16_t *const *rows, int n) {
+/* Where pair `pair` of inputs of columns [column, column + 16) goes. */
+static inline size_t place(int columns, bool tiles, int column, int pair) {
+    return tiles ? (size_t)((column / 16 * (FR_BLOCK / 32) + pair / 16) * 512 + pair % 16 * 32) : (size_t)(2 * (pair * columns + column));
+}
+
+static void pack_bf16(uint16_t *pack, int columns, bool tiles, const uint16_t *const *rows, int n) {
     for (int column = 0; column < columns; column += 16) {
         for (int i = 0; i < FR_BLOCK; i += 32) {
             __m512i r[16];
             for (int j = 0; j < 16; j++)
                 r[j] = column + j < n ? _mm512_loadu_si512(rows[column + j] + i) : _mm512_setzero_si512();
             transpose16(r);
-            for (int j = 0; j < 16; j++) _mm512_storeu_si512(pack + (i + 2 * j) * columns + 2 * column, r[j]);
+            for (int j = 0; j < 16; j++) _mm512_storeu_si512(pack + place(columns, tiles, column, i / 2 + j), r[j]);
         }
     }
 }
 
-static void pack_f32(uint16_t *hi, uint16_t *lo, int columns, const float *const *rows, int n, int m) {
+static void pack_f32(uint16_t *hi, uint16_t *lo, int columns, bool tiles, const float *const *rows, int n, int m) {
     for (int column = 0; column < columns; column += 16) {
         for (int i = 0; i < FR_BLOCK; i += 32) {
             __m512i h[16], l[16];
@@ -53,8 +58,9 @@ static void pack_f32(uint16_t *hi, uint16_t *lo, int columns, const float *const
             transpose16(h);
             transpose16(l);
             for (int j = 0; j < 16; j++) {
-                _mm512_storeu_si512(hi + (i + 2 * j) * columns + 2 * column, h[j]);
-                _mm512_storeu_si512(lo + (i + 2 * j) * columns + 2 * column, l[j]);
+                size_t at = place(columns, tiles, column, i / 2 + j);
+                _mm512_storeu_si512(hi + at, h[j]);
+                _mm512_storeu_si512(lo + at, l[j]);
             }
         }
     }
