@@ -205,14 +205,6 @@ void fr_calibration_add(fr_calibration *c, double confidence, bool happened) {
     c->confidence[bin] += confidence;
 }
 
-void fr_calibration_merge(fr_calibration *c, const fr_calibration *other) {
-    for (int i = 0; i < FR_CALIBRATION_BINS; i++) {
-        c->count[i] += other->count[i];
-        c->happened[i] += other->happened[i];
-        c->confidence[i] += other->confidence[i];
-    }
-}
-
 double fr_calibration_error(const fr_calibration *c) {
     double sum = 0.0, count = 0.0;
     for (int i = 0; i < FR_CALIBRATION_BINS; i++) {

@@ -89,8 +89,6 @@ typedef struct fr_calibration {
 } fr_calibration;
 
 void fr_calibration_add(fr_calibration *calibration, double confidence, bool happened);
-/* Adds another's counts. */
-void fr_calibration_merge(fr_calibration *calibration, const fr_calibration *other);
 /* 0 when nothing was added. */
 double fr_calibration_error(const fr_calibration *calibration);
 
