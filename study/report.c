@@ -99,6 +99,14 @@ void fr_report_acceptance(const cJSON *object, double *rate, double *low, double
     if (!isfinite(*low)) fr_report_interval(object, "ci95", low, high);
 }
 
+void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low,
+                             double *high) {
+    double beside_low, beside_high;
+    fr_report_acceptance(speculation, rate, low, high);
+    fr_report_interval(configuration, "acceptance_rate_ci95", &beside_low, &beside_high);
+    if (isfinite(beside_low)) *low = beside_low, *high = beside_high;
+}
+
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most) {
     const cJSON *rates = fr_report_array(speculation, "per_position_acceptance_rate");
     const cJSON *accepted = fr_report_array(speculation, "accepted_per_position");

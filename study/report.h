@@ -28,6 +28,8 @@ void fr_report_plain(fr_markup *m, const cJSON *value);
 /* The acceptance of an object: its rate, and its interval where the document has one. (None is made up from counts: drafts of
  * one cycle are not independent.) */
 void fr_report_acceptance(const cJSON *object, double *rate, double *low, double *high);
+/* That of a configuration (NULL: none), whose interval stands beside its counters `speculation`, not among them. */
+void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low, double *high);
 /* Points of a speculative_decoding object by position; returns how many (at most `most`). */
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most);
 

@@ -129,13 +129,10 @@ static void calibration(fr_markup *m, place at, const cJSON *object) {
     }
 }
 
-/* Its interval stands beside the counts, not among them. */
 static void configuration_total(fr_markup *m, place at, const cJSON *object) {
     const cJSON *speculation = fr_report_object(object, "speculative_decoding");
-    double rate, low, high, known_low, known_high;
-    fr_report_acceptance(speculation, &rate, &low, &high);
-    fr_report_interval(object, "acceptance_rate_ci95", &known_low, &known_high);
-    if (isfinite(known_low)) low = known_low, high = known_high;
+    double rate, low, high;
+    fr_report_configuration(object, speculation, &rate, &low, &high);
     row(m, at, "acceptance_rate", rate, low, high, fr_report_number(speculation, "num_draft_tokens"));
     fr_report_interval(object, "mean_acceptance_length_ci95", &low, &high);
     row(m, at, "mean_acceptance_length", fr_report_number(speculation, "mean_acceptance_length"), low, high,
