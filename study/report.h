@@ -14,6 +14,7 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error);
 /* Whether the schema is "forerun.NAME/1". */
 bool fr_report_is(const cJSON *document, const char *name);
 
+const cJSON *fr_report_value(const cJSON *object, const char *key);        /* of any type; NULL: there is none, or null */
 double fr_report_number(const cJSON *object, const char *key);             /* NaN: there is none */
 double fr_report_item(const cJSON *array, int i);                          /* likewise */
 const char *fr_report_string(const cJSON *object, const char *key);        /* NULL: there is none */
