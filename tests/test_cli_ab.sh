@@ -79,6 +79,11 @@ holds results.0.id=a results.0.domain=x results.0.prompt_tokens=4 results.0.toke
     '!results.0.speedup.off'
 grep -q '<html' "$work/report.html" || fail "--html wrote no page"
 [ "$(wc -l <"$work/report.csv")" -gt 20 ] || fail "--csv wrote no table"
+for row in comparison,on:2,off,slower_beyond_noise cost_model,auto,,predicted_speedup synthetic,,1,judged \
+    synthetic,,0,decode_tokens_per_s_median noise,'off (again),off,resolution'; do
+    grep -q "^forerun.ab/1,$row,[0-9]" "$work/report.csv" || fail "--csv has no row $row"
+done
+[ -z "$(cut -d, -f1-5 "$work/report.csv" | sort | uniq -d)" ] || fail "--csv says something twice"
 cp "$work/out" "$work/run.json"
 
 ab 0 -n 8 --arms on,off --repeats 1 --no-noise-check --most-prompts 2 --warm-up 0
