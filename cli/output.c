@@ -188,7 +188,10 @@ cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count) {
     for (size_t i = 0; i < count; i++) {
         char token[16];
         snprintf(token, sizeof token, "%d", (int)biases[i].token);
-        fr_doc_real(object, token, (double)biases[i].bias);
+        if (isinf(biases[i].bias))
+            fr_doc_text(object, token, "-inf"); /* the other one cannot be given */
+        else
+            fr_doc_real(object, token, (double)biases[i].bias);
     }
     return object;
 }

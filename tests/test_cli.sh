@@ -207,7 +207,7 @@ for mtp in off 'on --depth 3'; do
     # shellcheck disable=SC2086
     run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --logit-bias 100=80,101=-inf \
         --logit-bias 7=0.5
-    holds tokens.0=100 tokens.39=100 options.logit_bias.100=80 options.logit_bias.101=null options.logit_bias.7=0.5
+    holds tokens.0=100 tokens.39=100 options.logit_bias.100=80 options.logit_bias.101=-inf options.logit_bias.7=0.5
     for penalty in repetition presence frequency; do
         # shellcheck disable=SC2086
         run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --$penalty-penalty 60
