@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/shown.h"
 #include "cli/study.h"
 #include "cli/table.h"
 
@@ -210,23 +211,25 @@ static void print_compared(const cJSON *compared) {
         }
     finish(table);
     cJSON_ArrayForEach(item, fr_cli_part(compared, "warnings"))
-        fr_cli_print_shown(stdout, "! ", cJSON_IsString(item) ? item->valuestring : "");
-    fr_cli_print_shown(stdout, "", fr_cli_text(compared, "says"));
+        fr_cli_print_shown(stdout, "! %s", cJSON_IsString(item) ? item->valuestring : "");
+    fr_cli_print_shown(stdout, "%s", fr_cli_text(compared, "says"));
 }
 
 static void print_tables(const cJSON *document, const cJSON *compared) {
     const cJSON *environment = fr_cli_part(document, "environment"), *prompts = fr_cli_part(document, "prompts");
-    printf("%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s\n\n",
-           fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
-           fr_cli_number(fr_cli_part(environment, "options"), "repeats"), fr_cli_number(environment, "threads"),
-           fr_cli_text(environment, "isa"), cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+    fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s",
+                       fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
+                       fr_cli_number(fr_cli_part(environment, "options"), "repeats"),
+                       fr_cli_number(environment, "threads"), fr_cli_text(environment, "isa"),
+                       cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+    printf("\n");
     print_arms(document);
     print_comparisons(document);
     print_synthetic(document);
     print_model(document);
     if (*fr_cli_text(fr_cli_part(document, "noise"), "says"))
-        fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "noise"), "says"));
-    fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
+        fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "noise"), "says"));
+    fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
     if (compared) printf("\n");
     print_compared(compared);
 }

@@ -71,6 +71,7 @@ refused 2 'chat' generate -m "$model" --chat --prompt-tokens 1
 refused 1 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
 refused 1 'cannot read: Is a directory' generate -m "$model" -f "$work"
 refused 1 "$work/none" generate -m "$work/none" -p a
+refused 1 "$work/no?\[31mne" generate -m "$work/$(printf 'no\033[31mne')" -p a # a terminal is not to obey a name
 refused 1 'forerun: ' score -m "$work" -p a -q
 refused 1 'do not fit in a context of 4' generate -m "$model" -p 'a longer prompt' --ctx 4
 refused 1 'cannot write: No such file' score -m "$model" -p abc --logits "$work/none/l.npy"

@@ -116,6 +116,15 @@ run 3 ab --from "$work/forged.json" --json
 holds identical_outputs=false
 grep -q '^forerun: outputs: ' "$work/err" || fail "exit 3 without saying why"
 
+# Words of a document that a terminal would obey are not given to it.
+sed 's/"identical_outputs":	true/"identical_outputs":	false/; s/"isa":	"/&\\u001b[31m\\u009b2J/; s/"says":	"/&\\u001b]0;x\\u0007/
+    s/"different_texts":	0/"different_texts": 1, "first_difference": {"id": "\\u001b[31mid", "arm": "o\\rn", "token": 3}/' \
+    "$work/run.json" >"$work/forged.json"
+run 3 ab --from "$work/forged.json"
+grep -q '1 threads, ?\[31m?2J' "$work/out" || { fail "the instruction set is not shown"; cat "$work/out"; }
+grep -q '^forerun: outputs: 1 texts .* prompt ?\[31mid in arm o?n, from token 3 on$' "$work/err" || { fail "exit 3"; cat "$work/err"; }
+if LC_ALL=C grep -q "$(printf '[\001-\010\013-\037]')" "$work/out" "$work/err"; then fail "control characters of a document get out"; fi
+
 run 0 ab --from "$work/run.json" --compare "$work/run.json" --json
 holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=3 compare.texts_changed=0 compare.arms#3 \
     compare.arms.0.ratio=1 compare.arms.0.verdict='no difference shown' compare.comparisons#2 compare.comparisons.1.ratio=1 \
