@@ -39,11 +39,13 @@ fr_interval fr_wilson95(uint64_t successes, uint64_t trials);
 
 /* ---- Bootstrap ---- */
 
+enum { FR_BOOTSTRAP_RESAMPLES = 10000 }; /* unless told otherwise */
+
 typedef enum fr_bootstrap_method { FR_BOOTSTRAP_BCA = 0, FR_BOOTSTRAP_PERCENTILE } fr_bootstrap_method;
 
 typedef struct fr_bootstrap_options {
     fr_bootstrap_method method;
-    int resamples;     /* 0: 10000 */
+    int resamples;     /* 0: FR_BOOTSTRAP_RESAMPLES */
     double confidence; /* 0: 0.95 */
     uint64_t seed;
 } fr_bootstrap_options;

@@ -45,6 +45,10 @@ run 2 ab -m "$model"
 grep -q 'prompts.jsonl' "$work/err" || fail "it does not say where prompts would be"
 ab 1 --compare "$work/none.json"
 ab 1 --from "$work/none.json"
+grep -q 'none.json: cannot read: No such file' "$work/err" || fail "it does not say why there is no document"
+printf '{"schema": "forerun.ab/1"}\0' >"$work/nul.json"
+ab 1 --from "$work/nul.json"
+grep -q 'NUL byte' "$work/err" || fail "a document with a NUL byte is read"
 
 # ---- A run ------------------------------------------------------------------------------------------------------------------
 
