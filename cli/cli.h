@@ -48,7 +48,5 @@ fr_sampling fr_cli_sampling(const fr_cli_options *options);
 fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_progress *progress);
 /* A stream of text that ends before the stop strings that they name; *out is set on success alone. */
 fr_status fr_cli_text_stream(const fr_model *model, const fr_cli_options *options, fr_text_stream **out, fr_error *error);
-/* Whether a token ends a text. */
-bool fr_cli_is_eos(const fr_model_info *info, int32_t token);
 
 #endif

@@ -7,11 +7,10 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/output.h"
+#include "cli/prompt.h"
+#include "cli/shown.h"
 #include "cli/study.h"
 #include "cli/table.h"
-
-enum { MOST_DOCUMENT = 1 << 30 };
 
 /* ---- Options ------------------------------------------------------------------------------------------------- */
 
@@ -210,44 +209,38 @@ static void print_compared(const cJSON *compared) {
         }
     finish(table);
     cJSON_ArrayForEach(item, fr_cli_part(compared, "warnings"))
-        fr_cli_print_shown(stdout, "! ", cJSON_IsString(item) ? item->valuestring : "");
-    fr_cli_print_shown(stdout, "", fr_cli_text(compared, "says"));
+        fr_cli_print_shown(stdout, "! %s", cJSON_IsString(item) ? item->valuestring : "");
+    fr_cli_print_shown(stdout, "%s", fr_cli_text(compared, "says"));
 }
 
 static void print_tables(const cJSON *document, const cJSON *compared) {
     const cJSON *environment = fr_cli_part(document, "environment"), *prompts = fr_cli_part(document, "prompts");
-    printf("%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s\n\n",
-           fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
-           fr_cli_number(fr_cli_part(environment, "options"), "repeats"), fr_cli_number(environment, "threads"),
-           fr_cli_text(environment, "isa"), cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+    fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s",
+                       fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
+                       fr_cli_number(fr_cli_part(environment, "options"), "repeats"),
+                       fr_cli_number(environment, "threads"), fr_cli_text(environment, "isa"),
+                       cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+    printf("\n");
     print_arms(document);
     print_comparisons(document);
     print_synthetic(document);
     print_model(document);
     if (*fr_cli_text(fr_cli_part(document, "noise"), "says"))
-        fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "noise"), "says"));
-    fr_cli_print_shown(stdout, "", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
+        fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "noise"), "says"));
+    fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
     if (compared) printf("\n");
     print_compared(compared);
 }
 
 /* ---- The command ------------------------------------------------------------------------------------------------- */
 
-static char *read_document(const char *path) {
-    FILE *file = fopen(path, "rb");
-    size_t used = 0, room = 1 << 16, got = 0;
-    char *bytes = fr_cli_alloc(room, 1);
-    while (file && used < MOST_DOCUMENT && (got = fread(bytes + used, 1, room - used - 1, file)) > 0) {
-        used += got;
-        if (room - used < 2) bytes = fr_cli_grow(bytes, room *= 2, 1);
-    }
-    bool read = file && !ferror(file) && memchr(bytes, 0, used) == NULL;
-    if (file) fclose(file);
-    bytes[used] = 0;
-    if (read) return bytes;
-    fr_cli_error(FR_EXIT_FAILED, "%s: cannot read this document", path);
-    free(bytes);
-    return NULL;
+static int read_document(const char *path, char **out) {
+    size_t length;
+    int code = fr_cli_read_file(path, out, &length);
+    if (code || strlen(*out) == length) return code;
+    free(*out);
+    *out = NULL;
+    return fr_cli_error(FR_EXIT_FAILED, "%s: not a document of forerun ab: it holds a NUL byte", path);
 }
 
 static int measure(const fr_cli_options *options, fr_study_result **out, fr_status *status, fr_error *error) {
@@ -361,8 +354,8 @@ int fr_cmd_ab(const fr_cli_options *options) {
     fr_status status = FR_OK;
     char *kept = NULL, *old = NULL;
     int code = 0;
-    if (options->from && !(kept = read_document(options->from))) code = FR_EXIT_FAILED;
-    if (!code && options->compare && !(old = read_document(options->compare))) code = FR_EXIT_FAILED;
+    if (options->from) code = read_document(options->from, &kept);
+    if (!code && options->compare) code = read_document(options->compare, &old);
     if (!code && !kept) code = measure(options, &result, &status, &error);
     if (!code) code = present(options, kept ? kept : fr_study_json(result), old);
     if (code == FR_EXIT_DONE && status == FR_INTERRUPTED) code = fr_cli_failure(&error);

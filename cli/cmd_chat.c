@@ -68,7 +68,7 @@ static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, boo
 static fr_status add_message(chat *c, const char *message, fr_error *error) {
     const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, c->options->system}, {FR_CHAT_USER, message}};
     if (c->templated) {
-        bool first = c->count == 0, open = !first && !fr_cli_is_eos(&c->runtime.info, c->tokens[c->count - 1]);
+        bool first = c->count == 0, open = !first && !fr_token_ends_text(c->runtime.model, c->tokens[c->count - 1]);
         if (open) add_tokens(c, &c->end_token, 1); /* a reply that was broken off */
         bool system = first && c->options->system;
         return add_turns(c, turns + !system, 1 + system, true, error);
@@ -85,7 +85,7 @@ static fr_status add_message(chat *c, const char *message, fr_error *error) {
 static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
     for (int i = 0; i < step->count; i++) {
         size_t length;
-        if (!c->options->ignore_eos && fr_cli_is_eos(&c->runtime.info, step->tokens[i])) {
+        if (!c->options->ignore_eos && fr_token_ends_text(c->runtime.model, step->tokens[i])) {
             if (c->templated) add_tokens(c, &step->tokens[i], 1);
             return true;
         }

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/shown.h"
 
 typedef struct checking {
     const fr_cli_options *options;
@@ -24,9 +25,7 @@ static void take_problem(void *user, const fr_problem *problem) {
         return;
     }
     fr_cli_progress_clear(&run->progress);
-    if (*file) printf("%s: ", file);
-    if (*tensor) printf("%s: ", tensor);
-    printf("%s\n", problem->problem);
+    fr_cli_print_shown(stdout, "%s%s%s%s%s", file, *file ? ": " : "", tensor, *tensor ? ": " : "", problem->problem);
 }
 
 int fr_cmd_check(const fr_cli_options *options) {

@@ -72,7 +72,7 @@ static void take(generation *run, const fr_step *step) {
     for (int i = 0; i < step->count && !run->finish_reason; i++) {
         int32_t token = step->tokens[i];
         run->tokens[run->count++] = token;
-        if (!run->options->ignore_eos && fr_cli_is_eos(&run->runtime.info, token))
+        if (!run->options->ignore_eos && fr_token_ends_text(run->runtime.model, token))
             run->finish_reason = "stop";
         else
             emit_token(run, token);

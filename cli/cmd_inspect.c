@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "cli/shown.h"
 
 typedef struct inspection {
     const fr_cli_options *options;
@@ -49,7 +50,8 @@ static void print_config(const inspection *run) {
     const cJSON *architecture = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "architectures"), 0);
     uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
     printf("%s\n", run->path);
-    printf("  architecture         %s\n", cJSON_IsString(architecture) ? architecture->valuestring : "?");
+    fr_cli_print_shown(stdout, "  architecture         %s",
+                       cJSON_IsString(architecture) ? architecture->valuestring : "?");
     printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
            dense < layers ? dense : layers, dense < layers ? layers - dense : 0,
            config_count(c, "num_nextn_predict_layers"));
@@ -67,15 +69,17 @@ static void print_config(const inspection *run) {
            config_count(c, "n_routed_experts"), config_count(c, "n_group"), config_count(c, "topk_group"),
            config_count(c, "num_experts_per_tok"), config_count(c, "n_shared_experts"));
     if (cJSON_IsObject(quantization))
-        printf("  quantization         %s %s, activations %s\n", config_text(quantization, "quant_method"),
-               config_text(quantization, "fmt"), config_text(quantization, "activation_scheme"));
+        fr_cli_print_shown(stdout, "  quantization         %s %s, activations %s",
+                           config_text(quantization, "quant_method"), config_text(quantization, "fmt"),
+                           config_text(quantization, "activation_scheme"));
     else
         printf("  quantization         none\n");
-    printf("  context              %s", fr_cli_grouped(run->context));
     if (cJSON_IsObject(scaling))
-        printf(" (%s, %s extended)", config_text(scaling, "type"),
-               fr_cli_grouped(config_count(scaling, "original_max_position_embeddings")));
-    printf("\n");
+        fr_cli_print_shown(stdout, "  context              %s (%s, %s extended)", fr_cli_grouped(run->context),
+                           config_text(scaling, "type"),
+                           fr_cli_grouped(config_count(scaling, "original_max_position_embeddings")));
+    else
+        printf("  context              %s\n", fr_cli_grouped(run->context));
 }
 
 static void print_count(const char *name, uint64_t value) {
@@ -134,8 +138,8 @@ static void print_tensors(const inspection *run) {
             if (used > shape_width) shape_width = used;
             listed += pass;
             if (pass)
-                printf("%-*s  %-*s  %-8s  %s\n", name_width, tensor.name, shape_width, shape, tensor.dtype,
-                       tensor.file);
+                fr_cli_print_shown(stdout, "%-*s  %-*s  %-8s  %s", name_width, tensor.name, shape_width, shape,
+                                   tensor.dtype, tensor.file);
         }
         if (pass == 0) printf("\n");
     }

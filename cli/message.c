@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/shown.h"
+
 static bool quiet_stderr;
 
 void fr_cli_set_quiet(bool quiet) {
@@ -20,8 +22,7 @@ bool fr_cli_quiet(void) {
 static void print_line(const char *start, const char *format, va_list arguments) {
     fflush(stdout); /* on a terminal, what was written before the message stands before it */
     fputs(start, stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    fr_cli_vprint_shown(stderr, format, arguments); /* names of files, and what is in them, are anybody's */
 }
 
 int fr_cli_error(int exit_code, const char *format, ...) {

@@ -9,6 +9,7 @@
 
 #include "cli/message.h"
 #include "cli/options.h"
+#include "cli/shown.h"
 
 /* ---- Raw JSON ---------------------------------------------------------------------------------------------- */
 
@@ -38,29 +39,12 @@ static void add_raw(cJSON *to, const char *key, text_buffer *buffer) {
     free(buffer->bytes);
 }
 
-/* Length of the well-formed UTF-8 character that starts at text, 0 when there is none. */
-static size_t utf8_length(const unsigned char *text, size_t room) {
-    unsigned char c = text[0], low = 0x80, high = 0xBF; /* bounds of the second byte */
-    size_t length;
-    if (c < 0x80) return 1;
-    if (c < 0xC2 || c > 0xF4) return 0;
-    length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    if (c == 0xE0) low = 0xA0; /* shorter forms, surrogates and what is above U+10FFFF are malformed */
-    if (c == 0xED) high = 0x9F;
-    if (c == 0xF0) low = 0x90;
-    if (c == 0xF4) high = 0x8F;
-    if (room < length || text[1] < low || text[1] > high) return 0;
-    for (size_t i = 2; i < length; i++)
-        if ((text[i] & 0xC0) != 0x80) return 0;
-    return length;
-}
-
 void fr_doc_bytes(cJSON *to, const char *key, const char *text, size_t length) {
     static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt"; /* byte, letter after the backslash */
     text_buffer buffer = {NULL, 0, 0};
     append(&buffer, "\"", 1);
     for (size_t i = 0; i < length;) {
-        size_t character = utf8_length((const unsigned char *)text + i, length - i);
+        size_t character = fr_cli_utf8_length(text + i, length - i);
         const char *letter = NULL;
         for (size_t j = 0; j + 1 < sizeof named && !letter; j += 2)
             if (named[j] == text[i]) letter = &named[j + 1];
@@ -188,7 +172,10 @@ cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count) {
     for (size_t i = 0; i < count; i++) {
         char token[16];
         snprintf(token, sizeof token, "%d", (int)biases[i].token);
-        fr_doc_real(object, token, (double)biases[i].bias);
+        if (isinf(biases[i].bias))
+            fr_doc_text(object, token, "-inf"); /* the other one cannot be given */
+        else
+            fr_doc_real(object, token, (double)biases[i].bias);
     }
     return object;
 }

@@ -31,7 +31,7 @@ void fr_doc_counts(cJSON *to, const char *key, const uint64_t *values, size_t co
 void fr_doc_print(cJSON *document);
 
 void fr_doc_texts(cJSON *to, const char *key, const char *const *texts, size_t count);
-/* {"token": bias}; JSON has no -inf, so that is null. */
+/* {"token": bias}; JSON has no infinity, so that is "-inf", as --logit-bias takes it. */
 cJSON *fr_doc_biases(const fr_logit_bias *biases, size_t count);
 
 /* Adds the object `speculative_decoding` (fr_speculation_json) to a document's outermost object. */

@@ -11,9 +11,7 @@
 
 /* ---- Files ------------------------------------------------------------------------------------------------- */
 
-/* Reads a whole file ("-": stdin) into a NUL-terminated buffer, released with free. Returns 0 or an exit code, printed.
- */
-static int read_file(const char *path, char **out, size_t *length) {
+int fr_cli_read_file(const char *path, char **out, size_t *length) {
     bool standard = strcmp(path, "-") == 0;
     FILE *file = standard ? stdin : fopen(path, "rb");
     const char *name = standard ? "standard input" : path;
@@ -111,7 +109,7 @@ int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cl
     size_t length = text ? strlen(text) : 0;
     int code = 0;
     if (!text) {
-        code = read_file(options->prompt_file, &read, &length);
+        code = fr_cli_read_file(options->prompt_file, &read, &length);
         text = read;
     }
     if (!code && length == 0 && !empty_allowed) code = empty_prompt();
@@ -195,7 +193,7 @@ int fr_cli_entries_read(fr_cli_entries *entries, const char *path) {
     char *bytes;
     size_t length, number = 0;
     memset(entries, 0, sizeof *entries);
-    int code = read_file(path, &bytes, &length);
+    int code = fr_cli_read_file(path, &bytes, &length);
     if (code) return code;
     if (strcmp(path, "-") == 0) path = "standard input";
     if (strlen(bytes) != length) code = fr_cli_error(FR_EXIT_FAILED, "%s: it holds a NUL byte, and is not JSON", path);

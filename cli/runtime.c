@@ -142,9 +142,3 @@ fr_status fr_cli_text_stream(const fr_model *model, const fr_cli_options *option
     fr_text_stream_destroy(*out);
     return status;
 }
-
-bool fr_cli_is_eos(const fr_model_info *info, int32_t token) {
-    for (int i = 0; i < info->num_eos_token_ids; i++)
-        if (info->eos_token_ids[i] == token) return true;
-    return false;
-}

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/shown.h"
+
 enum { MOST_COLUMNS = 24, CELL_BYTES = 6 * FR_CLI_TABLE_WIDEST };
 
 typedef struct cell {
@@ -31,48 +33,9 @@ typedef struct style {
 
 /* ---- Text in columns -------------------------------------------------------------------------------------------- */
 
-/* The character at `text` and its length in bytes; what is not UTF-8 is one byte that cannot be shown. */
-static uint32_t decode(const char *text, int *length) {
-    const unsigned char *p = (const unsigned char *)text;
-    int more = p[0] < 0x80                   ? 0
-               : p[0] >= 0xC2 && p[0] < 0xE0 ? 1
-               : p[0] >= 0xE0 && p[0] < 0xF0 ? 2
-               : p[0] >= 0xF0 && p[0] < 0xF5 ? 3
-                                             : -1;
-    uint32_t c = more <= 0 ? p[0] : p[0] & (0x3Fu >> more);
-    *length = 1;
-    if (more < 0) return 0;
-    for (int i = 1; i <= more; i++) {
-        if ((p[i] & 0xC0) != 0x80) return 0;
-        c = c << 6 | (p[i] & 0x3Fu);
-    }
-    *length = more + 1;
-    return c;
-}
-
-/* Columns that a terminal gives a character: 0 for those that stand on the one before, 2 for East Asian ones and
- * pictures, -1 for those that it would obey or that turn the direction of the text. */
-static int columns_of(uint32_t c) {
-    static const struct {
-        uint32_t first, last;
-        int columns;
-    } ranges[] = {
-        {0, 0x1F, -1},          {0x7F, 0x9F, -1},      {0x300, 0x36F, 0},     {0x591, 0x5BD, 0},
-        {0x61C, 0x61C, -1},     {0x64B, 0x65F, 0},     {0x1100, 0x115F, 2},   {0x200B, 0x200F, -1},
-        {0x2028, 0x202E, -1},   {0x2060, 0x206F, -1},  {0x20D0, 0x20FF, 0},   {0x2E80, 0x303E, 2},
-        {0x3041, 0xA4CF, 2},    {0xAC00, 0xD7A3, 2},   {0xF900, 0xFAFF, 2},   {0xFE00, 0xFE0F, 0},
-        {0xFE30, 0xFE6F, 2},    {0xFEFF, 0xFEFF, -1},  {0xFF01, 0xFF60, 2},   {0xFFE0, 0xFFE6, 2},
-        {0x1F300, 0x1F64F, 2},  {0x1F680, 0x1F6FF, 2}, {0x1F900, 0x1F9FF, 2}, {0x20000, 0x3FFFD, 2},
-        {0xE0000, 0xE0FFF, -1},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges && ranges[i].first <= c; i++)
-        if (c <= ranges[i].last) return ranges[i].columns;
-    return 1;
-}
-
 static int width_of(const char *text) {
     int width = 0, length;
-    for (; *text; text += length) width += columns_of(decode(text, &length));
+    for (; *text; text += length) width += fr_cli_columns(text, &length);
     return width;
 }
 
@@ -82,8 +45,7 @@ static void set_text(cell *to, const char *text) {
     int width = 0, length;
     memset(to, 0, sizeof *to);
     for (; *text; text += length) {
-        uint32_t c = decode(text, &length);
-        int columns = columns_of(c);
+        int columns = fr_cli_columns(text, &length);
         const char *from = columns < 0 ? "?" : text;
         size_t bytes = columns < 0 ? 1 : (size_t)length;
         columns = columns < 0 ? 1 : columns;
@@ -97,15 +59,6 @@ static void set_text(cell *to, const char *text) {
         width += columns;
     }
     to->text[at] = '\0';
-}
-
-void fr_cli_print_shown(FILE *out, const char *before, const char *text) {
-    fputs(before, out);
-    for (int length; *text; text += length) {
-        bool shown = columns_of(decode(text, &length)) >= 0;
-        fwrite(shown ? text : "?", 1, shown ? (size_t)length : 1, out);
-    }
-    fputc('\n', out);
 }
 
 /* ---- Filling ---------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* A table for people: columns as wide as they need be, numbers to the right, bars with intervals. On a terminal headings
  * are bold and bars are blocks (unless NO_COLOR is set or the locale is not UTF-8); anywhere else the text is plain, so that
- * it can be piped and compared. Cells may hold anybody's text: control characters become '?'.
+ * it can be piped and compared. Cells may hold anybody's text (cli/shown.h).
  * Running out of memory ends the program with a message. */
 #ifndef FR_CLI_TABLE_H
 #define FR_CLI_TABLE_H
@@ -26,9 +26,6 @@ void fr_cli_table_percent(fr_cli_table *table, double share);
 void fr_cli_table_interval(fr_cli_table *table, double low, double high, double unit);
 /* Of [0, most]: solid up to `low`, shaded up to `high`. An interval that is not finite is the value alone. */
 void fr_cli_table_bar(fr_cli_table *table, double value, double low, double high, double most);
-
-/* A line of text as cells show it: what a terminal would obey becomes "?". For words from documents of unknown origin. */
-void fr_cli_print_shown(FILE *out, const char *before, const char *text);
 
 void fr_cli_table_print(const fr_cli_table *table, FILE *out);
 void fr_cli_table_destroy(fr_cli_table *table);

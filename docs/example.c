@@ -12,12 +12,6 @@ static int fail(const fr_error *error) {
     return 1;
 }
 
-static bool is_eos(const fr_model_info *info, int32_t token) {
-    for (int i = 0; i < info->num_eos_token_ids; i++)
-        if (info->eos_token_ids[i] == token) return true;
-    return false;
-}
-
 int main(int argc, char **argv) {
     if (argc != 3) return fprintf(stderr, "usage: example CHECKPOINT-DIR PROMPT\n"), 2;
     fr_error error;
@@ -36,8 +30,6 @@ int main(int argc, char **argv) {
         result = fail(&error);
         goto done;
     }
-    fr_model_info info;
-    fr_model_get_info(model, &info);
     while (left > 0) {
         fr_step step; /* one cycle: a draft, a verify pass, and the tokens that came of it */
         if (fr_session_step(session, left, &step, &error) != FR_OK) {
@@ -46,7 +38,7 @@ int main(int argc, char **argv) {
         }
         left -= step.count;
         for (int i = 0; i < step.count; i++) {
-            if (is_eos(&info, step.tokens[i])) {
+            if (fr_token_ends_text(model, step.tokens[i])) {
                 left = 0;
                 break;
             }

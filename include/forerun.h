@@ -137,6 +137,8 @@ FR_API fr_status fr_detokenize(const fr_model *model, const int32_t *tokens, siz
 /* The bytes that one token stands for, not NUL-terminated, owned by the model; NULL for an id without text. */
 FR_API const char *fr_token_bytes(const fr_model *model, int32_t token, size_t *length);
 FR_API bool fr_token_is_special(const fr_model *model, int32_t token);
+/* Whether a text ends with this token: one of the eos ids that the checkpoint names. */
+FR_API bool fr_token_ends_text(const fr_model *model, int32_t token);
 /* The DeepSeek-V3 chat template around one user turn, ready for fr_tokenize with add_special; allocated. */
 FR_API fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text,
                                         fr_error *error);

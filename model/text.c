@@ -30,6 +30,13 @@ bool fr_token_is_special(const fr_model *model, int32_t token) {
     return model->tokenizer && fr_tokenizer_is_special(model->tokenizer, token);
 }
 
+bool fr_token_ends_text(const fr_model *model, int32_t token) {
+    const fr_config *c = &model->config;
+    for (int i = 0; i < c->num_eos_token_ids; i++)
+        if (c->eos_token_ids[i] == token) return true;
+    return false;
+}
+
 fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text, fr_error *error) {
     FR_TRY(need_tokenizer(model, error));
     return fr_chat_render_user(model->tokenizer, system, user, text, error);

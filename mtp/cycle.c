@@ -26,7 +26,7 @@ static int accept(fr_session *s, int drafted) {
     }
 }
 
-static void count_cycle(fr_stats *stats, int drafted, int accepted) {
+void fr_stats_count(fr_stats *stats, int drafted, int accepted) {
     stats->num_cycles++;
     stats->num_drafts += drafted > 0;
     stats->num_draft_tokens += (uint64_t)drafted;
@@ -78,7 +78,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     if (s->drafter && !s->force)
         fr_policy_observe(&s->policy, s->confidence, made, drafted, accepted, s->first_draft_s, s->other_drafts_s,
                           sampled_at - drafted_at);
-    count_cycle(&s->stats, drafted, accepted);
+    fr_stats_count(&s->stats, drafted, accepted);
     s->stats.draft_s += drafted_at - start;
     s->stats.verify_s += verified_at - drafted_at;
     s->stats.sample_s += sampled_at - verified_at;

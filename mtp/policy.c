@@ -26,7 +26,8 @@ static int bin_of(double confidence) {
     return bin < 0 ? 0 : bin < FR_POLICY_BINS ? bin : FR_POLICY_BINS - 1;
 }
 
-double fr_policy_acceptance(const fr_policy *p, double confidence) {
+/* Chance that a draft of this confidence stands. */
+static double chance_of(const fr_policy *p, double confidence) {
     /* The table holds corrections: an untouched bin believes the draft. */
     double chance = confidence + p->calibrated[bin_of(confidence)];
     return chance < 0.0 ? 0.0 : chance > 1.0 ? 1.0 : chance;
@@ -100,7 +101,7 @@ bool fr_policy_go_on(const fr_policy *p, const double *confidence, int made) {
     if (!p->adaptive) return true;
     if (p->explore > 0) return made < p->explore;
     double tokens = 1.0, reach = 1.0;
-    for (int j = 0; j < made; j++) tokens += reach *= fr_policy_acceptance(p, confidence[j]);
+    for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, confidence[j]);
     double rate = tokens / (pass_cost(p, made + 1) + draft_cost(p, made));
     for (int k = made + 1; k <= p->max_depth; k++) { /* is any deeper draft better than stopping here? */
         tokens += reach *= mean_chance(p, k - 1);
@@ -114,7 +115,7 @@ int fr_policy_keep(const fr_policy *p, const double *confidence, int made) {
     double tokens = 1.0, reach = 1.0, drafting = draft_cost(p, made), best_rate = 1.0 / (pass_cost(p, 1) + drafting);
     int best = 0;
     for (int j = 0; j < made; j++) { /* the drafting is paid for; only the pass can still get smaller */
-        tokens += reach *= fr_policy_acceptance(p, confidence[j]);
+        tokens += reach *= chance_of(p, confidence[j]);
         double rate = tokens / (pass_cost(p, j + 2) + drafting);
         if (rate > best_rate) {
             best_rate = rate;

@@ -64,8 +64,6 @@ int fr_policy_keep(const fr_policy *policy, const double *confidence, int made);
 void fr_policy_observe(fr_policy *policy, const double *confidence, int made, int verified, int accepted, double first_s,
                        double rest_s, double verify_s);
 
-/* Chance that a draft of this confidence stands. */
-double fr_policy_acceptance(const fr_policy *policy, double confidence);
 /* The estimates as the public header names them. */
 void fr_policy_describe(const fr_policy *policy, fr_policy_info *out);
 

@@ -82,6 +82,9 @@ int fr_session_pending(const fr_session *session);
  * them; the others only enter its cache, which is cheap. */
 void fr_session_follow(fr_session *session, int rows, int outputs);
 
+/* Adds a cycle of `drafted` drafts (0..FR_MAX_DEPTH), `accepted` of which stood, to the counters of cycles and positions. */
+void fr_stats_count(fr_stats *stats, int drafted, int accepted);
+
 /* Asserts the invariants above; nothing in a release build. */
 void fr_session_check(const fr_session *session);
 

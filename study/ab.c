@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "mtp/session.h"
+#include "study/environment.h"
 #include "study/result.h"
 
 enum { DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
@@ -34,6 +35,7 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
     }
     if (o->repeats == 0) o->repeats = DEFAULT_REPEATS;
     if (o->warm_up == 0) o->warm_up = 1;
+    if (o->resamples <= 0) o->resamples = FR_BOOTSTRAP_RESAMPLES;
     if (o->num_arms < 1 || o->num_arms > FR_AB_MOST_ARMS)
         return fr_fail(error, FR_ERROR_ARGUMENT, "ab: %zu arms, expected 1 to %d", o->num_arms, FR_AB_MOST_ARMS);
     if (o->num_synthetic > FR_AB_MOST_SYNTHETIC)
@@ -64,7 +66,7 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
 /* ---- Columns ---- */
 
 static void name_arm(const fr_ab_arm *arm, char *name, size_t size) {
-    const char *word = arm->mtp == FR_MTP_OFF ? "off" : arm->mtp == FR_MTP_ON ? "on" : "auto";
+    const char *word = fr_study_mtp_word(arm->mtp);
     if (arm->depth > 0 && arm->mtp != FR_MTP_OFF)
         snprintf(name, size, "%s:%d", word, arm->depth);
     else

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "study/ab.h"
+#include "study/report.h"
 #include "study/result.h"
 
 enum { LEAST_PROMPTS = 2 }; /* for an interval */
@@ -23,18 +24,14 @@ typedef struct comparer {
 
 /* ---- Reading ---- */
 
-static const cJSON *get(const cJSON *object, const char *key) {
-    return object ? fr_json_find(object, key) : NULL;
-}
-
-static double number(const cJSON *object, const char *key) {
-    const cJSON *item = get(object, key);
-    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
-}
-
+/* "" where there is none: names are compared. */
 static const char *text(const cJSON *object, const char *key) {
-    const cJSON *item = get(object, key);
-    return cJSON_IsString(item) ? item->valuestring : "";
+    const char *found = fr_report_string(object, key);
+    return found ? found : "";
+}
+
+static double median(const cJSON *object, const char *key) {
+    return fr_report_number(fr_report_object(object, key), "median");
 }
 
 /* The item of an array whose `key` says `name`. */
@@ -45,10 +42,11 @@ static const cJSON *named(const cJSON *array, const char *key, const char *name)
 }
 
 static fr_status read_document(const char *json, const char *where, cJSON **out, fr_error *error) {
+    static const char *const lists[] = {"arms", "comparisons", "results"};
     FR_TRY(fr_json_parse(json, strlen(json), where, out, error));
-    if (cJSON_IsObject(*out) && strcmp(text(*out, "schema"), "forerun.ab/1") == 0 && cJSON_IsArray(get(*out, "arms")) &&
-        cJSON_IsArray(get(*out, "comparisons")) && cJSON_IsArray(get(*out, "results")))
-        return FR_OK;
+    bool whole = fr_report_is(*out, "ab");
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_report_value(*out, lists[i]));
+    if (whole) return FR_OK;
     return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")",
                    where);
 }
@@ -89,22 +87,24 @@ static void compare_environments(comparer *c) {
     static const char *const skipped[] = {"arms",       "prompts", "most_prompts",         "repeats",
                                           "resamples",  "warm_up", "synthetic_acceptance", "ctx",
                                           "noise_check"};
-    const cJSON *before = get(c->before, "environment"), *after = get(c->after, "environment");
+    const cJSON *before = fr_report_object(c->before, "environment");
+    const cJSON *after = fr_report_object(c->after, "environment");
     char name[96];
     for (size_t i = 0; i < sizeof model_keys / sizeof *model_keys; i++) {
         snprintf(name, sizeof name, "the model's %s", model_keys[i]);
-        warn_if_differs(c, name, get(get(before, "model"), model_keys[i]), get(get(after, "model"), model_keys[i]));
+        warn_if_differs(c, name, fr_report_value(fr_report_object(before, "model"), model_keys[i]),
+                        fr_report_value(fr_report_object(after, "model"), model_keys[i]));
     }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        warn_if_differs(c, keys[i], get(before, keys[i]), get(after, keys[i]));
-    const cJSON *options[2] = {get(before, "options"), get(after, "options")}, *item;
-    for (int side = 0; side < 2; side++)
-        if (!cJSON_IsObject(options[side])) options[side] = NULL; /* items of an array have no names */
+        warn_if_differs(c, keys[i], fr_report_value(before, keys[i]), fr_report_value(after, keys[i]));
+    const cJSON *options[2] = {fr_report_object(before, "options"), fr_report_object(after, "options")}, *item;
     for (int side = 0; side < 2; side++) cJSON_ArrayForEach(item, options[side]) {
-            bool skip = side == 1 && get(options[0], item->string); /* seen from the other side */
+            bool skip = side == 1 && fr_report_value(options[0], item->string); /* seen from the other side */
             for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) skip |= strcmp(item->string, skipped[i]) == 0;
             snprintf(name, sizeof name, "option %.60s", item->string);
-            if (!skip) warn_if_differs(c, name, get(options[0], item->string), get(options[1], item->string));
+            if (!skip)
+                warn_if_differs(c, name, fr_report_value(options[0], item->string),
+                                fr_report_value(options[1], item->string));
         }
 }
 
@@ -113,17 +113,19 @@ static void compare_runs(comparer *c) {
     const char *const sides[2] = {"before", "after"};
     size_t common = 0, count[2], changed = 0;
     for (int side = 0; side < 2; side++) {
-        const cJSON *noise = get(documents[side], "noise"), *identical = get(documents[side], "identical_outputs");
-        double resolution = number(noise, "resolution");
-        count[side] = (size_t)cJSON_GetArraySize(get(documents[side], "results"));
+        const cJSON *noise = fr_report_object(documents[side], "noise");
+        const cJSON *complete = fr_report_value(documents[side], "complete");
+        const cJSON *identical = fr_report_value(documents[side], "identical_outputs");
+        double resolution = fr_report_number(noise, "resolution");
+        count[side] = (size_t)cJSON_GetArraySize(fr_report_array(documents[side], "results"));
         if (isfinite(resolution) && resolution > c->resolution) c->resolution = resolution;
         if (!isfinite(resolution)) warn(c, "the run %s has no noise check", sides[side]);
         if (strcmp(text(noise, "verdict"), "noisy") == 0) warn(c, "the run %s was noisy", sides[side]);
-        if (cJSON_IsFalse(get(documents[side], "complete"))) warn(c, "the run %s was interrupted", sides[side]);
+        if (cJSON_IsFalse(complete)) warn(c, "the run %s was interrupted", sides[side]);
         if (cJSON_IsFalse(identical)) warn(c, "in the run %s arms gave different texts", sides[side]);
     }
-    cJSON_ArrayForEach(result, get(c->after, "results")) {
-        const cJSON *before = named(get(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_report_array(c->after, "results")) {
+        const cJSON *before = named(fr_report_array(c->before, "results"), "id", text(result, "id"));
         if (!before) continue;
         common++;
         changed += strcmp(text(before, "output_crc32c"), text(result, "output_crc32c")) != 0;
@@ -140,8 +142,8 @@ static void compare_runs(comparer *c) {
 
 /* A prompt's figure of an arm: its speed, or its speedup over the compared arm. */
 static double of_prompt(const cJSON *result, const char *arm, bool speedup) {
-    if (speedup) return number(get(result, "speedup"), arm);
-    return number(get(get(result, "arms"), arm), "decode_tokens_per_s");
+    if (speedup) return fr_report_number(fr_report_object(result, "speedup"), arm);
+    return fr_report_number(fr_report_object(fr_report_object(result, "arms"), arm), "decode_tokens_per_s");
 }
 
 /* Adds ratio, interval and verdict of an arm's figure, after over before, by prompts that are in both. */
@@ -150,8 +152,8 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
     fr_bootstrap ratio = {.estimate = NAN, .interval = {NAN, NAN}};
     fr_bootstrap_options options = {.method = FR_BOOTSTRAP_PERCENTILE, .seed = 1};
     size_t count = 0;
-    cJSON_ArrayForEach(result, get(c->after, "results")) {
-        const cJSON *before = named(get(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_report_array(c->after, "results")) {
+        const cJSON *before = named(fr_report_array(c->before, "results"), "id", text(result, "id"));
         double value = of_prompt(result, arm, speedup) / of_prompt(before, arm, speedup);
         if (isfinite(value) && value > 0.0 && count < c->most) c->ratios[count++] = value;
     }
@@ -172,39 +174,42 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
 static fr_status compare_arms(comparer *c) {
     const cJSON *arm;
     cJSON *array = fr_study_array(&c->d, c->d.root, "arms");
-    cJSON_ArrayForEach(arm, get(c->after, "arms")) {
+    cJSON_ArrayForEach(arm, fr_report_array(c->after, "arms")) {
         const char *name = text(arm, "name");
-        const cJSON *before = named(get(c->before, "arms"), "name", name);
+        const cJSON *before = named(fr_report_array(c->before, "arms"), "name", name);
         if (!before) {
             warn(c, "arm %.40s is only in the run after", name);
             continue;
         }
-        if (number(before, "depth") != number(arm, "depth"))
-            warn(c, "arm %.40s drafts %g tokens before, %g after", name, number(before, "depth"), number(arm, "depth"));
+        double was = fr_report_number(before, "depth"), is = fr_report_number(arm, "depth");
+        if (was != is) warn(c, "arm %.40s drafts %g tokens before, %g after", name, was, is);
         cJSON *item = fr_study_object(&c->d, array, NULL);
         fr_study_text(&c->d, item, "name", name);
         fr_study_text(&c->d, item, "figure", "decode_tokens_per_s");
-        fr_study_real(&c->d, item, "before", number(get(before, "decode_tokens_per_s"), "median"));
-        fr_study_real(&c->d, item, "after", number(get(arm, "decode_tokens_per_s"), "median"));
+        fr_study_real(&c->d, item, "before", median(before, "decode_tokens_per_s"));
+        fr_study_real(&c->d, item, "after", median(arm, "decode_tokens_per_s"));
         FR_TRY(add_ratio(c, item, name, false));
     }
-    cJSON_ArrayForEach(arm, get(c->before, "arms")) if (!named(get(c->after, "arms"), "name", text(arm, "name")))
-        warn(c, "arm %.40s is only in the run before", text(arm, "name"));
+    cJSON_ArrayForEach(arm, fr_report_array(c->before, "arms")) {
+        const char *name = text(arm, "name");
+        if (!named(fr_report_array(c->after, "arms"), "name", name))
+            warn(c, "arm %.40s is only in the run before", name);
+    }
     return FR_OK;
 }
 
 static fr_status compare_comparisons(comparer *c) {
     const cJSON *after;
     cJSON *array = fr_study_array(&c->d, c->d.root, "comparisons");
-    cJSON_ArrayForEach(after, get(c->after, "comparisons")) {
-        const cJSON *before = named(get(c->before, "comparisons"), "b", text(after, "b"));
+    cJSON_ArrayForEach(after, fr_report_array(c->after, "comparisons")) {
+        const cJSON *before = named(fr_report_array(c->before, "comparisons"), "b", text(after, "b"));
         if (!before || strcmp(text(before, "a"), text(after, "a")) != 0) continue;
         cJSON *item = fr_study_object(&c->d, array, NULL);
         fr_study_text(&c->d, item, "a", text(after, "a"));
         fr_study_text(&c->d, item, "b", text(after, "b"));
         fr_study_text(&c->d, item, "figure", "speedup");
-        fr_study_real(&c->d, item, "before", number(get(before, "speedup"), "median"));
-        fr_study_real(&c->d, item, "after", number(get(after, "speedup"), "median"));
+        fr_study_real(&c->d, item, "before", median(before, "speedup"));
+        fr_study_real(&c->d, item, "after", median(after, "speedup"));
         FR_TRY(add_ratio(c, item, text(after, "b"), true));
     }
     return FR_OK;
@@ -236,7 +241,7 @@ fr_status fr_ab_compare(const char *before, const char *after, fr_study_result *
     fr_study_start(&c.d);
     FR_CHECK(read_document(before, "the document before", &c.before, error));
     FR_CHECK(read_document(after, "the document after", &c.after, error));
-    c.most = (size_t)cJSON_GetArraySize(get(c.after, "results")) + 1;
+    c.most = (size_t)cJSON_GetArraySize(fr_report_array(c.after, "results")) + 1;
     c.ratios = fr_alloc(2 * c.most * sizeof *c.ratios);
     FR_CHECK(c.ratios ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "ab: not enough to compare"));
     FR_CHECK(compare(&c));

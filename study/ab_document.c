@@ -43,15 +43,15 @@ static void add_options(writer *w, cJSON *to) {
     fr_study_count(d, to, "warm_up", (uint64_t)(o->warm_up > 0 ? o->warm_up : 0));
     fr_study_real(d, to, "cool_off_s", o->cool_off_s);
     fr_study_bool(d, to, "noise_check", !o->no_noise_check);
-    fr_study_count(d, to, "resamples", (uint64_t)(o->resamples > 0 ? o->resamples : 10000));
+    fr_study_count(d, to, "resamples", (uint64_t)o->resamples);
     fr_study_count(d, to, "depth", (uint64_t)s->depth);
-    fr_study_text(d, to, "drafter", s->drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp");
-    fr_study_text(d, to, "mtp_hidden", s->mtp_hidden == FR_HIDDEN_PRE ? "pre" : "post");
-    fr_study_text(d, to, "mtp_recycle", s->mtp_recycle == FR_HIDDEN_PRE ? "pre" : "post");
-    fr_study_text(d, to, "verify", s->sampling.verify == FR_VERIFY_REJECTION ? "rejection" : "coupled");
+    fr_study_text(d, to, "drafter", fr_study_drafter_word(s->drafter));
+    fr_study_text(d, to, "mtp_hidden", fr_study_hidden_word(s->mtp_hidden));
+    fr_study_text(d, to, "mtp_recycle", fr_study_hidden_word(s->mtp_recycle));
+    fr_study_text(d, to, "verify", fr_study_verify_word(s->sampling.verify));
     fr_study_real(d, to, "temperature", (double)s->sampling.temperature);
     fr_study_add_sampling(d, to, &s->sampling);
-    fr_study_text(d, to, "kv", s->kv == FR_KV_F32 ? "f32" : "bf16");
+    fr_study_text(d, to, "kv", fr_study_kv_word(s->kv));
     fr_study_count(d, to, "ctx", (uint64_t)s->ctx);
     fr_study_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
 }
@@ -124,7 +124,6 @@ static void add_times(writer *w, cJSON *to, int column) {
 }
 
 static void add_arms(writer *w) {
-    static const char *const words[] = {[FR_MTP_AUTO] = "auto", [FR_MTP_OFF] = "off", [FR_MTP_ON] = "on"};
     const fr_ab_run *run = w->run;
     double range[2] = {INFINITY, 0.0};
     for (int c = 0; c < run->num_columns; c++)
@@ -135,7 +134,7 @@ static void add_arms(writer *w) {
         if (column->role != FR_AB_ARM) continue;
         cJSON *arm = fr_study_object(&w->d, arms, NULL);
         fr_study_text(&w->d, arm, "name", column->name);
-        fr_study_text(&w->d, arm, "mtp", words[column->mtp]);
+        fr_study_text(&w->d, arm, "mtp", fr_study_mtp_word(column->mtp));
         fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);

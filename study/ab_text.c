@@ -61,20 +61,12 @@ static void spoil(void *user, const fr_session *session, int limit, int32_t *dra
 
 /* ---- A text ---- */
 
-static bool is_eos(const fr_ab_run *run, int32_t token) {
-    fr_model_info info;
-    fr_model_get_info(run->model, &info);
-    for (int i = 0; i < info.num_eos_token_ids; i++)
-        if (info.eos_token_ids[i] == token) return true;
-    return false;
-}
-
 /* Takes over a cycle's tokens up to an eos token. Returns false when the text has ended. */
 static bool take(const fr_ab_run *run, const fr_step *step, fr_ab_text *out, int *taken) {
     for (*taken = 0; *taken < step->count;) {
         int32_t token = step->tokens[(*taken)++];
         out->tokens[out->count++] = token;
-        if (!run->options.ignore_eos && is_eos(run, token)) return false;
+        if (!run->options.ignore_eos && fr_token_ends_text(run->model, token)) return false;
     }
     return true;
 }

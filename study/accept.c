@@ -3,8 +3,9 @@
 #include <stdio.h>
 
 #include "core/memory.h"
+#include "study/environment.h"
 
-enum { DEFAULT_DEPTH = 3, DEFAULT_TOKENS = 128, DEFAULT_REJECTED = 20 };
+enum { DEFAULT_DEPTH = 3, DEFAULT_REJECTED = 20 };
 
 /* ---- Options ---- */
 
@@ -80,14 +81,11 @@ static void name_config(const fr_accept_options *o, fr_accept_config *c) {
     if (o->num_temperatures > 1)
         used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", temperature %g", (double)c->temperature);
     if (o->both_verify && c->temperature > 0.0f)
-        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", %s",
-                         c->verify == FR_VERIFY_REJECTION ? "rejection" : "coupled");
+        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", %s", fr_study_verify_word(c->verify));
     if (o->both_hidden)
-        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", hidden %s",
-                         c->hidden == FR_HIDDEN_PRE ? "pre" : "post");
+        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", hidden %s", fr_study_hidden_word(c->hidden));
     if (o->both_recycle && c->depth > 1)
-        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s",
-                 c->recycle == FR_HIDDEN_PRE ? "pre" : "post");
+        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s", fr_study_hidden_word(c->recycle));
 }
 
 static fr_status add_config(fr_accept_run *run, const fr_accept_config *like, fr_error *error) {

@@ -74,8 +74,6 @@ typedef struct fr_accept_cycle {
     const double *confidence;
 } fr_accept_cycle;
 void fr_accept_note(fr_accept_run *run, const fr_accept_cycle *cycle);
-/* Adds a cycle to counters, as the session does. */
-void fr_accept_count(fr_stats *stats, int drafted, int accepted);
 
 /* `rows` neighbouring tokens' experts, ws->experts of a pass of pass_rows rows from row 0 on; the first is the
  * neighbour of the last one noted. Only of the first configuration; nothing for the others. */

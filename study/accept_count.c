@@ -2,19 +2,6 @@
 
 #include <string.h>
 
-void fr_accept_count(fr_stats *stats, int drafted, int accepted) {
-    stats->num_cycles++;
-    stats->num_drafts += drafted > 0;
-    stats->num_draft_tokens += (uint64_t)drafted;
-    stats->num_accepted_tokens += (uint64_t)accepted;
-    stats->depth_histogram[drafted]++;
-    for (int j = 0; j < drafted; j++) {
-        stats->drafted_at[j]++;
-        stats->reached_at[j] += j <= accepted;
-        stats->accepted_at[j] += j < accepted;
-    }
-}
-
 static int bucket_of(int context) {
     int bucket = 0;
     while (context >= 64 && bucket + 1 < FR_ACCEPT_CONTEXTS) {

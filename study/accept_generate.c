@@ -2,17 +2,9 @@
 #include "study/accept.h"
 #include "study/speculation.h"
 
-static bool is_eos(const fr_model_info *info, int32_t token) {
-    for (int i = 0; i < info->num_eos_token_ids; i++)
-        if (info->eos_token_ids[i] == token) return true;
-    return false;
-}
-
 /* Notes what a step did. Returns how many of its tokens count, and whether the text ends with them. */
 static int note_step(fr_accept_run *run, const fr_step *step, int context, bool passed, bool *ends) {
     const fr_session *s = run->session;
-    fr_model_info info;
-    fr_model_get_info(run->model, &info);
     if (passed) {
         fr_accept_cycle cycle = {context, step->drafted, step->accepted, s->proposed, s->confidence};
         fr_accept_note(run, &cycle);
@@ -20,7 +12,7 @@ static int note_step(fr_accept_run *run, const fr_step *step, int context, bool 
         fr_accept_note_experts(run, s->ws.experts, step->drafted + 1, step->accepted + 1);
     }
     for (int i = 0; i < step->count; i++)
-        if (!run->options.ignore_eos && is_eos(&info, step->tokens[i])) {
+        if (!run->options.ignore_eos && fr_token_ends_text(run->model, step->tokens[i])) {
             *ends = true;
             return i + 1;
         }

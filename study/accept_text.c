@@ -81,7 +81,7 @@ static void judge_start(text_run *t, fr_session *s, int i) {
     t->accepted[i] = (int8_t)accepted;
     fr_accept_cycle cycle = {i + 2, depth, accepted, drafts, confidence};
     fr_accept_note(t->run, &cycle);
-    fr_accept_count(&t->run->config->stats, depth, accepted);
+    fr_stats_count(&t->run->config->stats, depth, accepted);
     t->run->text->tokens++;
 }
 
@@ -134,7 +134,7 @@ static void walk(const text_run *t) {
     fr_stats *stats = &t->run->config->along_cycles;
     for (int i = t->first; i < t->count - 2;) {
         int drafted = t->drafted[i] < 0 ? 0 : t->drafted[i], accepted = t->accepted[i] < 0 ? 0 : t->accepted[i];
-        fr_accept_count(stats, drafted, accepted);
+        fr_stats_count(stats, drafted, accepted);
         i += accepted + 1;
     }
 }

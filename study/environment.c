@@ -148,6 +148,26 @@ cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, siz
     return object;
 }
 
+const char *fr_study_mtp_word(fr_mtp mtp) {
+    return mtp == FR_MTP_OFF ? "off" : mtp == FR_MTP_ON ? "on" : "auto";
+}
+
+const char *fr_study_verify_word(fr_verify rule) {
+    return rule == FR_VERIFY_REJECTION ? "rejection" : "coupled";
+}
+
+const char *fr_study_hidden_word(fr_hidden state) {
+    return state == FR_HIDDEN_PRE ? "pre" : "post";
+}
+
+const char *fr_study_drafter_word(fr_draft_source drafter) {
+    return drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp";
+}
+
+const char *fr_study_kv_word(fr_kv kv) {
+    return kv == FR_KV_F32 ? "f32" : "bf16";
+}
+
 void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *s) {
     fr_study_count(d, to, "top_k", (uint64_t)s->top_k);
     fr_study_real(d, to, "top_p", (double)s->top_p);

@@ -26,19 +26,18 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error) {
                    "a report is made of what forerun accept --json or forerun ab --json printed");
 }
 
-/* cJSON's own search ignores case. */
-static const cJSON *find(const cJSON *object, const char *key) {
+const cJSON *fr_report_value(const cJSON *object, const char *key) {
     return cJSON_IsObject(object) ? fr_json_find(object, key) : NULL;
 }
 
 const cJSON *fr_report_part(const cJSON *document, const char *key) {
-    const cJSON *part = find(document, key), *configurations = fr_report_array(document, "configurations");
+    const cJSON *part = fr_report_value(document, key), *configurations = fr_report_array(document, "configurations");
     bool empty = !part || !part->child;
-    return empty && configurations ? find(configurations->child, key) : part;
+    return empty && configurations ? fr_report_value(configurations->child, key) : part;
 }
 
 double fr_report_number(const cJSON *object, const char *key) {
-    const cJSON *value = find(object, key);
+    const cJSON *value = fr_report_value(object, key);
     return cJSON_IsNumber(value) ? value->valuedouble : NAN;
 }
 
@@ -48,17 +47,17 @@ double fr_report_item(const cJSON *array, int i) {
 }
 
 const char *fr_report_string(const cJSON *object, const char *key) {
-    const cJSON *value = find(object, key);
+    const cJSON *value = fr_report_value(object, key);
     return cJSON_IsString(value) ? value->valuestring : NULL;
 }
 
 const cJSON *fr_report_object(const cJSON *object, const char *key) {
-    const cJSON *value = find(object, key);
+    const cJSON *value = fr_report_value(object, key);
     return cJSON_IsObject(value) ? value : NULL;
 }
 
 const cJSON *fr_report_array(const cJSON *object, const char *key) {
-    const cJSON *value = find(object, key);
+    const cJSON *value = fr_report_value(object, key);
     return cJSON_IsArray(value) && value->child ? value : NULL;
 }
 
@@ -97,6 +96,14 @@ void fr_report_acceptance(const cJSON *object, double *rate, double *low, double
     fr_report_interval(object, "acceptance_rate_ci95", low, high);
     if (!isfinite(*low)) fr_report_interval(object, "rate_ci95", low, high);
     if (!isfinite(*low)) fr_report_interval(object, "ci95", low, high);
+}
+
+void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low,
+                             double *high) {
+    double beside_low, beside_high;
+    fr_report_acceptance(speculation, rate, low, high);
+    fr_report_interval(configuration, "acceptance_rate_ci95", &beside_low, &beside_high);
+    if (isfinite(beside_low)) *low = beside_low, *high = beside_high;
 }
 
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most) {

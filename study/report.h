@@ -14,6 +14,7 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error);
 /* Whether the schema is "forerun.NAME/1". */
 bool fr_report_is(const cJSON *document, const char *name);
 
+const cJSON *fr_report_value(const cJSON *object, const char *key);        /* of any type; NULL: there is none, or null */
 double fr_report_number(const cJSON *object, const char *key);             /* NaN: there is none */
 double fr_report_item(const cJSON *array, int i);                          /* likewise */
 const char *fr_report_string(const cJSON *object, const char *key);        /* NULL: there is none */
@@ -28,6 +29,8 @@ void fr_report_plain(fr_markup *m, const cJSON *value);
 /* The acceptance of an object: its rate, and its interval where the document has one. (None is made up from counts: drafts of
  * one cycle are not independent.) */
 void fr_report_acceptance(const cJSON *object, double *rate, double *low, double *high);
+/* That of a configuration (NULL: none), whose interval stands beside its counters `speculation`, not among them. */
+void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low, double *high);
 /* Points of a speculative_decoding object by position; returns how many (at most `most`). */
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most);
 

@@ -43,12 +43,7 @@ static void add_headline(fr_report *r) {
     fr_markup_raw(&r->body, "<div class=\"tiles\">\n");
     const cJSON *first = first_configuration(r);
     double length_low, length_high;
-    fr_report_acceptance(speculation, &rate, &low, &high);
-    if (first) {
-        double known_low, known_high;
-        fr_report_interval(first, "acceptance_rate_ci95", &known_low, &known_high);
-        if (isfinite(known_low)) low = known_low, high = known_high;
-    }
+    fr_report_configuration(first, speculation, &rate, &low, &high);
     snprintf(note, sizeof note, "of %.0f drafts", drafted);
     fr_tile(r, "Acceptance rate", rate, low, high, FR_UNIT_PERCENT, isfinite(drafted) ? note : NULL);
     fr_report_interval(speculation, "mean_acceptance_length_ci95", &length_low, &length_high);
@@ -192,13 +187,6 @@ static void add_positions(fr_report *r) {
 /* ---- Configurations -----------------------------------------------------------------------------------------------
  */
 
-static void acceptance_of(const cJSON *configuration, double *rate, double *low, double *high) {
-    double known_low, known_high;
-    fr_report_acceptance(fr_report_object(configuration, "speculative_decoding"), rate, low, high);
-    fr_report_interval(configuration, "acceptance_rate_ci95", &known_low, &known_high);
-    if (isfinite(known_low)) *low = known_low, *high = known_high;
-}
-
 static void add_configurations(fr_report *r) {
     static const fr_heading headings[] = {{"configuration", false}, {"mode", false},   {"depth", true},
                                           {"temperature", true},    {"verify", false}, {"drafts", true},
@@ -210,7 +198,8 @@ static void add_configurations(fr_report *r) {
     cJSON_ArrayForEach(item, configurations) {
         if (count == MOST_ROWS) break;
         rows[count].name = name_of(item);
-        acceptance_of(item, &rows[count].value, &rows[count].low, &rows[count].high);
+        fr_report_configuration(item, fr_report_object(item, "speculative_decoding"), &rows[count].value,
+                                &rows[count].low, &rows[count].high);
         count++;
     }
     fr_row_plot plot = {
@@ -228,7 +217,7 @@ static void add_configurations(fr_report *r) {
     cJSON_ArrayForEach(item, configurations) {
         const cJSON *speculation = fr_report_object(item, "speculative_decoding");
         double rate, low, high;
-        acceptance_of(item, &rate, &low, &high);
+        fr_report_configuration(item, speculation, &rate, &low, &high);
         fr_table_row(r);
         fr_table_text(r, name_of(item));
         fr_table_text(r, fr_report_string(item, "mode"));
@@ -309,7 +298,7 @@ static void add_ablation_table(fr_report *r, const cJSON *const ways[WAYS]) {
     for (int i = 0; i < WAYS; i++) {
         double rate, low, high;
         if (!ways[i]) continue;
-        acceptance_of(ways[i], &rate, &low, &high);
+        fr_report_configuration(ways[i], fr_report_object(ways[i], "speculative_decoding"), &rate, &low, &high);
         fr_table_row(r);
         fr_table_text(r, i < 2 ? "post" : "pre");
         fr_table_text(r, i % 2 ? "pre" : "post");

@@ -41,11 +41,16 @@ static void plain(fr_markup *m, place at, const cJSON *object, const char *key) 
     row(m, at, key, fr_report_number(object, key), NAN, NAN, NAN);
 }
 
-/* All numbers of an object; those of objects in it as KEY_INNER. */
-static void numbers(fr_markup *m, place at, const cJSON *object) {
+static const char *const none[] = {NULL};
+
+/* All numbers of an object but those under the keys `besides` (NULL-terminated); those of objects in it as KEY_INNER. */
+static void numbers(fr_markup *m, place at, const cJSON *object, const char *const *besides) {
     const cJSON *item, *inner;
     if (!cJSON_IsObject(object)) return; /* items of an array have no names */
     cJSON_ArrayForEach(item, object) {
+        const char *const *key = besides;
+        while (*key && strcmp(*key, item->string) != 0) key++;
+        if (*key) continue;
         if (cJSON_IsNumber(item)) row(m, at, item->string, item->valuedouble, NAN, NAN, NAN);
         if (!cJSON_IsObject(item)) continue;
         cJSON_ArrayForEach(inner, item) {
@@ -82,7 +87,7 @@ static void prompts(fr_markup *m, const char *study, const char *name, const cJS
         }
         cJSON_ArrayForEach(in_arm, fr_report_object(item, "arms")) {
             at.configuration = in_arm->string;
-            numbers(m, at, in_arm);
+            numbers(m, at, in_arm, none);
         }
         cJSON_ArrayForEach(inner, fr_report_object(item, "speedup")) {
             at.configuration = inner->string;
@@ -129,13 +134,10 @@ static void calibration(fr_markup *m, place at, const cJSON *object) {
     }
 }
 
-/* Its interval stands beside the counts, not among them. */
 static void configuration_total(fr_markup *m, place at, const cJSON *object) {
     const cJSON *speculation = fr_report_object(object, "speculative_decoding");
-    double rate, low, high, known_low, known_high;
-    fr_report_acceptance(speculation, &rate, &low, &high);
-    fr_report_interval(object, "acceptance_rate_ci95", &known_low, &known_high);
-    if (isfinite(known_low)) low = known_low, high = known_high;
+    double rate, low, high;
+    fr_report_configuration(object, speculation, &rate, &low, &high);
     row(m, at, "acceptance_rate", rate, low, high, fr_report_number(speculation, "num_draft_tokens"));
     fr_report_interval(object, "mean_acceptance_length_ci95", &low, &high);
     row(m, at, "mean_acceptance_length", fr_report_number(speculation, "mean_acceptance_length"), low, high,
@@ -185,7 +187,7 @@ static void arm(fr_markup *m, const char *study, const cJSON *object) {
     place at = {study, "arm", fr_report_string(object, "name"), NULL};
     const cJSON *histogram = fr_report_object(object, "itl_histogram");
     const cJSON *edges = fr_report_array(histogram, "edges_ms"), *counts = fr_report_array(histogram, "counts");
-    numbers(m, at, object);
+    numbers(m, at, object, none);
     at.table = "inter_token_ms";
     for (int i = 0; i < cJSON_GetArraySize(counts); i++) {
         char text[64];
@@ -212,7 +214,15 @@ static void comparison(fr_markup *m, const char *study, const cJSON *object) {
     double pairs = fr_report_number(object, "pairs");
     ratio(m, at, "speedup", fr_report_object(object, "speedup"), pairs);
     row(m, at, "slower_prompts", fr_report_number(slower, "count"), NAN, NAN, NAN);
-    row(m, at, "slower_share", fr_report_number(slower, "share"), NAN, NAN, NAN);
+    row(m, at, "slower_share", fr_report_number(slower, "share"), NAN, NAN, fr_report_number(object, "units"));
+    row(m, at, "slower_beyond_noise", fr_report_number(slower, "beyond_noise"), NAN, NAN, NAN);
+}
+
+static void noise(fr_markup *m, const char *study, const cJSON *object) {
+    place at = {study, "noise", fr_report_string(object, "b"), fr_report_string(object, "a")};
+    ratio(m, at, "ratio", fr_report_object(object, "ratio"), NAN);
+    plain(m, at, object, "spread");
+    plain(m, at, object, "resolution");
 }
 
 /* Of an arm the speed (item empty), of a comparison the speedup; after over before is `ratio`. */
@@ -230,13 +240,17 @@ static void against_before(fr_markup *m, const char *study, const cJSON *list) {
 }
 
 static void cost_model(fr_markup *m, const char *study, const cJSON *model) {
-    static const char *const lists[] = {"pass_ms", "pass_over_one"};
+    static const char *const lists[] = {"pass_ms", "pass_over_one", "unique_experts"};
     const cJSON *item;
     char text[32];
     place at = {study, "cost_model", NULL, NULL};
-    numbers(m, at, model);
-    at.table = "pass_by_rows";
-    for (int i = 0; i < 2; i++) {
+    numbers(m, at, model, none);
+    cJSON_ArrayForEach(item, fr_report_array(model, "arms")) {
+        at.configuration = fr_report_string(item, "name");
+        numbers(m, at, item, none);
+    }
+    at = (place){study, "pass_by_rows", NULL, NULL};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         const cJSON *list = fr_report_array(model, lists[i]);
         for (int j = 0; j < cJSON_GetArraySize(list); j++) {
             at.item = count_text(j + 1, text, sizeof text);
@@ -247,16 +261,21 @@ static void cost_model(fr_markup *m, const char *study, const cJSON *model) {
     cJSON_ArrayForEach(item, fr_report_array(model, "curve")) {
         at.item = count_text(fr_report_number(item, "acceptance"), text, sizeof text);
         plain(m, at, item, "speedup");
+        plain(m, at, item, "speedup_by_bytes");
     }
 }
 
 static void synthetic(fr_markup *m, const char *study, const cJSON *array) {
+    static const char *const written[] = {"target", "acceptance", "speedup", NULL};
     const cJSON *item;
     cJSON_ArrayForEach(item, array) {
         char text[32];
+        double low, high;
         place at = {study, "synthetic", NULL, count_text(fr_report_number(item, "target"), text, sizeof text)};
-        plain(m, at, item, "acceptance");
+        fr_report_interval(item, "acceptance_ci95", &low, &high);
+        row(m, at, "acceptance", fr_report_number(item, "acceptance"), low, high, fr_report_number(item, "judged"));
         ratio(m, at, "speedup", fr_report_object(item, "speedup"), NAN);
+        numbers(m, at, item, written);
     }
 }
 
@@ -272,9 +291,7 @@ fr_status fr_study_csv(const char *json, char **csv, fr_error *error) {
     overlap(&m, study, fr_report_object(document, "expert_overlap"));
     cJSON_ArrayForEach(item, fr_report_array(document, "arms")) arm(&m, study, item);
     cJSON_ArrayForEach(item, fr_report_array(document, "comparisons")) comparison(&m, study, item);
-    const cJSON *noise = fr_report_object(document, "noise");
-    ratio(&m, (place){study, "noise", fr_report_string(noise, "b"), fr_report_string(noise, "a")}, "ratio",
-          fr_report_object(noise, "ratio"), NAN);
+    noise(&m, study, fr_report_object(document, "noise"));
     const cJSON *compared = fr_report_object(document, "compare");
     against_before(&m, study, fr_report_array(compared, "arms"));
     against_before(&m, study, fr_report_array(compared, "comparisons"));

@@ -76,7 +76,7 @@ fr_interval fr_wilson95(uint64_t successes, uint64_t trials) {
 
 /* ---- Bootstrap ---- */
 
-enum { DEFAULT_RESAMPLES = 10000, BOOTSTRAP_KEY = 0x424f4f54 /* apart from the noise that tokens are drawn with */ };
+enum { BOOTSTRAP_KEY = 0x424f4f54 /* apart from the noise that tokens are drawn with */ };
 
 /* Resample number `round`: each pick is a function of seed, round and its place. */
 static void pick(uint64_t seed, int round, uint32_t *picked, size_t units) {
@@ -140,7 +140,7 @@ static void set_interval(fr_bootstrap *out, const double *sorted, int count, dou
 fr_status fr_bootstrap_interval(size_t units, fr_statistic_fn fn, void *user, const fr_bootstrap_options *options,
                                 fr_bootstrap *out, fr_error *error) {
     fr_bootstrap_options o = options ? *options : (fr_bootstrap_options){0};
-    if (o.resamples <= 0) o.resamples = DEFAULT_RESAMPLES;
+    if (o.resamples <= 0) o.resamples = FR_BOOTSTRAP_RESAMPLES;
     if (o.confidence <= 0.0) o.confidence = 0.95;
     *out = (fr_bootstrap){0};
     if (units == 0 || units > UINT32_MAX) return fr_fail(error, FR_ERROR_ARGUMENT, "bootstrap: %zu units", units);
@@ -203,14 +203,6 @@ void fr_calibration_add(fr_calibration *c, double confidence, bool happened) {
     c->count[bin]++;
     c->happened[bin] += happened;
     c->confidence[bin] += confidence;
-}
-
-void fr_calibration_merge(fr_calibration *c, const fr_calibration *other) {
-    for (int i = 0; i < FR_CALIBRATION_BINS; i++) {
-        c->count[i] += other->count[i];
-        c->happened[i] += other->happened[i];
-        c->confidence[i] += other->confidence[i];
-    }
 }
 
 double fr_calibration_error(const fr_calibration *c) {

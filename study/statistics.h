@@ -39,11 +39,13 @@ fr_interval fr_wilson95(uint64_t successes, uint64_t trials);
 
 /* ---- Bootstrap ---- */
 
+enum { FR_BOOTSTRAP_RESAMPLES = 10000 }; /* unless told otherwise */
+
 typedef enum fr_bootstrap_method { FR_BOOTSTRAP_BCA = 0, FR_BOOTSTRAP_PERCENTILE } fr_bootstrap_method;
 
 typedef struct fr_bootstrap_options {
     fr_bootstrap_method method;
-    int resamples;     /* 0: 10000 */
+    int resamples;     /* 0: FR_BOOTSTRAP_RESAMPLES */
     double confidence; /* 0: 0.95 */
     uint64_t seed;
 } fr_bootstrap_options;
@@ -89,8 +91,6 @@ typedef struct fr_calibration {
 } fr_calibration;
 
 void fr_calibration_add(fr_calibration *calibration, double confidence, bool happened);
-/* Adds another's counts. */
-void fr_calibration_merge(fr_calibration *calibration, const fr_calibration *other);
 /* 0 when nothing was added. */
 double fr_calibration_error(const fr_calibration *calibration);
 

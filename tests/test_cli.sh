@@ -71,6 +71,7 @@ refused 2 'chat' generate -m "$model" --chat --prompt-tokens 1
 refused 1 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
 refused 1 'cannot read: Is a directory' generate -m "$model" -f "$work"
 refused 1 "$work/none" generate -m "$work/none" -p a
+refused 1 "$work/no?\[31mne" generate -m "$work/$(printf 'no\033[31mne')" -p a # a terminal is not to obey a name
 refused 1 'forerun: ' score -m "$work" -p a -q
 refused 1 'do not fit in a context of 4' generate -m "$model" -p 'a longer prompt' --ctx 4
 refused 1 'cannot write: No such file' score -m "$model" -p abc --logits "$work/none/l.npy"
@@ -207,7 +208,7 @@ for mtp in off 'on --depth 3'; do
     # shellcheck disable=SC2086
     run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --logit-bias 100=80,101=-inf \
         --logit-bias 7=0.5
-    holds tokens.0=100 tokens.39=100 options.logit_bias.100=80 options.logit_bias.101=null options.logit_bias.7=0.5
+    holds tokens.0=100 tokens.39=100 options.logit_bias.100=80 options.logit_bias.101=-inf options.logit_bias.7=0.5
     for penalty in repetition presence frequency; do
         # shellcheck disable=SC2086
         run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --$penalty-penalty 60

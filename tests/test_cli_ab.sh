@@ -45,6 +45,10 @@ run 2 ab -m "$model"
 grep -q 'prompts.jsonl' "$work/err" || fail "it does not say where prompts would be"
 ab 1 --compare "$work/none.json"
 ab 1 --from "$work/none.json"
+grep -q 'none.json: cannot read: No such file' "$work/err" || fail "it does not say why there is no document"
+printf '{"schema": "forerun.ab/1"}\0' >"$work/nul.json"
+ab 1 --from "$work/nul.json"
+grep -q 'NUL byte' "$work/err" || fail "a document with a NUL byte is read"
 
 # ---- A run ------------------------------------------------------------------------------------------------------------------
 
@@ -79,6 +83,11 @@ holds results.0.id=a results.0.domain=x results.0.prompt_tokens=4 results.0.toke
     '!results.0.speedup.off'
 grep -q '<html' "$work/report.html" || fail "--html wrote no page"
 [ "$(wc -l <"$work/report.csv")" -gt 20 ] || fail "--csv wrote no table"
+for row in comparison,on:2,off,slower_beyond_noise cost_model,auto,,predicted_speedup synthetic,,1,judged \
+    synthetic,,0,decode_tokens_per_s_median noise,'off (again),off,resolution'; do
+    grep -q "^forerun.ab/1,$row,[0-9]" "$work/report.csv" || fail "--csv has no row $row"
+done
+[ -z "$(cut -d, -f1-5 "$work/report.csv" | sort | uniq -d)" ] || fail "--csv says something twice"
 cp "$work/out" "$work/run.json"
 
 ab 0 -n 8 --arms on,off --repeats 1 --no-noise-check --most-prompts 2 --warm-up 0
@@ -110,6 +119,15 @@ sed 's/"identical_outputs":	true/"identical_outputs":	false/' "$work/run.json" >
 run 3 ab --from "$work/forged.json" --json
 holds identical_outputs=false
 grep -q '^forerun: outputs: ' "$work/err" || fail "exit 3 without saying why"
+
+# Words of a document that a terminal would obey are not given to it.
+sed 's/"identical_outputs":	true/"identical_outputs":	false/; s/"isa":	"/&\\u001b[31m\\u009b2J/; s/"says":	"/&\\u001b]0;x\\u0007/
+    s/"different_texts":	0/"different_texts": 1, "first_difference": {"id": "\\u001b[31mid", "arm": "o\\rn", "token": 3}/' \
+    "$work/run.json" >"$work/forged.json"
+run 3 ab --from "$work/forged.json"
+grep -q '1 threads, ?\[31m?2J' "$work/out" || { fail "the instruction set is not shown"; cat "$work/out"; }
+grep -q '^forerun: outputs: 1 texts .* prompt ?\[31mid in arm o?n, from token 3 on$' "$work/err" || { fail "exit 3"; cat "$work/err"; }
+if LC_ALL=C grep -q "$(printf '[\001-\010\013-\037]')" "$work/out" "$work/err"; then fail "control characters of a document get out"; fi
 
 run 0 ab --from "$work/run.json" --compare "$work/run.json" --json
 holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=3 compare.texts_changed=0 compare.arms#3 \

@@ -75,8 +75,8 @@ holds configurations.0.mode=teacher-forced configurations.0.along_cycles.num_cyc
     speculative_decoding.draft_s=null speculative_decoding.verify_bytes=null
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 16 --drafter ngram --json -q
 holds configurations.0.drafter=ngram
-run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q
-holds prompts.count=1 configurations.0.results.0.tokens=4
+run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q --logit-bias 5=-inf,6=0.5
+holds prompts.count=1 configurations.0.results.0.tokens=4 environment.options.logit_bias.5=-inf environment.options.logit_bias.6=0.5
 
 # The demo model, named from where one stands.
 program=$(cd "$(dirname "$FORERUN")" && pwd)/$(basename "$FORERUN")

@@ -543,6 +543,52 @@ static void test_csv(void **state) {
     }
 }
 
+/* A value, its interval and what it is a share of. */
+static void check_row(const char *json, const char *const (*wanted)[4], const char *const (*expected)[4]) {
+    char fields[FIELDS][256];
+    if (!find_row(json, wanted, fields)) fail_msg("no row %s,%s,%s,%s", (*wanted)[0], (*wanted)[1], (*wanted)[2], (*wanted)[3]);
+    for (int i = 0; i < 4; i++) assert_string_equal(fields[5 + i], (*expected)[i]);
+}
+
+/* What a study of latencies says in numbers is all there, each once. */
+static void test_csv_of_a_whole_study(void **state) {
+    static const char json[] =
+        "{\"schema\": \"forerun.ab/1\", \"comparisons\": [{\"a\": \"off\", \"b\": \"on\", \"units\": 8, \"pairs\": 16,"
+        "\"slower_prompts\": {\"count\": 2, \"share\": 0.25, \"beyond_noise\": 1}}],"
+        "\"noise\": {\"a\": \"off\", \"b\": \"off (again)\", \"spread\": 0.03, \"resolution\": 0.0125},"
+        "\"cost_model\": {\"unique_experts\": [2, 3.5], \"arms\": [{\"name\": \"on\", \"tokens_per_cycle\": 1.75}],"
+        "\"curve\": [{\"acceptance\": 0.5, \"speedup\": 1.125, \"speedup_by_bytes\": 1.25}]},"
+        "\"synthetic\": [{\"target\": 0.5, \"acceptance\": 0.52, \"acceptance_ci95\": [0.4, 0.6], \"judged\": 100,"
+        "\"accepted\": 52, \"verdict\": \"faster\", \"speedup\": {\"median\": 1.5, \"ci95\": [1.4, 1.6]},"
+        "\"predicted_speedup\": 1.625, \"break_even_acceptance\": null, \"tpot_ms\": {\"p50\": 4.5, \"samples\": 16}}]}";
+    static const struct {
+        const char *at[4], *is[4];
+    } rows[] = {
+        {{"comparison", "on", "off", "slower_prompts"}, {"2", "", "", ""}},
+        {{"comparison", "on", "off", "slower_share"}, {"0.25", "", "", "8"}},
+        {{"comparison", "on", "off", "slower_beyond_noise"}, {"1", "", "", ""}},
+        {{"noise", "off (again)", "off", "spread"}, {"0.03", "", "", ""}},
+        {{"noise", "off (again)", "off", "resolution"}, {"0.0125", "", "", ""}},
+        {{"pass_by_rows", "", "2", "unique_experts"}, {"3.5", "", "", ""}},
+        {{"cost_model", "on", "", "tokens_per_cycle"}, {"1.75", "", "", ""}},
+        {{"predicted_by_acceptance", "", "0.5", "speedup_by_bytes"}, {"1.25", "", "", ""}},
+        {{"synthetic", "", "0.5", "acceptance"}, {"0.52", "0.4", "0.6", "100"}},
+        {{"synthetic", "", "0.5", "accepted"}, {"52", "", "", ""}},
+        {{"synthetic", "", "0.5", "speedup_median"}, {"1.5", "1.4", "1.6", ""}},
+        {{"synthetic", "", "0.5", "predicted_speedup"}, {"1.625", "", "", ""}},
+        {{"synthetic", "", "0.5", "tpot_ms_p50"}, {"4.5", "", "", ""}},
+    };
+    char *csv = NULL;
+    int lines = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check_row(json, &rows[i].at, &rows[i].is);
+    assert_int_equal(fr_study_csv(json, &csv, NULL), FR_OK);
+    for (const char *at = csv; (at = strchr(at, '\n')); at++) lines++;
+    /* With those of the curve, of the other row count and of the rest of the synthetic arm, and the header. */
+    assert_int_equal(lines, sizeof rows / sizeof *rows + 1 + 1 + 2 + 1);
+    fr_free(csv);
+}
+
 /* ---- Documents ------------------------------------------------------------------------------------------------ */
 
 static void test_document(void **state) {
@@ -645,6 +691,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_points_stand_where_the_axis_says),
         cmocka_unit_test(test_numbers_for_people),
         cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_csv_of_a_whole_study),
         cmocka_unit_test(test_comparison_with_a_run_before),
         cmocka_unit_test(test_hostile_headings),
         cmocka_unit_test(test_teacher_forced),

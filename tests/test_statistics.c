@@ -222,16 +222,15 @@ static void ratios_are_of_sums(void **state) {
 /* Guo et al. (2017), equation 3, by hand: bins (0.15, 0.10), (0.55), (0.95 x 3), (1.0). */
 static void calibration_error_is_the_weighted_gap(void **state) {
     (void)state;
-    fr_calibration c = {{0}, {0}, {0}}, half = {{0}, {0}, {0}};
+    fr_calibration c = {{0}, {0}, {0}};
     near(fr_calibration_error(&c), 0.0, 0);
     fr_calibration_add(&c, 0.15, false);
     fr_calibration_add(&c, 0.10, true); /* bin 1: rate 1/2, confidence 0.125, gap 0.375 */
     fr_calibration_add(&c, 0.55, true); /* bin 5: gap 0.45 */
-    fr_calibration_add(&half, 0.95, true);
-    fr_calibration_add(&half, 0.95, true);
-    fr_calibration_add(&half, 0.95, false);
-    fr_calibration_add(&half, 1.0, true); /* bin 9, which is closed: rate 3/4, confidence 0.9625, gap 0.2125 */
-    fr_calibration_merge(&c, &half);
+    fr_calibration_add(&c, 0.95, true);
+    fr_calibration_add(&c, 0.95, true);
+    fr_calibration_add(&c, 0.95, false);
+    fr_calibration_add(&c, 1.0, true); /* bin 9, which is closed: rate 3/4, confidence 0.9625, gap 0.2125 */
     assert_int_equal(c.count[1], 2);
     assert_int_equal(c.count[5], 1);
     assert_int_equal(c.count[9], 4);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "model/weights.h"
 #include "text/stop_strings.h"
 #include "text/text_stream.h"
 #include "text/utf8.h"
@@ -297,6 +298,18 @@ static void a_stream_stops(void **state) {
     fr_tokenizer_destroy(tokenizer);
 }
 
+/* Generation configs name several. */
+static void any_eos_id_ends_a_text(void **state) {
+    (void)state;
+    fr_model model = {.config = {.eos_token_ids = {5, 9, 3}, .num_eos_token_ids = 2}};
+    assert_true(fr_token_ends_text(&model, 5));
+    assert_true(fr_token_ends_text(&model, 9));
+    assert_false(fr_token_ends_text(&model, 3));
+    assert_false(fr_token_ends_text(&model, 0));
+    model.config.num_eos_token_ids = 0;
+    assert_false(fr_token_ends_text(&model, 5));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_wait_until_they_are_whole),
@@ -309,6 +322,7 @@ int main(void) {
         cmocka_unit_test(text_ends_before_a_stop_string),
         cmocka_unit_test(stop_strings_match_searching),
         cmocka_unit_test(a_stream_stops),
+        cmocka_unit_test(any_eos_id_ends_a_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
