@@ -43,6 +43,9 @@ typedef struct fr_load_options {
 fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 /* What that takes. */
 uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted);
+/* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) read
+ * into such from now on; what is cached in small pages stays so. */
+void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint);
 /* Leaves tensors in the mapping, but reads them all and maps their pages now. */
 fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 

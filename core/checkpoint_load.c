@@ -242,6 +242,11 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
     return FR_OK;
 }
 
+void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint) {
+    for (int f = 0; f < checkpoint->num_files; f++) /* a system that has none for files says so, and that is all right */
+        madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_HUGEPAGE);
+}
+
 fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error) {
     loading l = {.checkpoint = checkpoint, .options = options, .what = "reading weights (MiB)"};
     fr_status status = run(&l, error);

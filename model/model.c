@@ -10,6 +10,7 @@
 /* Reads weights as the plan says. Copies are bound anew: until then the binding was only a check of the files. */
 static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
     const fr_memory_plan *p = &model->plan;
+    if (p->weights != FR_LOAD_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);
     if (p->weights == FR_LOAD_MMAP) return FR_OK;
     bool *used = fr_alloc(fr_checkpoint_count(model->checkpoint) * sizeof *used);
     if (!used) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
