@@ -195,7 +195,8 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Few rows ---- */
 
-#define AHEAD 512 /* bytes of a row that are asked for before they are needed */
+#define OUTPUTS 8 /* of a strip: streams that memory delivers at a time */
+#define AHEAD 256 /* bytes of a row that are asked for before they are needed */
 
 typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
 

@@ -8,7 +8,6 @@
 #include "core/tiled_attention.h"
 
 #define LANES 16
-#define OUTPUTS 4
 #define ROWS 4
 
 INLINE float sum_lanes(__m512 v) {

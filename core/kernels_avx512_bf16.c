@@ -2,6 +2,8 @@
 #include "core/kernels_avx512.h"
 #include "core/kernels_e4m3.h"
 
+#define OUTPUTS 4 /* of a strip */
+
 /* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
  * which matters because the dot product takes BF16 subnormals for zeros. */
 #define SAME16(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
