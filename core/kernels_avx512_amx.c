@@ -1,5 +1,9 @@
 /* AVX-512 with AMX: few rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
  *
+ * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those: so 32 streams are
+ * read, each in the order of memory. Neighbouring outputs of a narrow matrix would be one stream, and memory gives one stream
+ * two thirds of what it gives many.
+ *
  * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
  * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
  * and through the blocks in the same order, so a row has the same bits whatever the number of columns. */
@@ -7,7 +11,7 @@
 #include "core/kernels_e4m3.h"
 
 #define GROUP 16 /* outputs of a tile */
-#define STRIP 32 /* outputs that share a loading of activations; divides FR_BLOCK: one row of scales */
+#define GROUPS 2 /* of a strip, which share a loading of activations */
 #define STEPS 4
 #define TILE 1024          /* bytes */
 #define AHEAD 768          /* bytes of a row that are asked for before they are decoded */
@@ -31,11 +35,18 @@ static void configure(int columns) {
     load_config(&t);
 }
 
-/* A run of blocks whose activations are packed: [block][step][16 pairs of inputs][columns][2]. */
+/* A run of blocks whose activations are packed: for each block its scales, of column i mod columns at i < 16, then
+ * [step][16 pairs of inputs][columns][2]. */
 typedef struct run {
     int first, blocks, columns;
-    const char *packed;
+    int region; /* outputs of a region */
+    char *packed;
 } run;
+
+#define SCALES 64 /* bytes */
+INLINE int block_bytes(int columns) {
+    return SCALES + STEPS * 64 * columns;
+}
 
 /* a and b become their dwords in turn: a0 b0 a1 b1 .. */
 INLINE void zip(__m512i *a, __m512i *b) {
@@ -79,32 +90,52 @@ INLINE void pack_steps(int columns, const fr_few_job *j, int at, char *to) {
     interleave(columns, b, to + 64 * columns);
 }
 
-static void pack(const fr_few_job *j, const run *k, char *to) {
-    for (int i = 0; i < 2 * k->blocks; i++, to += 128 * k->columns) {
-        int at = k->first * FR_BLOCK + i * 64;
-        if (k->columns == 1) pack_steps(1, j, at, to);
-        if (k->columns == 2) pack_steps(2, j, at, to);
-        if (k->columns == 4) pack_steps(4, j, at, to);
-        if (k->columns == 8) pack_steps(8, j, at, to);
+static void pack(const fr_few_job *j, const run *k) {
+    char *to = k->packed;
+    for (int block = k->first; block < k->first + k->blocks; block++, to += block_bytes(k->columns)) {
+        float *scale = (float *)(void *)to;
+        for (int i = 0; i < 16; i++) {
+            int r = i & (k->columns - 1);
+            scale[i] = r < j->rows ? j->sx[r][block] : 0.0f;
+        }
+        for (int half = 0; half < 2; half++) {
+            int at = block * FR_BLOCK + half * 64;
+            char *steps = to + SCALES + half * 128 * k->columns;
+            if (k->columns == 1) pack_steps(1, j, at, steps);
+            if (k->columns == 2) pack_steps(2, j, at, steps);
+            if (k->columns == 4) pack_steps(4, j, at, steps);
+            if (k->columns == 8) pack_steps(8, j, at, steps);
+        }
     }
 }
 
-/* What a strip works with. */
+/* Some of a strip's outputs: `output` and every one a region further, n of them. */
+typedef struct group {
+    int output, n;
+} group;
+
+INLINE group group_of(const fr_few_job *j, const run *k, int strip, int g) {
+    const int output = j->begin + g * GROUP * k->region + strip, left = j->end - output;
+    const int n = strip < k->region && left > 0 ? (left + k->region - 1) / k->region : 0;
+    return (group){output, n < GROUP ? n : GROUP};
+}
+
+/* What strips work with. */
 typedef struct work {
     _Alignas(64) char a[2][STEPS][TILE]; /* decoded weights of one group, and of the next */
-    _Alignas(64) float c[GROUP * FR_FEW_ROWS], total[STRIP / GROUP][GROUP * FR_FEW_ROWS]; /* [16 outputs][columns] */
+    _Alignas(64) float c[2][GROUP * FR_FEW_ROWS], total[GROUPS][GROUP * FR_FEW_ROWS]; /* [16 outputs][columns] */
 } work;
 
-/* Decodes one block of outputs o + [from, to), which are rows [from, to) mod 16 of their group. */
-INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to, char (*a)[TILE]) {
+/* Decodes one block of a group's outputs [from, to). */
+INLINE void decode_rows(const fr_few_job *j, const run *k, group g, int block, int from, int to, char (*a)[TILE]) {
     const int left = j->in - block * FR_BLOCK;
-    /* What comes next: a few blocks ahead, or at the beginning of the next strip. */
-    const int64_t width = (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK;
-    const int64_t next = left > AHEAD ? AHEAD : AHEAD - width + STRIP * j->stride;
-    const char *w = (const char *)j->w + (o + from) * j->stride + (int64_t)block * FR_BLOCK;
+    /* What comes next: a few blocks ahead, or at the beginning of the next output. */
+    const int64_t width = (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK, region = k->region * j->stride;
+    const int64_t next = left > AHEAD ? AHEAD : AHEAD - width + j->stride;
+    const char *w = (const char *)j->w + g.output * j->stride + from * region + (int64_t)block * FR_BLOCK;
     char tail[FR_BLOCK];
-    for (int i = from; i < to; i++, w += j->stride) {
-        char *tile = a[0] + i % GROUP * 64;
+    for (int i = from; i < to; i++, w += region) {
+        char *tile = a[0] + i * 64;
         const char *codes = left < FR_BLOCK ? fr_pad_block(tail, w, left, 1) : w;
         __m512i r[STEPS];
         _mm_prefetch(w + next, _MM_HINT_T1);
@@ -114,66 +145,90 @@ INLINE void decode_rows(const fr_few_job *j, int o, int block, int from, int to,
     }
 }
 
-/* sw times the scale of each column, for 16 elements of a [16 outputs][columns]. */
-INLINE __m512 scales(const fr_few_job *j, const run *k, float sw, int block) {
-    _Alignas(64) float scale[16];
-    for (int i = 0; i < 16; i++) {
-        int r = i & (k->columns - 1);
-        scale[i] = r < j->rows ? sw * j->sx[r][block] : 0.0f;
+/* A group's product of one block, and what it is to be multiplied with: scales of its outputs, and of the columns. */
+typedef struct product {
+    float *total;
+    const float *c;
+    __m512 w, x;
+} product;
+
+INLINE void add_scaled(int columns, const product *p) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i log_columns = _mm512_set1_epi32(columns == 8 ? 3 : columns / 2);
+    for (int i = 0; i < 16 * columns; i += 16) {
+        __m512i output = _mm512_srlv_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(i)), log_columns);
+        __m512 scale = _mm512_mul_ps(_mm512_permutexvar_ps(output, p->w), p->x);
+        _mm512_store_ps(p->total + i, _mm512_fmadd_ps(_mm512_load_ps(p->c + i), scale, _mm512_load_ps(p->total + i)));
     }
-    return _mm512_load_ps(scale);
 }
 
-INLINE void add_scaled(const run *k, float *total, const float *c, __m512 scale) {
-    for (int i = 0; i < 16 * k->columns; i += 16)
-        _mm512_store_ps(total + i, _mm512_fmadd_ps(_mm512_load_ps(c + i), scale, _mm512_load_ps(total + i)));
-}
-
-/* One step of a group, and a quarter of decoding the next: rows [from, to) there. */
+/* One step of a group, and a quarter of decoding the next. */
 #define STEP(s, A, B)                                                                                                  \
     do {                                                                                                               \
         _tile_loadd(A, a[s], 64);                                                                                      \
         _tile_dpbf16ps(C, A, B);                                                                                       \
-        decode_rows(j, o, next_block, next + rows * s / STEPS, next + rows * (s + 1) / STEPS, next_a);                 \
+        decode_rows(j, k, next, next_block, next.n * s / STEPS, next.n * (s + 1) / STEPS, next_a);                     \
     } while (0)
 
-/* Outputs [o, o + n), n <= STRIP, in one row of blocks. A group is decoded while the one before it is multiplied; the
- * last one decodes nothing. */
-static void strip(const fr_few_job *j, const run *k, int o, int n, work *s) {
-    const float *sw = j->scale + o / FR_BLOCK * j->scale_stride;
+/* A group is decoded while the one before it is multiplied, and added when the one after it has been: units and memory never
+ * wait for each other. The first group of the run's first strip has been decoded; the last strip's last decodes nothing.
+ * Returns which half of `a` has the next strip's first group. */
+static int strip(const fr_few_job *j, const run *k, int index, int parity, work *s) {
     const int end = k->first + k->blocks, row_bytes = 4 * k->columns;
-    int parity = 0;
+    group of[GROUPS + 1];
+    __m512i scales[GROUPS];
+    __mmask16 some[GROUPS];
+    int groups = 0;
     memset(s->total, 0, sizeof s->total);
-    for (int i = 0; k->first > 0 && i < n; i++)
-        for (int r = 0; r < j->rows; r++)
-            s->total[i / GROUP][i % GROUP * k->columns + r] = j->y[r * j->y_stride + o + i];
-    decode_rows(j, o, k->first, 0, n < GROUP ? n : GROUP, s->a[0]);
+    for (int g = 0; g < GROUPS; g++) {
+        int32_t at[GROUP] = {0};
+        of[g] = group_of(j, k, index, g);
+        if (of[g].n == 0) break;
+        groups++;
+        for (int i = 0; i < of[g].n; i++) {
+            int output = of[g].output + i * k->region;
+            at[i] = (int32_t)(output / FR_BLOCK * j->scale_stride);
+            for (int r = 0; k->first > 0 && r < j->rows; r++)
+                s->total[g][i * k->columns + r] = j->y[r * j->y_stride + output];
+        }
+        scales[g] = _mm512_loadu_si512(at);
+        some[g] = (__mmask16)((1u << of[g].n) - 1);
+    }
+    of[groups] = group_of(j, k, index + 1, 0);
+    product late = {0};
     for (int block = k->first; block < end; block++) {
-        const char *b = k->packed + (int64_t)(block - k->first) * STEPS * 16 * row_bytes;
-        const __m512 scale = scales(j, k, sw[block], block);
+        const char *b = k->packed + (int64_t)(block - k->first) * block_bytes(k->columns);
+        const __m512 sx = _mm512_load_ps(b);
+        b += SCALES;
         settle();
         _tile_loadd(B0, b, row_bytes);
         _tile_loadd(B1, b + 16 * row_bytes, row_bytes);
         _tile_loadd(B2, b + 32 * row_bytes, row_bytes);
         _tile_loadd(B3, b + 48 * row_bytes, row_bytes);
-        for (int g = 0; g < n; g += GROUP, parity ^= 1) {
+        for (int g = 0; g < groups; g++, parity ^= 1) {
             char(*a)[TILE] = s->a[parity], (*next_a)[TILE] = s->a[parity ^ 1];
-            const int next = g + GROUP < n ? g + GROUP : 0, next_block = next ? block : block + 1;
-            const int rows = next_block == end ? 0 : n - next < GROUP ? n - next : GROUP;
+            const bool again = g + 1 == groups && block + 1 < end;
+            const group next = of[again ? 0 : g + 1];
+            const int next_block = again ? block + 1 : g + 1 < groups ? block : k->first;
             settle();
             _tile_zero(C);
             STEP(0, A0, B0);
             STEP(1, A1, B1);
             STEP(2, A0, B2);
             STEP(3, A1, B3);
-            _tile_stored(C, s->c, row_bytes);
+            _tile_stored(C, s->c[parity], row_bytes);
             settle();
-            add_scaled(k, s->total[g / GROUP], s->c, scale);
+            if (late.total) add_scaled(k->columns, &late);
+            late = (product){s->total[g], s->c[parity],
+                             _mm512_mask_i32gather_ps(_mm512_setzero_ps(), some[g], scales[g], j->scale + block, 4), sx};
         }
     }
-    for (int i = 0; i < n; i++)
-        for (int r = 0; r < j->rows; r++)
-            j->y[r * j->y_stride + o + i] = s->total[i / GROUP][i % GROUP * k->columns + r];
+    add_scaled(k->columns, &late);
+    for (int g = 0; g < groups; g++)
+        for (int i = 0; i < of[g].n; i++)
+            for (int r = 0; r < j->rows; r++)
+                j->y[r * j->y_stride + of[g].output + i * k->region] = s->total[g][i * k->columns + r];
+    return parity;
 }
 
 void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
@@ -182,17 +237,20 @@ void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int
     _Alignas(64) char packed[PACKED];
     work s;
     run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};
-    const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / (2 * FR_BLOCK * k.columns);
+    const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / block_bytes(k.columns);
+    k.region = (end - begin + GROUPS * GROUP - 1) / (GROUPS * GROUP);
+    /* Odd, lest all streams fall into the same sets of the caches; a short region can't spare the outputs it would leave empty. */
+    if (k.region > 15) k.region |= 1;
     /* A short group computes its missing outputs in vain: from zeros, or what was there before. */
     memset(s.a, 0, sizeof s.a);
     configure(k.columns);
     for (; k.first < blocks; k.first += k.blocks) {
+        int parity = 0;
         k.blocks = blocks - k.first < most ? blocks - k.first : most;
-        pack(&j, &k, packed);
-        for (int o = begin, next; o < end; o = next) {
-            next = (o / STRIP + 1) * STRIP < end ? (o / STRIP + 1) * STRIP : end;
-            strip(&j, &k, o, next - o, &s);
-        }
+        pack(&j, &k);
+        const group first = group_of(&j, &k, 0, 0);
+        decode_rows(&j, &k, first, k.first, 0, first.n, s.a[parity]);
+        for (int i = 0; i < k.region; i++) parity = strip(&j, &k, i, parity, &s);
     }
     _tile_release();
 }
