@@ -247,16 +247,16 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
     }
 }
 
-/* Outputs [o0, o0 + OUTPUTS) for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A partial last
- * block is copied and padded with zeros. */
-INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int r0) {
+/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
+ * partial last block is copied and padded with zeros. */
+INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int apart, int r0) {
     const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
     const float *sw[OUTPUTS];
     __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
     char w_tail[OUTPUTS][4 * FR_BLOCK], x_tail[ROWS][4 * FR_BLOCK];
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        int output = o0 + o < j->end ? o0 + o : j->end - 1;
+        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
         w[o] = (const char *)j->w + output * j->stride * size;
         sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
         UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
@@ -281,19 +281,20 @@ INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, i
     }
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) {
-            if (o0 + o < j->end) j->y[(r0 + r) * j->y_stride + o0 + o] = sum_lanes(total[o][r]);
+            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
         }
     }
 }
 
 /* All rows of a strip before the next strip, so that its weights come from memory once. */
 INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
-    for (int o = j->begin; o < j->end; o += OUTPUTS) {
+    const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
+    for (int o = j->begin; o < j->begin + apart; o++) {
         int r = 0;
-        for (; r + ROWS <= j->rows; r += ROWS) strip(kind, quantized, ROWS, j, o, r);
-        if (j->rows - r == 1) strip(kind, quantized, 1, j, o, r);
-        if (j->rows - r == 2) strip(kind, quantized, 2, j, o, r);
-        if (j->rows - r == 3) strip(kind, quantized, 3, j, o, r);
+        for (; r + ROWS <= j->rows; r += ROWS) strip(kind, quantized, ROWS, j, o, apart, r);
+        if (j->rows - r == 1) strip(kind, quantized, 1, j, o, apart, r);
+        if (j->rows - r == 2) strip(kind, quantized, 2, j, o, apart, r);
+        if (j->rows - r == 3) strip(kind, quantized, 3, j, o, apart, r);
     }
 }
 

@@ -1,8 +1,7 @@
 /* AVX-512 with AMX: few rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
  *
- * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those: so 32 streams are
- * read, each in the order of memory. Neighbouring outputs of a narrow matrix would be one stream, and memory gives one stream
- * two thirds of what it gives many.
+ * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those: 32 streams are
+ * read, each in the order of memory (core/kernels_few.h).
  *
  * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
  * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
@@ -238,9 +237,7 @@ void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int
     work s;
     run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};
     const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / block_bytes(k.columns);
-    k.region = (end - begin + GROUPS * GROUP - 1) / (GROUPS * GROUP);
-    /* Odd, lest all streams fall into the same sets of the caches; a short region can't spare the outputs it would leave empty. */
-    if (k.region > 15) k.region |= 1;
+    k.region = fr_streams_apart(end - begin, GROUPS * GROUP);
     /* A short group computes its missing outputs in vain: from zeros, or what was there before. */
     memset(s.a, 0, sizeof s.a);
     configure(k.columns);

@@ -65,15 +65,15 @@ INLINE void add_block(int rows, const char *const *w, const char *const *x, __m5
     }
 }
 
-/* Outputs [o0, o0 + OUTPUTS) for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
-INLINE void strip(int rows, const fr_few_job *j, int o0, int r0) {
+/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
+INLINE void strip(int rows, const fr_few_job *j, int o0, int apart, int r0) {
     const int blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
     const float *sw[OUTPUTS];
     __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
     char tail[OUTPUTS][FR_BLOCK], x_tail[ROWS][2 * FR_BLOCK];
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        int output = o0 + o < j->end ? o0 + o : j->end - 1;
+        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
         w[o] = (const char *)j->w + output * j->stride;
         sw[o] = j->scale + output / FR_BLOCK * j->scale_stride;
         UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
@@ -97,7 +97,7 @@ INLINE void strip(int rows, const fr_few_job *j, int o0, int r0) {
     }
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) {
-            if (o0 + o < j->end) j->y[(r0 + r) * j->y_stride + o0 + o] = sum_lanes(total[o][r]);
+            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
         }
     }
 }
@@ -105,18 +105,20 @@ INLINE void strip(int rows, const fr_few_job *j, int o0, int r0) {
 void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
                         int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
-    for (int o = begin; o < end; o += OUTPUTS) {
+    const int apart = fr_streams_apart(end - begin, OUTPUTS);
+    for (int o = begin; o < begin + apart; o++) {
         int r = 0;
-        for (; r + ROWS <= n; r += ROWS) strip(ROWS, &j, o, r);
-        if (n - r == 1) strip(1, &j, o, r);
-        if (n - r == 2) strip(2, &j, o, r);
-        if (n - r == 3) strip(3, &j, o, r);
+        for (; r + ROWS <= n; r += ROWS) strip(ROWS, &j, o, apart, r);
+        if (n - r == 1) strip(1, &j, o, apart, r);
+        if (n - r == 2) strip(2, &j, o, apart, r);
+        if (n - r == 3) strip(3, &j, o, apart, r);
     }
 }
 
 /* ---- Sums of rows ---- */
 
-#define VECTORS 8 /* of a block */
+#define VECTORS 8     /* of a block */
+#define AHEAD_ROWS 16 /* that are asked for before they are needed */
 
 /* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones; then the
  * second half. */
@@ -137,6 +139,8 @@ void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t s
     for (int r = 0; r < rows; r++) {
         const char *row = (const char *)x + r * stride;
         __m512 f[VECTORS], weight = _mm512_set1_ps(a[r]);
+        _mm_prefetch(row + AHEAD_ROWS * stride, _MM_HINT_T0);
+        _mm_prefetch(row + AHEAD_ROWS * stride + 64, _MM_HINT_T0);
         decode_block(n < FR_BLOCK ? fr_pad_block(tail, row, n, 1) : row, f);
         UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_fmadd_ps(weight, f[i], sum[i]);
     }

@@ -29,6 +29,15 @@ typedef struct fr_few_job {
     int64_t y_stride;
 } fr_few_job;
 
+/* How far apart a strip takes its outputs when it takes `streams` of them: then the weights of each come in the order of
+ * memory, strip after strip, and memory serves the streams side by side (neighbouring outputs of a narrow matrix are one
+ * stream, which gets two thirds of what many get). Odd, lest all streams fall into the same sets of the caches; a short
+ * range can't spare the outputs that would be missing. */
+static inline int fr_streams_apart(int outputs, int streams) {
+    int apart = (outputs + streams - 1) / streams;
+    return apart > 16 ? apart | 1 : apart;
+}
+
 /* A partial block of n values of `size` bytes, made whole with zeros. */
 static inline const char *fr_pad_block(char *to, const char *from, int n, int size) {
     memset(to, 0, (size_t)(FR_BLOCK * size));
