@@ -14,7 +14,7 @@
 #define STEPS 4
 #define TILE 1024          /* bytes */
 #define AHEAD 768          /* bytes of a row that are asked for before they are decoded */
-#define PACKED (160 * 1024) /* bytes of packed activations on the stack */
+#define PACKED (320 * 1024) /* bytes of packed activations on the stack */
 
 /* Tile registers. Intrinsics want literals. */
 #define C 0
