@@ -46,8 +46,8 @@ typedef struct fr_mla_scratch {
     fr_rows cq_rows, o_rows;
     /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_FEW_ROWS at most */
     float *q_absorbed;   /* [F * heads, kv_rank + rope], scaled */
-    float *latent;       /* [F * heads, kv_rank]: sum of p ckv, unnormalized until the last block */
-    float *pair_max, *pair_sum; /* [F * heads]: running softmax */
+    float *latent;       /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
+    float *pair_max, *pair_sum; /* [F * heads]: running softmax; without tiles */
     float *kv_b_out;     /* [F, heads * (nope + v)], of which the values are filled */
     fr_tiled_queries *groups; /* pairs by 16, or NULL: the CPU has no tiles */
     void **tiled_scratch;     /* [threads] */

@@ -243,7 +243,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
 }
 
 void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint) {
-    for (int f = 0; f < checkpoint->num_files; f++) /* a system that has none for files says so, and that is all right */
+    for (int f = 0; f < checkpoint->num_files; f++) /* a hint: where files lie in small pages, nothing comes of it */
         madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_HUGEPAGE);
 }
 

@@ -18,6 +18,10 @@ INLINE void settle(void) {
     atomic_signal_fence(memory_order_seq_cst);
 }
 
+/* Eight whole tiles: 16 rows of 64 bytes. */
+static const tile_config whole_tiles = {
+    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
 INLINE void load_config(const tile_config *config) {
     __asm__ volatile("" : : "m"(*config)); /* all of it: the intrinsic of some compilers mentions its first bytes only */
     _tile_loadconfig(config);

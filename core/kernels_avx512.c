@@ -6,10 +6,6 @@
 #include "core/kernels_avx512.h"
 #include "core/kernels_isa.h"
 
-INLINE __mmask16 first(int n) {
-    return n >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
-}
-
 INLINE __m512 widen_bf16(__m256i v) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
 }
@@ -44,7 +40,7 @@ static float dot_f32(const float *a, const float *b, int n) {
             _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16 * j), _mm512_loadu_ps(b + i + 16 * j), s[j]);
     }
     for (; i < n; i += 16) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         s[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i), s[0]);
     }
     return sum_lanes(_mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
@@ -60,7 +56,7 @@ static float dot_bf16(const float *a, const uint16_t *b, int n) {
         }
     }
     for (; i < n; i += 16) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 v = widen_bf16(_mm256_maskz_loadu_epi16(m, b + i));
         s[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), v, s[0]);
     }
@@ -69,7 +65,7 @@ static float dot_bf16(const float *a, const uint16_t *b, int n) {
 
 static void axpy_f32(float *y, float a, const float *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 v = _mm512_maskz_loadu_ps(m, x + i);
         _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
     }
@@ -77,7 +73,7 @@ static void axpy_f32(float *y, float a, const float *x, int n) {
 
 static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 v = widen_bf16(_mm256_maskz_loadu_epi16(m, x + i));
         _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
     }
@@ -85,7 +81,7 @@ static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
 
 static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 v = e4m3_f32_16(_mm_maskz_loadu_epi8(m, x + i));
         _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
     }
@@ -93,7 +89,7 @@ static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
 
 static void add_rows_e4m3(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
     for (int i = 0; i < n; i += 2 * LANES) { /* two sums at a time, which do not wait for each other */
-        __mmask16 m = first(n - i), last = n - i > LANES ? first(n - i - LANES) : 0;
+        __mmask16 m = first16(n - i), last = n - i > LANES ? first16(n - i - LANES) : 0;
         __m512 s = _mm512_maskz_loadu_ps(m, y + i), t = _mm512_maskz_loadu_ps(last, y + i + LANES);
         for (int r = 0; r < rows; r++) {
             const uint8_t *row = x + r * stride + i;
@@ -107,21 +103,21 @@ static void add_rows_e4m3(float *y, const float *a, const uint8_t *x, int64_t st
 
 static void bf16_to_f32(float *y, const uint16_t *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         _mm512_mask_storeu_ps(y + i, m, widen_bf16(_mm256_maskz_loadu_epi16(m, x + i)));
     }
 }
 
 static void f32_to_bf16(uint16_t *y, const float *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         _mm256_mask_storeu_epi16(y + i, m, narrow_bf16(_mm512_maskz_loadu_ps(m, x + i)));
     }
 }
 
 static void e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512i bits = _mm512_castps_si512(e4m3_f32_16(_mm_maskz_loadu_epi8(m, x + i)));
         _mm256_mask_storeu_epi16(y + i, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
     }
@@ -134,7 +130,7 @@ static float sum_squares(const float *x, int n) {
 static float max_f32(const float *x, int n) {
     __m512 max = _mm512_set1_ps(x[0]);
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         max = _mm512_mask_max_ps(max, m, max, _mm512_maskz_loadu_ps(m, x + i));
     }
     return _mm512_reduce_max_ps(max);
@@ -143,7 +139,7 @@ static float max_f32(const float *x, int n) {
 static float exp_sub(float *x, float max, int n) {
     __m512 sum = _mm512_setzero_ps();
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 e = exp_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(max)));
         _mm512_mask_storeu_ps(x + i, m, e);
         sum = _mm512_add_ps(sum, _mm512_maskz_mov_ps(m, e));
@@ -153,7 +149,7 @@ static float exp_sub(float *x, float max, int n) {
 
 static void silu_mul(float *y, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512 g = _mm512_maskz_loadu_ps(m, gate + i), u = _mm512_maskz_loadu_ps(m, up + i);
         __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
         __m512 s = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
@@ -182,11 +178,11 @@ INLINE __m512i round_e4m3(__m512 v) {
 static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
     __m512 max = _mm512_set1_ps(1e-4f);
     for (int i = 0; i < n; i += LANES)
-        max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first(n - i), x + i)), max);
+        max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)), max);
     float s = _mm512_reduce_max_ps(max) / 448.0f;
     if (ue8m0) s = fr_bits_f32((fr_f32_bits(s) + 0x7fffffu) & 0x7f800000u);
     for (int i = 0; i < n; i += LANES) {
-        __mmask16 m = first(n - i);
+        __mmask16 m = first16(n - i);
         __m512i v = round_e4m3(_mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(s)));
         _mm256_mask_storeu_epi16(q + i, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
     }
@@ -238,6 +234,7 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
         UNROLL for (int o = 0; o < OUTPUTS; o++) {
             __m512 a, b;
             _mm_prefetch(w[o] + i * weight_size(kind) + AHEAD, _MM_HINT_T0);
+            if (kind == W_F32) _mm_prefetch(w[o] + 4 * i + AHEAD + 64, _MM_HINT_T0);
             load_weights(kind, w[o] + i * weight_size(kind), &a, &b);
             UNROLL for (int r = 0; r < rows; r++) {
                 sum[o][r] = _mm512_fmadd_ps(a, xa[r], sum[o][r]);
@@ -336,5 +333,6 @@ const fr_kernels fr_kernels_avx512 = {
 const fr_kernels fr_kernels_avx512_bf16 = {
     COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512", .few_e4m3_q = fr_few_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {
-    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx, .e4m3_to_tiles = fr_e4m3_to_tiles_amx, .multiply_panel = fr_multiply_panel_amx,
+    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx,
+    .e4m3_to_tiles = fr_e4m3_to_tiles_amx, .multiply_panel = fr_multiply_panel_amx,
     .tiled_attention = &fr_tiled_attention_amx};

@@ -10,6 +10,15 @@
 #define LANES 16
 #define ROWS 4
 
+/* Masks of the first n elements, as many as there are at most; none for n <= 0. */
+INLINE __mmask16 first16(int n) {
+    return n >= 16 ? (__mmask16)0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+}
+
+INLINE __mmask32 first32(int n) {
+    return n >= 32 ? 0xffffffffu : n <= 0 ? 0 : (1u << n) - 1;
+}
+
 INLINE float sum_lanes(__m512 v) {
     __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

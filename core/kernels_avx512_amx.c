@@ -26,11 +26,9 @@
 #define B3 6
 
 static void configure(int columns) {
-    tile_config t = {.palette = 1};
-    for (int i = C; i <= B3; i++) {
-        t.row_bytes[i] = (uint16_t)(i == A0 || i == A1 ? 64 : 4 * columns);
-        t.rows[i] = 16;
-    }
+    tile_config t = whole_tiles;
+    for (int i = C; i <= B3; i++)
+        if (i != A0 && i != A1) t.row_bytes[i] = (uint16_t)(4 * columns);
     load_config(&t);
 }
 
@@ -71,17 +69,13 @@ INLINE void interleave(int columns, __m512i *z, char *to) {
     UNROLL for (int i = 0; i < columns; i++) _mm512_store_si512(to + 64 * i, z[i]);
 }
 
-INLINE __mmask32 first(int n) {
-    return n >= 32 ? 0xffffffffu : n <= 0 ? 0 : (1u << n) - 1;
-}
-
 /* Packs two steps, inputs [at, at + 64), dealt as decode_dealt deals weights. Columns beyond the rows are zero. */
 INLINE void pack_steps(int columns, const fr_few_job *j, int at, char *to) {
     __m512i a[FR_FEW_ROWS], b[FR_FEW_ROWS];
     UNROLL for (int c = 0; c < columns; c++) {
         const uint16_t *q = (const uint16_t *)j->x[c < j->rows ? c : 0] + at;
         int n = c < j->rows ? j->in - at : 0;
-        __m512i q0 = _mm512_maskz_loadu_epi16(first(n), q), q1 = _mm512_maskz_loadu_epi16(first(n - 32), q + 32);
+        __m512i q0 = _mm512_maskz_loadu_epi16(first32(n), q), q1 = _mm512_maskz_loadu_epi16(first32(n - 32), q + 32);
         a[c] = _mm512_shuffle_i32x4(q0, q1, 0x88);
         b[c] = _mm512_shuffle_i32x4(q0, q1, 0xdd);
     }

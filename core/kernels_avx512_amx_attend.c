@@ -54,10 +54,6 @@ static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, i
 
 /* ---- Values ---- */
 
-INLINE __mmask32 first(int n) {
-    return n >= 32 ? 0xffffffffu : n <= 0 ? 0 : (1u << n) - 1;
-}
-
 /* [pair of tiles of 16 values][step of 32 positions][2 tiles][16 pairs of positions][16][2]. A tile has what unpacking gives: the first
  * or the second four of each eight values. Rows from `count` on are zero. */
 static void pack_values(uint16_t *packed, const uint16_t *rows, int64_t stride, int count, int rank) {
@@ -65,7 +61,7 @@ static void pack_values(uint16_t *packed, const uint16_t *rows, int64_t stride, 
         const uint16_t *row = rows + t * stride;
         uint16_t *to = packed + t / DEPTH * 2 * TILE * DEPTH + t % DEPTH / 2 * DEPTH;
         for (int i = 0; i < rank; i += DEPTH, to += SPAN * DEPTH) {
-            __mmask32 m = first(rank - i);
+            __mmask32 m = first32(rank - i);
             __m512i a = _mm512_maskz_loadu_epi16(t < count ? m : 0, row + i);
             __m512i b = _mm512_maskz_loadu_epi16(t + 1 < count ? m : 0, row + stride + i);
             _mm512_store_si512(to, _mm512_unpacklo_epi16(a, b));
@@ -209,11 +205,6 @@ static void fold(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t 
     span s = {rows, stride, pos, (int)up(width, DEPTH) / DEPTH, (int)up(rank, DEPTH) / DEPTH, values};
     _Alignas(64) float scores[SPAN][TILE];
     _Alignas(64) uint16_t weights[2 * SPAN * QUERIES];
-    tile_config config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = 16;
-    }
     pack_values(values, rows, stride, count, rank);
     if (count < SPAN || width % DEPTH != 0) {
         s.stride = up(width, DEPTH);
@@ -221,7 +212,7 @@ static void fold(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t 
         memset(copy, 0, (size_t)(SPAN * s.stride) * sizeof *copy);
         for (int t = 0; t < count; t++) memcpy(copy + t * s.stride, rows + t * stride, (size_t)width * sizeof *copy);
     }
-    load_config(&config);
+    load_config(&whole_tiles);
     for (int i = 0; i < groups; i++) {
         score(&g[i], &s, scores);
         weigh(&g[i], &s, scores, weights);
@@ -243,8 +234,8 @@ static void end(const fr_tiled_queries *g, float *const *out, int n, int rank) {
             __m512 a = _mm512_load_ps(sum), b = _mm512_load_ps(sum + QUERIES * TILE);
             __m512 x = _mm512_permutex2var_ps(a, low, b), y = _mm512_permutex2var_ps(a, high, b);
             int left = rank - v;
-            _mm512_mask_storeu_ps(out[i] + v, (__mmask16)first(left), _mm512_div_ps(x, total));
-            _mm512_mask_storeu_ps(out[i] + v + TILE, (__mmask16)(first(left) >> 16), _mm512_div_ps(y, total));
+            _mm512_mask_storeu_ps(out[i] + v, (__mmask16)first32(left), _mm512_div_ps(x, total));
+            _mm512_mask_storeu_ps(out[i] + v + TILE, (__mmask16)(first32(left) >> 16), _mm512_div_ps(y, total));
         }
     }
 }

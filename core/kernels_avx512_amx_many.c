@@ -84,13 +84,11 @@ INLINE void ask_for(const void *memory, size_t bytes, int part, int parts) {
 }
 
 void fr_multiply_panel_amx(const fr_panel *p) {
-    static const tile_config config = {
-        .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
     _Alignas(64) float c[2][SIDE * SIDE];
     const int groups = p->columns / 16, units = p->blocks * 2 * ((groups + 1) / 2);
     pending before = {.sum = NULL};
     int turn = 0;
-    load_config(&config);
+    load_config(&whole_tiles);
     for (int block = 0; block < p->blocks; block++) {
         const __m512 sw = _mm512_set1_ps(p->sw ? p->sw[block] : 1.0f);
         for (int output = 0; output < FR_MANY_OUTPUTS; output += SIDE) {

@@ -7,10 +7,6 @@
 #define POSITIONS 4
 #define VECTORS 4 /* of a query's sum that stay in registers */
 
-INLINE __mmask16 first(int n) {
-    return n >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
-}
-
 INLINE __m512 load_bf16(const uint16_t *x, __mmask16 m) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x)), 16));
 }
@@ -22,7 +18,7 @@ INLINE void score_tile(int queries, int positions, const float *const *q, const 
         UNROLL for (int t = 0; t < positions; t++) sum[i][t] = _mm512_setzero_ps();
     }
     for (int c = 0; c < width; c += LANES) {
-        __mmask16 m = first(width - c);
+        __mmask16 m = first16(width - c);
         __m512 x[QUERIES];
         UNROLL for (int i = 0; i < queries; i++) x[i] = _mm512_maskz_loadu_ps(m, q[i] + c);
         UNROLL for (int t = 0; t < positions; t++) {
@@ -64,12 +60,12 @@ INLINE void add_tile(int queries, int vectors, float *const *sum, const float *c
     __m512 y[QUERIES][VECTORS];
     UNROLL for (int i = 0; i < queries; i++) {
         UNROLL for (int v = 0; v < vectors; v++)
-            y[i][v] = _mm512_maskz_loadu_ps(first(width - c - LANES * v), sum[i] + c + LANES * v);
+            y[i][v] = _mm512_maskz_loadu_ps(first16(width - c - LANES * v), sum[i] + c + LANES * v);
     }
     for (int t = 0; t < count; t++) {
         __m512 row[VECTORS];
         UNROLL for (int v = 0; v < vectors; v++)
-            row[v] = load_bf16(rows + t * stride + c + LANES * v, first(width - c - LANES * v));
+            row[v] = load_bf16(rows + t * stride + c + LANES * v, first16(width - c - LANES * v));
         UNROLL for (int i = 0; i < queries; i++) {
             __m512 weight = _mm512_set1_ps(p[i][t]);
             UNROLL for (int v = 0; v < vectors; v++) y[i][v] = _mm512_fmadd_ps(weight, row[v], y[i][v]);
@@ -77,7 +73,7 @@ INLINE void add_tile(int queries, int vectors, float *const *sum, const float *c
     }
     UNROLL for (int i = 0; i < queries; i++) {
         UNROLL for (int v = 0; v < vectors; v++)
-            _mm512_mask_storeu_ps(sum[i] + c + LANES * v, first(width - c - LANES * v), y[i][v]);
+            _mm512_mask_storeu_ps(sum[i] + c + LANES * v, first16(width - c - LANES * v), y[i][v]);
     }
 }
 

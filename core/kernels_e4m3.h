@@ -1,4 +1,4 @@
-/* E4M3 codes to BF16 with VBMI byte tables, for the files that are compiled for them. Private to core. */
+/* E4M3 codes to BF16 with VBMI byte tables and GFNI bit matrices, for the files that are compiled for them. Private to core. */
 #ifndef FR_CORE_KERNELS_E4M3_H
 #define FR_CORE_KERNELS_E4M3_H
 
@@ -20,7 +20,6 @@ INLINE void decode_dealt(__m512i codes, __m512i *a, __m512i *b) {
     *b = _mm512_unpackhi_epi8(low, high);
 }
 
-#if defined(__GFNI__)
 /* 128 codes as four vectors of BF16, dealt alike. The bits of a normal number's BF16 are sums modulo 2 of those of its code: its
  * exponent e, raised by the difference of the biases, 120, is e3, four times not e3, e2, e1, e0. So two affine maps make both
  * bytes. Zeros, subnormals and NaNs, rare all of them, go by the tables. */
@@ -41,6 +40,4 @@ INLINE void decode_dealt_128(__m512i x, __m512i y, __m512i *out) {
     out[2] = _mm512_unpacklo_epi8(yl, yh);
     out[3] = _mm512_unpackhi_epi8(yl, yh);
 }
-#endif
-
 #endif

@@ -236,7 +236,7 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch) {
     int begin, end;
     char *own = scratch ? (char *)scratch + (size_t)fr_team_rank() * fr_linear_scratch_bytes(x->max_rows) : NULL;
-    /* Few rows: in whole tiles where there is enough for all. */
+    /* Few rows: in units that leave few strips short (core/kernels_few.h), where there is enough for all. */
     int unit = x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
     fr_team_split(w->out, unit, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);

@@ -3,8 +3,8 @@
  *
  * Two regimes. Up to FR_FEW_ROWS rows (decode and verify passes): each weight is read once for all rows, and the result
  * of a row is bit-identical whatever the number of rows and threads. That is what makes drafting lossless. More rows
- * (prefill): BF16 products, by oneDNN brgemm or our own AMX kernel, on tiles of weights decoded in cache; rows and threads do not change the result of a row
- * either, as long as it stays in this regime.
+ * (prefill): BF16 products, by oneDNN brgemm or our own AMX kernel, on tiles of weights decoded in cache; rows and threads
+ * do not change the result of a row either, as long as it stays in this regime.
  *
  * Activations of an FP8 linear are quantized or not (DeepSeek-V3 report, section 3.3): with quantization
  *   y = sum over 128-blocks b of sx[b] * sw[b] * (qx[b] . qw[b]), accumulated in float32;
@@ -118,8 +118,8 @@ void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n
 /* ONE THREAD. y[0..in) = W[begin..end)^T v, v [end - begin]: the absorbed W_UK of MLA. x-quantization does not apply. */
 void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y);
 
-/* ONE THREAD. The many-row regime's innermost product (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay
- * in cache: the most that this regime can reach. Returns the floating-point operations; 0, and nothing done, when the regime
+/* ONE THREAD. oneDNN's product of one tile (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay in cache: the
+ * most that the many-row regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and nothing done, when the regime
  * is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
 double fr_linear_tile(void *scratch, int repeats);
 

@@ -6,10 +6,6 @@
 #if defined(__AVX512BF16__)
 #include "core/kernels_avx512.h"
 
-static inline __mmask16 first(int n) {
-    return n >= 16 ? (__mmask16)0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
-}
-
 static inline void split16(__m512 v, __m256i *hi, __m256i *lo) {
     *hi = (__m256i)_mm512_cvtneps_pbh(v);
     __m512 rounded = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(*hi), 16));
@@ -19,9 +15,9 @@ static inline void split16(__m512 v, __m256i *hi, __m256i *lo) {
 static void split(uint16_t *hi, uint16_t *lo, const float *x, int n) {
     for (int i = 0; i < n; i += 16) {
         __m256i h, l;
-        split16(_mm512_maskz_loadu_ps(first(n - i), x + i), &h, &l);
-        _mm256_mask_storeu_epi16(hi + i, first(n - i), h);
-        _mm256_mask_storeu_epi16(lo + i, first(n - i), l);
+        split16(_mm512_maskz_loadu_ps(first16(n - i), x + i), &h, &l);
+        _mm256_mask_storeu_epi16(hi + i, first16(n - i), h);
+        _mm256_mask_storeu_epi16(lo + i, first16(n - i), l);
     }
 }
 
@@ -50,8 +46,8 @@ static void pack_f32(uint16_t *hi, uint16_t *lo, int columns, bool tiles, const 
                 __m256i part[2][2];
                 const float *row = column + j < n ? rows[column + j] : rows[0];
                 int left = column + j < n ? m - i : 0;
-                split16(_mm512_maskz_loadu_ps(first(left), row + i), &part[0][0], &part[1][0]);
-                split16(_mm512_maskz_loadu_ps(first(left - 16), row + i + 16), &part[0][1], &part[1][1]);
+                split16(_mm512_maskz_loadu_ps(first16(left), row + i), &part[0][0], &part[1][0]);
+                split16(_mm512_maskz_loadu_ps(first16(left - 16), row + i + 16), &part[0][1], &part[1][1]);
                 h[j] = _mm512_inserti64x4(_mm512_castsi256_si512(part[0][0]), part[0][1], 1);
                 l[j] = _mm512_inserti64x4(_mm512_castsi256_si512(part[1][0]), part[1][1], 1);
             }
@@ -84,7 +80,7 @@ static void transpose(float *y, int64_t y_stride, const float *sum, int tokens, 
             for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(sum + (output + i) * FR_MANY_TOKENS + token);
             transpose16(r);
             for (int i = 0; i < 16 && token + i < tokens; i++)
-                _mm512_mask_storeu_epi32(y + (token + i) * y_stride + output, first(outputs - output), r[i]);
+                _mm512_mask_storeu_epi32(y + (token + i) * y_stride + output, first16(outputs - output), r[i]);
         }
     }
 }
