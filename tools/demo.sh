@@ -27,10 +27,10 @@ generate() {
     build/forerun generate --prompt "$prompt" --max-tokens $tokens --ignore-eos $sampling "$@" </dev/null
 }
 
-say "build/forerun generate --prompt '$prompt' --max-tokens $tokens --ignore-eos $sampling --mtp on"
+say "build/forerun generate --prompt '$prompt' --max-tokens $tokens --ignore-eos $sampling --mtp on --quiet"
 echo
 printf '%s' "$prompt"
-generate --mtp on
+generate --mtp on --quiet
 echo
 
 # Picks what is asked for out of a JSON document without blanks between its keys: no other tool is needed.
