@@ -89,7 +89,7 @@ static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
 
 static void add_rows_e4m3(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
     for (int i = 0; i < n; i += 2 * LANES) { /* two sums at a time, which do not wait for each other */
-        __mmask16 m = first16(n - i), last = n - i > LANES ? first16(n - i - LANES) : 0;
+        __mmask16 m = first16(n - i), last = first16(n - i - LANES);
         __m512 s = _mm512_maskz_loadu_ps(m, y + i), t = _mm512_maskz_loadu_ps(last, y + i + LANES);
         for (int r = 0; r < rows; r++) {
             const uint8_t *row = x + r * stride + i;

@@ -185,7 +185,7 @@ static int strip(const fr_few_job *j, const run *k, int index, int parity, work 
                 s->total[g][i * k->columns + r] = j->y[r * j->y_stride + output];
         }
         scales[g] = _mm512_loadu_si512(at);
-        some[g] = (__mmask16)((1u << of[g].n) - 1);
+        some[g] = first16(of[g].n);
     }
     of[groups] = group_of(j, k, index + 1, 0);
     product late = {0};

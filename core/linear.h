@@ -119,8 +119,8 @@ void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n
 void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y);
 
 /* ONE THREAD. oneDNN's product of one tile (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay in cache: the
- * most that the many-row regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and nothing done, when the regime
- * is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
+ * most that the many-row regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and
+ * nothing done, when the regime is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
 double fr_linear_tile(void *scratch, int repeats);
 
 /* What runs the many-row regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable". Static storage. */
