@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "core/threads.h"
-#include "core/tiled_attention.h"
+#include "core/kernels/tiled_attention.h"
 
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads) {
     size_t few = (size_t)(max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS), pairs = few * (size_t)m->heads;

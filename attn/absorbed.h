@@ -2,7 +2,7 @@
  *
  * A pair of a row and a head is one thread's work: it goes through the positions of the cache in spans at fixed places, with a
  * running softmax, so that its result does not depend on who shares the pass, nor on how many threads share the work. Of BF16
- * caches 16 pairs go by matrix tiles where the CPU has them (core/tiled_attention.h). */
+ * caches 16 pairs go by matrix tiles where the CPU has them (core/kernels/tiled_attention.h). */
 #ifndef FR_ATTN_ABSORBED_H
 #define FR_ATTN_ABSORBED_H
 

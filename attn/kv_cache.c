@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-#include "core/kernels.h"
+#include "core/kernels/kernels.h"
 
 uint64_t fr_kv_cache_bytes(int layers, int ctx, int rank, int rope, fr_kv type) {
     return (uint64_t)layers * (uint64_t)ctx * (uint64_t)(rank + rope) * (type == FR_KV_F32 ? 4 : 2);

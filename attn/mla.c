@@ -2,7 +2,7 @@
 
 #include "attn/absorbed.h"
 #include "attn/expanded.h"
-#include "core/norm.h"
+#include "core/linear/norm.h"
 #include "core/threads.h"
 
 static int larger(int a, int b) {

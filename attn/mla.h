@@ -9,8 +9,8 @@
 
 #include "attn/kv_cache.h"
 #include "attn/rope.h"
-#include "core/linear.h"
-#include "core/tiled_attention.h"
+#include "core/linear/linear.h"
+#include "core/kernels/tiled_attention.h"
 
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */

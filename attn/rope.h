@@ -3,7 +3,7 @@
 #ifndef FR_ATTN_ROPE_H
 #define FR_ATTN_ROPE_H
 
-#include "core/config.h"
+#include "core/checkpoint/config.h"
 #include "core/memory.h"
 
 typedef struct fr_rope {

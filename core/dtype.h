@@ -9,6 +9,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#define FR_BLOCK 128 /* side of the square of weights that shares an FP8 scale; inputs that share one of an activation */
+
+/* Blocks that cover `width` values; the last one may be partial. */
+static inline int fr_blocks(int width) {
+    return (width + FR_BLOCK - 1) / FR_BLOCK;
+}
+
 typedef enum fr_dtype { FR_F32, FR_BF16, FR_F16, FR_F8_E4M3, FR_I8, FR_U8, FR_I16, FR_I32, FR_I64, FR_F64, FR_BOOL, FR_F8_E5M2, FR_DTYPE_COUNT } fr_dtype;
 
 size_t fr_dtype_size(fr_dtype dtype);

@@ -1,11 +1,71 @@
 /* Checkpoint names to weights. A tensor-parallel shard takes its heads of attention and its columns of every MLP; norms,
  * gates, embedding and the MTP projection are whole on every shard. */
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/threads.h"
 #include "model/schema.h"
 #include "model/weights.h"
+
+/* ---- One linear ---- */
+
+/* Scales stay where they are unless the file has them at an odd place. */
+static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column, fr_error *error) {
+    int rows = fr_blocks(linear->out), columns = fr_blocks(linear->in);
+    const char *from = (const char *)tensor->data + (block_row * tensor->shape[1] + block_column) * 4;
+    if ((uintptr_t)from % sizeof(float) == 0) {
+        linear->scale = (const float *)(const void *)from;
+        linear->scale_stride = tensor->shape[1];
+        return FR_OK;
+    }
+    float *scale = fr_alloc((size_t)rows * (size_t)columns * sizeof *scale);
+    if (!scale) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %d x %d scales", tensor->name, rows, columns);
+    for (int i = 0; i < rows; i++)
+        memcpy(scale + (size_t)i * (size_t)columns, from + i * tensor->shape[1] * 4, (size_t)columns * 4);
+    linear->scale = linear->owned_scale = scale;
+    linear->scale_stride = columns;
+    return FR_OK;
+}
+
+/* This shard's part of `size`, in whole blocks. */
+static fr_status cut_range(const char *name, int size, bool cut, fr_shard shard, int *begin, int *end,
+                           fr_error *error) {
+    *begin = 0;
+    *end = size;
+    if (cut) fr_split(size, FR_BLOCK, shard.count, shard.index, begin, end);
+    if (*begin < *end) return FR_OK;
+    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %d cannot be cut into %d parts of whole %d-blocks", name, size,
+                   shard.count, FR_BLOCK);
+}
+
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in,
+                         fr_cut cut, fr_shard shard, fr_error *error) {
+    char name[256];
+    const fr_tensor *tensor, *scale;
+    const unsigned dtypes = 1u << FR_F8_E4M3 | 1u << FR_BF16 | 1u << FR_F32;
+    int row, row_end, column, column_end;
+
+    memset(linear, 0, sizeof *linear);
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    FR_TRY(fr_checkpoint_get(checkpoint, name, dtypes, 2, (int64_t[]){out, in}, &tensor, error));
+    FR_TRY(cut_range(name, out, cut == FR_CUT_OUT, shard, &row, &row_end, error));
+    FR_TRY(cut_range(name, in, cut == FR_CUT_IN, shard, &column, &column_end, error));
+    linear->out = row_end - row;
+    linear->in = column_end - column;
+    linear->dtype = tensor->dtype;
+    linear->stride = in;
+    linear->w = (const char *)tensor->data + ((int64_t)row * in + column) * (int64_t)fr_dtype_size(tensor->dtype);
+    if (tensor->dtype != FR_F8_E4M3) return FR_OK;
+
+    snprintf(name, sizeof name, "%s.weight_scale_inv", prefix);
+    FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, (int64_t[]){fr_blocks(out), fr_blocks(in)}, &scale,
+                             error));
+    return bind_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
+}
+
+/* ---- The network ---- */
 
 typedef struct fr_binder {
     const fr_model *model;

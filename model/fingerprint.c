@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "core/checksum.h"
+#include "core/checkpoint/checksum.h"
 
 enum { SAMPLES = 256, SAMPLE_BYTES = 64 };
 

@@ -1,6 +1,6 @@
 #include "model/forward.h"
 
-#include "core/norm.h"
+#include "core/linear/norm.h"
 #include "core/threads.h"
 #include "model/layer.h"
 

@@ -1,6 +1,6 @@
 #include "model/layer.h"
 
-#include "core/norm.h"
+#include "core/linear/norm.h"
 #include "core/threads.h"
 
 /* ws->x += ws->delta; TEAM. */

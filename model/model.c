@@ -2,7 +2,7 @@
 #include <dnnl.h>
 #include <stdio.h>
 
-#include "core/cpu.h"
+#include "core/kernels/cpu.h"
 #include "core/threads.h"
 #include "model/plan.h"
 #include "model/schema.h"

@@ -3,8 +3,8 @@
 #ifndef FR_MODEL_SCHEMA_H
 #define FR_MODEL_SCHEMA_H
 
-#include "core/checkpoint.h"
-#include "core/config.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/config.h"
 
 typedef enum fr_schema_kind {
     FR_SCHEMA_LINEAR, /* [out, in]: E4M3 with NAME_scale_inv (F32), or BF16, or F32 */

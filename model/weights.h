@@ -3,8 +3,8 @@
 #define FR_MODEL_WEIGHTS_H
 
 #include "attn/mla.h"
-#include "core/checkpoint.h"
-#include "core/config.h"
+#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/config.h"
 #include "moe/moe.h"
 #include "text/tokenizer.h"
 
@@ -51,5 +51,11 @@ void fr_weights_release(fr_model *model);
 /* The sizes of a layer's attention and experts as bound ones have them, without weights: enough to plan working memory. Of
  * the model it needs the config alone. */
 void fr_layer_shape(const fr_model *model, fr_layer *layer);
+
+/* Binds PREFIX.weight (and PREFIX.weight_scale_inv), of shape [out, in], from a checkpoint, without reading them: a large
+ * checkpoint has 45,000 scale tensors scattered over its files. (Scales that are not aligned in their file are copied.)
+ * Missing or different tensors are errors; what the values are is fr_check's business. */
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in, fr_cut cut,
+                         fr_shard shard, fr_error *error);
 
 #endif

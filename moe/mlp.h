@@ -4,7 +4,7 @@
 
 #include <stdatomic.h>
 
-#include "core/linear.h"
+#include "core/linear/linear.h"
 
 typedef struct fr_mlp {
     fr_linear gate_proj, up_proj; /* [intermediate, hidden] */

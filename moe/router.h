@@ -6,7 +6,7 @@
 #ifndef FR_MOE_ROUTER_H
 #define FR_MOE_ROUTER_H
 
-#include "core/linear.h"
+#include "core/linear/linear.h"
 
 typedef struct fr_router {
     int experts, groups, topk_group, topk;

@@ -10,7 +10,7 @@
  *     model's own: the correction of draft a+1, or after the last draft a bonus.
  *  5. Roll back: main KV keeps positions n..n+a; what rejected drafts and chained rows wrote lies past both caches' lengths. */
 #include "model/forward.h"
-#include "mtp/drafter.h"
+#include "mtp/drafters/drafter.h"
 
 /* Appends the tokens that stand after verification; returns the number of accepted drafts. */
 static int accept(fr_session *s, int drafted) {

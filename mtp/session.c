@@ -6,8 +6,8 @@
 
 #include "model/forward.h"
 #include "model/plan.h"
-#include "mtp/drafter.h"
-#include "mtp/head.h"
+#include "mtp/drafters/drafter.h"
+#include "mtp/drafters/mtp_module.h"
 
 double fr_now(void) {
     struct timespec t;

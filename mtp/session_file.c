@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/checksum.h"
+#include "core/checkpoint/checksum.h"
 #include "model/fingerprint.h"
 #include "mtp/session.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 void fr_study_start(fr_study_document *d) {
     d->root = cJSON_CreateObject();

@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/cpu.h"
-#include "core/kernels.h"
-#include "core/linear.h"
+#include "core/kernels/cpu.h"
+#include "core/kernels/kernels.h"
+#include "core/linear/linear.h"
 #include "core/threads.h"
 #include "model/fingerprint.h"
 

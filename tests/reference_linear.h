@@ -2,7 +2,7 @@
 #ifndef FR_TESTS_REFERENCE_LINEAR_H
 #define FR_TESTS_REFERENCE_LINEAR_H
 
-#include "core/linear.h"
+#include "core/linear/linear.h"
 
 double reference_e4m3(uint8_t code);
 /* The nearest code by search over all of them, ties to the even one, saturating. */

@@ -14,7 +14,7 @@
 #include <cJSON.h>
 
 #include "scratch.h"
-#include "study/ab.h"
+#include "study/ab/ab.h"
 
 #define MODEL FR_TEST_DIR "/golden/pico-mtp-s1"
 enum { PROMPTS = 3, TOKENS = 12 };

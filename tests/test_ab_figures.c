@@ -14,7 +14,7 @@
 
 #include "core/memory.h"
 #include "scratch.h"
-#include "study/ab.h"
+#include "study/ab/ab.h"
 
 enum { TOKENS = 5 };
 

@@ -12,7 +12,7 @@
 #include "driver.h"
 #include "goldens.h"
 #include "scratch.h"
-#include "study/accept.h"
+#include "study/accept/accept.h"
 
 #define MODEL "pico-mtp-s1"
 

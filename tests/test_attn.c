@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "attn/mla.h"
-#include "core/kernels.h"
+#include "core/kernels/kernels.h"
 #include "core/threads.h"
 
 enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };

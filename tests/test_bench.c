@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "study/bench.h"
+#include "study/bench/bench.h"
 
 static void quantiles(void **state) {
     double samples[] = {9, 1, 5, 3, 7, 0, 8, 2, 6, 4, 10}, two[] = {4, 2};

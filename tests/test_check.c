@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 #include "scratch.h"
 
 #define GOLDEN FR_TEST_DIR "/golden/"

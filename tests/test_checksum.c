@@ -1,4 +1,4 @@
-/* core/checksum.h against published values, whole and in pieces. */
+/* core/checkpoint/checksum.h against published values, whole and in pieces. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "core/checksum.h"
+#include "core/checkpoint/checksum.h"
 
 static void test_crc32c(void **state) {
     (void)state;

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "core/config.h"
+#include "core/checkpoint/config.h"
 #include "core/json.h"
 #include "scratch.h"
 

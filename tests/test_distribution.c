@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "driver.h"
-#include "mtp/drafter.h"
+#include "mtp/drafters/drafter.h"
 #include "scratch.h"
 
 /* ---- A verification that is too kind ---- */

@@ -20,7 +20,7 @@
 #include "goldens.h"
 #include "model/forward.h"
 #include "model/layer.h"
-#include "mtp/head.h"
+#include "mtp/drafters/mtp_module.h"
 
 /* ---- Layer by layer ---- */
 

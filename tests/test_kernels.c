@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "core/dtype.h"
-#include "core/kernels_isa.h"
-#include "core/norm.h"
+#include "core/kernels/isa.h"
+#include "core/linear/norm.h"
 #include "core/threads.h"
 
 enum { MOST = 700 };

@@ -6,11 +6,12 @@
 
 #include <cmocka.h>
 
-#include "core/cpu.h"
-#include "core/kernels_isa.h"
-#include "core/linear.h"
-#include "core/linear_many.h"
-#include "core/linear_onednn_fp8.h"
+#include "core/kernels/cpu.h"
+#include "core/kernels/isa.h"
+#include "core/linear/linear.h"
+#include "model/weights.h"
+#include "core/linear/many.h"
+#include "core/linear/onednn_fp8.h"
 #include "core/threads.h"
 #include "reference_linear.h"
 #include "scratch.h"

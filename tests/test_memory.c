@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "core/available.h"
-#include "core/checkpoint.h"
+#include "core/checkpoint/checkpoint.h"
 #include "driver.h"
 #include "goldens.h"
 #include "scratch.h"

@@ -18,7 +18,7 @@
 #include "core/json.h"
 #include "study/environment.h"
 #include "study/result.h"
-#include "study/svg.h"
+#include "study/report/svg.h"
 
 static const char *const names[] = {"accept", "ab"};
 

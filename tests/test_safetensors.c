@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "core/safetensors.h"
+#include "core/checkpoint/safetensors.h"
 #include "scratch.h"
 
 static scratch dir;

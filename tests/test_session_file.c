@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "core/checksum.h"
+#include "core/checkpoint/checksum.h"
 #include "model/fingerprint.h"
 #include "mtp/session.h"
 #include "scratch.h"

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "study/bench.h"
+#include "study/bench/bench.h"
 #include "study/statistics.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])

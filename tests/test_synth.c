@@ -12,7 +12,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
-#include "core/safetensors_writer.h"
+#include "core/checkpoint/safetensors_writer.h"
 #include "model/schema.h"
 #include "scratch.h"
 

@@ -9,7 +9,7 @@
 #include "model/weights.h"
 #include "text/stop_strings.h"
 #include "text/text_stream.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 #include "toy_tokenizer.h"
 
 #define MARK "\xef\xbf\xbd"

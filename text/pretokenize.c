@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 #define JIT_STACK_MIN (32 << 10)
 #define JIT_STACK_MAX (1 << 20)

@@ -4,7 +4,7 @@
 
 #include "core/memory.h"
 #include "text/stop_strings.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 #define REPLACEMENT "\xef\xbf\xbd"
 

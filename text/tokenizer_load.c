@@ -7,7 +7,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "text/tokenizer_private.h"
-#include "text/utf8.h"
+#include "core/utf8.h"
 
 #define MAX_FILE_BYTES ((uint64_t)512 << 20) /* token texts then fit 32-bit offsets */
 #define MAX_IDS (1 << 22)                    /* the arrays indexed by id stay small whatever the file says */

@@ -1,0 +1,362 @@
+#include "core/checkpoint/private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/memory.h"
+
+#define INDEX_NAME "model.safetensors.index.json"
+#define SINGLE_NAME "model.safetensors"
+#define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
+
+/* What opening carries around. Without `report` the first problem ends it. */
+typedef struct opener {
+    fr_checkpoint *checkpoint;
+    fr_problem_fn report;
+    void *user;
+    fr_error *error;
+} opener;
+
+static fr_status complain(const opener *o, const char *tensor, const char *file, const char *problem) {
+    if (!o->report) {
+        if (!*tensor) return fr_fail(o->error, FR_ERROR_FORMAT, "%s: %s", file, problem);
+        return fr_fail(o->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", file, tensor, problem);
+    }
+    o->report(o->user, &(fr_problem){.tensor = tensor, .file = file, .problem = problem});
+    return FR_OK;
+}
+
+/* ---- The index over all tensors ---- */
+
+/* Digits compare as numbers, so that layer 10 comes after layer 9. Zero only for equal names. */
+static int compare_names(const char *a, const char *b) {
+    const char *x = a, *y = b;
+    while (*x && *y) {
+        if ((unsigned)(*x - '0') < 10 && (unsigned)(*y - '0') < 10) {
+            while (*x == '0') x++;
+            while (*y == '0') y++;
+            size_t n = strspn(x, "0123456789"), m = strspn(y, "0123456789");
+            if (n != m) return n < m ? -1 : 1;
+            int order = memcmp(x, y, n);
+            if (order) return order;
+            x += n, y += m;
+        } else {
+            if (*x != *y) return (unsigned char)*x < (unsigned char)*y ? -1 : 1;
+            x++, y++;
+        }
+    }
+    if (*x || *y) return *x ? 1 : -1;
+    return strcmp(a, b);
+}
+
+static int by_name(const void *a, const void *b) {
+    const fr_tensor *x = a, *y = b;
+    int order = compare_names(x->name, y->name);
+    return order ? order : x->file - y->file;
+}
+
+static uint64_t hash_name(const char *name) {
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    return hash ^ hash >> 32;
+}
+
+const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char *name) {
+    for (size_t slot = hash_name(name) & checkpoint->mask; checkpoint->table[slot];
+         slot = (slot + 1) & checkpoint->mask) {
+        const fr_tensor *tensor = &checkpoint->tensors[checkpoint->table[slot] - 1];
+        if (strcmp(tensor->name, name) == 0) return tensor;
+    }
+    return NULL;
+}
+
+/* One list out of the files' lists, without names that two files have. */
+static fr_status gather(const opener *o) {
+    fr_checkpoint *c = o->checkpoint;
+    size_t count = 0, kept = 0, slots = 16;
+    for (int f = 0; f < c->num_files; f++) count += c->files[f].count;
+    while (slots < 2 * count) slots *= 2;
+    c->tensors = fr_alloc(count * sizeof *c->tensors);
+    c->table = fr_alloc_zeroed(slots, sizeof *c->table);
+    if (!c->tensors || !c->table)
+        return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", c->dir, count);
+    count = 0;
+    for (int f = 0; f < c->num_files; f++) {
+        fr_safetensors *file = &c->files[f];
+        if (file->count) memcpy(c->tensors + count, file->tensors, file->count * sizeof *file->tensors);
+        count += file->count;
+        fr_free(file->tensors);
+        file->tensors = NULL;
+    }
+    qsort(c->tensors, count, sizeof *c->tensors, by_name);
+    c->mask = slots - 1;
+    for (size_t i = 0; i < count; i++) {
+        const fr_tensor *tensor = &c->tensors[i];
+        if (kept && strcmp(c->tensors[kept - 1].name, tensor->name) == 0) {
+            char problem[320];
+            snprintf(problem, sizeof problem, "is in %.200s too", c->files[c->tensors[kept - 1].file].name);
+            FR_TRY(complain(o, tensor->name, c->files[tensor->file].name, problem));
+            continue;
+        }
+        size_t slot = hash_name(tensor->name) & c->mask;
+        while (c->table[slot]) slot = (slot + 1) & c->mask;
+        c->table[slot] = (uint32_t)kept + 1;
+        c->bytes += tensor->bytes;
+        c->tensors[kept++] = *tensor;
+    }
+    c->count = kept;
+    return FR_OK;
+}
+
+/* ---- Shards ---- */
+
+/* Opens one file as the next; with `report`, one that cannot be used is reported and left out. */
+static fr_status open_file(const opener *o, const char *name, fr_error *own) {
+    fr_checkpoint *c = o->checkpoint;
+    fr_status status =
+        fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
+    if (status == FR_OK) c->num_files++;
+    if (status == FR_OK || status == FR_ERROR_MEMORY || !o->report) return status;
+    const char *why = strstr(own->message, name); /* the file is a field of its own in a report */
+    why = why && strncmp(why + strlen(name), ": ", 2) == 0 ? why + strlen(name) + 2 : own->message;
+    return complain(o, "", name, why);
+}
+
+/* A plain name in the directory: what the index says must never lead out of it. */
+static bool name_is_inside(const char *name) {
+    return fr_name_is_plain(name) && !strchr(name, '/') && !strstr(name, "..") && strcmp(name, ".") != 0;
+}
+
+static int compare_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The distinct files of a weight_map, sorted. `files` has room for one an entry. */
+static fr_status list_files(const opener *o, const cJSON *map, const char **files, size_t *num_files) {
+    const cJSON *item;
+    size_t n = 0;
+    cJSON_ArrayForEach(item, map) {
+        if (cJSON_IsString(item) && name_is_inside(item->valuestring)) {
+            if (!n || strcmp(files[n - 1], item->valuestring) != 0) files[n++] = item->valuestring;
+            continue;
+        }
+        char problem[160], found[80];
+        fr_json_describe(item, found, sizeof found);
+        for (char *c = found; *c; c++)
+            if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+        snprintf(problem, sizeof problem, "weight_map: expected the name of a file in the directory, found %s", found);
+        FR_TRY(complain(o, fr_name_is_plain(item->string) ? item->string : "?", INDEX_NAME, problem));
+    }
+    qsort(files, n, sizeof *files, compare_text);
+    *num_files = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!i || strcmp(files[i - 1], files[i]) != 0) files[(*num_files)++] = files[i];
+    return FR_OK;
+}
+
+/* The opened file of a name; files were opened in the order of their names. NULL when it could not be used. */
+static const fr_safetensors *file_named(const fr_checkpoint *c, const char *name) {
+    int low = 0, high = c->num_files;
+    while (low < high) {
+        int middle = (low + high) / 2, order = strcmp(c->files[middle].name, name);
+        if (order == 0) return &c->files[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* Holds the index to what the shards have, both ways. A tensor that the index does not list is only reported. */
+static fr_status compare_index(const opener *o, const cJSON *map) {
+    fr_checkpoint *c = o->checkpoint;
+    char problem[512];
+    const cJSON *item;
+    bool *listed = fr_alloc_zeroed(c->count, sizeof *listed);
+    if (!listed) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu flags", c->dir, c->count);
+    fr_status status = FR_OK;
+    cJSON_ArrayForEach(item, map) {
+        if (!cJSON_IsString(item)) continue;
+        const fr_tensor *tensor = fr_checkpoint_find(c, item->string);
+        const char *says = item->valuestring, *name = fr_name_is_plain(item->string) ? item->string : "?";
+        *problem = '\0';
+        if (!tensor) {
+            const fr_safetensors *file = file_named(c, says);
+            if (!file) FR_CHECK(complain(o, name, says, "lost with its file"));
+            if (file && !file->broken)
+                snprintf(problem, sizeof problem, "the index puts it in %.200s, which has no such tensor", says);
+        } else if (listed[tensor - c->tensors]) {
+            snprintf(problem, sizeof problem, "the index lists it twice");
+        } else {
+            listed[tensor - c->tensors] = true;
+            const char *is = c->files[tensor->file].name;
+            if (strcmp(is, says) != 0)
+                snprintf(problem, sizeof problem, "the index puts it in %.200s, but it is in %.200s", says, is);
+        }
+        if (*problem) FR_CHECK(complain(o, name, INDEX_NAME, problem));
+    }
+    for (size_t i = 0; i < c->count && o->report; i++)
+        if (!listed[i])
+            FR_CHECK(complain(o, c->tensors[i].name, c->files[c->tensors[i].file].name, "the index does not list it"));
+done:
+    fr_free(listed);
+    return status;
+}
+
+static fr_status open_shards(const opener *o, const cJSON *map) {
+    fr_checkpoint *c = o->checkpoint;
+    size_t entries = (size_t)cJSON_GetArraySize(map), num_files = 0;
+    const char **files = fr_alloc(entries * sizeof *files);
+    fr_status status = FR_OK;
+    if (!files) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu names", c->dir, entries);
+    FR_CHECK(list_files(o, map, files, &num_files));
+    c->files = fr_alloc_zeroed(num_files, sizeof *c->files);
+    if (!c->files) FR_CHECK(fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu files", c->dir, num_files));
+    for (size_t i = 0; i < num_files; i++) {
+        fr_error own;
+        status = open_file(o, files[i], &own);
+        if (status == FR_OK) continue;
+        if (o->error) *o->error = own;
+        if (status == FR_ERROR_IO) fr_hint(o->error, status, INDEX_NAME " names it; the checkpoint may be incomplete");
+        goto done;
+    }
+    FR_CHECK(gather(o));
+    status = compare_index(o, map);
+done:
+    fr_free(files);
+    return status;
+}
+
+static fr_status open_index(const opener *o, const char *path) {
+    cJSON *json = NULL;
+    const cJSON *map;
+    fr_status status = FR_OK;
+    FR_TRY(fr_json_load(path, MAX_INDEX, &json, o->error));
+    FR_CHECK(fr_json_object(json, path, "weight_map", &map, o->error));
+    if (!map->child) FR_CHECK(fr_fail(o->error, FR_ERROR_FORMAT, "%s: weight_map: is empty", path));
+    status = open_shards(o, map);
+done:
+    cJSON_Delete(json);
+    return status;
+}
+
+static fr_status open_single(const opener *o) {
+    fr_checkpoint *c = o->checkpoint;
+    fr_error own;
+    c->files = fr_alloc_zeroed(1, sizeof *c->files);
+    if (!c->files) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", c->dir);
+    fr_status status = open_file(o, SINGLE_NAME, &own);
+    if (status == FR_OK) return gather(o);
+    if (o->error) *o->error = own;
+    return status;
+}
+
+/* ---- The checkpoint ---- */
+
+static fr_status open_checkpoint(const opener *o) {
+    const char *dir = o->checkpoint->dir;
+    struct stat info;
+    char *index = NULL, *single = NULL;
+    fr_status status = FR_OK;
+    if (stat(dir, &info) != 0) return fr_fail(o->error, FR_ERROR_IO, "%s: %s", dir, strerror(errno));
+    if (!S_ISDIR(info.st_mode)) return fr_fail(o->error, FR_ERROR_IO, "%s: not a directory", dir);
+    if (asprintf(&index, "%s/" INDEX_NAME, dir) < 0) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (asprintf(&single, "%s/" SINGLE_NAME, dir) < 0) {
+        status = fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", dir);
+        single = NULL;
+    } else if (access(index, F_OK) == 0) {
+        status = open_index(o, index);
+    } else if (access(single, F_OK) == 0) {
+        status = open_single(o);
+    } else {
+        status = fr_hint(o->error,
+                         fr_fail(o->error, FR_ERROR_IO, "%s: neither " INDEX_NAME " nor " SINGLE_NAME " is there", dir),
+                         "name the directory that holds config.json and the weights");
+    }
+    free(index);
+    free(single);
+    return status;
+}
+
+fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out,
+                               fr_error *error) {
+    fr_checkpoint *checkpoint = fr_alloc_zeroed(1, sizeof *checkpoint);
+    if (checkpoint) checkpoint->dir = fr_strdup(dir);
+    if (!checkpoint || !checkpoint->dir) {
+        fr_checkpoint_destroy(checkpoint);
+        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    }
+    opener o = {.checkpoint = checkpoint, .report = report, .user = user, .error = error};
+    fr_status status = open_checkpoint(&o);
+    if (status != FR_OK) {
+        fr_checkpoint_destroy(checkpoint);
+        return status;
+    }
+    *out = checkpoint;
+    return FR_OK;
+}
+
+fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *error) {
+    return fr_checkpoint_survey(dir, NULL, NULL, out, error);
+}
+
+void fr_checkpoint_destroy(fr_checkpoint *checkpoint) {
+    if (!checkpoint) return;
+    if (checkpoint->copy) munmap(checkpoint->copy, checkpoint->copy_bytes);
+    for (int f = 0; f < checkpoint->num_files; f++) fr_safetensors_release(&checkpoint->files[f]);
+    fr_free(checkpoint->files);
+    fr_free(checkpoint->tensors);
+    fr_free(checkpoint->table);
+    fr_free(checkpoint->dir);
+    fr_free(checkpoint);
+}
+
+size_t fr_checkpoint_count(const fr_checkpoint *checkpoint) {
+    return checkpoint->count;
+}
+
+const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i) {
+    return &checkpoint->tensors[i];
+}
+
+const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file) {
+    return checkpoint->files[file].name;
+}
+
+uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint) {
+    return checkpoint->bytes;
+}
+
+static const char *describe_dtypes(unsigned dtypes, char *text, size_t size) {
+    size_t used = 0;
+    *text = '\0';
+    for (int d = 0; d < FR_DTYPE_COUNT && used < size; d++)
+        if (dtypes >> d & 1)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " or " : "", fr_dtype_name((fr_dtype)d));
+    return text;
+}
+
+fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank,
+                            const int64_t *shape, const fr_tensor **out, fr_error *error) {
+    const fr_tensor *tensor = fr_checkpoint_find(checkpoint, name);
+    if (!tensor) return fr_fail(error, FR_ERROR_FORMAT, "%.200s: tensor %.200s is missing", checkpoint->dir, name);
+    bool fits = (dtypes >> tensor->dtype & 1) && tensor->rank == rank;
+    for (int i = 0; fits && i < rank; i++) fits = tensor->shape[i] == shape[i];
+    if (!fits) {
+        char types[128], expected[128], found[128];
+        fr_tensor_describe(tensor->dtype, rank, shape, expected, sizeof expected);
+        return fr_fail(error, FR_ERROR_FORMAT, "%.200s: tensor %.200s: expected %s%s, found %s",
+                       fr_checkpoint_file(checkpoint, tensor->file), name, describe_dtypes(dtypes, types, sizeof types),
+                       strchr(expected, ' '),
+                       fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found));
+    }
+    *out = tensor;
+    return FR_OK;
+}

@@ -1,0 +1,52 @@
+/* A checkpoint directory: safetensors files, one or many, mapped read-only, with one index over all of them. Opening
+ * reads headers only; weights are read when they are touched, unless they are loaded before. */
+#ifndef FR_CORE_CHECKPOINT_CHECKPOINT_H
+#define FR_CORE_CHECKPOINT_CHECKPOINT_H
+
+#include "core/checkpoint/safetensors.h" /* fr_tensor */
+#include "core/status.h"
+
+typedef struct fr_checkpoint fr_checkpoint;
+
+/* Opens DIR/model.safetensors.index.json with its shards, or DIR/model.safetensors. Checks each header: offsets inside
+ * the file, none overlapping, byte counts that match dtype and shape, no name twice, index and shards in agreement. */
+fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *error);
+/* The same for fr_check: what is wrong with shards, tensors or the index is handed to `report` and left out of *out.
+ * Fails only when there is no checkpoint at all (or no memory). */
+fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out, fr_error *error);
+void fr_checkpoint_destroy(fr_checkpoint *checkpoint);
+
+const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char *name); /* NULL: none */
+size_t fr_checkpoint_count(const fr_checkpoint *checkpoint);
+const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i); /* by name, numbers by value */
+const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file);    /* base name */
+uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
+
+/* Finds a tensor and holds it to a shape; dtype must be one of the mask (1u << FR_BF16 | ...). The error names tensor,
+ * file, expected and actual. */
+fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank,
+                            const int64_t *shape, const fr_tensor **out, fr_error *error);
+
+/* ---- Weights in memory before they are used ---- */
+
+typedef struct fr_load_options {
+    const bool *wanted; /* [fr_checkpoint_count]: which tensors */
+    int threads;
+    bool keep_cache; /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
+    fr_progress_fn progress; /* counts MiB; called from the caller's thread, last with all done */
+    void *user;
+} fr_load_options;
+
+/* Copies tensors into anonymous memory of the checkpoint's own, in huge pages where the system has them, each tensor
+ * 64-byte aligned. Their `data` are then the copies: what was bound before has to be bound again. Once a checkpoint; after
+ * a failure it is as before. */
+fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
+/* What that takes. */
+uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted);
+/* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) read
+ * into such from now on; what is cached in small pages stays so. */
+void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint);
+/* Leaves tensors in the mapping, but reads them all and maps their pages now. */
+fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
+
+#endif

@@ -1,0 +1,297 @@
+#include "core/checkpoint/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/memory.h"
+
+#define MAX_CONFIG (16u << 20)
+
+/* Far beyond any real model, and small enough that no product of them overflows: shapes stay within int, element counts
+ * of a tensor within 2^43 and of a model within 2^60. */
+enum {
+    MAX_WIDTH = 1 << 17,
+    MAX_VOCAB = 1 << 24,
+    MAX_LAYERS = 1024,
+    MAX_EXPERTS = 8192,
+    MAX_HEADS = 4096,
+    MAX_HEAD_DIM = 4096,
+    MAX_SHARED = 64,
+    MAX_POSITIONS = 1 << 28,
+    MAX_MTP = 16,
+};
+
+typedef struct source {
+    const cJSON *object;
+    const char *where;
+    fr_error *error;
+} source;
+
+static fr_status unsupported(const source *s, const char *key, const char *only) {
+    char found[80];
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(s->object, key);
+    return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: %s: only %s is supported, found %s", s->where, key, only,
+                   fr_json_describe(value, found, sizeof found));
+}
+
+/* A key that may be absent, but if it is there must say what forerun computes. */
+static fr_status only_string(const source *s, const char *key, const char *value) {
+    const cJSON *is = fr_json_find(s->object, key);
+    if (!is || (cJSON_IsString(is) && strcmp(is->valuestring, value) == 0)) return FR_OK;
+    return unsupported(s, key, value);
+}
+
+static fr_status only_bool(const source *s, const char *key, bool value) {
+    const cJSON *is = fr_json_find(s->object, key);
+    if (!is || (cJSON_IsBool(is) && (bool)cJSON_IsTrue(is) == value)) return FR_OK;
+    return unsupported(s, key, value ? "true" : "false");
+}
+
+static fr_status need(const source *s, const char *key, int min, int max, int *out) {
+    return fr_json_int(s->object, s->where, key, min, max, out, s->error);
+}
+
+/* ---- Sections ---- */
+
+static fr_status parse_family(const source *s) {
+    const cJSON *type = fr_json_find(s->object, "model_type"), *list = fr_json_find(s->object, "architectures"), *item;
+    bool ours = cJSON_IsString(type) && strcmp(type->valuestring, "deepseek_v3") == 0;
+    cJSON_ArrayForEach(item, list) {
+        /* derived models keep the architecture under a model_type of their own */
+        if (cJSON_IsString(item) && strcmp(item->valuestring, "DeepseekV3ForCausalLM") == 0) ours = true;
+    }
+    if (!ours && (type || list))
+        return unsupported(s, type ? "model_type" : "architectures", "the DeepSeek-V3 family (deepseek_v3)");
+    FR_TRY(only_string(s, "hidden_act", "silu"));
+    FR_TRY(only_string(s, "scoring_func", "sigmoid"));
+    FR_TRY(only_string(s, "topk_method", "noaux_tc"));
+    FR_TRY(only_bool(s, "attention_bias", false));
+    FR_TRY(only_bool(s, "mlp_bias", false));
+    return only_bool(s, "rope_interleave", true);
+}
+
+static fr_status parse_sizes(const source *s, fr_config *c) {
+    FR_TRY(need(s, "hidden_size", 1, MAX_WIDTH, &c->hidden_size));
+    FR_TRY(need(s, "vocab_size", 1, MAX_VOCAB, &c->vocab_size));
+    FR_TRY(need(s, "num_hidden_layers", 1, MAX_LAYERS, &c->num_hidden_layers));
+    FR_TRY(need(s, "max_position_embeddings", 1, MAX_POSITIONS, &c->max_position_embeddings));
+    FR_TRY(fr_json_int_or(s->object, s->where, "num_nextn_predict_layers", 0, MAX_MTP, 0, &c->num_nextn_predict_layers,
+                          s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "rms_norm_eps", 0, 1, 1e-6f, &c->rms_norm_eps, s->error));
+    return fr_json_bool_or(s->object, s->where, "tie_word_embeddings", false, &c->tie_word_embeddings, s->error);
+}
+
+static fr_status parse_attention(const source *s, fr_config *c) {
+    FR_TRY(need(s, "num_attention_heads", 1, MAX_HEADS, &c->num_attention_heads));
+    int kv_heads = c->num_attention_heads;
+    FR_TRY(fr_json_int_or(s->object, s->where, "num_key_value_heads", 1, MAX_HEADS, kv_heads, &kv_heads, s->error));
+    if (kv_heads != c->num_attention_heads)
+        return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
+    c->q_lora_rank = 0;
+    /* null says "no low rank", absent says nothing */
+    if (!cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "q_lora_rank")))
+        FR_TRY(need(s, "q_lora_rank", 1, MAX_WIDTH, &c->q_lora_rank));
+    FR_TRY(need(s, "kv_lora_rank", 1, MAX_WIDTH, &c->kv_lora_rank));
+    FR_TRY(need(s, "qk_nope_head_dim", 1, MAX_HEAD_DIM, &c->qk_nope_head_dim));
+    FR_TRY(need(s, "qk_rope_head_dim", 2, MAX_HEAD_DIM, &c->qk_rope_head_dim));
+    FR_TRY(need(s, "v_head_dim", 1, MAX_HEAD_DIM, &c->v_head_dim));
+    if (c->qk_rope_head_dim % 2)
+        return fr_fail(s->error, FR_ERROR_FORMAT,
+                       "%s: qk_rope_head_dim: expected an even number (RoPE turns pairs), found %d", s->where,
+                       c->qk_rope_head_dim);
+    return FR_OK;
+}
+
+static fr_status parse_yarn(const source *s, fr_config *c) {
+    const char *type;
+    FR_TRY(fr_json_unique(s->object, s->where, s->error));
+    FR_TRY(fr_json_string_or(s->object, s->where, "type", "default", &type, s->error));
+    FR_TRY(fr_json_string_or(s->object, s->where, "rope_type", type, &type, s->error));
+    if (strcmp(type, "default") == 0) return FR_OK;
+    if (strcmp(type, "yarn") != 0)
+        return unsupported(s, fr_json_find(s->object, "rope_type") ? "rope_type" : "type",
+                           "\"yarn\" (or \"default\": none)");
+    if (fr_json_find(s->object, "attention_factor")) return unsupported(s, "attention_factor", "its absence");
+    FR_TRY(only_bool(s, "truncate", true));
+    c->yarn.present = true;
+    FR_TRY(fr_json_float(s->object, s->where, "factor", 1, 1e6, &c->yarn.factor, s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "beta_fast", 1e-3, 1e6, 32, &c->yarn.beta_fast, s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "beta_slow", 1e-3, 1e6, 1, &c->yarn.beta_slow, s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "mscale", 0, 100, 1, &c->yarn.mscale, s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "mscale_all_dim", 0, 100, 0, &c->yarn.mscale_all_dim, s->error));
+    return need(s, "original_max_position_embeddings", 1, MAX_POSITIONS, &c->yarn.original_max_position_embeddings);
+}
+
+/* rope_theta and rope_scaling, or both in one object: rope_parameters, as newer conversions write it. */
+static fr_status parse_rope(const source *s, fr_config *c) {
+    const char *key = fr_json_find(s->object, "rope_parameters") ? "rope_parameters" : "rope_scaling";
+    FR_TRY(fr_json_float_or(s->object, s->where, "rope_theta", 1, 1e12, 1e4f, &c->rope_theta, s->error));
+    if (!fr_json_find(s->object, key)) return FR_OK;
+    char where[512];
+    snprintf(where, sizeof where, "%s: %s", s->where, key);
+    source in = {.where = where, .error = s->error};
+    FR_TRY(fr_json_object(s->object, s->where, key, &in.object, s->error));
+    FR_TRY(fr_json_float_or(in.object, where, "rope_theta", 1, 1e12, c->rope_theta, &c->rope_theta, s->error));
+    return parse_yarn(&in, c);
+}
+
+static fr_status parse_experts(const source *s, fr_config *c) {
+    FR_TRY(need(s, "intermediate_size", 1, MAX_WIDTH, &c->intermediate_size));
+    FR_TRY(need(s, "moe_intermediate_size", 1, MAX_WIDTH, &c->moe_intermediate_size));
+    FR_TRY(need(s, "n_routed_experts", 1, MAX_EXPERTS, &c->n_routed_experts));
+    FR_TRY(need(s, "num_experts_per_tok", 1, MAX_EXPERTS, &c->num_experts_per_tok));
+    FR_TRY(fr_json_int_or(s->object, s->where, "n_shared_experts", 0, MAX_SHARED, 1, &c->n_shared_experts, s->error));
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "n_shared_experts"))) c->n_shared_experts = 0;
+    FR_TRY(fr_json_int_or(s->object, s->where, "n_group", 1, MAX_EXPERTS, 8, &c->n_group, s->error));
+    FR_TRY(fr_json_int_or(s->object, s->where, "topk_group", 1, MAX_EXPERTS, 4, &c->topk_group, s->error));
+    FR_TRY(fr_json_int_or(s->object, s->where, "first_k_dense_replace", 0, MAX_LAYERS, 3, &c->first_k_dense_replace,
+                          s->error));
+    FR_TRY(fr_json_int_or(s->object, s->where, "moe_layer_freq", 1, MAX_LAYERS, 1, &c->moe_layer_freq, s->error));
+    FR_TRY(fr_json_bool_or(s->object, s->where, "norm_topk_prob", true, &c->norm_topk_prob, s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "routed_scaling_factor", 1e-6, 1e6, 2.5f, &c->routed_scaling_factor,
+                            s->error));
+    int group = c->n_routed_experts / c->n_group;
+    if (c->n_routed_experts % c->n_group)
+        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: n_group: %d groups do not divide n_routed_experts %d", s->where,
+                       c->n_group, c->n_routed_experts);
+    if (c->n_group > 1 && group < 2)
+        return fr_fail(s->error, FR_ERROR_FORMAT,
+                       "%s: n_group: %d groups of one expert; a group's score is the sum of its two best", s->where,
+                       c->n_group);
+    if (c->topk_group > c->n_group)
+        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: topk_group: expected at most n_group %d, found %d", s->where,
+                       c->n_group, c->topk_group);
+    if (c->num_experts_per_tok > c->topk_group * group)
+        return fr_fail(s->error, FR_ERROR_FORMAT,
+                       "%s: num_experts_per_tok: expected at most the %d experts of %d groups, found %d", s->where,
+                       c->topk_group * group, c->topk_group, c->num_experts_per_tok);
+    return FR_OK;
+}
+
+static fr_status parse_quantization(const source *s, fr_config *c) {
+    char where[512];
+    if (!fr_json_find(s->object, "quantization_config")) return FR_OK;
+    snprintf(where, sizeof where, "%s: quantization_config", s->where);
+    source q = {.where = where, .error = s->error};
+    FR_TRY(fr_json_object(s->object, s->where, "quantization_config", &q.object, s->error));
+    FR_TRY(fr_json_unique(q.object, where, s->error));
+    const cJSON *method = fr_json_find(q.object, "quant_method"), *block = fr_json_find(q.object, "weight_block_size"),
+                *item;
+    if (!cJSON_IsString(method) || strcmp(method->valuestring, "fp8") != 0)
+        return unsupported(&q, "quant_method", "\"fp8\"");
+    FR_TRY(only_string(&q, "fmt", "e4m3"));
+    bool blocks = cJSON_IsArray(block) && cJSON_GetArraySize(block) == 2;
+    cJSON_ArrayForEach(item, block) {
+        blocks = blocks && cJSON_IsNumber(item) && item->valuedouble == 128;
+    }
+    if (!blocks) return unsupported(&q, "weight_block_size", "[128, 128]");
+    FR_TRY(only_string(&q, "activation_scheme", "dynamic"));
+    FR_TRY(only_string(&q, "scale_fmt", "ue8m0"));
+    c->fp8 = c->act_dynamic = true;
+    c->act_ue8m0 = fr_json_find(q.object, "scale_fmt") != NULL;
+    return FR_OK;
+}
+
+/* eos_token_id: one id, several, or null. */
+static fr_status parse_eos(const source *s, fr_config *c) {
+    const cJSON *eos = cJSON_GetObjectItemCaseSensitive(s->object, "eos_token_id");
+    const cJSON *item = cJSON_IsArray(eos) ? eos->child : eos;
+    int count = 0, ids[FR_MAX_EOS];
+    if (cJSON_IsNull(eos)) item = NULL;
+    for (; item; item = cJSON_IsArray(eos) ? item->next : NULL) {
+        uint64_t id;
+        char found[80];
+        if (!fr_json_to_u64(item, &id) || id >= (uint64_t)c->vocab_size)
+            return fr_fail(s->error, FR_ERROR_FORMAT, "%s: eos_token_id: expected ids below vocab_size %d, found %s",
+                           s->where, c->vocab_size, fr_json_describe(item, found, sizeof found));
+        if (count == FR_MAX_EOS)
+            return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: eos_token_id: %d ids, at most %d are supported",
+                           s->where, cJSON_GetArraySize(eos), FR_MAX_EOS);
+        ids[count++] = (int)id;
+    }
+    memcpy(c->eos_token_ids, ids, (size_t)count * sizeof *ids);
+    c->num_eos_token_ids = count;
+    return FR_OK;
+}
+
+static fr_status parse_tokens(const source *s, fr_config *c) {
+    const cJSON *bos = cJSON_GetObjectItemCaseSensitive(s->object, "bos_token_id");
+    c->bos_token_id = bos ? -1 : 0;
+    if (bos && !cJSON_IsNull(bos)) FR_TRY(need(s, "bos_token_id", 0, c->vocab_size - 1, &c->bos_token_id));
+    if (cJSON_GetObjectItemCaseSensitive(s->object, "eos_token_id")) return parse_eos(s, c);
+    if (c->vocab_size > 1) c->eos_token_ids[c->num_eos_token_ids++] = 1;
+    return FR_OK;
+}
+
+/* ---- Whole files ---- */
+
+static fr_status parse_object(const source *s, fr_config *c) {
+    FR_TRY(fr_json_unique(s->object, s->where, s->error));
+    FR_TRY(parse_family(s));
+    FR_TRY(parse_sizes(s, c));
+    FR_TRY(parse_attention(s, c));
+    FR_TRY(parse_rope(s, c));
+    FR_TRY(parse_experts(s, c));
+    FR_TRY(parse_quantization(s, c));
+    return parse_tokens(s, c);
+}
+
+fr_status fr_config_parse(const char *json, size_t length, const char *where, fr_config *out, fr_error *error) {
+    cJSON *object = NULL;
+    char found[80];
+    fr_config config;
+    memset(&config, 0, sizeof config);
+    FR_TRY(fr_json_parse(json, length, where, &object, error));
+    source s = {.object = object, .where = where, .error = error};
+    fr_status status = cJSON_IsObject(object) ? parse_object(&s, &config)
+                                              : fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s",
+                                                        where, fr_json_describe(object, found, sizeof found));
+    cJSON_Delete(object);
+    if (status == FR_OK) *out = config;
+    return status;
+}
+
+/* generation_config.json is optional; of it only what ends a text is of interest here. */
+static fr_status load_generation(const char *dir, fr_config *config, fr_error *error) {
+    char *path = NULL;
+    cJSON *object = NULL;
+    if (asprintf(&path, "%s/generation_config.json", dir) < 0)
+        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    fr_status status = FR_OK;
+    if (access(path, F_OK) == 0) {
+        status = fr_json_load(path, MAX_CONFIG, &object, error);
+        source s = {.object = object, .where = path, .error = error};
+        if (status == FR_OK && fr_json_find(object, "eos_token_id")) status = parse_eos(&s, config);
+    }
+    cJSON_Delete(object);
+    free(path);
+    return status;
+}
+
+fr_status fr_config_load(const char *dir, fr_config *out, fr_error *error) {
+    char *path = NULL, *text = NULL;
+    size_t length;
+    fr_config config;
+    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    fr_status status = fr_read_file(path, MAX_CONFIG, &text, &length, error);
+    if (status == FR_OK) status = fr_config_parse(text, length, path, &config, error);
+    if (status == FR_OK) status = load_generation(dir, &config, error);
+    if (status == FR_OK) *out = config;
+    fr_free(text);
+    free(path);
+    return status;
+}
+
+bool fr_config_layer_is_moe(const fr_config *config, int layer) {
+    return layer >= config->first_k_dense_replace && layer % config->moe_layer_freq == 0;
+}
+
+int fr_config_num_moe_layers(const fr_config *config) {
+    int count = 0;
+    for (int layer = 0; layer < config->num_hidden_layers; layer++) count += fr_config_layer_is_moe(config, layer);
+    return count;
+}

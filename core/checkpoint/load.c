@@ -1,0 +1,255 @@
+/* Weights brought into memory before they are used: copied into pages of our own, or just read and mapped. Both share their
+ * work out in pieces, so that all threads read, whatever the sizes of tensors. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/checkpoint/private.h"
+#include "core/memory.h"
+
+#define PAGE ((uint64_t)4096)
+#define HUGE_PAGE ((uint64_t)2 << 20)
+#define PIECE ((uint64_t)8 << 20)
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; an older one refuses it */
+#endif
+
+/* A tensor, or a part of a large one. */
+typedef struct piece {
+    int file;
+    uint64_t from, to; /* offsets in the file and in the copy */
+    uint64_t bytes;
+} piece;
+
+typedef struct loading {
+    fr_checkpoint *checkpoint;
+    const fr_load_options *options;
+    const char *what; /* for progress */
+    char *copy;       /* NULL: populate */
+    size_t *order;    /* [num_tensors]: the wanted tensors as they lie in the files, which is how they lie in the copy */
+    size_t num_tensors;
+    piece *pieces;
+    size_t num_pieces;
+    uint64_t total;
+    atomic_size_t next;
+    atomic_ullong done;
+    atomic_bool stop;
+    fr_status status; /* of the first failure, with its error; written by the thread that set `stop` */
+    fr_error error;
+} loading;
+
+static uint64_t round_up(uint64_t value, uint64_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
+
+uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < checkpoint->count; i++)
+        if (wanted[i]) bytes += round_up(checkpoint->tensors[i].bytes, FR_ALIGN);
+    return round_up(bytes, HUGE_PAGE);
+}
+
+/* ---- The work -------------------------------------------------------------------------------------------------- */
+
+static int by_place(const void *a, const void *b, void *user) {
+    const fr_checkpoint *c = user;
+    const fr_tensor *x = &c->tensors[*(const size_t *)a], *y = &c->tensors[*(const size_t *)b];
+    if (x->file != y->file) return x->file - y->file;
+    return ((uintptr_t)x->data > (uintptr_t)y->data) - ((uintptr_t)x->data < (uintptr_t)y->data);
+}
+
+static fr_status plan_pieces(loading *l, fr_error *error) {
+    fr_checkpoint *c = l->checkpoint;
+    size_t most = 0;
+    uint64_t to = 0;
+    for (size_t i = 0; i < c->count; i++)
+        if (l->options->wanted[i]) most += (size_t)(c->tensors[i].bytes / PIECE) + 1;
+    l->order = fr_alloc(c->count * sizeof *l->order);
+    l->pieces = fr_alloc(most * sizeof *l->pieces);
+    if (!l->order || !l->pieces) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for a list of %zu", c->dir, most);
+    for (size_t i = 0; i < c->count; i++)
+        if (l->options->wanted[i]) l->order[l->num_tensors++] = i;
+    qsort_r(l->order, l->num_tensors, sizeof *l->order, by_place, c);
+    for (size_t i = 0; i < l->num_tensors; i++) {
+        const fr_tensor *t = &c->tensors[l->order[i]];
+        uint64_t from = (uint64_t)((const char *)t->data - (const char *)c->files[t->file].map);
+        for (uint64_t at = 0; at < t->bytes; at += PIECE)
+            l->pieces[l->num_pieces++] = (piece){.file = t->file,
+                                                 .from = from + at,
+                                                 .to = to + at,
+                                                 .bytes = t->bytes - at < PIECE ? t->bytes - at : PIECE};
+        l->total += t->bytes;
+        to += round_up(t->bytes, FR_ALIGN);
+    }
+    return FR_OK;
+}
+
+/* Notes the first failure and stops all threads. name: of a file, or "". */
+static void give_up(loading *l, fr_status status, const char *name, const char *why) {
+    bool before = false;
+    if (!atomic_compare_exchange_strong(&l->stop, &before, true)) return;
+    l->status = fr_fail(&l->error, status, "%s%s%s: %s", l->checkpoint->dir, *name ? "/" : "", name, why);
+}
+
+/* ---- Copying --------------------------------------------------------------------------------------------------- */
+
+/* The file that a thread reads from at the moment. */
+typedef struct source {
+    int fd, file; /* -1: none */
+} source;
+
+static bool open_source(loading *l, source *s, int file) {
+    char *path = NULL;
+    if (s->file == file) return true;
+    if (s->fd >= 0) close(s->fd);
+    s->fd = -1;
+    s->file = -1;
+    if (asprintf(&path, "%s/%s", l->checkpoint->dir, l->checkpoint->files[file].name) < 0) {
+        give_up(l, FR_ERROR_MEMORY, l->checkpoint->files[file].name, "no memory for its path");
+        return false;
+    }
+    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (s->fd < 0)
+        give_up(l, FR_ERROR_IO, l->checkpoint->files[file].name, strerror(errno));
+    else
+        s->file = file;
+    free(path);
+    return s->fd >= 0;
+}
+
+static bool copy_piece(loading *l, source *s, const piece *p) {
+    const char *name = l->checkpoint->files[p->file].name;
+    if (!open_source(l, s, p->file)) return false;
+    for (uint64_t done = 0; done < p->bytes;) {
+        ssize_t got = pread(s->fd, l->copy + p->to + done, (size_t)(p->bytes - done), (off_t)(p->from + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) {
+            give_up(l, FR_ERROR_IO, name, got < 0 ? strerror(errno) : "ended before its data: it was changed meanwhile");
+            return false;
+        }
+        done += (uint64_t)got;
+    }
+    /* A page that the next piece begins in is dropped with that one. */
+    uint64_t begin = p->from / PAGE * PAGE, end = (p->from + p->bytes) / PAGE * PAGE;
+    if (!l->options->keep_cache && end > begin)
+        posix_fadvise(s->fd, (off_t)begin, (off_t)(end - begin), POSIX_FADV_DONTNEED);
+    return true;
+}
+
+/* ---- Populating ------------------------------------------------------------------------------------------------ */
+
+static bool populate_piece(loading *l, const piece *p) {
+    const fr_safetensors *file = &l->checkpoint->files[p->file];
+    uint64_t begin = p->from / PAGE * PAGE, bytes = p->from + p->bytes - begin;
+    char *at = (char *)file->map + begin;
+    if (madvise(at, bytes, MADV_POPULATE_READ) == 0) return true;
+    if (errno != EINVAL) {
+        give_up(l, FR_ERROR_IO, file->name, strerror(errno));
+        return false;
+    }
+    for (uint64_t i = 0; i < bytes; i += PAGE) (void)*(volatile const char *)(at + i);
+    return true;
+}
+
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
+
+/* How far all threads are, from the caller's own. */
+static void tell(loading *l) {
+    const fr_load_options *o = l->options;
+    if (o->progress && !o->progress(o->user, l->what, atomic_load(&l->done) >> 20, l->total >> 20))
+        give_up(l, FR_INTERRUPTED, "", "interrupted while its weights were read");
+}
+
+/* One thread's share: the next piece, until there is none. The caller's own thread tells of progress. */
+static void work(loading *l, bool tells) {
+    source s = {-1, -1};
+    for (size_t i; !atomic_load(&l->stop) && (i = atomic_fetch_add(&l->next, 1)) < l->num_pieces;) {
+        const piece *p = &l->pieces[i];
+        if (!(l->copy ? copy_piece(l, &s, p) : populate_piece(l, p))) break;
+        atomic_fetch_add(&l->done, p->bytes);
+        if (tells) tell(l);
+    }
+    if (s.fd >= 0) close(s.fd);
+}
+
+static fr_status run(loading *l, fr_error *error) {
+    FR_TRY(plan_pieces(l, error));
+#pragma omp parallel num_threads(l->options->threads)
+    {
+        bool tells = false;
+#pragma omp master
+        tells = true;
+        work(l, tells);
+    }
+    /* The caller's thread may have had no piece at all, or not the last one. */
+    if (!atomic_load(&l->stop)) tell(l);
+    if (!atomic_load(&l->stop)) return FR_OK;
+    if (error) *error = l->error;
+    return l->status;
+}
+
+static void release(loading *l) {
+    fr_free(l->order);
+    fr_free(l->pieces);
+}
+
+/* ---- The two ways ---------------------------------------------------------------------------------------------- */
+
+/* Memory that starts at a huge page. What lies before it and behind goes back. */
+static char *map_huge(uint64_t bytes) {
+    char *map = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) return NULL;
+    uint64_t before = round_up((uintptr_t)map, HUGE_PAGE) - (uintptr_t)map;
+    if (before > 0) munmap(map, before);
+    if (before < HUGE_PAGE) munmap(map + before + bytes, HUGE_PAGE - before);
+    madvise(map + before, bytes, MADV_HUGEPAGE); /* a system without them serves small pages */
+    return map + before;
+}
+
+fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error) {
+    loading l = {.checkpoint = checkpoint, .options = options, .what = "copying weights (MiB)"};
+    uint64_t bytes = fr_checkpoint_copy_bytes(checkpoint, options->wanted), to = 0;
+    if (bytes == 0) return FR_OK;
+    l.copy = map_huge(bytes);
+    if (!l.copy) {
+        fr_fail(error, FR_ERROR_MEMORY, "%s: %" PRIu64 " bytes for its weights cannot be allocated", checkpoint->dir, bytes);
+        return fr_hint(error, FR_ERROR_MEMORY, "weights that stay mapped (--weights mmap) need no memory of their own");
+    }
+    fr_status status = run(&l, error);
+    if (status != FR_OK) {
+        munmap(l.copy, bytes);
+        release(&l);
+        return status;
+    }
+    for (size_t i = 0; i < l.num_tensors; i++) {
+        fr_tensor *t = &checkpoint->tensors[l.order[i]];
+        t->data = l.copy + to;
+        to += round_up(t->bytes, FR_ALIGN);
+    }
+    mprotect(l.copy, bytes, PROT_READ); /* weights never change */
+    for (int f = 0; f < checkpoint->num_files; f++) /* headers and whatever was looked at: not needed any more */
+        madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_DONTNEED);
+    checkpoint->copy = l.copy;
+    checkpoint->copy_bytes = bytes;
+    release(&l);
+    return FR_OK;
+}
+
+void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint) {
+    for (int f = 0; f < checkpoint->num_files; f++) /* a hint: where files lie in small pages, nothing comes of it */
+        madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_HUGEPAGE);
+}
+
+fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error) {
+    loading l = {.checkpoint = checkpoint, .options = options, .what = "reading weights (MiB)"};
+    fr_status status = run(&l, error);
+    release(&l);
+    return status;
+}

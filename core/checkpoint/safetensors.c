@@ -1,0 +1,304 @@
+#include "core/checkpoint/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/memory.h"
+
+#define MAX_HEADER 100000000u /* the format's own limit */
+
+/* What reading one header carries around. */
+typedef struct reader {
+    fr_safetensors *st;
+    int file;
+    fr_problem_fn report;
+    void *user;
+    fr_error *error;
+} reader;
+
+const char *fr_tensor_describe(fr_dtype dtype, int rank, const int64_t *shape, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "%s [", fr_dtype_name(dtype));
+    for (int i = 0; i < rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? ", " : "", shape[i]);
+    if (used < size) snprintf(text + used, size - used, "]");
+    return text;
+}
+
+bool fr_name_is_plain(const char *name) {
+    for (const char *c = name; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
+    return *name != '\0';
+}
+
+/* ---- The mapping ---- */
+
+static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) {
+    char *path = NULL;
+    struct stat info;
+    fr_status status = FR_OK;
+    if (asprintf(&path, "%s/%s", dir, st->name) < 0)
+        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for its path", st->name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        status = fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+    } else if (info.st_size < 8) {
+        status = fr_fail(error, FR_ERROR_FORMAT, "%s: %s", path,
+                         info.st_size ? "truncated: shorter than the 8 bytes of a header length" : "the file is empty");
+    } else {
+        st->size = (uint64_t)info.st_size;
+        st->map = mmap(NULL, st->size, PROT_READ, MAP_SHARED, fd, 0); /* outlives the descriptor */
+        if (st->map == MAP_FAILED) {
+            st->map = NULL;
+            status =
+                fr_fail(error, FR_ERROR_IO, "%s: cannot map %" PRIu64 " bytes: %s", path, st->size, strerror(errno));
+        }
+    }
+    if (fd >= 0) close(fd);
+    free(path);
+    return status;
+}
+
+static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *error) {
+    const uint8_t *bytes = st->map;
+    *length = 0;
+    for (int i = 0; i < 8; i++) *length |= (uint64_t)bytes[i] << (8 * i);
+    if (*length > MAX_HEADER)
+        return fr_hint(error,
+                       fr_fail(error, FR_ERROR_FORMAT, "%s: header length %" PRIu64 ", at most %u is possible",
+                               st->name, *length, MAX_HEADER),
+                       "the file is damaged or not in safetensors format");
+    if (*length > st->size - 8)
+        return fr_fail(error, FR_ERROR_FORMAT, "%s: truncated: a header of %" PRIu64 " bytes in a file of %" PRIu64,
+                       st->name, *length, st->size);
+    st->data_begin = 8 + *length;
+    return FR_OK;
+}
+
+/* ---- One entry ---- */
+
+/* Writes what is wrong with an entry to `problem`; "" when it is sound. */
+static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, char *problem, size_t size) {
+    char found[80];
+    const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
+    *problem = '\0';
+    cJSON_ArrayForEach(item, entry) {
+        const char *key = item->string ? item->string : "";
+        const cJSON **slot = strcmp(key, "dtype") == 0          ? &dtype
+                             : strcmp(key, "shape") == 0        ? &shape
+                             : strcmp(key, "data_offsets") == 0 ? &offsets
+                                                                : NULL;
+        if (slot && *slot) {
+            snprintf(problem, size, "the key \"%s\" is there twice", key);
+            return;
+        }
+        if (slot) *slot = item;
+    }
+    if (!cJSON_IsString(dtype) || !fr_dtype_parse(dtype->valuestring, &tensor->dtype)) {
+        snprintf(problem, size, "dtype: expected a known type, found %s", fr_json_describe(dtype, found, sizeof found));
+        return;
+    }
+    if (!cJSON_IsArray(shape)) {
+        snprintf(problem, size, "shape: expected an array, found %s", fr_json_describe(shape, found, sizeof found));
+        return;
+    }
+    uint64_t bytes = fr_dtype_size(tensor->dtype), value;
+    tensor->rank = 0;
+    cJSON_ArrayForEach(item, shape) {
+        if (tensor->rank == FR_MAX_RANK) {
+            snprintf(problem, size, "shape: %d dimensions, at most %d are supported", cJSON_GetArraySize(shape),
+                     FR_MAX_RANK);
+            return;
+        }
+        if (!fr_json_to_u64(item, &value)) {
+            snprintf(problem, size, "shape: expected whole numbers, found %s",
+                     fr_json_describe(item, found, sizeof found));
+            return;
+        }
+        if (__builtin_mul_overflow(bytes, value, &bytes)) {
+            snprintf(problem, size, "shape: the byte count overflows 64 bits");
+            return;
+        }
+        tensor->shape[tensor->rank++] = (int64_t)value;
+    }
+    uint64_t begin, end;
+    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !fr_json_to_u64(offsets->child, &begin) ||
+        !fr_json_to_u64(offsets->child->next, &end) || begin > end) {
+        char *text = cJSON_PrintUnformatted(offsets);
+        snprintf(problem, size, "data_offsets: expected two whole numbers [begin, end], found %.60s",
+                 text ? text : "nothing");
+        cJSON_free(text);
+        return;
+    }
+    uint64_t room = r->st->size - r->st->data_begin;
+    if (end - begin != bytes) {
+        snprintf(problem, size, "data_offsets: %" PRIu64 " bytes, but %s takes %" PRIu64, end - begin,
+                 fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found), bytes);
+    } else if (end > room) {
+        snprintf(problem, size,
+                 "data_offsets: [%" PRIu64 ", %" PRIu64 "] reach beyond the %" PRIu64 " bytes of data in the file",
+                 begin, end, room);
+    }
+    tensor->data = (const char *)r->st->map + r->st->data_begin + (*problem ? 0 : begin);
+    tensor->bytes = bytes;
+}
+
+/* Reports something wrong, or stops at it. */
+static fr_status complain(const reader *r, const char *tensor, const char *problem) {
+    if (!r->report)
+        return fr_hint(r->error,
+                       fr_fail(r->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", r->st->name, tensor, problem),
+                       "the file is damaged or incomplete; fetch it again");
+    r->report(r->user, &(fr_problem){.tensor = tensor, .file = r->st->name, .problem = problem});
+    return FR_OK;
+}
+
+static fr_status leave_out(const reader *r, const char *tensor, const char *problem) {
+    r->st->broken++;
+    return complain(r, tensor, problem);
+}
+
+/* ---- The header ---- */
+
+static fr_status read_entries(const reader *r, const cJSON *header) {
+    fr_safetensors *st = r->st;
+    size_t count = 0, name_bytes = 1;
+    const cJSON *entry;
+    cJSON_ArrayForEach(entry, header) {
+        count++;
+        name_bytes += strlen(entry->string) + 1;
+    }
+    st->tensors = fr_alloc_zeroed(count, sizeof *st->tensors);
+    st->names = fr_alloc(name_bytes);
+    if (!st->tensors || !st->names)
+        return fr_fail(r->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", st->name, count);
+    char *names = st->names;
+    cJSON_ArrayForEach(entry, header) {
+        char problem[256];
+        fr_tensor *tensor = &st->tensors[st->count];
+        if (strcmp(entry->string, "__metadata__") == 0) continue;
+        if (!fr_name_is_plain(entry->string)) {
+            FR_TRY(leave_out(r, "", "a name that is empty or has control characters"));
+            continue;
+        }
+        if (cJSON_IsObject(entry)) {
+            read_entry(r, entry, tensor, problem, sizeof problem);
+        } else {
+            char found[80];
+            snprintf(problem, sizeof problem, "expected an object, found %s",
+                     fr_json_describe(entry, found, sizeof found));
+        }
+        if (*problem) {
+            FR_TRY(leave_out(r, entry->string, problem));
+            continue;
+        }
+        size_t length = strlen(entry->string) + 1;
+        tensor->name = memcpy(names, entry->string, length);
+        tensor->file = r->file;
+        names += length;
+        st->count++;
+        st->data_bytes += tensor->bytes;
+    }
+    return FR_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    const fr_tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static int by_data(const void *a, const void *b) {
+    const fr_tensor *x = a, *y = b;
+    if (x->data != y->data) return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static fr_status reject_twice(const reader *r) {
+    fr_safetensors *st = r->st;
+    size_t kept = 0;
+    qsort(st->tensors, st->count, sizeof *st->tensors, by_name);
+    for (size_t i = 0; i < st->count; i++) {
+        if (kept && strcmp(st->tensors[kept - 1].name, st->tensors[i].name) == 0) {
+            FR_TRY(leave_out(r, st->tensors[i].name, "is there twice"));
+            st->data_bytes -= st->tensors[i].bytes;
+            continue;
+        }
+        st->tensors[kept++] = st->tensors[i];
+    }
+    st->count = kept;
+    return FR_OK;
+}
+
+/* Overlaps are errors. Gaps are reported only: every tensor's data is where the header says. */
+static fr_status judge_layout(const reader *r) {
+    fr_safetensors *st = r->st;
+    char problem[320];
+    uint64_t end = 0, gaps = 0;
+    const char *before = "";
+    qsort(st->tensors, st->count, sizeof *st->tensors, by_data);
+    for (size_t i = 0; i < st->count; i++) {
+        const fr_tensor *tensor = &st->tensors[i];
+        uint64_t begin = (uint64_t)((const char *)tensor->data - (const char *)st->map) - st->data_begin;
+        if (begin < end && tensor->bytes) {
+            snprintf(problem, sizeof problem, "its data overlaps with that of %.200s", before);
+            FR_TRY(complain(r, tensor->name, problem));
+        }
+        if (begin > end) gaps += begin - end;
+        if (begin + tensor->bytes > end) end = begin + tensor->bytes, before = tensor->name;
+    }
+    gaps += st->size - st->data_begin - end;
+    if (gaps && r->report) {
+        snprintf(problem, sizeof problem, "%" PRIu64 " bytes belong to no sound tensor", gaps);
+        FR_TRY(complain(r, "", problem));
+    }
+    return FR_OK;
+}
+
+static fr_status read_header(const reader *r, uint64_t length) {
+    fr_safetensors *st = r->st;
+    cJSON *header = NULL;
+    char found[80];
+    fr_status status = fr_json_parse((const char *)st->map + 8, length, st->name, &header, r->error);
+    if (status != FR_OK) return status;
+    if (!cJSON_IsObject(header))
+        status = fr_fail(r->error, FR_ERROR_FORMAT, "%s: the header: expected an object, found %s", st->name,
+                         fr_json_describe(header, found, sizeof found));
+    else
+        status = read_entries(r, header);
+    cJSON_Delete(header);
+    if (status != FR_OK) return status;
+    FR_TRY(reject_twice(r));
+    return judge_layout(r);
+}
+
+fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user,
+                              fr_safetensors *out, fr_error *error) {
+    memset(out, 0, sizeof *out);
+    out->name = fr_strdup(name);
+    if (!out->name) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for its name", name);
+    reader r = {.st = out, .file = file, .report = report, .user = user, .error = error};
+    uint64_t length = 0;
+    fr_status status = map_file(out, dir, error);
+    if (status == FR_OK) status = find_header(out, &length, error);
+    if (status == FR_OK) status = read_header(&r, length);
+    if (status != FR_OK) fr_safetensors_release(out);
+    return status;
+}
+
+void fr_safetensors_release(fr_safetensors *st) {
+    if (st->map) munmap(st->map, st->size);
+    fr_free(st->tensors);
+    fr_free(st->names);
+    fr_free(st->name);
+    memset(st, 0, sizeof *st);
+}

@@ -1,0 +1,362 @@
+/* AVX2 with FMA and F16C. Partial vectors go through masks or small buffers, so every element sees the same operations.
+ */
+#include <immintrin.h>
+
+#include "core/dtype.h"
+#include "core/kernels/few.h"
+#include "core/kernels/isa.h"
+
+#define LANES 8
+#define OUTPUTS 4
+#define ROWS 3
+
+INLINE float sum_lanes(__m256 v) {
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+
+INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE __m256 load_f32(const float *x, int n) {
+    return n >= LANES ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
+}
+
+INLINE void store_f32(float *y, int n, __m256 v) {
+    if (n >= LANES)
+        _mm256_storeu_ps(y, v);
+    else
+        _mm256_maskstore_ps(y, first(n), v);
+}
+
+/* Up to 8 values of 2 bytes; zeros beyond n. */
+INLINE __m128i load_u16(const uint16_t *x, int n) {
+    if (n >= LANES) return _mm_loadu_si128((const void *)x);
+    uint16_t buffer[LANES] = {0};
+    memcpy(buffer, (const char *)x, 2 * (size_t)n);
+    return _mm_loadu_si128((const void *)buffer);
+}
+
+INLINE void store_u16(uint16_t *y, int n, __m128i v) {
+    uint16_t buffer[LANES];
+    _mm_storeu_si128((void *)buffer, v);
+    memcpy(y, buffer, n >= LANES ? 16 : 2 * (size_t)n);
+}
+
+INLINE __m128i load_u8(const uint8_t *x, int n) {
+    if (n >= LANES) return _mm_loadl_epi64((const void *)x);
+    uint8_t buffer[LANES] = {0};
+    memcpy(buffer, x, (size_t)n);
+    return _mm_loadl_epi64((const void *)buffer);
+}
+
+INLINE __m256 widen_bf16(__m128i v) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+}
+
+/* The upper halves of 8 words of 32 bits. */
+INLINE __m128i upper_halves(__m256i bits) {
+    __m256i v = _mm256_srli_epi32(bits, 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}
+
+/* Round to nearest even; NaN stays NaN. */
+INLINE __m128i narrow_bf16(__m256 v) {
+    __m256i bits = _mm256_castps_si256(v);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256 quiet = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x400000)));
+    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+    return upper_halves(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan)));
+}
+
+/* 8 E4M3 codes as 2^-8 times their value: as half floats they differ in the exponent's bias alone, and the conversion
+ * takes subnormals right. */
+INLINE __m256 e4m3_scaled(__m128i codes) {
+    __m128i half = _mm_slli_epi16(_mm_cvtepi8_epi16(codes), 7);
+    return _mm256_cvtph_ps(_mm_and_si128(half, _mm_set1_epi16((short)0xbfff)));
+}
+
+INLINE __m256 e4m3_f32(__m128i codes) {
+    return _mm256_mul_ps(e4m3_scaled(codes), _mm256_set1_ps(0x1p8f));
+}
+
+static float dot_f32(const float *a, const float *b, int n) {
+    __m256 s[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    int i = 0;
+    for (; i + 32 <= n; i += 32) {
+        UNROLL for (int j = 0; j < 4; j++) s[j] =
+            _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8 * j), _mm256_loadu_ps(b + i + 8 * j), s[j]);
+    }
+    for (; i < n; i += LANES) s[0] = _mm256_fmadd_ps(load_f32(a + i, n - i), load_f32(b + i, n - i), s[0]);
+    return sum_lanes(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
+}
+
+static float dot_bf16(const float *a, const uint16_t *b, int n) {
+    __m256 s[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    int i = 0;
+    for (; i + 32 <= n; i += 32) {
+        UNROLL for (int j = 0; j < 4; j++) s[j] =
+            _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8 * j), widen_bf16(load_u16(b + i + 8 * j, 8)), s[j]);
+    }
+    for (; i < n; i += LANES) s[0] = _mm256_fmadd_ps(load_f32(a + i, n - i), widen_bf16(load_u16(b + i, n - i)), s[0]);
+    return sum_lanes(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
+}
+
+static void axpy_f32(float *y, float a, const float *x, int n) {
+    for (int i = 0; i < n; i += LANES)
+        store_f32(y + i, n - i, _mm256_fmadd_ps(_mm256_set1_ps(a), load_f32(x + i, n - i), load_f32(y + i, n - i)));
+}
+
+static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __m256 v = widen_bf16(load_u16(x + i, n - i));
+        store_f32(y + i, n - i, _mm256_fmadd_ps(_mm256_set1_ps(a), v, load_f32(y + i, n - i)));
+    }
+}
+
+static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __m256 v = e4m3_f32(load_u8(x + i, n - i));
+        store_f32(y + i, n - i, _mm256_fmadd_ps(_mm256_set1_ps(a), v, load_f32(y + i, n - i)));
+    }
+}
+
+static void bf16_to_f32(float *y, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) store_f32(y + i, n - i, widen_bf16(load_u16(x + i, n - i)));
+}
+
+static void f32_to_bf16(uint16_t *y, const float *x, int n) {
+    for (int i = 0; i < n; i += LANES) store_u16(y + i, n - i, narrow_bf16(load_f32(x + i, n - i)));
+}
+
+static void e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i += LANES)
+        store_u16(y + i, n - i, upper_halves(_mm256_castps_si256(e4m3_f32(load_u8(x + i, n - i)))));
+}
+
+static float sum_squares(const float *x, int n) {
+    return dot_f32(x, x, n);
+}
+
+INLINE float max_lanes(__m256 v) {
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+static float max_f32(const float *x, int n) {
+    __m256 max = _mm256_set1_ps(x[0]);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) max = _mm256_max_ps(max, _mm256_loadu_ps(x + i));
+    float m = max_lanes(max);
+    for (; i < n; i++) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+/* 2^k, k in [-126, 127]. */
+INLINE __m256 power_of_two(__m256i k) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(k, _mm256_set1_epi32(127)), 23));
+}
+
+/* e^x = 2^k e^r with |r| <= ln(2) / 2, where the Taylor series up to r^7 / 7! is good to 5e-9. NaN stays NaN. */
+INLINE __m256 exp_ps(__m256 x) {
+    x = _mm256_max_ps(_mm256_set1_ps(-104.0f), _mm256_min_ps(_mm256_set1_ps(89.0f), x));
+    __m256 k = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), _MM_FROUND_TO_NEAREST_INT);
+    __m256 r = _mm256_fnmadd_ps(k, _mm256_set1_ps(0x1.62e400p-1f), x);
+    r = _mm256_fnmadd_ps(k, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
+    __m256 p = _mm256_set1_ps(1.0f / 5040);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    /* In two steps: 2^k alone may be too large or too small for a float. */
+    __m256i whole = _mm256_cvtps_epi32(k), half = _mm256_srai_epi32(whole, 1);
+    return _mm256_mul_ps(_mm256_mul_ps(p, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
+}
+
+static float exp_sub(float *x, float max, int n) {
+    __m256 sum = _mm256_setzero_ps();
+    for (int i = 0; i < n; i += LANES) {
+        __m256 e = exp_ps(_mm256_sub_ps(load_f32(x + i, n - i), _mm256_set1_ps(max)));
+        store_f32(x + i, n - i, e);
+        sum = _mm256_add_ps(sum, _mm256_and_ps(e, _mm256_castsi256_ps(first(n - i))));
+    }
+    return sum_lanes(sum);
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __m256 g = load_f32(gate + i, n - i), u = load_f32(up + i, n - i);
+        __m256 e = exp_ps(_mm256_sub_ps(_mm256_setzero_ps(), g));
+        __m256 s = _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+        store_f32(y + i, n - i, _mm256_mul_ps(s, u));
+    }
+}
+
+/* v rounded to the E4M3 grid, as the bits of a float. Below 2^-6 the grid is that of the subnormals, 2^-9, which is the
+ * last place of a float near 2^14; above, the last of three mantissa bits. */
+INLINE __m256i round_e4m3(__m256 v) {
+    __m256i bits = _mm256_castps_si256(v), magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+    __m256 small = _mm256_add_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(0x1p14f));
+    small = _mm256_sub_ps(small, _mm256_set1_ps(0x1p14f));
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(magnitude, 20), _mm256_set1_epi32(1));
+    __m256i large = _mm256_add_epi32(magnitude, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7ffff)));
+    large = _mm256_and_si256(large, _mm256_set1_epi32((int)0xfff00000u));
+    large = _mm256_min_epu32(large, _mm256_set1_epi32(0x43e00000)); /* 448 */
+    __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), magnitude);
+    __m256i is_nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+    large = _mm256_blendv_epi8(large, _mm256_set1_epi32(0x7fc00000), is_nan);
+    __m256i rounded = _mm256_blendv_epi8(large, _mm256_castps_si256(small), is_small);
+    return _mm256_or_si256(rounded, _mm256_and_si256(bits, _mm256_set1_epi32((int)0x80000000u)));
+}
+
+static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256 max = _mm256_set1_ps(1e-4f);
+    for (int i = 0; i < n; i += LANES) max = _mm256_max_ps(_mm256_and_ps(load_f32(x + i, n - i), magnitude), max);
+    float s = max_lanes(max) / 448.0f;
+    if (ue8m0) s = fr_bits_f32((fr_f32_bits(s) + 0x7fffffu) & 0x7f800000u);
+    for (int i = 0; i < n; i += LANES) {
+        __m256i v = round_e4m3(_mm256_div_ps(load_f32(x + i, n - i), _mm256_set1_ps(s)));
+        store_u16(q + i, n - i, upper_halves(v));
+    }
+    return s;
+}
+
+/* ---- Few rows ---- */
+
+typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
+
+INLINE int weight_size(weights kind) {
+    return kind == W_E4M3 ? 1 : kind == W_BF16 ? 2 : 4;
+}
+
+/* 8 weights; E4M3 2^-8 times their value. */
+INLINE __m256 load_weights(weights kind, const char *w) {
+    if (kind == W_E4M3) return e4m3_scaled(_mm_loadl_epi64((const void *)w));
+    if (kind == W_BF16) return widen_bf16(_mm_loadu_si128((const void *)w));
+    return _mm256_loadu_ps((const void *)w);
+}
+
+INLINE __m256 load_x(bool quantized, const char *x, int i) {
+    return quantized ? widen_bf16(_mm_loadu_si128((const void *)(x + 2 * i)))
+                     : _mm256_loadu_ps((const void *)(x + 4 * i));
+}
+
+/* The sum over one block for every output and row of a strip. */
+INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x,
+                      __m256 (*sum)[ROWS]) {
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_setzero_ps();
+    }
+    for (int i = 0; i < FR_BLOCK; i += LANES) {
+        __m256 v[ROWS];
+        UNROLL for (int r = 0; r < rows; r++) v[r] = load_x(quantized, x[r], i);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            __m256 a = load_weights(kind, w[o] + i * weight_size(kind));
+            UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_fmadd_ps(a, v[r], sum[o][r]);
+        }
+    }
+}
+
+/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
+ * partial last block is copied and padded with zeros. */
+INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int apart, int r0) {
+    const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
+    const char *w[OUTPUTS], *x[ROWS];
+    const float *sw[OUTPUTS];
+    __m256 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
+    char w_tail[OUTPUTS][4 * FR_BLOCK], x_tail[ROWS][4 * FR_BLOCK];
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
+        w[o] = (const char *)j->w + output * j->stride * size;
+        sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
+        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm256_setzero_ps();
+    }
+    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
+    for (int b = 0; b < blocks; b++) {
+        int left = j->in - b * FR_BLOCK;
+        if (left < FR_BLOCK) {
+            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(w_tail[o], w[o], left, size);
+            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, x_size);
+        }
+        add_block(kind, quantized, rows, w, x, sum);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            float s = kind == W_E4M3 ? 0x1p8f * sw[o][b] : 1.0f;
+            UNROLL for (int r = 0; r < rows; r++) {
+                __m256 scale = _mm256_set1_ps(quantized ? s * j->sx[r0 + r][b] : s);
+                total[o][r] = _mm256_fmadd_ps(scale, sum[o][r], total[o][r]);
+            }
+            w[o] += FR_BLOCK * size;
+        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] += FR_BLOCK * x_size;
+    }
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
+        }
+    }
+}
+
+/* All rows of a strip before the next strip, so that its weights come from memory once. */
+INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
+    const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
+    for (int o = j->begin; o < j->begin + apart; o++) {
+        int r = 0;
+        for (; r + ROWS <= j->rows; r += ROWS) strip(kind, quantized, ROWS, j, o, apart, r);
+        if (j->rows - r == 1) strip(kind, quantized, 1, j, o, apart, r);
+        if (j->rows - r == 2) strip(kind, quantized, 2, j, o, apart, r);
+    }
+}
+
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_E4M3, false, &job);
+}
+
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    all_strips(W_E4M3, true, &job);
+}
+
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                     float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_BF16, false, &job);
+}
+
+static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                    int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_F32, false, &job);
+}
+
+const fr_kernels fr_kernels_avx2 = {
+    .isa = FR_ISA_AVX2,
+    .name = "avx2",
+    .dot_f32 = dot_f32,
+    .dot_bf16 = dot_bf16,
+    .axpy_f32 = axpy_f32,
+    .axpy_bf16 = axpy_bf16,
+    .axpy_e4m3 = axpy_e4m3,
+    .bf16_to_f32 = bf16_to_f32,
+    .f32_to_bf16 = f32_to_bf16,
+    .e4m3_to_bf16 = e4m3_to_bf16,
+    .sum_squares = sum_squares,
+    .max = max_f32,
+    .exp_sub = exp_sub,
+    .silu_mul = silu_mul,
+    .quantize_block = quantize_block,
+    .few_e4m3 = few_e4m3,
+    .few_e4m3_q = few_e4m3_q,
+    .few_bf16 = few_bf16,
+    .few_f32 = few_f32,
+};

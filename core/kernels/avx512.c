@@ -1,0 +1,338 @@
+/* AVX-512 without its extensions. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "core/dtype.h"
+#include "core/kernels/avx512.h"
+#include "core/kernels/isa.h"
+
+INLINE __m512 widen_bf16(__m256i v) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+}
+
+/* Round to nearest even; NaN stays NaN. */
+INLINE __m256i narrow_bf16(__m512 v) {
+    __m512i bits = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+
+/* E4M3 codes, one a word and sign-extended, as half floats of 2^-8 times their value: the exponent's field is the same
+ * up to its bias, and the conversion takes subnormals right. */
+INLINE __m512i e4m3_half(__m512i words) {
+    return _mm512_and_si512(_mm512_slli_epi16(words, 7), _mm512_set1_epi16((short)0xbfff));
+}
+
+INLINE __m512 e4m3_f32_16(__m128i codes) {
+    __m256i half =
+        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16((short)0xbfff));
+    return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(0x1p8f));
+}
+
+static float dot_f32(const float *a, const float *b, int n) {
+    __m512 s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int i = 0;
+    for (; i + 64 <= n; i += 64) {
+        UNROLL for (int j = 0; j < 4; j++) s[j] =
+            _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16 * j), _mm512_loadu_ps(b + i + 16 * j), s[j]);
+    }
+    for (; i < n; i += 16) {
+        __mmask16 m = first16(n - i);
+        s[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i), s[0]);
+    }
+    return sum_lanes(_mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
+}
+
+static float dot_bf16(const float *a, const uint16_t *b, int n) {
+    __m512 s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int i = 0;
+    for (; i + 64 <= n; i += 64) {
+        UNROLL for (int j = 0; j < 4; j++) {
+            __m512 v = widen_bf16(_mm256_loadu_si256((const void *)(b + i + 16 * j)));
+            s[j] = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16 * j), v, s[j]);
+        }
+    }
+    for (; i < n; i += 16) {
+        __mmask16 m = first16(n - i);
+        __m512 v = widen_bf16(_mm256_maskz_loadu_epi16(m, b + i));
+        s[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), v, s[0]);
+    }
+    return sum_lanes(_mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
+}
+
+static void axpy_f32(float *y, float a, const float *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
+    }
+}
+
+static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512 v = widen_bf16(_mm256_maskz_loadu_epi16(m, x + i));
+        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
+    }
+}
+
+static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512 v = e4m3_f32_16(_mm_maskz_loadu_epi8(m, x + i));
+        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(_mm512_set1_ps(a), v, _mm512_maskz_loadu_ps(m, y + i)));
+    }
+}
+
+static void add_rows_e4m3(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
+    for (int i = 0; i < n; i += 2 * LANES) { /* two sums at a time, which do not wait for each other */
+        __mmask16 m = first16(n - i), last = first16(n - i - LANES);
+        __m512 s = _mm512_maskz_loadu_ps(m, y + i), t = _mm512_maskz_loadu_ps(last, y + i + LANES);
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *row = x + r * stride + i;
+            s = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), e4m3_f32_16(_mm_maskz_loadu_epi8(m, row)), s);
+            t = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), e4m3_f32_16(_mm_maskz_loadu_epi8(last, row + LANES)), t);
+        }
+        _mm512_mask_storeu_ps(y + i, m, s);
+        _mm512_mask_storeu_ps(y + i + LANES, last, t);
+    }
+}
+
+static void bf16_to_f32(float *y, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        _mm512_mask_storeu_ps(y + i, m, widen_bf16(_mm256_maskz_loadu_epi16(m, x + i)));
+    }
+}
+
+static void f32_to_bf16(uint16_t *y, const float *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        _mm256_mask_storeu_epi16(y + i, m, narrow_bf16(_mm512_maskz_loadu_ps(m, x + i)));
+    }
+}
+
+static void e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512i bits = _mm512_castps_si512(e4m3_f32_16(_mm_maskz_loadu_epi8(m, x + i)));
+        _mm256_mask_storeu_epi16(y + i, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+    }
+}
+
+static float sum_squares(const float *x, int n) {
+    return dot_f32(x, x, n);
+}
+
+static float max_f32(const float *x, int n) {
+    __m512 max = _mm512_set1_ps(x[0]);
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        max = _mm512_mask_max_ps(max, m, max, _mm512_maskz_loadu_ps(m, x + i));
+    }
+    return _mm512_reduce_max_ps(max);
+}
+
+static float exp_sub(float *x, float max, int n) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512 e = exp_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(max)));
+        _mm512_mask_storeu_ps(x + i, m, e);
+        sum = _mm512_add_ps(sum, _mm512_maskz_mov_ps(m, e));
+    }
+    return sum_lanes(sum);
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512 g = _mm512_maskz_loadu_ps(m, gate + i), u = _mm512_maskz_loadu_ps(m, up + i);
+        __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
+        __m512 s = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(s, u));
+    }
+}
+
+/* v rounded to the E4M3 grid, as the bits of a float. Below 2^-6 the grid is that of the subnormals, 2^-9, which is the
+ * last place of a float near 2^14; above, the last of three mantissa bits. */
+INLINE __m512i round_e4m3(__m512 v) {
+    const __m512i sign = _mm512_set1_epi32((int)0x80000000u);
+    __m512i bits = _mm512_castps_si512(v), magnitude = _mm512_andnot_si512(sign, bits);
+    __m512 small = _mm512_add_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p14f));
+    small = _mm512_sub_ps(small, _mm512_set1_ps(0x1p14f));
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(magnitude, 20), _mm512_set1_epi32(1));
+    __m512i large = _mm512_add_epi32(magnitude, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7ffff)));
+    large = _mm512_and_si512(large, _mm512_set1_epi32((int)0xfff00000u));
+    large = _mm512_min_epu32(large, _mm512_set1_epi32(0x43e00000)); /* 448 */
+    __mmask16 is_small = _mm512_cmplt_epu32_mask(magnitude, _mm512_set1_epi32(0x3c800000));
+    __mmask16 is_nan = _mm512_cmpgt_epu32_mask(magnitude, _mm512_set1_epi32(0x7f800000));
+    large = _mm512_mask_mov_epi32(large, is_nan, _mm512_set1_epi32(0x7fc00000));
+    __m512i rounded = _mm512_mask_mov_epi32(large, is_small, _mm512_castps_si512(small));
+    return _mm512_or_si512(rounded, _mm512_andnot_si512(_mm512_set1_epi32(0x7fffffff), bits));
+}
+
+static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
+    __m512 max = _mm512_set1_ps(1e-4f);
+    for (int i = 0; i < n; i += LANES)
+        max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)), max);
+    float s = _mm512_reduce_max_ps(max) / 448.0f;
+    if (ue8m0) s = fr_bits_f32((fr_f32_bits(s) + 0x7fffffu) & 0x7f800000u);
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 m = first16(n - i);
+        __m512i v = round_e4m3(_mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(s)));
+        _mm256_mask_storeu_epi16(q + i, m, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
+    }
+    return s;
+}
+
+/* ---- Few rows ---- */
+
+#define OUTPUTS 8 /* of a strip: streams that memory delivers at a time */
+#define AHEAD 256 /* bytes of a row that are asked for before they are needed */
+
+typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
+
+INLINE int weight_size(weights kind) {
+    return kind == W_E4M3 ? 1 : kind == W_BF16 ? 2 : 4;
+}
+
+/* 32 weights as two vectors; E4M3 2^-8 times their value. */
+INLINE void load_weights(weights kind, const char *w, __m512 *a, __m512 *b) {
+    if (kind == W_E4M3) {
+        __m512i half = e4m3_half(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)w)));
+        *a = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
+        *b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
+    } else if (kind == W_BF16) {
+        *a = widen_bf16(_mm256_loadu_si256((const void *)w));
+        *b = widen_bf16(_mm256_loadu_si256((const void *)(w + 32)));
+    } else {
+        *a = _mm512_loadu_ps(w);
+        *b = _mm512_loadu_ps(w + 64);
+    }
+}
+
+INLINE __m512 load_x(bool quantized, const char *x, int i) {
+    return quantized ? widen_bf16(_mm256_loadu_si256((const void *)(x + 2 * i))) : _mm512_loadu_ps(x + 4 * i);
+}
+
+/* The sum over one block for every output and row of a strip, in float32. */
+INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x,
+                      __m512 (*sum)[ROWS]) {
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
+    }
+    for (int i = 0; i < FR_BLOCK; i += 32) {
+        __m512 xa[ROWS], xb[ROWS];
+        UNROLL for (int r = 0; r < rows; r++) {
+            xa[r] = load_x(quantized, x[r], i);
+            xb[r] = load_x(quantized, x[r], i + 16);
+        }
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            __m512 a, b;
+            _mm_prefetch(w[o] + i * weight_size(kind) + AHEAD, _MM_HINT_T0);
+            if (kind == W_F32) _mm_prefetch(w[o] + 4 * i + AHEAD + 64, _MM_HINT_T0);
+            load_weights(kind, w[o] + i * weight_size(kind), &a, &b);
+            UNROLL for (int r = 0; r < rows; r++) {
+                sum[o][r] = _mm512_fmadd_ps(a, xa[r], sum[o][r]);
+                sum[o][r] = _mm512_fmadd_ps(b, xb[r], sum[o][r]);
+            }
+        }
+    }
+}
+
+/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
+ * partial last block is copied and padded with zeros. */
+INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int apart, int r0) {
+    const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
+    const char *w[OUTPUTS], *x[ROWS];
+    const float *sw[OUTPUTS];
+    __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
+    char w_tail[OUTPUTS][4 * FR_BLOCK], x_tail[ROWS][4 * FR_BLOCK];
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
+        w[o] = (const char *)j->w + output * j->stride * size;
+        sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
+        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
+    }
+    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
+    for (int b = 0; b < blocks; b++) {
+        int left = j->in - b * FR_BLOCK;
+        if (left < FR_BLOCK) {
+            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(w_tail[o], w[o], left, size);
+            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, x_size);
+        }
+        add_block(kind, quantized, rows, w, x, sum);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            float s = kind == W_E4M3 ? 0x1p8f * sw[o][b] : 1.0f;
+            UNROLL for (int r = 0; r < rows; r++) {
+                __m512 scale = _mm512_set1_ps(quantized ? s * j->sx[r0 + r][b] : s);
+                total[o][r] = _mm512_fmadd_ps(scale, sum[o][r], total[o][r]);
+            }
+            w[o] += FR_BLOCK * size;
+        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] += FR_BLOCK * x_size;
+    }
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
+        }
+    }
+}
+
+/* All rows of a strip before the next strip, so that its weights come from memory once. */
+INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
+    const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
+    for (int o = j->begin; o < j->begin + apart; o++) {
+        int r = 0;
+        for (; r + ROWS <= j->rows; r += ROWS) strip(kind, quantized, ROWS, j, o, apart, r);
+        if (j->rows - r == 1) strip(kind, quantized, 1, j, o, apart, r);
+        if (j->rows - r == 2) strip(kind, quantized, 2, j, o, apart, r);
+        if (j->rows - r == 3) strip(kind, quantized, 3, j, o, apart, r);
+    }
+}
+
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_E4M3, false, &job);
+}
+
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    all_strips(W_E4M3, true, &job);
+}
+
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                     float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_BF16, false, &job);
+}
+
+static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                    int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_strips(W_F32, false, &job);
+}
+
+#define COMMON                                                                                                         \
+    .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32, .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3,    \
+    .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32,                \
+    .exp_sub = exp_sub, .silu_mul = silu_mul, .quantize_block = quantize_block,                                        \
+    .attend_scores_bf16 = fr_attend_scores_avx512, .attend_values_bf16 = fr_attend_values_avx512,                      \
+    .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+#define EXTENDED .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16
+
+const fr_kernels fr_kernels_avx512 = {
+    COMMON, .isa = FR_ISA_AVX512, .name = "avx512", .e4m3_to_bf16 = e4m3_to_bf16, .add_rows_e4m3 = add_rows_e4m3,
+    .few_e4m3_q = few_e4m3_q};
+const fr_kernels fr_kernels_avx512_bf16 = {
+    COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512", .few_e4m3_q = fr_few_e4m3_q_bf16};
+const fr_kernels fr_kernels_amx = {
+    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx,
+    .e4m3_to_tiles = fr_e4m3_to_tiles_amx, .multiply_panel = fr_multiply_panel_amx,
+    .tiled_attention = &fr_tiled_attention_amx};

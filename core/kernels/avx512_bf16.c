@@ -1,0 +1,159 @@
+/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: few rows of quantized activations, sums of rows of weights. */
+#include "core/kernels/avx512.h"
+#include "core/kernels/e4m3.h"
+
+#define OUTPUTS 4 /* of a strip */
+
+/* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
+ * which matters because the dot product takes BF16 subnormals for zeros. */
+#define SAME16(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
+#define STEPS16 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0
+const uint8_t fr_e4m3_high[128] = {
+    0x00,         0x3b,         0x3b, 0x3b, 0x3c, 0x3c, 0x3c,         0x3c,         0x3c,         0x3c,
+    0x3c,         0x3c,         0x3c, 0x3c, 0x3c, 0x3c, SAME16(0x3d), SAME16(0x3e), SAME16(0x3f), SAME16(0x40),
+    SAME16(0x41), SAME16(0x42), 0x43, 0x43, 0x43, 0x43, 0x43,         0x43,         0x43,         0x43,
+    0x43,         0x43,         0x43, 0x43, 0x43, 0x43, 0x43,         0x7f,
+};
+const uint8_t fr_e4m3_low[128] = {
+    0x00, 0x00, 0x80, 0xc0,    0x00,    0x20,    0x40,    0x60,    0x80,    0x90, 0xa0, 0xb0, 0xc0,
+    0xd0, 0xe0, 0xf0, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, STEPS16, 0x00, 0x10, 0x20, 0x30,
+    0x40, 0x50, 0x60, 0x70,    0x80,    0x90,    0xa0,    0xb0,    0xc0,    0xd0, 0xe0, 0xc0,
+};
+
+/* 64 E4M3 codes as two vectors of BF16, in order: the qwords are dealt out first so that unpacking restores the order.
+ */
+INLINE void decode(const char *w, __m512i *a, __m512i *b) {
+    const __m512i deal = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    decode_dealt(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)), a, b);
+}
+
+void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
+    __m512i a, b;
+    for (; n >= 64; n -= 64, x += 64, y += 64) {
+        decode((const char *)x, &a, &b);
+        _mm512_storeu_si512(y, a);
+        _mm512_storeu_si512(y + 32, b);
+    }
+    if (n == 0) return;
+    uint8_t codes[64] = {0};
+    uint16_t values[64];
+    memcpy(codes, x, (size_t)n);
+    fr_e4m3_to_bf16_vbmi(values, codes, 64);
+    memcpy(y, values, 2 * (size_t)n);
+}
+
+/* The sum over one block for every output and row of a strip. */
+INLINE void add_block(int rows, const char *const *w, const char *const *x, __m512 (*sum)[ROWS]) {
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
+    }
+    UNROLL for (int i = 0; i < FR_BLOCK; i += 64) {
+        __m512bh xa[ROWS], xb[ROWS];
+        UNROLL for (int r = 0; r < rows; r++) {
+            xa[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i);
+            xb[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i + 64);
+        }
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            __m512i a, b;
+            _mm_prefetch(w[o] + i + 512, _MM_HINT_T0);
+            decode(w[o] + i, &a, &b);
+            UNROLL for (int r = 0; r < rows; r++) {
+                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)a, xa[r]);
+                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)b, xb[r]);
+            }
+        }
+    }
+}
+
+/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
+INLINE void strip(int rows, const fr_few_job *j, int o0, int apart, int r0) {
+    const int blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
+    const char *w[OUTPUTS], *x[ROWS];
+    const float *sw[OUTPUTS];
+    __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
+    char tail[OUTPUTS][FR_BLOCK], x_tail[ROWS][2 * FR_BLOCK];
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
+        w[o] = (const char *)j->w + output * j->stride;
+        sw[o] = j->scale + output / FR_BLOCK * j->scale_stride;
+        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
+    }
+    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
+    for (int b = 0; b < blocks; b++) {
+        int left = j->in - b * FR_BLOCK;
+        if (left < FR_BLOCK) {
+            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(tail[o], w[o], left, 1);
+            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, 2);
+        }
+        add_block(rows, w, x, sum);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                __m512 scale = _mm512_set1_ps(sw[o][b] * j->sx[r0 + r][b]);
+                total[o][r] = _mm512_fmadd_ps(scale, sum[o][r], total[o][r]);
+            }
+            w[o] += FR_BLOCK;
+        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] += 2 * FR_BLOCK;
+    }
+    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
+        }
+    }
+}
+
+void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                        int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    const int apart = fr_streams_apart(end - begin, OUTPUTS);
+    for (int o = begin; o < begin + apart; o++) {
+        int r = 0;
+        for (; r + ROWS <= n; r += ROWS) strip(ROWS, &j, o, apart, r);
+        if (n - r == 1) strip(1, &j, o, apart, r);
+        if (n - r == 2) strip(2, &j, o, apart, r);
+        if (n - r == 3) strip(3, &j, o, apart, r);
+    }
+}
+
+/* ---- Sums of rows ---- */
+
+#define VECTORS 8     /* of a block */
+#define AHEAD_ROWS 16 /* that are asked for before they are needed */
+
+/* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones; then the
+ * second half. */
+INLINE void decode_block(const char *w, __m512 *f) {
+    __m512i r[4];
+    decode_dealt_128(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), r);
+    UNROLL for (int i = 0; i < 4; i++) {
+        f[2 * i] = _mm512_castsi512_ps(_mm512_slli_epi32(r[i], 16));
+        f[2 * i + 1] = _mm512_castsi512_ps(_mm512_and_si512(r[i], _mm512_set1_epi32((int)0xffff0000u)));
+    }
+}
+
+void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
+    __m512 sum[VECTORS];
+    char tail[FR_BLOCK];
+    float whole[FR_BLOCK];
+    UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_setzero_ps();
+    for (int r = 0; r < rows; r++) {
+        const char *row = (const char *)x + r * stride;
+        __m512 f[VECTORS], weight = _mm512_set1_ps(a[r]);
+        _mm_prefetch(row + AHEAD_ROWS * stride, _MM_HINT_T0);
+        _mm_prefetch(row + AHEAD_ROWS * stride + 64, _MM_HINT_T0);
+        decode_block(n < FR_BLOCK ? fr_pad_block(tail, row, n, 1) : row, f);
+        UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_fmadd_ps(weight, f[i], sum[i]);
+    }
+    UNROLL for (int i = 0; i < VECTORS; i += 4) { /* undoes the dealing, lane by lane */
+        __m512 lane[4] = {_mm512_unpacklo_ps(sum[i], sum[i + 1]), _mm512_unpackhi_ps(sum[i], sum[i + 1]),
+                          _mm512_unpacklo_ps(sum[i + 2], sum[i + 3]), _mm512_unpackhi_ps(sum[i + 2], sum[i + 3])};
+        UNROLL for (int k = 0; k < 4; k++) {
+            float *to = whole + 16 * i + 4 * k;
+            _mm_storeu_ps(to, _mm512_extractf32x4_ps(lane[k], 0));
+            _mm_storeu_ps(to + 16, _mm512_extractf32x4_ps(lane[k], 1));
+            _mm_storeu_ps(to + 32, _mm512_extractf32x4_ps(lane[k], 2));
+            _mm_storeu_ps(to + 48, _mm512_extractf32x4_ps(lane[k], 3));
+        }
+    }
+    for (int i = 0; i < n; i++) y[i] += whole[i];
+}

@@ -1,0 +1,182 @@
+/* Plain NEON, which every 64-bit ARM has: what weights and caches pass through. All else is the plain C of the scalar table,
+ * which compilers turn into vectors by themselves. */
+#include <arm_neon.h>
+#include <math.h>
+#include <pthread.h>
+
+#include "core/dtype.h"
+#include "core/kernels/few.h"
+#include "core/kernels/isa.h"
+
+typedef enum source { FROM_F32, FROM_BF16, FROM_E4M3 } source;
+
+/* ---- Four values at a time; a tail is padded with zeros --------------------------------------------------------- */
+
+INLINE float32x4_t load_bf16(const void *from) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(from)), 16)); /* at any address */
+}
+
+/* A code shifted up is a half-precision number 2^8 times too small, subnormals included. */
+INLINE float32x4_t load_e4m3(const void *from) {
+    uint32_t four;
+    memcpy(&four, from, 4);
+    uint16x4_t codes = vget_low_u16(vmovl_u8(vcreate_u8(four)));
+    uint16x4_t half = vorr_u16(vshl_n_u16(vand_u16(codes, vdup_n_u16(0x7f)), 7), vshl_n_u16(vand_u16(codes, vdup_n_u16(0x80)), 8));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(half)), 256.0f);
+}
+
+INLINE float32x4_t load_four(source kind, const void *from, int64_t at) {
+    if (kind == FROM_BF16) return load_bf16((const char *)from + 2 * at);
+    if (kind == FROM_E4M3) return load_e4m3((const char *)from + at);
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)from + 4 * at));
+}
+
+INLINE int size_of(source kind) {
+    return kind == FROM_F32 ? 4 : kind == FROM_BF16 ? 2 : 1;
+}
+
+/* The last n < 4 values from `at` on. */
+INLINE float32x4_t load_tail(source kind, const void *from, int64_t at, int n) {
+    char padded[16] = {0};
+    memcpy(padded, (const char *)from + at * size_of(kind), (size_t)(n * size_of(kind)));
+    return load_four(kind, padded, 0);
+}
+
+INLINE void store_tail(float *to, float32x4_t values, int n) {
+    float padded[4];
+    vst1q_f32(padded, values);
+    memcpy(to, padded, (size_t)n * sizeof *to);
+}
+
+/* ---- Sums and axpy ------------------------------------------------------------------------------------------------ */
+
+/* Four sums of four lanes, added up in a fixed order. */
+INLINE float dot(const float *a, source kind, const void *b, int n) {
+    float32x4_t sum[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
+    int i = 0;
+    for (; i + 4 <= n; i += 4) sum[i / 4 % 4] = vfmaq_f32(sum[i / 4 % 4], vld1q_f32(a + i), load_four(kind, b, i));
+    if (i < n)
+        sum[i / 4 % 4] = vfmaq_f32(sum[i / 4 % 4], load_tail(FROM_F32, a, i, n - i), load_tail(kind, b, i, n - i));
+    return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
+}
+
+static float dot_f32(const float *a, const float *b, int n) {
+    return dot(a, FROM_F32, b, n);
+}
+
+static float dot_bf16(const float *a, const uint16_t *b, int n) {
+    return dot(a, FROM_BF16, b, n);
+}
+
+static float sum_squares(const float *x, int n) {
+    return dot(x, FROM_F32, x, n);
+}
+
+INLINE void axpy(float *y, float a, source kind, const void *x, int n) {
+    int i = 0;
+    for (; i + 4 <= n; i += 4) vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), load_four(kind, x, i), a));
+    if (i < n) store_tail(y + i, vfmaq_n_f32(load_tail(FROM_F32, y, i, n - i), load_tail(kind, x, i, n - i), a), n - i);
+}
+
+static void axpy_f32(float *y, float a, const float *x, int n) {
+    axpy(y, a, FROM_F32, x, n);
+}
+
+static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
+    axpy(y, a, FROM_BF16, x, n);
+}
+
+static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
+    axpy(y, a, FROM_E4M3, x, n);
+}
+
+/* ---- Few rows ------------------------------------------------------------------------------------------------------- */
+
+/* Values [at, at + n) as a whole block of floats, zeros behind. */
+INLINE void load_block(float *to, source kind, const void *from, int64_t at, int n) {
+    int i = 0;
+    for (; i + 4 <= n; i += 4) vst1q_f32(to + i, load_four(kind, from, at + i));
+    if (i < n) {
+        vst1q_f32(to + i, load_tail(kind, from, at + i, n - i));
+        i += 4;
+    }
+    for (; i < FR_BLOCK; i += 4) vst1q_f32(to + i, vdupq_n_f32(0));
+}
+
+INLINE float32x4_t dot_block(const float *a, const float *b) {
+    float32x4_t sum[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
+    for (int i = 0; i < FR_BLOCK; i += 16)
+        for (int j = 0; j < 4; j++) sum[j] = vfmaq_f32(sum[j], vld1q_f32(a + i + 4 * j), vld1q_f32(b + i + 4 * j));
+    return vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3]));
+}
+
+/* An output's weights are decoded once for all rows. A pair (output, row) has the same chain of operations whatever the number
+ * of rows. */
+INLINE void few(source kind, bool quantized, const fr_few_job *job) {
+    for (int o = job->begin; o < job->end; o++) {
+        float32x4_t total[FR_FEW_ROWS];
+        float block[FR_BLOCK], row[FR_BLOCK];
+        for (int r = 0; r < job->rows; r++) total[r] = vdupq_n_f32(0);
+        for (int i = 0; i < job->in; i += FR_BLOCK) {
+            int n = job->in - i < FR_BLOCK ? job->in - i : FR_BLOCK;
+            float scale = kind == FROM_E4M3 ? job->scale[o / FR_BLOCK * job->scale_stride + i / FR_BLOCK] : 1.0f;
+            load_block(block, kind, job->w, o * job->stride + i, n);
+            for (int r = 0; r < job->rows; r++) {
+                const float *x = quantized || n < FR_BLOCK ? row : (const float *)job->x[r] + i;
+                if (x == row) load_block(row, quantized ? FROM_BF16 : FROM_F32, job->x[r], i, n);
+                total[r] = vfmaq_n_f32(total[r], dot_block(block, x), quantized ? scale * job->sx[r][i / FR_BLOCK] : scale);
+            }
+        }
+        for (int r = 0; r < job->rows; r++) job->y[r * job->y_stride + o] = vaddvq_f32(total[r]);
+    }
+}
+
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                     const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    few(FROM_E4M3, false, &job);
+}
+
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    few(FROM_E4M3, true, &job);
+}
+
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                     int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    few(FROM_BF16, false, &job);
+}
+
+static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                    int64_t y_stride) {
+    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    few(FROM_F32, false, &job);
+}
+
+/* ---- The table ------------------------------------------------------------------------------------------------------ */
+
+static fr_kernels table;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fill_table(void) {
+    table = fr_kernels_scalar;
+    table.isa = FR_ISA_NEON;
+    table.name = "neon";
+    table.dot_f32 = dot_f32;
+    table.dot_bf16 = dot_bf16;
+    table.sum_squares = sum_squares;
+    table.axpy_f32 = axpy_f32;
+    table.axpy_bf16 = axpy_bf16;
+    table.axpy_e4m3 = axpy_e4m3;
+    table.few_e4m3 = few_e4m3;
+    table.few_e4m3_q = few_e4m3_q;
+    table.few_bf16 = few_bf16;
+    table.few_f32 = few_f32;
+}
+
+const fr_kernels *fr_kernels_neon(void) {
+    pthread_once(&once, fill_table);
+    return &table;
+}

@@ -1,0 +1,199 @@
+/* Kernels in plain C: the reference for the others, and what runs where there is no x86 vector unit. Sums run in LANES
+ * independent lanes, which compilers turn into whatever vectors the target has without changing the result. */
+#include <math.h>
+#include <string.h>
+
+#include "core/dtype.h"
+#include "core/kernels/isa.h"
+
+#define LANES 8
+
+static float sum_lanes(const float *lane) {
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+/* Weights and embeddings come straight from a mapping, where nothing is aligned. */
+static uint16_t load_u16(const uint16_t *base, int64_t i) {
+    uint16_t value;
+    memcpy(&value, (const char *)base + 2 * i, sizeof value);
+    return value;
+}
+
+static void load_bf16(float *y, const uint16_t *base, int64_t at, int n) {
+    for (int i = 0; i < n; i++) y[i] = fr_bf16_f32(load_u16(base, at + i));
+}
+
+static void load_f32(float *y, const float *base, int64_t at, int n) {
+    memcpy(y, (const char *)base + 4 * at, 4 * (size_t)n);
+}
+
+/* lane += a * b, n <= FR_BLOCK. */
+static void add_products(float *lane, const float *a, const float *b, int n) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] += a[i + j] * b[i + j];
+    for (; i < n; i++) lane[i % LANES] += a[i] * b[i];
+}
+
+static float dot_f32(const float *a, const float *b, int n) {
+    float lane[LANES] = {0};
+    add_products(lane, a, b, n);
+    return sum_lanes(lane);
+}
+
+static float dot_bf16(const float *a, const uint16_t *b, int n) {
+    float lane[LANES] = {0}, block[FR_BLOCK];
+    for (int i = 0; i < n; i += FR_BLOCK) {
+        int m = n - i < FR_BLOCK ? n - i : FR_BLOCK;
+        load_bf16(block, b, i, m);
+        add_products(lane, a + i, block, m);
+    }
+    return sum_lanes(lane);
+}
+
+static void axpy_f32(float *y, float a, const float *x, int n) {
+    float block[FR_BLOCK];
+    for (int i = 0; i < n; i += FR_BLOCK) {
+        int m = n - i < FR_BLOCK ? n - i : FR_BLOCK;
+        load_f32(block, x, i, m);
+        for (int j = 0; j < m; j++) y[i + j] += a * block[j];
+    }
+}
+
+static void axpy_bf16(float *y, float a, const uint16_t *x, int n) {
+    for (int i = 0; i < n; i++) y[i] += a * fr_bf16_f32(load_u16(x, i));
+}
+
+static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i++) y[i] += a * fr_e4m3_f32(x[i]);
+}
+
+static void bf16_to_f32(float *y, const uint16_t *x, int n) {
+    load_bf16(y, x, 0, n);
+}
+
+static void f32_to_bf16(uint16_t *y, const float *x, int n) {
+    for (int i = 0; i < n; i++) y[i] = fr_f32_bf16(x[i]);
+}
+
+static void e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
+    for (int i = 0; i < n; i++) y[i] = (uint16_t)(fr_f32_bits(fr_e4m3_f32(x[i])) >> 16);
+}
+
+static float sum_squares(const float *x, int n) {
+    return dot_f32(x, x, n);
+}
+
+static float max_f32(const float *x, int n) {
+    float max = x[0];
+    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
+    return max;
+}
+
+static float exp_sub(float *x, float max, int n) {
+    float lane[LANES] = {0};
+    for (int i = 0; i < n; i++) {
+        x[i] = expf(x[i] - max);
+        lane[i % LANES] += x[i];
+    }
+    return sum_lanes(lane);
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, int n) {
+    for (int i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
+    float max = 1e-4f;
+    for (int i = 0; i < n; i++) max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+    float s = max / 448.0f;
+    if (ue8m0) s = fr_bits_f32((fr_f32_bits(s) + 0x7fffffu) & 0x7f800000u);
+    for (int i = 0; i < n; i++) q[i] = (uint16_t)(fr_f32_bits(fr_e4m3_f32(fr_f32_e4m3(x[i] / s))) >> 16);
+    return s;
+}
+
+/* One block of one output: the sum over the block's inputs is scaled and joins the output's lanes. */
+static void add_block(float *total, float scale, const float *w, const float *x, int n) {
+    float lane[LANES] = {0};
+    add_products(lane, w, x, n);
+    for (int j = 0; j < LANES; j++) total[j] += scale * lane[j];
+}
+
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    for (int o = begin; o < end; o++) {
+        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        for (int i = 0; i < in; i += FR_BLOCK) {
+            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
+            for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
+            float sw = scale[o / FR_BLOCK * scale_stride + i / FR_BLOCK];
+            for (int r = 0; r < n; r++) add_block(total[r], sw, block, x[r] + i, m);
+        }
+        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
+    }
+}
+
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    for (int o = begin; o < end; o++) {
+        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK], row[FR_BLOCK];
+        for (int i = 0; i < in; i += FR_BLOCK) {
+            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
+            for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
+            float sw = scale[o / FR_BLOCK * scale_stride + i / FR_BLOCK];
+            for (int r = 0; r < n; r++) {
+                load_bf16(row, q[r], i, m);
+                add_block(total[r], sw * sx[r][i / FR_BLOCK], block, row, m);
+            }
+        }
+        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
+    }
+}
+
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                     float *y, int64_t y_stride) {
+    for (int o = begin; o < end; o++) {
+        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        for (int i = 0; i < in; i += FR_BLOCK) {
+            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
+            load_bf16(block, w, o * stride + i, m);
+            for (int r = 0; r < n; r++) add_products(total[r], block, x[r] + i, m);
+        }
+        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
+    }
+}
+
+static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                    int64_t y_stride) {
+    for (int o = begin; o < end; o++) {
+        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        for (int i = 0; i < in; i += FR_BLOCK) {
+            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
+            load_f32(block, w, o * stride + i, m);
+            for (int r = 0; r < n; r++) add_products(total[r], block, x[r] + i, m);
+        }
+        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
+    }
+}
+
+const fr_kernels fr_kernels_scalar = {
+    .isa = FR_ISA_SCALAR,
+    .name = "scalar",
+    .dot_f32 = dot_f32,
+    .dot_bf16 = dot_bf16,
+    .axpy_f32 = axpy_f32,
+    .axpy_bf16 = axpy_bf16,
+    .axpy_e4m3 = axpy_e4m3,
+    .bf16_to_f32 = bf16_to_f32,
+    .f32_to_bf16 = f32_to_bf16,
+    .e4m3_to_bf16 = e4m3_to_bf16,
+    .sum_squares = sum_squares,
+    .max = max_f32,
+    .exp_sub = exp_sub,
+    .silu_mul = silu_mul,
+    .quantize_block = quantize_block,
+    .few_e4m3 = few_e4m3,
+    .few_e4m3_q = few_e4m3_q,
+    .few_bf16 = few_bf16,
+    .few_f32 = few_f32,
+};

@@ -1,0 +1,33 @@
+/* Attention of up to 16 queries at a time over BF16 rows, by matrix tiles. The rows are keys whole and values in their first
+ * `rank` elements, as in the compressed cache of MLA. Softmax is online; a query's result has the same bits whatever its place
+ * among the 16 and whatever the others are. */
+#ifndef FR_CORE_KERNELS_TILED_ATTENTION_H
+#define FR_CORE_KERNELS_TILED_ATTENTION_H
+
+#include "core/memory.h"
+
+#define FR_TILED_QUERIES 16
+#define FR_TILED_SPAN 64 /* positions that are folded in at a time; spans stand at multiples of it */
+
+typedef struct fr_tiled_queries {
+    uint16_t *high, *low; /* the queries packed, in two parts that add up to them */
+    float *sum;           /* of the values, unnormalized; layout private to the kernels */
+    float *max, *total;   /* [16]: running softmax */
+    int *seen;            /* [16]: positions [0, seen) are a query's to see */
+} fr_tiled_queries;
+
+typedef struct fr_tiled_attention {
+    /* Takes the memory of 16 queries [width], and of a thread's work on a span. */
+    void (*take)(fr_tiled_queries *g, fr_arena *arena, int width, int rank);
+    void *(*take_scratch)(fr_arena *arena, int width, int rank);
+    /* Queries q[0..n), n <= 16, that have seen nothing yet. */
+    void (*begin)(fr_tiled_queries *g, const float *const *q, const int *seen, int n, int width, int rank);
+    /* Folds positions [pos, pos + count) into `groups` groups, count <= FR_TILED_SPAN; row t of them at rows + t * stride. They are
+     * finite: to a query that does not see one it adds zero times its value. */
+    void (*fold)(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t stride, int pos, int count, int width, int rank,
+                 void *scratch);
+    /* out[i] [rank] = what query i sees, i < n; each has seen something. */
+    void (*end)(const fr_tiled_queries *g, float *const *out, int n, int rank);
+} fr_tiled_attention;
+
+#endif

@@ -1,0 +1,14 @@
+/* UTF-8, as Unicode defines it: no surrogates, no overlong forms, nothing above U+10FFFF. */
+#ifndef FR_CORE_UTF8_H
+#define FR_CORE_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What stands at the beginning of p [n], n >= 1:
+ *   1..4  a character of that many bytes
+ *   0     the beginning of a character that needs more than n bytes
+ *  -1..-3 that many bytes which no character begins with (the longest that Unicode replaces by one U+FFFD) */
+int fr_utf8_next(const uint8_t *p, size_t n);
+
+#endif

@@ -1,0 +1,165 @@
+/* What is in a checkpoint, or would be by its config: parameters and bytes, without opening it as a model. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/kernels/kernels.h"
+#include "core/json.h"
+#include "core/memory.h"
+#include "model/plan.h"
+#include "model/schema.h"
+
+#define MAX_CONFIG (16u << 20)
+
+struct fr_inspection {
+    char *text; /* of config.json */
+    fr_config config;
+    fr_parameters parameters;
+    fr_checkpoint *checkpoint; /* NULL: from a config.json alone */
+    bool has_mtp;
+};
+
+typedef struct count {
+    const fr_config *config;
+    bool with_mtp;
+    fr_parameters *p;
+} count;
+
+/* What one token touches: of the routed experts as many as it chooses, of the embedding one row, which is not counted.
+ */
+static bool is_activated(const count *c, const fr_schema_tensor *t) {
+    return t->part != FR_PART_EMBEDDING && (t->part != FR_PART_EXPERT || t->expert < c->config->num_experts_per_tok);
+}
+
+static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
+    const count *c = user;
+    fr_parameters *p = c->p;
+    uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)t->shape[1];
+    if (t->mtp && !c->with_mtp) return FR_OK;
+    /* a tied head is the embedding again: it works, but is neither stored nor counted twice */
+    bool tied = !t->mtp && t->part == FR_PART_HEAD && t->optional;
+    if (!tied) p->fp8_bytes += fr_schema_bytes(t);
+    if (t->mtp) {
+        p->mtp_total += elements;
+        if (!t->optional) p->mtp_unique += elements;
+        /* one draft is one module's work */
+        if (t->layer == c->config->num_hidden_layers && is_activated(c, t)) p->mtp_activated += elements;
+        return FR_OK;
+    }
+    if (!tied) p->main_total += elements;
+    if (is_activated(c, t)) p->main_activated += elements;
+    switch (t->part) {
+    case FR_PART_EMBEDDING:
+        p->embedding += elements;
+        break;
+    case FR_PART_HEAD:
+        p->head += elements;
+        break;
+    case FR_PART_ATTENTION:
+        p->attention += elements;
+        break;
+    case FR_PART_DENSE_MLP:
+        p->dense_mlp += elements;
+        break;
+    case FR_PART_ROUTER:
+    case FR_PART_EXPERT:
+    case FR_PART_SHARED_EXPERT:
+        p->moe_mlp += elements;
+        break;
+    case FR_PART_NORM:
+    case FR_PART_MTP_INPUT:
+        break;
+    }
+    return FR_OK;
+}
+
+/* For DeepSeek-V3 this gives 671,026,419,200 in the main model; 688,574,839,360 bytes as the original stores it, MTP
+ * module with its copies of embedding and head included; and 11.61 billion of the MTP module's own, eh_proj included
+ * (11.51 without it, which is perhaps what the published 11.5 counts). */
+static void count_parameters(const fr_config *config, bool with_mtp, fr_parameters *p) {
+    memset(p, 0, sizeof *p);
+    count c = {.config = config, .with_mtp = with_mtp, .p = p};
+    fr_schema_each(config, count_tensor, &c);
+    uint64_t row = (uint64_t)(config->kv_lora_rank + config->qk_rope_head_dim);
+    p->kv_bytes_per_token_f32 = 4 * row * (uint64_t)config->num_hidden_layers;
+    p->kv_bytes_per_token_bf16 = p->kv_bytes_per_token_f32 / 2;
+    p->mtp_kv_bytes_per_token_bf16 = with_mtp ? 2 * row : 0;
+}
+
+static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error *error) {
+    char *path = NULL;
+    size_t length;
+    FR_TRY(fr_config_load(dir, &in->config, error));
+    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
+    free(path);
+    if (status == FR_OK) status = fr_checkpoint_open(dir, &in->checkpoint, error);
+    if (status != FR_OK) return status;
+    in->has_mtp = fr_schema_has_mtp(&in->config, in->checkpoint);
+    count_parameters(&in->config, in->has_mtp, &in->parameters);
+    return FR_OK;
+}
+
+static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *error) {
+    size_t length;
+    FR_TRY(fr_read_file(path, MAX_CONFIG, &in->text, &length, error));
+    FR_TRY(fr_config_parse(in->text, length, path, &in->config, error));
+    in->has_mtp = in->config.num_nextn_predict_layers > 0;
+    count_parameters(&in->config, in->has_mtp, &in->parameters);
+    return FR_OK;
+}
+
+fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error) {
+    struct stat info;
+    fr_inspection *in = fr_alloc_zeroed(1, sizeof *in);
+    if (!in) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", path);
+    bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    fr_status status = directory ? inspect_directory(in, path, error) : inspect_config(in, path, error);
+    if (status != FR_OK) {
+        fr_inspection_destroy(in);
+        return status;
+    }
+    *out = in;
+    return FR_OK;
+}
+
+void fr_inspection_destroy(fr_inspection *inspection) {
+    if (!inspection) return;
+    fr_checkpoint_destroy(inspection->checkpoint);
+    fr_free(inspection->text);
+    fr_free(inspection);
+}
+
+fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options *options, const fr_session_options *session,
+                         fr_memory_plan *out, fr_error *error) {
+    fr_model_options o = options ? *options : (fr_model_options){0};
+    fr_session_options defaults = {0};
+    fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
+    if (o.isa) FR_TRY(fr_kernels_select(o.isa, error)); /* as opening does: working memory depends on it */
+    o.session = session ? session : &defaults;
+    fr_plan_shape(&model, &o, inspection->has_mtp);
+    return fr_plan_model(&model, &o, out, error);
+}
+
+const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection) {
+    return &inspection->parameters;
+}
+
+const char *fr_inspection_config_json(const fr_inspection *inspection) {
+    return inspection->text;
+}
+
+size_t fr_inspection_num_tensors(const fr_inspection *inspection) {
+    return inspection->checkpoint ? fr_checkpoint_count(inspection->checkpoint) : 0;
+}
+
+void fr_inspection_tensor(const fr_inspection *inspection, size_t i, fr_tensor_info *out) {
+    const fr_tensor *t = fr_checkpoint_at(inspection->checkpoint, i);
+    *out = (fr_tensor_info){.name = t->name,
+                            .dtype = fr_dtype_name(t->dtype),
+                            .file = fr_checkpoint_file(inspection->checkpoint, t->file),
+                            .rank = t->rank,
+                            .bytes = t->bytes};
+    memcpy(out->shape, t->shape, sizeof out->shape);
+}

@@ -1,0 +1,171 @@
+/* Making a text of a prompt and taking its times. */
+#include <stdio.h>
+
+#include "model/forward.h"
+#include "mtp/session.h"
+#include "sampler/noise.h"
+#include "study/ab/ab.h"
+
+/* ---- Room ---- */
+
+fr_status fr_ab_text_create(fr_ab_text *text, int most, fr_error *error) {
+    size_t n = (size_t)most;
+    *text = (fr_ab_text){.tokens = fr_alloc(n * sizeof *text->tokens),
+                         .token_s = fr_alloc(n * sizeof *text->token_s),
+                         .cycle_s = fr_alloc(n * sizeof *text->cycle_s)};
+    if (text->tokens && text->token_s && text->cycle_s) return FR_OK;
+    fr_ab_text_release(text);
+    return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the texts");
+}
+
+void fr_ab_text_release(fr_ab_text *text) {
+    fr_free(text->tokens);
+    fr_free(text->token_s);
+    fr_free(text->cycle_s);
+    *text = (fr_ab_text){0};
+}
+
+/* ---- Synthetic drafts ---- */
+
+typedef struct spoiler {
+    const fr_ab_text *record; /* the text that will be made: drafts are right or wrong by it */
+    size_t prompt_count;
+    uint64_t seed;
+    int draw;
+    double target;
+    int32_t vocab_size;
+} spoiler;
+
+int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_t right, int32_t vocab_size) {
+    /* A uniform number is above 0 and below 1: with a target of 0 and of 1 nothing is left to chance. */
+    double u = fr_uniform(seed, FR_STREAM_SPOIL, position, draw);
+    if (u < target || vocab_size < 2) return right;
+    int32_t away =
+        1 + (int32_t)((u - target) / (1.0 - target) * (vocab_size - 1)); /* uniform again, given that it is wrong */
+    if (away > vocab_size - 1) away = vocab_size - 1;
+    return (int32_t)(((int64_t)right + away) % vocab_size);
+}
+
+/* An fr_force_drafts_fn. A wrong draft is not what the model says there: output cannot change, and no draft stands by
+ * luck. */
+static void spoil(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
+    const spoiler *s = user;
+    int made = session->length - (int)s->prompt_count,
+        known = s->record->count - made; /* an eos token may end the record */
+    (void)limit;
+    if (*count > known) *count = known > 0 ? known : 0;
+    for (int j = 0; j < *count; j++)
+        drafts[j] =
+            fr_ab_spoil(s->seed, session->length + j, s->draw, s->target, s->record->tokens[made + j], s->vocab_size);
+}
+
+/* ---- A text ---- */
+
+/* Takes over a cycle's tokens up to an eos token. Returns false when the text has ended. */
+static bool take(const fr_ab_run *run, const fr_step *step, fr_ab_text *out, int *taken) {
+    for (*taken = 0; *taken < step->count;) {
+        int32_t token = step->tokens[(*taken)++];
+        out->tokens[out->count++] = token;
+        if (!run->options.ignore_eos && fr_token_ends_text(run->model, token)) return false;
+    }
+    return true;
+}
+
+static fr_status report(fr_ab_run *run, int column, size_t prompt, int made, fr_error *error) {
+    if (!run->options.progress) return FR_OK;
+    uint64_t done = run->done + (uint64_t)made;
+    snprintf(run->what, sizeof run->what, "%zu/%zu %s", prompt + 1, run->num_prompts, run->columns[column].name);
+    if (run->options.progress(run->options.user, run->what, done < run->total ? done : run->total, run->total))
+        return FR_OK;
+    return fr_fail(error, FR_INTERRUPTED, "ab: interrupted in prompt %zu of %zu", prompt + 1, run->num_prompts);
+}
+
+static void count_drafting(const fr_session *s, int drafted, fr_ab_text *out) {
+    if (drafted > 0) {
+        out->first_draft_s += s->first_draft_s;
+        out->first_drafts++;
+    }
+    if (drafted > 1) {
+        out->next_draft_s += s->other_drafts_s;
+        out->next_drafts += drafted - 1;
+    }
+}
+
+/* The cycles after the first token. */
+static fr_status decode(fr_ab_run *run, int column, size_t prompt, int most, fr_ab_text *out, fr_error *error) {
+    fr_session *s = run->columns[column].session;
+    bool drafts_all = run->columns[column].mtp == FR_MTP_ON;
+    for (bool more = true; more && out->count < most;) {
+        fr_step step;
+        int taken;
+        double start = fr_now();
+        FR_TRY(fr_session_step(s, most - out->count, &step, error));
+        double seconds = fr_now() - start;
+        more = take(run, &step, out, &taken);
+        for (int i = 0; i < taken; i++) out->token_s[out->count - 1 - taken + i] = seconds / taken;
+        out->cycle_s[out->cycles++] = seconds;
+        out->decode_s += seconds;
+        if (drafts_all) count_drafting(s, step.drafted, out);
+        FR_TRY(report(run, column, prompt, out->count, error));
+    }
+    return FR_OK;
+}
+
+static fr_status make(fr_ab_run *run, int column, size_t prompt, int most, fr_ab_text *out, fr_error *error) {
+    const fr_prompt *p = &run->prompts.items[prompt];
+    fr_session *s = run->columns[column].session;
+    fr_step step;
+    int taken;
+    double start = fr_now();
+    FR_TRY(fr_session_prefill(s, p->tokens, p->count, error));
+    out->prefill_s = fr_now() - start;
+    FR_TRY(fr_session_step(s, most, &step, error));
+    out->ttft_s = fr_now() - start;
+    bool more = take(run, &step, out, &taken);
+    double energy = fr_energy_read(&run->energy);
+    if (more) FR_TRY(decode(run, column, prompt, most, out, error));
+    out->energy_j = fr_energy_read(&run->energy) - energy;
+    return FR_OK;
+}
+
+fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out,
+                          fr_error *error) {
+    const fr_ab_column *c = &run->columns[column];
+    spoiler spoiled = {&run->record, run->prompts.items[prompt].count, run->options.session.sampling.seed, draw,
+                       c->target,    run->model->config.vocab_size};
+    *out = (fr_ab_text){.tokens = out->tokens, .token_s = out->token_s, .cycle_s = out->cycle_s};
+    FR_TRY(report(run, column, prompt, 0, error));
+    FR_TRY(fr_session_truncate(c->session, 0, error));
+    fr_session_reset_stats(c->session);
+    if (c->role == FR_AB_SYNTHETIC && out != &run->record) fr_session_force_drafts(c->session, spoil, &spoiled);
+    fr_status status = make(run, column, prompt, most, out, error);
+    fr_session_force_drafts(c->session, NULL, NULL);
+    fr_session_get_stats(c->session, &out->stats);
+    out->whole = status == FR_OK;
+    return status;
+}
+
+/* ---- Passes ---- */
+
+fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr_error *error) {
+    fr_session *s = run->columns[run->base].session;
+    int first = (int)run->prompts.items[prompt].count, made = s->length - first, rows = run->probe_rows;
+    int32_t tokens[FR_MAX_DEPTH + 1];
+    *out = (fr_ab_probe){0};
+    if (made < rows + 1) return FR_OK; /* the last token of the text was not evaluated */
+    int at = first + (made - rows) / 2;
+    for (int r = 0; r < rows; r++) tokens[r] = s->tokens[at + r];
+    FR_TRY(fr_session_truncate(s, (size_t)at + 1, error)); /* positions before `at` stay in the cache */
+    /* Once to warm up, then with rising and falling numbers of rows: what drifts meets all alike. */
+    for (int i = -1; i < 2 * rows; i++) {
+        int r = i < 0 ? rows : i < rows ? i + 1 : 2 * rows - i;
+        double start = fr_now();
+        fr_forward(s->model, &s->ws, &s->kv, tokens, r);
+        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, r, s->logits);
+        if (i < 0) continue;
+        out->pass_s[r - 1] += 0.5 * (fr_now() - start);
+        out->experts[r - 1] = fr_unique_experts(s->model, &s->ws, r);
+    }
+    out->rows = rows;
+    return FR_OK;
+}

@@ -1,0 +1,178 @@
+/* Acceptance along a given text, teacher-forced.
+ *
+ * The text is evaluated in prefill passes, the MTP module following, and every position i is taken for the last one
+ * whose hidden state is known when a cycle begins: tokens 0..i+1 stand, the first draft is for position i+2. It comes
+ * from the MTP module's row i, which the pass has made anyway; the main model's logits of position i+1 judge it. Draft
+ * j (from 0 on) is for position i+2+j, judged by the logits of position i+1+j. It takes a chained row of its own: the
+ * MTP module at position i+j, given its last output and the text's token i+1+j, its cache holding the true rows 0..i
+ * and the chained ones. Chains are only followed while drafts stand.
+ *
+ * Chained rows overwrite the true rows after i. So the starts of a pass are gone through from the last to the first (a
+ * chain needs nothing that later ones have overwritten), and the true rows put back in the end. */
+#include <string.h>
+
+#include "core/memory.h"
+#include "model/forward.h"
+#include "mtp/drafters/mtp_module.h"
+#include "study/accept/accept.h"
+
+typedef struct text_run {
+    fr_accept_run *run;
+    int count, first;           /* tokens; where judging begins */
+    int base;                   /* the buffers' row 0 is this position: the first start that is not done yet */
+    int main_end, mtp_end;      /* positions evaluated by either */
+    float *logits;              /* [rows, vocab]: the main model's */
+    float *draft_logits;        /* [rows, vocab]: of first drafts */
+    float *recycled;            /* [rows, hidden]: what the second draft reads */
+    char *saved;                /* [rows] of the MTP module's cache */
+    int rows;                   /* of the buffers */
+    int8_t *drafted, *accepted; /* [count], by start; -1: not judged */
+} text_run;
+
+static size_t hidden_size(const text_run *t) {
+    return (size_t)t->run->model->config.hidden_size;
+}
+
+static size_t vocab_size(const text_run *t) {
+    return (size_t)t->run->model->config.vocab_size;
+}
+
+static size_t cache_row_bytes(const fr_session *s) {
+    return (size_t)((const char *)fr_kv_cache_row(&s->mtp_kv, 0, 1) - (const char *)fr_kv_cache_row(&s->mtp_kv, 0, 0));
+}
+
+/* Most drafts of a cycle that starts at i: it emits one token more than drafts, and ends with the text. */
+static int depth_at(const text_run *t, int i) {
+    int room = t->count - i - 3;
+    return room < t->run->config->depth ? room : t->run->config->depth;
+}
+
+/* Draft j of start i: its logits are in s->draft_logits, the text's tokens before it in s->tokens. Whether it stands.
+ */
+static bool judge(text_run *t, fr_session *s, const float *logits, int i, int j, int32_t *draft, double *confidence) {
+    fr_history history = {s->tokens, i + 2 + j, t->first + 1};
+    *draft = fr_sampler_draft(&s->sampler, logits, history, j, confidence);
+    const float *main_logits = t->logits + (size_t)(i + 1 + j - t->base) * vocab_size(t);
+    return fr_sampler_judge(&s->sampler, main_logits, history, j, *draft) == *draft;
+}
+
+/* The logits of draft j > 0 of start i, given that those before it were the text's tokens. */
+static const float *chain(text_run *t, fr_session *s, int i, int j) {
+    const fr_model *model = t->run->model;
+    size_t hidden = hidden_size(t);
+    if (j == 1) memcpy(s->recycled, t->recycled + (size_t)(i - t->base) * hidden, hidden * sizeof(float));
+    s->mtp_kv.length = i + 1;
+    fr_mtp_forward(model, &s->ws, &s->mtp_kv, s->recycled, s->tokens + i + 1 + j, 1, i + j);
+    fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, 1, s->draft_logits);
+    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
+    return s->draft_logits;
+}
+
+static void judge_start(text_run *t, fr_session *s, int i) {
+    int depth = depth_at(t, i), accepted = 0;
+    int32_t drafts[FR_MAX_DEPTH];
+    double confidence[FR_MAX_DEPTH];
+    for (; accepted < depth; accepted++) {
+        const float *logits =
+            accepted == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, accepted);
+        if (!judge(t, s, logits, i, accepted, &drafts[accepted], &confidence[accepted])) break;
+    }
+    t->drafted[i] = (int8_t)depth;
+    t->accepted[i] = (int8_t)accepted;
+    fr_accept_cycle cycle = {i + 2, depth, accepted, drafts, confidence};
+    fr_accept_note(t->run, &cycle);
+    fr_stats_count(&t->run->config->stats, depth, accepted);
+    t->run->text->tokens++;
+}
+
+/* Judges the starts whose logits are all there, and moves what the others need to the front. */
+static void judge_ready(text_run *t, fr_session *s) {
+    int end = t->base;
+    while (end < t->mtp_end && (depth_at(t, end) < 1 || end + depth_at(t, end) < t->main_end)) end++;
+    /* Chains write up to position end + depth - 2, of which the module has evaluated those before mtp_end. */
+    int length = s->mtp_kv.length, last = end + t->run->config->depth;
+    int rows = (last < length ? last : length) - t->base;
+    size_t bytes = cache_row_bytes(s);
+    char *cache = (char *)fr_kv_cache_row(&s->mtp_kv, 0, t->base);
+    if (rows > 0) memcpy(t->saved, cache, (size_t)rows * bytes);
+    for (int i = end - 1; i >= t->base; i--)
+        if (i >= t->first && depth_at(t, i) > 0) judge_start(t, s, i);
+    s->mtp_kv.length = length;
+    if (rows > 0) memcpy(cache, t->saved, (size_t)rows * bytes);
+
+    size_t done = (size_t)(end - t->base), main_left = (size_t)(t->main_end - end),
+           mtp_left = (size_t)(t->mtp_end - end);
+    memmove(t->logits, t->logits + done * vocab_size(t), main_left * vocab_size(t) * sizeof(float));
+    memmove(t->draft_logits, t->draft_logits + done * vocab_size(t), mtp_left * vocab_size(t) * sizeof(float));
+    memmove(t->recycled, t->recycled + done * hidden_size(t), mtp_left * hidden_size(t) * sizeof(float));
+    t->base = end;
+}
+
+static fr_status after_main(void *user, fr_session *s, int first, int rows, fr_error *error) {
+    text_run *t = user;
+    const fr_model *model = t->run->model;
+    (void)error;
+    fr_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, t->logits + (size_t)(first - t->base) * vocab_size(t));
+    fr_accept_note_experts(t->run, s->ws.experts, rows, rows);
+    t->main_end = first + rows;
+    return FR_OK;
+}
+
+static fr_status after_mtp(void *user, fr_session *s, int first, int rows, fr_error *error) {
+    text_run *t = user;
+    const fr_model *model = t->run->model;
+    size_t at = (size_t)(first - t->base), bytes = (size_t)rows * hidden_size(t) * sizeof(float);
+    memcpy(t->recycled + at * hidden_size(t), s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, bytes);
+    fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
+    t->mtp_end = first + rows;
+    judge_ready(t, s);
+    return fr_accept_report(t->run, (size_t)t->main_end, error);
+}
+
+/* The cycles that decoding this text would have made, had it been the main model's own. */
+static void walk(const text_run *t) {
+    fr_stats *stats = &t->run->config->along_cycles;
+    for (int i = t->first; i < t->count - 2;) {
+        int drafted = t->drafted[i] < 0 ? 0 : t->drafted[i], accepted = t->accepted[i] < 0 ? 0 : t->accepted[i];
+        fr_stats_count(stats, drafted, accepted);
+        i += accepted + 1;
+    }
+}
+
+static fr_status allocate(text_run *t, const fr_session *s, fr_error *error) {
+    t->rows = s->chunk + FR_MAX_DEPTH + 2; /* of a pass, and those that wait for the next one's logits */
+    size_t rows = (size_t)t->rows, count = (size_t)t->count;
+    t->logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
+    t->draft_logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
+    t->recycled = fr_alloc(rows * hidden_size(t) * sizeof(float));
+    t->saved = fr_alloc((rows + FR_MAX_DEPTH) * cache_row_bytes(s));
+    t->drafted = fr_alloc(count);
+    t->accepted = fr_alloc(count);
+    if (!t->logits || !t->draft_logits || !t->recycled || !t->saved || !t->drafted || !t->accepted)
+        return fr_fail(error, FR_ERROR_MEMORY, "accept: not enough for the logits of %d positions", t->rows);
+    memset(t->drafted, -1, count);
+    memset(t->accepted, -1, count);
+    return FR_OK;
+}
+
+fr_status fr_accept_judge_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error) {
+    fr_session *s = run->session;
+    text_run t = {.run = run, .count = count, .first = first};
+    fr_status status;
+    FR_CHECK(allocate(&t, s, error));
+    FR_CHECK(fr_session_append(s, tokens, (size_t)count, error));
+    double start = fr_now();
+    FR_CHECK(fr_session_evaluate(s, after_main, after_mtp, &t, error));
+    judge_ready(&t, s);
+    run->config->stats.prefill_s += fr_now() - start;
+    run->config->stats.prefill_tokens += (uint64_t)count;
+    walk(&t);
+done:
+    fr_free(t.logits);
+    fr_free(t.draft_logits);
+    fr_free(t.recycled);
+    fr_free(t.saved);
+    fr_free(t.drafted);
+    fr_free(t.accepted);
+    return status;
+}

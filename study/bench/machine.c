@@ -1,0 +1,209 @@
+/* The limits: how fast memory is read, and how fast the dot products that prefill runs on can be. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/available.h"
+#include "core/kernels/cpu.h"
+#include "core/threads.h"
+#include "mtp/session.h"
+#include "study/bench/bench.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { SWEEPS = 5, PAGE = 4096, LEAST_BUFFER_MB = 512 };
+
+const int fr_bench_streams[FR_BENCH_READS] = {1, 4, 8};
+
+/* ---- Reading memory ---- */
+
+/* count: a multiple of PAGE. From one place, or from some in turn, four cache lines at a time: how much of memory's latency the
+ * hardware hides depends on how many runs it sees. */
+static inline __attribute__((always_inline)) uint64_t sum_words(const uint64_t *p, size_t count, size_t streams) {
+    uint64_t sum[32] = {0}, all = 0;
+    size_t part = count / streams;
+    for (size_t i = 0; i < part; i += 32)
+        for (size_t s = 0; s < streams; s++)
+            for (size_t j = 0; j < 32; j++) sum[j] += p[s * part + i + j];
+    for (int j = 0; j < 32; j++) all += sum[j];
+    return all;
+}
+
+static uint64_t sum_plain(const uint64_t *p, size_t count, int streams) {
+    return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static uint64_t sum_avx2(const uint64_t *p, size_t count, int streams) {
+    return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+}
+#else
+#define sum_avx2 sum_plain
+#endif
+
+/* This thread's part of the buffer, in pages. */
+static void own_part(const fr_bench_run *b, size_t *begin, size_t *end) {
+    size_t pages = b->result->read_buffer_bytes / PAGE, words = PAGE / sizeof(uint64_t);
+    size_t rank = (size_t)fr_team_rank(), size = (size_t)fr_team_size();
+    *begin = pages * rank / size * words;
+    *end = pages * (rank + 1) / size * words;
+}
+
+/* Bytes a second, all threads together. */
+static double read_bandwidth(const fr_bench_run *b, int streams) {
+    uint64_t (*sum)(const uint64_t *, size_t, int) = fr_cpu_get()->avx2 ? sum_avx2 : sum_plain;
+    volatile uint64_t kept = 0; /* so that the sums are needed */
+    double seconds = 0.0;
+    fr_team team = FR_TEAM;
+#pragma omp parallel num_threads(b->model->threads)
+    {
+        size_t begin, end;
+        fr_team_enter(&team);
+        own_part(b, &begin, &end);
+        fr_team_barrier();
+        double start = fr_now();
+        uint64_t all = sum(b->buffer + begin, end - begin, streams);
+        fr_team_barrier();
+        if (fr_team_rank() == 0) seconds = fr_now() - start;
+#pragma omp critical
+        kept += all;
+        fr_team_leave();
+    }
+    return fr_bench_share((double)b->result->read_buffer_bytes, seconds);
+}
+
+/* ---- What there is ---- */
+
+static uint64_t last_level_cache(void) {
+    uint64_t bytes = 0;
+#ifdef __linux__
+    /* One line of /sys a cache: it is counted at the first CPU of those that share it. */
+    for (int cpu = 0; cpu < 4096; cpu++) {
+        char path[96], unit = 0;
+        unsigned long long size = 0;
+        int first = -1;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index3/shared_cpu_list", cpu);
+        FILE *file = fopen(path, "r");
+        if (!file) {
+            if (cpu == 0) break;
+            continue;
+        }
+        if (fscanf(file, "%d", &first) != 1) first = -1;
+        fclose(file);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index3/size", cpu);
+        file = first == cpu ? fopen(path, "r") : NULL;
+        if (!file) continue;
+        if (fscanf(file, "%llu%c", &size, &unit) == 2) bytes += size << (unit == 'M' ? 20 : unit == 'K' ? 10 : 0);
+        fclose(file);
+    }
+#endif
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    long told = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (told > 0 && (uint64_t)told > bytes) bytes = (uint64_t)told;
+#endif
+    return bytes;
+}
+
+fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
+    fr_bench_result *r = b->result;
+    uint64_t bytes, available = fr_available_memory("");
+    r->cache_bytes = last_level_cache();
+    bytes = 4 * r->cache_bytes > (uint64_t)LEAST_BUFFER_MB << 20 ? 4 * r->cache_bytes : (uint64_t)LEAST_BUFFER_MB << 20;
+    if (available && bytes > available / 2) bytes = available / 2;
+    r->read_buffer_bytes = bytes / PAGE * PAGE;
+    b->buffer = fr_alloc(r->read_buffer_bytes);
+    if (!b->buffer)
+        return fr_fail(error, FR_ERROR_MEMORY, "bench: %llu bytes to read cannot be allocated",
+                       (unsigned long long)r->read_buffer_bytes);
+    fr_team team = FR_TEAM;
+#pragma omp parallel num_threads(b->model->threads)
+    {
+        size_t begin, end;
+        fr_team_enter(&team);
+        own_part(b, &begin, &end); /* pages lie near the thread that touches them first */
+        for (size_t i = begin; i < end; i++) b->buffer[i] = i;
+        fr_team_leave();
+    }
+    return fr_linear_prepare(FR_FEW_ROWS + 1, error);
+}
+
+/* ---- Dot products ---- */
+
+#if defined(__x86_64__)
+/* BF16 dot products on registers alone; returns the floating-point operations. Twelve sums hide the latency. */
+__attribute__((target("avx512f,avx512bf16"))) static double dot_in_registers(int repeats) {
+    __m512 sum[12];
+    __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), c = (__m512bh)_mm512_set1_epi32(0x3f803f00);
+    volatile float kept;
+    for (int i = 0; i < 12; i++) sum[i] = _mm512_setzero_ps();
+    for (int r = 0; r < repeats; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = _mm512_dpbf16_ps(sum[i], a, c);
+        __asm__ volatile("" : "+v"(a)); /* the compiler may not see that each round is the same */
+    }
+    for (int i = 1; i < 12; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    kept = _mm512_reduce_add_ps(sum[0]);
+    (void)kept;
+    return 12.0 * 64.0 * repeats;
+}
+#else
+static double dot_in_registers(int repeats) {
+    (void)repeats;
+    return 0.0;
+}
+#endif
+
+typedef struct peak_work {
+    bool tile;
+    char *scratch;
+    size_t scratch_bytes; /* a thread */
+} peak_work;
+
+/* Floating-point operations a second of all threads together. */
+static double peak(const fr_bench_run *b, const peak_work *work, int repeats) {
+    double operations = 0.0, seconds = 0.0;
+    fr_team team = FR_TEAM;
+#pragma omp parallel num_threads(b->model->threads) reduction(+ : operations)
+    {
+        fr_team_enter(&team);
+        void *own = work->scratch + (size_t)fr_team_rank() * work->scratch_bytes;
+        fr_team_barrier();
+        double start = fr_now();
+        operations += work->tile ? fr_linear_tile(own, repeats) : dot_in_registers(repeats);
+        fr_team_barrier();
+        if (fr_team_rank() == 0) seconds = fr_now() - start;
+        fr_team_leave();
+    }
+    return fr_bench_share(operations, seconds);
+}
+
+/* Samples of some milliseconds each. */
+static void measure_peak(const fr_bench_run *b, const peak_work *work, fr_bench_limit *limit) {
+    const double wanted = 4e-3;
+    int repeats = 100;
+    for (int i = 0; i < 20; i++) { /* warms up, too */
+        double start = fr_now();
+        peak(b, work, repeats);
+        if (fr_now() - start > wanted) break;
+        repeats *= 2;
+    }
+    for (int i = 0; i < SWEEPS && limit->count < FR_BENCH_LIMIT_SAMPLES; i++)
+        limit->samples[limit->count++] = peak(b, work, repeats);
+}
+
+void fr_bench_measure_machine(fr_bench_run *b) {
+    size_t bytes = fr_linear_scratch_bytes(FR_FEW_ROWS + 1);
+    for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
+        for (int v = 0; v < FR_BENCH_READS; v++) {
+            double bandwidth = read_bandwidth(b, fr_bench_streams[v]);
+            if (i >= 0) b->read[v].samples[b->read[v].count++] = bandwidth;
+        }
+    }
+    if (bytes == 0) return; /* prefill does not run on BF16 dot products */
+    peak_work tile = {.tile = true, .scratch = fr_alloc((size_t)b->model->threads * bytes), .scratch_bytes = bytes};
+    peak_work registers = {.tile = false};
+    if (tile.scratch) measure_peak(b, &tile, &b->tile_peak);
+    measure_peak(b, &registers, &b->register_peak);
+    fr_free(tile.scratch);
+}

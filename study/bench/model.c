@@ -1,0 +1,354 @@
+/* The whole model: prefill, passes by rows, decoding without drafts, one draft, and what a long context costs. Tokens
+ * are random ones: experts are then chosen nearly independently, which is the dearest case. */
+#include "core/available.h"
+#include "core/threads.h"
+#include "model/forward.h"
+#include "mtp/session.h"
+#include "study/bench/bench.h"
+
+enum { MARGIN = 256 }; /* tokens that decoding makes before it goes back to the context's end */
+
+typedef struct passes {
+    const fr_bench_run *b;
+    fr_session *session;
+    int32_t *tokens; /* [length]: the prompt */
+    int length, ctx;
+    int rows[FR_FEW_ROWS], num_rows; /* of passes */
+    uint64_t unique[FR_FEW_ROWS];    /* by figure: (layer, expert) pairs over all passes */
+    int counted[FR_FEW_ROWS];
+    const int *prompts; /* tokens of prefills */
+    int num_prompts;
+} passes;
+
+/* A token that seems random: a function of seed and index. */
+static int32_t token_at(const fr_bench_run *b, uint64_t index) {
+    uint64_t z = (b->options.seed + 1) * 0x9e3779b97f4a7c15u + index * 0xd1b54a32d192ed03u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (int32_t)((z ^ (z >> 31)) % (uint64_t)b->model->config.vocab_size);
+}
+
+static uint64_t kv_bytes(const fr_bench_run *b, double tokens) {
+    const fr_config *c = &b->model->config;
+    return (uint64_t)(tokens * (double)fr_kv_cache_bytes(c->num_hidden_layers, 1, c->kv_lora_rank, c->qk_rope_head_dim,
+                                                         b->options.kv));
+}
+
+static double a_layer(const fr_model *model, double experts) {
+    return fr_bench_share(experts, model->num_moe_layers);
+}
+
+/* ---- Session ---- */
+
+static fr_status open_session(passes *p, fr_mtp mtp, int length, fr_error *error) {
+    const fr_bench_run *b = p->b;
+    int most = b->model->config.max_position_embeddings;
+    p->ctx = b->options.ctx;
+    p->length = length < most ? length : most;
+    p->tokens = fr_alloc((size_t)p->length * sizeof *p->tokens);
+    if (!p->tokens) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
+    for (int i = 0; i < p->length; i++) p->tokens[i] = token_at(b, (uint64_t)i);
+    fr_session_options options = {.ctx = p->length, .kv = b->options.kv, .mtp = mtp, .depth = 1};
+    return fr_session_create(b->model, &options, &p->session, error);
+}
+
+static void close_session(passes *p) {
+    fr_session_destroy(p->session);
+    fr_free(p->tokens);
+}
+
+static fr_status prefill(const passes *p, int count, fr_error *error) {
+    FR_TRY(fr_session_truncate(p->session, 0, error));
+    return fr_session_prefill(p->session, p->tokens, (size_t)count, error);
+}
+
+/* One cycle that runs a pass (the first after a prefill does not), with its statistics. When the session is full the
+ * text goes back to the context's end. */
+static fr_status step(const passes *p, fr_stats *before, fr_stats *after, fr_error *error) {
+    fr_session *s = p->session;
+    fr_step made;
+    do {
+        if (s->length + 2 > s->ctx) FR_TRY(fr_session_truncate(s, (size_t)p->ctx, error));
+        fr_session_get_stats(s, before);
+        FR_TRY(fr_session_step(s, 2, &made, error));
+        fr_session_get_stats(s, after);
+    } while (after->num_cycles == before->num_cycles);
+    return FR_OK;
+}
+
+/* ---- Figures (fr_bench_fn) ---- */
+
+static fr_status run_prefill(void *user, int figure, int round, double *seconds, fr_error *error) {
+    passes *p = user;
+    (void)round;
+    double start = fr_now();
+    FR_TRY(prefill(p, p->prompts[figure], error));
+    *seconds = fr_now() - start;
+    return FR_OK;
+}
+
+/* Passes at the context's end, never committed. Those of a round begin with the same tokens. */
+static fr_status run_pass(void *user, int figure, int round, double *seconds, fr_error *error) {
+    passes *p = user;
+    fr_session *s = p->session;
+    int32_t tokens[FR_FEW_ROWS];
+    int rows = p->rows[figure];
+    (void)error;
+    for (int i = 0; i < rows; i++) tokens[i] = token_at(p->b, (uint64_t)(round + 2) * 1000003u + (uint64_t)i);
+    double start = fr_now();
+    fr_forward(s->model, &s->ws, &s->kv, tokens, rows);
+    fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
+    *seconds = fr_now() - start;
+    p->unique[figure] += fr_unique_experts(s->model, &s->ws, rows);
+    p->counted[figure]++;
+    return FR_OK;
+}
+
+static fr_status run_decode(void *user, int figure, int round, double *seconds, fr_error *error) {
+    fr_stats before, after;
+    (void)figure, (void)round;
+    double start = fr_now();
+    FR_TRY(step(user, &before, &after, error));
+    *seconds = fr_now() - start;
+    return FR_OK;
+}
+
+static fr_status run_draft(void *user, int figure, int round, double *seconds, fr_error *error) {
+    fr_stats before, after;
+    (void)figure, (void)round;
+    do { /* a cycle after the text was cut does not draft */
+        FR_TRY(step(user, &before, &after, error));
+    } while (after.num_draft_tokens == before.num_draft_tokens);
+    *seconds = after.draft_s - before.draft_s;
+    return FR_OK;
+}
+
+/* ---- Prefill, passes, decode ---- */
+
+/* Operations of the linears for one token of a prompt. */
+static double flops_per_token(const fr_model *model) {
+    double weights = 0.0;
+    for (int i = 0; i < model->config.num_hidden_layers; i++) {
+        const fr_layer *layer = &model->layers[i];
+        const fr_mla *a = &layer->mla;
+        const fr_mlp *mlps[] = {layer->is_moe ? NULL : &layer->mlp, layer->is_moe ? layer->moe.experts : NULL,
+                                layer->is_moe && layer->moe.has_shared ? &layer->moe.shared : NULL};
+        const fr_linear *linears[] = {
+            &a->q_proj,    &a->q_a_proj, &a->q_b_proj,           &a->kv_a_proj_with_mqa,
+            &a->kv_b_proj, &a->o_proj,   &layer->moe.router.gate}; /* those that are not there have no size */
+        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++)
+            weights += (double)linears[j]->out * linears[j]->in;
+        for (int j = 0; j < 3; j++)
+            if (mlps[j])
+                weights += 3.0 * mlps[j]->gate_proj.out * mlps[j]->gate_proj.in * (j == 1 ? layer->moe.router.topk : 1);
+    }
+    return 2.0 * weights;
+}
+
+static fr_status measure_prefill(fr_bench_run *b, passes *p, fr_error *error) {
+    fr_bench_result *r = b->result;
+    fr_figure *seconds = fr_alloc((size_t)p->num_prompts * sizeof *seconds);
+    r->prefill = fr_alloc_zeroed((size_t)p->num_prompts, sizeof *r->prefill);
+    if (!seconds || !r->prefill) {
+        fr_free(seconds);
+        return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
+    }
+    fr_status status = fr_bench_rounds(b, "prefill", p->num_prompts, run_prefill, p, seconds, error);
+    for (int i = 0; i < p->num_prompts; i++)
+        if (seconds[i].samples > 0)
+            r->prefill[r->num_prefill++] = (fr_bench_prefill){p->prompts[i], fr_figure_rate(seconds[i], p->prompts[i]),
+                                                              flops_per_token(b->model), 0.0};
+    fr_free(seconds);
+    return status;
+}
+
+static fr_status measure_passes(fr_bench_run *b, passes *p, fr_error *error) {
+    fr_bench_result *r = b->result;
+    fr_figure seconds[FR_FEW_ROWS];
+    r->passes = fr_alloc_zeroed((size_t)p->num_rows, sizeof *r->passes);
+    if (!r->passes) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
+    fr_status status = fr_bench_rounds(b, "passes", p->num_rows, run_pass, p, seconds, error);
+    for (int i = 0; i < p->num_rows; i++) {
+        if (seconds[i].samples == 0) continue;
+        double unique = a_layer(b->model, fr_bench_share((double)p->unique[i], p->counted[i]));
+        uint64_t bytes = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, p->ctx);
+        r->passes[r->num_passes++] = (fr_bench_pass){
+            .rows = p->rows[i], .ms = fr_figure_scale(seconds[i], 1e3), .unique_experts = unique, .bytes = bytes};
+    }
+    return status;
+}
+
+static fr_status measure_decode(fr_bench_run *b, passes *p, fr_error *error) {
+    fr_bench_result *r = b->result;
+    fr_figure seconds = {0};
+    fr_stats stats;
+    fr_session_reset_stats(p->session);
+    fr_status status = fr_bench_rounds(b, "decode", 1, run_decode, p, &seconds, error);
+    if (seconds.samples == 0) return status;
+    fr_session_get_stats(p->session, &stats);
+    double unique = a_layer(b->model, fr_bench_share((double)stats.unique_experts, (double)stats.num_cycles));
+    double tokens = p->ctx + (stats.num_cycles < MARGIN ? (double)stats.num_cycles : MARGIN) / 2.0;
+    r->decode.tokens_per_s = fr_figure_rate(seconds, 1.0);
+    r->decode.bytes_per_token = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, tokens);
+    r->decode.cached = r->decode.bytes_per_token < 2 * r->cache_bytes;
+    return status;
+}
+
+/* What of options.rows passes and prefills are measured with. */
+static void choose_rows(passes *p, int *prompts) {
+    static const int defaults[] = {1, 2, 3, 4, 5, 6, 7, 8, 128, 512};
+    const fr_bench_options *o = &p->b->options;
+    const int *rows = o->rows ? o->rows : defaults;
+    size_t count = o->rows ? o->num_rows : sizeof defaults / sizeof *defaults;
+    p->rows[p->num_rows++] = 1; /* what the others are compared with */
+    for (int r = 2; r <= FR_FEW_ROWS; r++) {
+        bool asked = false;
+        for (size_t i = 0; i < count; i++) asked |= rows[i] == r;
+        if (asked) p->rows[p->num_rows++] = r;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (rows[i] > FR_FEW_ROWS && rows[i] <= p->b->model->config.max_position_embeddings)
+            prompts[p->num_prompts++] = rows[i];
+    p->prompts = prompts;
+}
+
+static fr_status measure_session(fr_bench_run *b, passes *p, fr_error *error) {
+    unsigned what = b->options.what;
+    if ((what & FR_BENCH_PREFILL) && p->num_prompts > 0) FR_TRY(measure_prefill(b, p, error));
+    if (!(what & (FR_BENCH_PASSES | FR_BENCH_DECODE))) return FR_OK;
+    FR_TRY(prefill(p, p->ctx, error));
+    if (what & FR_BENCH_PASSES) FR_TRY(measure_passes(b, p, error));
+    if (what & FR_BENCH_DECODE) FR_TRY(measure_decode(b, p, error));
+    return FR_OK;
+}
+
+fr_status fr_bench_measure_passes(fr_bench_run *b, fr_error *error) {
+    passes p = {.b = b};
+    int length = b->options.ctx + MARGIN, *prompts = fr_alloc((b->options.num_rows + 2) * sizeof *prompts);
+    if (!prompts) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
+    choose_rows(&p, prompts);
+    for (int i = 0; i < p.num_prompts; i++)
+        if (prompts[i] > length) length = prompts[i];
+    fr_status status = open_session(&p, FR_MTP_OFF, length, error);
+    if (status == FR_OK) status = measure_session(b, &p, error);
+    close_session(&p);
+    fr_free(prompts);
+    if (status == FR_OK) fr_bench_measure_machine(b);
+    return status;
+}
+
+/* ---- Draft ---- */
+
+fr_status fr_bench_measure_draft(fr_bench_run *b, fr_error *error) {
+    passes p = {.b = b};
+    fr_figure seconds = {0};
+    fr_status status;
+    FR_CHECK(open_session(&p, FR_MTP_ON, b->options.ctx + MARGIN, error));
+    FR_CHECK(prefill(&p, p.ctx, error));
+    status = fr_bench_rounds(b, "draft", 1, run_draft, &p, &seconds, error);
+    if (seconds.samples > 0) {
+        b->result->draft.ms = fr_figure_scale(seconds, 1e3);
+        b->result->draft.bytes = p.session->traffic.draft;
+    }
+done:
+    close_session(&p);
+    return status;
+}
+
+/* ---- Contexts ---- */
+
+typedef struct contexts {
+    const fr_bench_run *b;
+    fr_workspace ws;
+    fr_kv_cache kv;
+    float *logits;
+    int lengths[8], count;
+} contexts;
+
+/* An fr_bench_fn: figure 2i is a whole pass at length i, 2i + 1 attention alone, in all layers. */
+static fr_status run_context(void *user, int figure, int round, double *seconds, fr_error *error) {
+    contexts *c = user;
+    const fr_model *model = c->b->model;
+    int hidden = model->config.hidden_size;
+    (void)error;
+    c->kv.length = c->lengths[figure / 2];
+    int32_t token = token_at(c->b, (uint64_t)(round + 2));
+    double start = fr_now();
+    if (figure % 2 == 0) {
+        fr_forward(model, &c->ws, &c->kv, &token, 1);
+        fr_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
+    } else {
+        fr_team team = FR_TEAM;
+#pragma omp parallel num_threads(model->threads)
+        {
+            fr_team_enter(&team);
+            for (int i = 0; i < model->config.num_hidden_layers; i++) {
+                const fr_mla *mla = &model->layers[i].mla;
+                fr_rows_set(&c->ws.rows, c->ws.normed, 1, hidden, fr_mla_forms(mla), model->config.act_ue8m0);
+                fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.delta, &c->ws.mla);
+            }
+            fr_team_leave();
+        }
+    }
+    *seconds = fr_now() - start;
+    return FR_OK;
+}
+
+/* Lengths that positions and half of the free memory allow; the model's longest, if it is shorter than one of them. */
+static void choose_lengths(contexts *c) {
+    static const int wanted[] = {1024, 4096, 16384, 32768};
+    int most = c->b->model->config.max_position_embeddings - 1;
+    uint64_t available = fr_available_memory("");
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        int length = wanted[i] < most ? wanted[i] : most;
+        if (c->count > 0 &&
+            (length == c->lengths[c->count - 1] || (available && kv_bytes(c->b, length) > available / 2)))
+            break;
+        c->lengths[c->count++] = length;
+    }
+}
+
+/* The cache as if it held text: time does not depend on the values, as long as they are ordinary. */
+static void fill(fr_kv_cache *kv, int length, int threads) {
+    int width = kv->rank + kv->rope;
+    int64_t rows = (int64_t)kv->layers * kv->ctx;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t row = 0; row < rows; row++) {
+        void *to = (void *)fr_kv_cache_row(kv, (int)(row / kv->ctx), (int)(row % kv->ctx));
+        if (row % kv->ctx >= length) continue;
+        for (int i = 0; i < width; i++) {
+            float x = (float)((row * 7919 + i * 104729) % 2003 - 1001) * 1e-3f;
+            if (kv->type == FR_KV_F32)
+                ((float *)to)[i] = x;
+            else
+                ((uint16_t *)to)[i] = fr_f32_bf16(x);
+        }
+    }
+}
+
+fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
+    const fr_config *config = &b->model->config;
+    contexts c = {.b = b};
+    fr_figure seconds[16];
+    fr_status status;
+    choose_lengths(&c);
+    int longest = c.lengths[c.count - 1];
+    c.logits = fr_alloc((size_t)config->vocab_size * sizeof *c.logits);
+    b->result->contexts = fr_alloc_zeroed((size_t)c.count, sizeof *b->result->contexts);
+    FR_CHECK(c.logits && b->result->contexts ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory"));
+    FR_CHECK(fr_kv_cache_create(&c.kv, config->num_hidden_layers, longest + 1, config->kv_lora_rank,
+                                config->qk_rope_head_dim, b->options.kv, error));
+    FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_FEW_ROWS, longest + 1, error));
+    fill(&c.kv, longest, b->model->threads);
+    status = fr_bench_rounds(b, "context", 2 * c.count, run_context, &c, seconds, error);
+    if (status != FR_OK && status != FR_INTERRUPTED) goto done;
+    for (int i = 0; i < c.count; i++)
+        if (seconds[2 * i].samples > 0)
+            b->result->contexts[b->result->num_contexts++] = (fr_bench_context){
+                c.lengths[i], fr_figure_scale(seconds[2 * i], 1e3), fr_figure_scale(seconds[2 * i + 1], 1e3)};
+done:
+    fr_workspace_release(&c.ws);
+    fr_kv_cache_release(&c.kv);
+    fr_free(c.logits);
+    return status;
+}
