@@ -2,16 +2,16 @@
 
 #include <math.h>
 
-#include "core/threads.h"
 #include "core/kernels/tiled_attention.h"
+#include "core/threads.h"
 
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads) {
     size_t few = (size_t)(max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS), pairs = few * (size_t)m->heads;
-    s->q_absorbed = FR_TAKE(arena, float, pairs * (size_t)(m->kv_rank + m->rope));
-    s->latent = FR_TAKE(arena, float, pairs * (size_t)m->kv_rank);
+    s->q_absorbed = FR_TAKE(arena, float, pairs *(size_t)(m->kv_rank + m->rope));
+    s->latent = FR_TAKE(arena, float, pairs *(size_t)m->kv_rank);
     s->pair_max = FR_TAKE(arena, float, pairs);
     s->pair_sum = FR_TAKE(arena, float, pairs);
-    s->kv_b_out = FR_TAKE(arena, float, pairs * (size_t)(m->nope + m->v));
+    s->kv_b_out = FR_TAKE(arena, float, pairs *(size_t)(m->nope + m->v));
     const fr_tiled_attention *tiled = fr_kernels_get()->tiled_attention;
     if (!tiled) return;
     size_t groups = pairs / FR_TILED_QUERIES + (size_t)threads; /* each thread's last may be partial */
@@ -67,8 +67,10 @@ static void add_values(float *const *latent, int n, const float *const *p, const
     for (int t = 0; t < count; t++) {
         const void *row = fr_kv_cache_row(kv, layer, pos + t);
         for (int i = 0; i < n; i++)
-            if (kv->type == FR_KV_F32) k->axpy_f32(latent[i], p[i][t], row, kv->rank);
-            else k->axpy_bf16(latent[i], p[i][t], row, kv->rank);
+            if (kv->type == FR_KV_F32)
+                k->axpy_f32(latent[i], p[i][t], row, kv->rank);
+            else
+                k->axpy_bf16(latent[i], p[i][t], row, kv->rank);
     }
 }
 
@@ -134,8 +136,7 @@ static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
     }
     for (int at = 0; at < total; at += FR_TILED_SPAN)
         tiled->fold(groups, count, fr_kv_cache_row(kv, layer, at), width, at,
-                    total - at < FR_TILED_SPAN ? total - at : FR_TILED_SPAN, width, m->kv_rank,
-                    s->tiled_scratch[fr_team_rank()]);
+                    total - at < FR_TILED_SPAN ? total - at : FR_TILED_SPAN, width, m->kv_rank, s->tiled_scratch[fr_team_rank()]);
     for (int i = 0; i < count; i++) {
         float *latent[FR_TILED_QUERIES];
         int first = begin + i * FR_TILED_QUERIES, n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;

@@ -9,12 +9,12 @@ static int at_most(int a, int b) {
 
 void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_mla *m, int max_rows) {
     size_t rows = (size_t)max_rows;
-    e->q = FR_TAKE(arena, float, rows * (size_t)(m->nope + m->rope));
-    e->kv = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK * (size_t)(m->nope + m->v + FR_BLOCK));
-    e->k = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK * (size_t)(m->nope + m->rope));
-    e->v = FR_TAKE(arena, float, (size_t)m->v * FR_KV_BLOCK);
-    e->p = FR_TAKE(arena, float, rows * FR_KV_BLOCK);
-    e->pv = FR_TAKE(arena, float, rows * (size_t)m->v);
+    e->q = FR_TAKE(arena, float, rows *(size_t)(m->nope + m->rope));
+    e->kv = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->v + FR_BLOCK));
+    e->k = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->rope));
+    e->v = FR_TAKE(arena, float, (size_t)m->v *FR_KV_BLOCK);
+    e->p = FR_TAKE(arena, float, rows *FR_KV_BLOCK);
+    e->pv = FR_TAKE(arena, float, rows *(size_t)m->v);
     fr_rows_take(&e->q_rows, arena, max_rows, m->nope + m->rope, FR_ROWS_EXACT);
     fr_rows_take(&e->p_rows, arena, max_rows, FR_KV_BLOCK, FR_ROWS_EXACT);
 }
@@ -96,12 +96,14 @@ static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int spa
     fr_team_split(padded, 1, &begin, &end);
     for (int t = begin; t < end; t++) {
         float *latent = s->span_latent + t * m->kv_rank;
-        if (t < n) fr_kv_cache_read(kv, layer, span + t, latent, s->span_pe + t * m->rope);
-        else memset(latent, 0, (size_t)m->kv_rank * sizeof *latent);
+        if (t < n)
+            fr_kv_cache_read(kv, layer, span + t, latent, s->span_pe + t * m->rope);
+        else
+            memset(latent, 0, (size_t)m->kv_rank * sizeof *latent);
     }
     fr_team_barrier();
-    fr_rows_set(&s->span_rows, s->span_latent, padded, m->kv_rank,
-                FR_ROWS_EXACT | (kv->type == FR_KV_BF16 ? FR_ROWS_BF16 : 0), false);
+    fr_rows_set(&s->span_rows, s->span_latent, padded, m->kv_rank, FR_ROWS_EXACT | (kv->type == FR_KV_BF16 ? FR_ROWS_BF16 : 0),
+                false);
 }
 
 void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {

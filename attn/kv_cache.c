@@ -13,8 +13,7 @@ fr_status fr_kv_cache_create(fr_kv_cache *kv, int layers, int ctx, int rank, int
     uint64_t bytes = fr_kv_cache_bytes(layers, ctx, rank, rope, type);
     kv->rows = fr_alloc(bytes); /* untouched pages cost nothing until a position is written */
     if (!kv->rows) {
-        fr_fail(error, FR_ERROR_MEMORY, "KV cache: %llu bytes for %d tokens cannot be allocated", (unsigned long long)bytes,
-                ctx);
+        fr_fail(error, FR_ERROR_MEMORY, "KV cache: %llu bytes for %d tokens cannot be allocated", (unsigned long long)bytes, ctx);
         return fr_hint(error, FR_ERROR_MEMORY, "ask for a shorter context");
     }
     return FR_OK;

@@ -9,36 +9,35 @@ static int larger(int a, int b) {
     return a > b ? a : b;
 }
 
-void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes) {
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads, void *linear_scratch,
+                         size_t linear_scratch_bytes) {
     size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
     s->max_rows = max_rows;
     s->threads = threads;
     s->linear_scratch = linear_scratch;
     s->linear_scratch_bytes = linear_scratch_bytes;
-    s->cq = FR_TAKE(arena, float, rows * (size_t)larger(m->q_rank, 1));
-    s->q = FR_TAKE(arena, float, rows * heads * (size_t)(m->nope + m->rope));
-    s->ckv_full = FR_TAKE(arena, float, rows * (size_t)(m->kv_rank + m->rope));
-    s->o = FR_TAKE(arena, float, rows * heads * (size_t)m->v);
+    s->cq = FR_TAKE(arena, float, rows *(size_t)larger(m->q_rank, 1));
+    s->q = FR_TAKE(arena, float, rows *heads *(size_t)(m->nope + m->rope));
+    s->ckv_full = FR_TAKE(arena, float, rows *(size_t)(m->kv_rank + m->rope));
+    s->o = FR_TAKE(arena, float, rows *heads *(size_t)m->v);
     fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1), FR_ROWS_ANY);
     fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v, FR_ROWS_ANY);
     fr_absorbed_take(s, arena, m, max_rows, threads);
     if (max_rows <= FR_FEW_ROWS) return; /* never expanded */
-    s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN * (size_t)m->kv_rank);
-    s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN * (size_t)m->rope);
+    s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->kv_rank);
+    s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->rope);
     fr_rows_take(&s->span_rows, arena, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_ROWS_EXACT);
     s->expanded = FR_TAKE(arena, fr_expanded, threads);
     for (int t = 0; t < threads; t++) {
         fr_expanded unused; /* while counting there is no array to write to */
         fr_expanded_take(s->expanded ? &s->expanded[t] : &unused, arena, m, max_rows);
     }
-    s->running_max = FR_TAKE(arena, float, rows * heads);
-    s->running_sum = FR_TAKE(arena, float, rows * heads);
+    s->running_max = FR_TAKE(arena, float, rows *heads);
+    s->running_sum = FR_TAKE(arena, float, rows *heads);
 }
 
 unsigned fr_mla_forms(const fr_mla *m) {
-    return fr_linear_form(m->q_rank ? &m->q_a_proj : &m->q_proj, m->act_fp8) |
-           fr_linear_form(&m->kv_a_proj_with_mqa, m->act_fp8);
+    return fr_linear_form(m->q_rank ? &m->q_a_proj : &m->q_proj, m->act_fp8) | fr_linear_form(&m->kv_a_proj_with_mqa, m->act_fp8);
 }
 
 /* s->q [rows, heads, nope + rope], with its rope part rotated; TEAM. */
@@ -78,8 +77,10 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     int rows = x->rows;
     project_queries(m, rope, pos, x, s);
     project_latents(m, rope, kv, layer, pos, x, s);
-    if (rows <= FR_FEW_ROWS) fr_attend_absorbed(m, kv, layer, pos, rows, s);
-    else fr_attend_expanded(m, kv, layer, pos, rows, s);
+    if (rows <= FR_FEW_ROWS)
+        fr_attend_absorbed(m, kv, layer, pos, rows, s);
+    else
+        fr_attend_expanded(m, kv, layer, pos, rows, s);
     fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_form(&m->o_proj, m->act_fp8), m->act_ue8m0);
     fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->linear_scratch);
 }

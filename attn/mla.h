@@ -9,8 +9,8 @@
 
 #include "attn/kv_cache.h"
 #include "attn/rope.h"
-#include "core/linear/linear.h"
 #include "core/kernels/tiled_attention.h"
+#include "core/linear/linear.h"
 
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
@@ -39,23 +39,23 @@ typedef struct fr_expanded {
 /* Working memory, shared by all layers. R = max_rows, T = ctx. */
 typedef struct fr_mla_scratch {
     int max_rows, threads;
-    float *cq;           /* [R, q_rank] */
-    float *q;            /* [R, heads, nope + rope] */
-    float *ckv_full;     /* [R, kv_rank + rope] */
-    float *o;            /* [R, heads, v] */
+    float *cq;       /* [R, q_rank] */
+    float *q;        /* [R, heads, nope + rope] */
+    float *ckv_full; /* [R, kv_rank + rope] */
+    float *o;        /* [R, heads, v] */
     fr_rows cq_rows, o_rows;
     /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_FEW_ROWS at most */
-    float *q_absorbed;   /* [F * heads, kv_rank + rope], scaled */
-    float *latent;       /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
+    float *q_absorbed;          /* [F * heads, kv_rank + rope], scaled */
+    float *latent;              /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
     float *pair_max, *pair_sum; /* [F * heads]: running softmax; without tiles */
-    float *kv_b_out;     /* [F, heads * (nope + v)], of which the values are filled */
-    fr_tiled_queries *groups; /* pairs by 16, or NULL: the CPU has no tiles */
-    void **tiled_scratch;     /* [threads] */
+    float *kv_b_out;            /* [F, heads * (nope + v)], of which the values are filled */
+    fr_tiled_queries *groups;   /* pairs by 16, or NULL: the CPU has no tiles */
+    void **tiled_scratch;       /* [threads] */
     /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */
     fr_rows span_rows;
-    fr_expanded *expanded;     /* [threads] */
+    fr_expanded *expanded;            /* [threads] */
     float *running_max, *running_sum; /* [R, heads] */
     void *linear_scratch;             /* see fr_linear_forward */
     size_t linear_scratch_bytes;      /* a thread */
@@ -63,10 +63,10 @@ typedef struct fr_mla_scratch {
 
 #define FR_KV_BLOCK 128         /* positions that prefill expands at a time */
 #define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it makes ready at a time */
-#define FR_KV_SPAN 64            /* positions that all pairs of a thread go through while they are in cache */
+#define FR_KV_SPAN 64           /* positions that all pairs of a thread go through while they are in cache */
 
-void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes);
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads, void *linear_scratch,
+                         size_t linear_scratch_bytes);
 
 /* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,
  * which it writes to the cache but does not commit. Sees positions [0, pos + r] for row r. */

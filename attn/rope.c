@@ -26,12 +26,12 @@ static float inverse_frequency(const fr_config *c, int i) {
 void fr_rope_take(fr_rope *rope, fr_arena *arena, const fr_config *config, int positions) {
     rope->dim = config->qk_rope_head_dim;
     rope->positions = positions;
-    rope->table = FR_TAKE(arena, float, (size_t)positions * (size_t)rope->dim);
+    rope->table = FR_TAKE(arena, float, (size_t)positions *(size_t)rope->dim);
     if (!rope->table) return;
     double scale = 1.0;
     if (config->yarn.present)
-        scale = yarn_mscale(config->yarn.factor, config->yarn.mscale) /
-                yarn_mscale(config->yarn.factor, config->yarn.mscale_all_dim);
+        scale =
+            yarn_mscale(config->yarn.factor, config->yarn.mscale) / yarn_mscale(config->yarn.factor, config->yarn.mscale_all_dim);
     for (int i = 0; i < rope->dim / 2; i++) {
         float frequency = inverse_frequency(config, i);
         for (int pos = 0; pos < positions; pos++) {

@@ -77,7 +77,7 @@ static void cell(fr_cli_table *table, double value, int digits, const char *unit
 static void columns(fr_cli_table *table, const char *const *headings, size_t count) {
     for (size_t i = 0; i < count; i++) fr_cli_table_column(table, headings[i], i ? FR_ALIGN_RIGHT : FR_ALIGN_LEFT);
 }
-#define COLUMNS(table, ...)                                                                                            \
+#define COLUMNS(table, ...)                                                                                                      \
     columns(table, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 static void finish(fr_cli_table *table) {
@@ -89,8 +89,7 @@ static void finish(fr_cli_table *table) {
 static void print_arms(const cJSON *document) {
     const cJSON *arm;
     fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "arm", "tokens/s", "TPOT ms", "p90", "p99", "token p99", "TTFT ms", "prefill/s", "J/token",
-            "accepted");
+    COLUMNS(table, "arm", "tokens/s", "TPOT ms", "p90", "p99", "token p99", "TTFT ms", "prefill/s", "J/token", "accepted");
     cJSON_ArrayForEach(arm, fr_cli_part(document, "arms")) {
         const cJSON *tpot = fr_cli_part(arm, "tpot_ms");
         fr_cli_table_cell(table, "%s", fr_cli_text(arm, "name"));
@@ -181,8 +180,7 @@ static void print_model(const cJSON *document) {
         at++;
         printf("%s %d: %.3f", at > 1 ? "," : "", at, row->valuedouble);
     }
-    if (isfinite(fr_cli_number(model, "draft_over_one")))
-        printf("; a draft: %.3f", fr_cli_number(model, "draft_over_one"));
+    if (isfinite(fr_cli_number(model, "draft_over_one"))) printf("; a draft: %.3f", fr_cli_number(model, "draft_over_one"));
     if (isfinite(fr_cli_number(model, "expert_overlap")))
         printf("; neighbours share %.0f %% of their experts", 100.0 * fr_cli_number(model, "expert_overlap"));
     printf("\n\n");
@@ -217,9 +215,8 @@ static void print_tables(const cJSON *document, const cJSON *compared) {
     const cJSON *environment = fr_cli_part(document, "environment"), *prompts = fr_cli_part(document, "prompts");
     fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s",
                        fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
-                       fr_cli_number(fr_cli_part(environment, "options"), "repeats"),
-                       fr_cli_number(environment, "threads"), fr_cli_text(environment, "isa"),
-                       cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+                       fr_cli_number(fr_cli_part(environment, "options"), "repeats"), fr_cli_number(environment, "threads"),
+                       fr_cli_text(environment, "isa"), cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
     printf("\n");
     print_arms(document);
     print_comparisons(document);

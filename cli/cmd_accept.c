@@ -127,8 +127,7 @@ static void print_calibration(const cJSON *configuration) {
     const cJSON *item, *calibration = fr_cli_part(configuration, "calibration");
     char title[120];
     if (!isfinite(fr_cli_number(calibration, "ece"))) return;
-    snprintf(title, sizeof title,
-             "confidence of a draft that was judged, and how often it stood (expected error %.1f %%)",
+    snprintf(title, sizeof title, "confidence of a draft that was judged, and how often it stood (expected error %.1f %%)",
              100 * fr_cli_number(calibration, "ece"));
     fr_cli_table *table = fr_cli_table_create(title);
     fr_cli_table_column(table, "confidence", FR_ALIGN_RIGHT);
@@ -189,8 +188,7 @@ static void print_tables(const cJSON *document) {
     const cJSON *prompts = fr_cli_part(document, "prompts"), *configurations = fr_cli_part(document, "configurations");
     const cJSON *first = cJSON_GetArrayItem(configurations, 0);
     printf("%s prompts, %s; %s%s\n", fr_cli_grouped((uint64_t)fr_cli_number(prompts, "count")),
-           strcmp(fr_cli_text(first, "mode"), "generated") == 0 ? "texts generated"
-                                                                : "teacher-forced: every position judged",
+           strcmp(fr_cli_text(first, "mode"), "generated") == 0 ? "texts generated" : "teacher-forced: every position judged",
            fr_cli_text(first, "drafter"),
            cJSON_IsTrue(fr_cli_part(document, "complete")) ? "" : "; interrupted: what was measured until then");
     print_configurations(configurations);
@@ -214,8 +212,7 @@ static int parse_temperatures(const char *given, float **out, size_t *count) {
         char *end;
         double value = strtod(c, &end);
         if (end == c || (*end && *end != ',') || !(value >= 0.0 && value <= 100.0)) {
-            fr_cli_error(FR_EXIT_USAGE, "--temperatures: '%s': expected numbers from 0 to 100 with commas between",
-                         given);
+            fr_cli_error(FR_EXIT_USAGE, "--temperatures: '%s': expected numbers from 0 to 100 with commas between", given);
             fr_cli_hint("write them as in --temperatures 0,0.6,1");
             return FR_EXIT_USAGE;
         }
@@ -284,8 +281,7 @@ int fr_cmd_accept(const fr_cli_options *options) {
     size_t num_temperatures = 0;
     memset(&runtime, 0, sizeof runtime);
     int code = check_depths(&options->depths);
-    if (!code && options->temperatures)
-        code = parse_temperatures(options->temperatures, &temperatures, &num_temperatures);
+    if (!code && options->temperatures) code = parse_temperatures(options->temperatures, &temperatures, &num_temperatures);
     if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (!code) code = fr_cli_study_prompts(options, runtime.dir, &prompts);
     if (!code) {

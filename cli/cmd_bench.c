@@ -61,11 +61,10 @@ static void print_machine(const fr_bench_result *r) {
            r->cache_bytes ? fr_cli_size(r->cache_bytes) : "unknown");
     printf("few rows by %s, many by %s\n", r->isa, r->many_rows);
     printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
-           1e-9 * read->p90, fr_cli_size(r->read_buffer_bytes), r->read_streams,
-           r->read_streams == 1 ? "stream" : "streams");
+           1e-9 * read->p90, fr_cli_size(r->read_buffer_bytes), r->read_streams, r->read_streams == 1 ? "stream" : "streams");
     if (peak->samples)
-        printf("BF16 peak%8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10,
-               1e-9 * peak->p90, r->peak_name);
+        printf("BF16 peak%8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10, 1e-9 * peak->p90,
+               r->peak_name);
 }
 
 static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
@@ -112,8 +111,8 @@ static void print_linears(const fr_bench_result *r, bool many) {
 
 static void print_passes(const fr_bench_result *r) {
     if (r->num_passes == 0) return;
-    printf("\npasses after %d tokens\n  %4s %10s %21s %13s %8s %8s %7s\n", r->ctx, "rows", "ms", "p10 to p90",
-           "over one row", "experts", "GB/s", "of read");
+    printf("\npasses after %d tokens\n  %4s %10s %21s %13s %8s %8s %7s\n", r->ctx, "rows", "ms", "p10 to p90", "over one row",
+           "experts", "GB/s", "of read");
     for (size_t i = 0; i < r->num_passes; i++) {
         const fr_bench_pass *p = &r->passes[i];
         printf("  %4d %10.3f %9.3f to %8.3f %13.3f %8.1f %8.1f %7s\n", p->rows, p->ms.median, p->ms.p10, p->ms.p90,
@@ -137,12 +136,11 @@ static void print_rest(const fr_bench_result *r) {
     if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");
     for (size_t i = 0; i < r->num_prefill; i++) {
         const fr_bench_prefill *p = &r->prefill[i];
-        printf("  %6d %10.1f %10.1f to %9.1f %8s\n", p->tokens, p->tokens_per_s.median, p->tokens_per_s.p10,
-               p->tokens_per_s.p90, percent(p->of_peak));
+        printf("  %6d %10.1f %10.1f to %9.1f %8s\n", p->tokens, p->tokens_per_s.median, p->tokens_per_s.p10, p->tokens_per_s.p90,
+               percent(p->of_peak));
     }
     if (r->num_contexts)
-        printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms",
-               "p10 to p90");
+        printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms", "p10 to p90");
     for (size_t i = 0; i < r->num_contexts; i++) {
         const fr_bench_context *c = &r->contexts[i];
         printf("  %6d %10.3f %9.3f to %8.3f %13.3f %9.3f to %8.3f\n", c->tokens, c->ms.median, c->ms.p10, c->ms.p90,

@@ -125,8 +125,7 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
     if (fr_cli_interrupted())
         fr_cli_note("interrupted");
     else if (c->count >= ctx)
-        fr_cli_note("the context of %zu tokens is full; /reset begins a new conversation, --ctx N makes it larger",
-                    ctx);
+        fr_cli_note("the context of %zu tokens is full; /reset begins a new conversation, --ctx N makes it larger", ctx);
     else if (c->last.made >= most)
         fr_cli_note("the reply was cut after %zu tokens; -n N makes it longer", most);
     return FR_OK;
@@ -235,8 +234,7 @@ enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 static int do_help(chat *c, const char *argument) {
     (void)c, (void)argument;
     for (int i = 0; i < NUM_COMMANDS; i++)
-        printf("  %-6s %-5s %s\n", commands[i].name, commands[i].argument ? commands[i].argument : "",
-               commands[i].help);
+        printf("  %-6s %-5s %s\n", commands[i].name, commands[i].argument ? commands[i].argument : "", commands[i].help);
     printf("Ctrl-C ends a reply. What begins with a blank is never a command.\n");
     return 0;
 }
@@ -256,8 +254,7 @@ static int run_command(chat *c, char *line) {
             nearest = command->name;
         }
         if (distance > 0) continue;
-        if (command->argument && !*argument)
-            return fr_cli_error(FR_EXIT_USAGE, "%s: its %s is missing", line, command->argument);
+        if (command->argument && !*argument) return fr_cli_error(FR_EXIT_USAGE, "%s: its %s is missing", line, command->argument);
         if (!command->argument && *argument) return fr_cli_error(FR_EXIT_USAGE, "%s: takes nothing after it", line);
         return command->run(c, argument);
     }
@@ -304,8 +301,7 @@ static int find_template(chat *c) {
     fr_status status = add_turns(c, &empty_reply, 1, false, &error);
     if (status == FR_ERROR_UNSUPPORTED && c->runtime.info.has_tokenizer) {
         fr_cli_note("This model's tokenizer has no chat template: it continues what you type, as one text.");
-        if (c->options->system)
-            return fr_cli_error(FR_EXIT_FAILED, "--system: there is no chat template to put it into");
+        if (c->options->system) return fr_cli_error(FR_EXIT_FAILED, "--system: there is no chat template to put it into");
         return 0;
     }
     if (status != FR_OK) return fr_cli_failure(&error);

@@ -169,14 +169,12 @@ static int open_session(generation *run) {
         if (run->resumed > 0) snprintf(after, sizeof after, " after %zu", run->resumed);
         fr_cli_error(FR_EXIT_FAILED, "prompt: its %zu tokens%s do not fit in a context of %d", run->prompt_count, after,
                      fr_session_ctx(run->session));
-        fr_cli_hint("--ctx N makes the context larger, up to the model's %d",
-                    run->runtime.info.max_position_embeddings);
+        fr_cli_hint("--ctx N makes the context larger, up to the model's %d", run->runtime.info.max_position_embeddings);
         return FR_EXIT_FAILED;
     }
     if (!run->runtime.info.has_tokenizer && options->stop.count > 0)
         return fr_cli_error(FR_EXIT_FAILED, "--stop: the model has no tokenizer.json, so its tokens have no text");
-    if (run->runtime.info.has_tokenizer &&
-        fr_cli_text_stream(run->runtime.model, options, &run->stream, &error) != FR_OK) {
+    if (run->runtime.info.has_tokenizer && fr_cli_text_stream(run->runtime.model, options, &run->stream, &error) != FR_OK) {
         run->stream = NULL;
         return fr_cli_failure(&error);
     }
@@ -255,12 +253,11 @@ static void print_summary(const generation *run) {
     char speed[64] = "", drafts[128] = "";
     fr_stats stats;
     fr_session_get_stats(run->session, &stats);
-    double rate = decode_rate(run), drafted = (double)stats.num_draft_tokens,
-           accepted = (double)stats.num_accepted_tokens;
+    double rate = decode_rate(run), drafted = (double)stats.num_draft_tokens, accepted = (double)stats.num_accepted_tokens;
     if (isfinite(rate)) snprintf(speed, sizeof speed, ", %.1f tokens/s", rate);
     if (stats.num_drafts > 0)
-        snprintf(drafts, sizeof drafts, "; drafted %.0f, accepted %.0f (%.1f %%), %.2f tokens a cycle", drafted,
-                 accepted, drafted > 0 ? 100 * accepted / drafted : 0, 1 + accepted / (double)stats.num_drafts);
+        snprintf(drafts, sizeof drafts, "; drafted %.0f, accepted %.0f (%.1f %%), %.2f tokens a cycle", drafted, accepted,
+                 drafted > 0 ? 100 * accepted / drafted : 0, 1 + accepted / (double)stats.num_drafts);
     if (strcmp(run->finish_reason, "interrupted") == 0) fr_cli_note("interrupted");
     if (strcmp(run->finish_reason, "context") == 0)
         fr_cli_note("the context of %d tokens is full; --ctx N makes it larger", fr_session_ctx(run->session));

@@ -50,11 +50,9 @@ static void print_config(const inspection *run) {
     const cJSON *architecture = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "architectures"), 0);
     uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
     printf("%s\n", run->path);
-    fr_cli_print_shown(stdout, "  architecture         %s",
-                       cJSON_IsString(architecture) ? architecture->valuestring : "?");
+    fr_cli_print_shown(stdout, "  architecture         %s", cJSON_IsString(architecture) ? architecture->valuestring : "?");
     printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
-           dense < layers ? dense : layers, dense < layers ? layers - dense : 0,
-           config_count(c, "num_nextn_predict_layers"));
+           dense < layers ? dense : layers, dense < layers ? layers - dense : 0, config_count(c, "num_nextn_predict_layers"));
     printf("  hidden size          %s\n", fr_cli_grouped(config_count(c, "hidden_size")));
     printf("  vocabulary           %s\n", fr_cli_grouped(config_count(c, "vocab_size")));
     printf("  attention            %s heads; kv_lora_rank %s, positions %s; ",
@@ -64,14 +62,12 @@ static void print_config(const inspection *run) {
         printf("q_lora_rank %s\n", fr_cli_grouped(config_count(c, "q_lora_rank")));
     else
         printf("no q_lora_rank\n");
-    printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64
-           " shared\n",
+    printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64 " shared\n",
            config_count(c, "n_routed_experts"), config_count(c, "n_group"), config_count(c, "topk_group"),
            config_count(c, "num_experts_per_tok"), config_count(c, "n_shared_experts"));
     if (cJSON_IsObject(quantization))
-        fr_cli_print_shown(stdout, "  quantization         %s %s, activations %s",
-                           config_text(quantization, "quant_method"), config_text(quantization, "fmt"),
-                           config_text(quantization, "activation_scheme"));
+        fr_cli_print_shown(stdout, "  quantization         %s %s, activations %s", config_text(quantization, "quant_method"),
+                           config_text(quantization, "fmt"), config_text(quantization, "activation_scheme"));
     else
         printf("  quantization         none\n");
     if (cJSON_IsObject(scaling))
@@ -130,16 +126,15 @@ static void print_tensors(const inspection *run) {
             if (!matches(run, &tensor)) continue;
             int used = snprintf(shape, sizeof shape, "[");
             for (int d = 0; d < tensor.rank && d < 4; d++)
-                used +=
-                    snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRId64, d ? ", " : "", tensor.shape[d]);
+                used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRId64, d ? ", " : "", tensor.shape[d]);
             used += snprintf(shape + used, sizeof shape - (size_t)used, "]");
             int name = (int)strlen(tensor.name);
             if (name > name_width) name_width = name;
             if (used > shape_width) shape_width = used;
             listed += pass;
             if (pass)
-                fr_cli_print_shown(stdout, "%-*s  %-*s  %-8s  %s", name_width, tensor.name, shape_width, shape,
-                                   tensor.dtype, tensor.file);
+                fr_cli_print_shown(stdout, "%-*s  %-*s  %-8s  %s", name_width, tensor.name, shape_width, shape, tensor.dtype,
+                                   tensor.file);
         }
         if (pass == 0) printf("\n");
     }

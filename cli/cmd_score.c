@@ -39,8 +39,7 @@ static bool take_batch(void *user, const fr_score_batch *batch) {
     fr_status status = FR_OK;
     for (size_t r = 0; r < batch->rows && batch->first + r + 1 < run->prompt.count; r++) {
         size_t i = batch->first + r;
-        run->logprobs[i] =
-            logprob(batch->logits + r * (size_t)info->vocab_size, info->vocab_size, run->prompt.tokens[i + 1]);
+        run->logprobs[i] = logprob(batch->logits + r * (size_t)info->vocab_size, info->vocab_size, run->prompt.tokens[i + 1]);
     }
     run->rows = batch->first + batch->rows;
     fr_npy *files = run->files;
@@ -49,8 +48,7 @@ static bool take_batch(void *user, const fr_score_batch *batch) {
     if (status == FR_OK && files[FILE_HIDDEN].fd >= 0)
         status = fr_npy_write(&files[FILE_HIDDEN], 0, batch->first, batch->rows, batch->hidden, &run->error);
     if (status == FR_OK && files[FILE_MTP_LOGITS].fd >= 0)
-        status =
-            fr_npy_write(&files[FILE_MTP_LOGITS], 0, batch->first, batch->mtp_rows, batch->mtp_logits, &run->error);
+        status = fr_npy_write(&files[FILE_MTP_LOGITS], 0, batch->first, batch->mtp_rows, batch->mtp_logits, &run->error);
     size_t plane = batch->rows * (size_t)info->num_experts_per_tok;
     for (int layer = 0; status == FR_OK && files[FILE_EXPERTS].fd >= 0 && layer < info->num_moe_layers; layer++)
         status = fr_npy_write(&files[FILE_EXPERTS], (uint64_t)layer, batch->first, batch->rows,
@@ -81,8 +79,8 @@ static int open_files(scoring *run) {
             if (wanted[i].path && wanted[j].path && strcmp(wanted[i].path, wanted[j].path) == 0)
                 return fr_cli_error(FR_EXIT_USAGE, "%s: two results cannot go to one file", wanted[i].path);
     for (int i = 0; i < NUM_FILES; i++)
-        if (wanted[i].path && fr_npy_create(&run->files[i], wanted[i].path, wanted[i].type, wanted[i].shape,
-                                            wanted[i].rank, &run->error) != FR_OK)
+        if (wanted[i].path &&
+            fr_npy_create(&run->files[i], wanted[i].path, wanted[i].type, wanted[i].shape, wanted[i].rank, &run->error) != FR_OK)
             return fr_cli_failure(&run->error);
     return 0;
 }
@@ -122,8 +120,7 @@ static int score(scoring *run) {
     if (options->hidden) what |= FR_SCORE_HIDDEN;
     if (options->experts) what |= FR_SCORE_EXPERTS;
     if (options->mtp_logits) what |= FR_SCORE_MTP_LOGITS;
-    fr_status status =
-        fr_session_score(run->session, run->prompt.tokens, run->prompt.count, what, take_batch, run, &error);
+    fr_status status = fr_session_score(run->session, run->prompt.tokens, run->prompt.count, what, take_batch, run, &error);
     fr_cli_progress_clear(&run->progress);
     if (run->error.status != FR_OK) return fr_cli_failure(&run->error);
     if (status == FR_INTERRUPTED && fr_cli_interrupted()) return FR_EXIT_INTERRUPTED;

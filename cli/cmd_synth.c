@@ -61,8 +61,7 @@ int fr_cmd_synth(const fr_cli_options *options) {
     if (options->json)
         print_document(options, source, &written);
     else
-        printf("%s: %s tensors in %s %s, %s%s\n", options->output, fr_cli_grouped(written.tensors),
-               fr_cli_grouped(written.files), written.files == 1 ? "file" : "files",
-               fr_cli_size(written.apparent_bytes), options->sparse ? ", all holes" : "");
+        printf("%s: %s tensors in %s %s, %s%s\n", options->output, fr_cli_grouped(written.tensors), fr_cli_grouped(written.files),
+               written.files == 1 ? "file" : "files", fr_cli_size(written.apparent_bytes), options->sparse ? ", all holes" : "");
     return fr_cli_flush(FR_EXIT_DONE);
 }

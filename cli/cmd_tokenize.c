@@ -81,8 +81,8 @@ static int encode_many(const fr_cli_options *options, const fr_model *model) {
     for (size_t i = 0; !code && i < entries.count; i++) {
         const fr_cli_entry *entry = &entries.entries[i];
         if (entry->prompt)
-            code = fr_cli_text_tokens(model, entry->prompt, strlen(entry->prompt), options->chat, !options->no_special,
-                                      &prompts[i]);
+            code =
+                fr_cli_text_tokens(model, entry->prompt, strlen(entry->prompt), options->chat, !options->no_special, &prompts[i]);
         else
             code = fr_cli_check_ids(model, options->prompts, entry->tokens.ids, entry->tokens.count);
         if (code) fr_cli_hint("this was line %zu of %s", entry->line, options->prompts);

@@ -16,7 +16,7 @@ typedef struct fr_cli_line {
     char *text;    /* the last line without its end; bytes as they came, and a NUL behind them */
     size_t length; /* in bytes */
     size_t room;
-    bool interactive; /* somebody types */
+    bool interactive;             /* somebody types */
     struct fr_cli_editor *editor; /* NULL: none, or nobody who could use it */
 } fr_cli_line;
 

@@ -44,8 +44,7 @@ static fr_status write_at(fr_npy *npy, const void *data, uint64_t bytes, uint64_
     return FR_OK;
 }
 
-fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const uint64_t *shape, int rank,
-                        fr_error *error) {
+fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const uint64_t *shape, int rank, fr_error *error) {
     char text[256], dims[96] = "";
     for (int i = 0; i < rank; i++) {
         size_t used = strlen(dims);
@@ -60,8 +59,7 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
     if (npy->fd < 0) return fail(error, "%s: cannot write: %s", path, strerror(errno));
 
     memcpy(text, "\x93NUMPY\x01\x00", 8);
-    int length = snprintf(text + NPY_PREFIX, sizeof text - NPY_PREFIX,
-                          "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
+    int length = snprintf(text + NPY_PREFIX, sizeof text - NPY_PREFIX, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
                           type == FR_NPY_FLOAT32 ? "<f4" : "<i4", dims);
     int whole = (NPY_PREFIX + length + 1 + NPY_ALIGN - 1) / NPY_ALIGN * NPY_ALIGN;
     memset(text + NPY_PREFIX + length, ' ', (size_t)(whole - NPY_PREFIX - length));
@@ -76,8 +74,7 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
 
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error) {
     if (plane >= npy->planes || first > npy->rows || rows > npy->rows - first)
-        return fail(error, "%s: rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, npy->path, first, first + rows,
-                    npy->rows);
+        return fail(error, "%s: rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, npy->path, first, first + rows, npy->rows);
     uint64_t offset = npy->header_bytes + (plane * npy->rows + first) * npy->row_bytes;
     fr_status status = write_at(npy, data, rows * npy->row_bytes, offset, error);
     if (status == FR_OK) npy->rows_written += rows;
@@ -87,8 +84,7 @@ fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t row
 fr_status fr_npy_close(fr_npy *npy, fr_error *error) {
     if (npy->rows_written != npy->planes * npy->rows) {
         fr_npy_discard(npy);
-        return fail(error, "%s: %" PRIu64 " of %" PRIu64 " rows came", npy->path, npy->rows_written,
-                    npy->planes * npy->rows);
+        return fail(error, "%s: %" PRIu64 " of %" PRIu64 " rows came", npy->path, npy->rows_written, npy->planes * npy->rows);
     }
     int closed = close(npy->fd);
     npy->fd = -1;

@@ -15,8 +15,7 @@ typedef struct fr_npy {
 } fr_npy;
 
 /* Creates path (which must outlive the npy) for an array of 2 or 3 dimensions and writes its header. */
-fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const uint64_t *shape, int rank,
-                        fr_error *error);
+fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const uint64_t *shape, int rank, fr_error *error);
 /* Writes `rows` rows [rows, columns] of one plane (0 when the rank is 2) from row `first` on. Every row is written
  * once. */
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error);

@@ -3,13 +3,13 @@
 #include "cli/options.h"
 
 #define AT(member) offsetof(fr_cli_options, member)
-#define FLAG(long_name, short_name, group, help, member, commands)                                                     \
+#define FLAG(long_name, short_name, group, help, member, commands)                                                               \
     { long_name, NULL, short_name, FR_OPT_FLAG, group, help, NULL, AT(member), 0, 0, NULL, commands }
-#define NUMBER(long_name, short_name, type, value, low, high, fallback, group, help, member, commands)                 \
+#define NUMBER(long_name, short_name, type, value, low, high, fallback, group, help, member, commands)                           \
     { long_name, value, short_name, type, group, help, fallback, AT(member), low, high, NULL, commands }
-#define CHOICE(long_name, choices, fallback, group, help, member, commands)                                            \
+#define CHOICE(long_name, choices, fallback, group, help, member, commands)                                                      \
     { long_name, "WORD", 0, FR_OPT_CHOICE, group, help, fallback, AT(member), 0, 0, choices, commands }
-#define TEXT(long_name, short_name, type, value, fallback, group, help, member, commands)                              \
+#define TEXT(long_name, short_name, type, value, fallback, group, help, member, commands)                                        \
     { long_name, value, short_name, type, group, help, fallback, AT(member), 0, 0, NULL, commands }
 
 #define INPUT "Input"
@@ -25,44 +25,40 @@
 #define EVERYWHERE "Everywhere"
 
 enum {
-    RUN = FR_CMD_GENERATE | FR_CMD_SCORE,   /* commands that evaluate a text of the user's */
-    PROMPTED = RUN | FR_CMD_TOKENIZE,       /* commands that take a prompt */
-    MAKE = FR_CMD_GENERATE | FR_CMD_CHAT,   /* commands that make tokens */
+    RUN = FR_CMD_GENERATE | FR_CMD_SCORE,                             /* commands that evaluate a text of the user's */
+    PROMPTED = RUN | FR_CMD_TOKENIZE,                                 /* commands that take a prompt */
+    MAKE = FR_CMD_GENERATE | FR_CMD_CHAT,                             /* commands that make tokens */
     EVALUATE = RUN | MAKE | FR_CMD_BENCH | FR_CMD_ACCEPT | FR_CMD_AB, /* commands that evaluate the model */
-    WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE, /* commands that write a checkpoint */
-    STUDY = FR_CMD_ACCEPT | FR_CMD_AB,      /* commands that run the model over many prompts and report */
+    WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE,                           /* commands that write a checkpoint */
+    STUDY = FR_CMD_ACCEPT | FR_CMD_AB, /* commands that run the model over many prompts and report */
 };
 
 const fr_cli_option fr_cli_option_table[] = {
     TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT, "the prompt", prompt, PROMPTED),
-    TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin",
-         prompt_file, PROMPTED),
+    TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin", prompt_file,
+         PROMPTED),
     TEXT("prompt-tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the prompt as token ids, nothing added", prompt_tokens,
          RUN | STUDY),
     TEXT("tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the same as --prompt-tokens", prompt_tokens, RUN),
     FLAG("chat", 0, INPUT, "put the prompt into the chat template, as a user turn", chat, PROMPTED),
     TEXT("session", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
-         "go on from this session file, if it is there, the prompt after its text; and save there", session,
-         FR_CMD_GENERATE),
-    TEXT("system", 0, FR_OPT_TEXT, "TEXT", NULL, INPUT, "what the model is told before the conversation", system,
-         FR_CMD_CHAT),
+         "go on from this session file, if it is there, the prompt after its text; and save there", session, FR_CMD_GENERATE),
+    TEXT("system", 0, FR_OPT_TEXT, "TEXT", NULL, INPUT, "what the model is told before the conversation", system, FR_CMD_CHAT),
     TEXT("decode", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "ids to text instead", decode, FR_CMD_TOKENIZE),
-    TEXT("prompts", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
-         "many: lines of JSON with a \"prompt\" or \"tokens\"; - is stdin", prompts, FR_CMD_TOKENIZE),
+    TEXT("prompts", 0, FR_OPT_FILE, "FILE", NULL, INPUT, "many: lines of JSON with a \"prompt\" or \"tokens\"; - is stdin",
+         prompts, FR_CMD_TOKENIZE),
     TEXT("prompts", 0, FR_OPT_FILE, "FILE", "the model's prompts.jsonl", INPUT,
          "lines of JSON with a \"prompt\" or \"tokens\", \"id\", \"domain\"; or one text", prompts, STUDY),
     NUMBER("most-prompts", 0, FR_OPT_INT, "N", 1, INT_MAX, "all", INPUT, "take the first N", most_prompts, STUDY),
     FLAG("chat", 0, INPUT, "put each prompt into the chat template, as a user turn", chat, STUDY),
-    FLAG("no-special", 0, INPUT, "add no bos token, and read special tokens in the text as text", no_special,
-         FR_CMD_TOKENIZE),
+    FLAG("no-special", 0, INPUT, "add no bos token, and read special tokens in the text as text", no_special, FR_CMD_TOKENIZE),
     FLAG("with-special", 0, INPUT, "with --decode: write special tokens too", with_special, FR_CMD_TOKENIZE),
 
     TEXT("config", 0, FR_OPT_FILE, "FILE", NULL, INPUT, "work from a config.json alone", config, FR_CMD_INSPECT),
-    TEXT("config", 0, FR_OPT_FILE, "FILE", NULL, CONFIG, "the config.json to write a checkpoint for", config,
-         FR_CMD_SYNTH),
+    TEXT("config", 0, FR_OPT_FILE, "FILE", NULL, CONFIG, "the config.json to write a checkpoint for", config, FR_CMD_SYNTH),
     TEXT("like", 0, FR_OPT_FILE, "DIR", NULL, CONFIG, "the same, of a checkpoint's config.json", like, FR_CMD_SYNTH),
-    NUMBER("layers", 0, FR_OPT_INT, "N", 1, INT_MAX, "the config's", CONFIG,
-           "num_hidden_layers; fewer keep one with experts", layers, FR_CMD_SYNTH),
+    NUMBER("layers", 0, FR_OPT_INT, "N", 1, INT_MAX, "the config's", CONFIG, "num_hidden_layers; fewer keep one with experts",
+           layers, FR_CMD_SYNTH),
     NUMBER("experts", 0, FR_OPT_INT, "N", 1, INT_MAX, "the config's", CONFIG,
            "n_routed_experts; fewer lower groups and top-k where they must", num_experts, FR_CMD_SYNTH),
     TEXT("set", 0, FR_OPT_TEXTS, "KEY=VALUE", NULL, CONFIG,
@@ -75,22 +71,19 @@ const fr_cli_option fr_cli_option_table[] = {
            to, FR_CMD_QUANTIZE),
     NUMBER("shard-bytes", 0, FR_OPT_U64, "N", 0, 0, "4250000000", OUTPUT, "most data in a file", shard_bytes, WRITE),
     FLAG("sparse", 0, OUTPUT, "full-sized files whose data are holes", sparse, FR_CMD_SYNTH),
-    FLAG("no-mtp-copies", 0, OUTPUT, "leave out the MTP module's copies of embedding and head", no_mtp_copies,
-         FR_CMD_SYNTH),
-    TEXT("tokenizer", 0, FR_OPT_FILE, "DIR", NULL, OUTPUT, "copy the tokenizer of this checkpoint", tokenizer,
-         FR_CMD_SYNTH),
+    FLAG("no-mtp-copies", 0, OUTPUT, "leave out the MTP module's copies of embedding and head", no_mtp_copies, FR_CMD_SYNTH),
+    TEXT("tokenizer", 0, FR_OPT_FILE, "DIR", NULL, OUTPUT, "copy the tokenizer of this checkpoint", tokenizer, FR_CMD_SYNTH),
     FLAG("force", 0, OUTPUT, "write into a directory that is not empty", force, WRITE),
     FLAG("tensors", 0, RESULTS, "list every tensor", tensors, FR_CMD_INSPECT),
-    TEXT("filter", 0, FR_OPT_TEXT, "GLOB", NULL, RESULTS, "list the tensors whose name matches", filter,
-         FR_CMD_INSPECT),
+    TEXT("filter", 0, FR_OPT_TEXT, "GLOB", NULL, RESULTS, "list the tensors whose name matches", filter, FR_CMD_INSPECT),
 
     TEXT("logits", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write logits, float32 [T, vocab]", logits, FR_CMD_SCORE),
-    TEXT("mtp-logits", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the MTP module's logits, float32 [T-1, vocab]",
-         mtp_logits, FR_CMD_SCORE),
-    TEXT("hidden", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS,
-         "write hidden states after the final norm, float32 [T, hidden]", hidden, FR_CMD_SCORE),
-    TEXT("experts", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the chosen experts, int32 [moe layers, T, top-k]",
-         experts, FR_CMD_SCORE),
+    TEXT("mtp-logits", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the MTP module's logits, float32 [T-1, vocab]", mtp_logits,
+         FR_CMD_SCORE),
+    TEXT("hidden", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write hidden states after the final norm, float32 [T, hidden]",
+         hidden, FR_CMD_SCORE),
+    TEXT("experts", 0, FR_OPT_FILE, "F.npy", NULL, RESULTS, "write the chosen experts, int32 [moe layers, T, top-k]", experts,
+         FR_CMD_SCORE),
 
     FLAG("teacher-forced", 0, MEASURES,
          "the prompts are the texts: all positions are judged, in prefill passes, nothing is generated", teacher_forced,
@@ -110,8 +103,8 @@ const fr_cli_option fr_cli_option_table[] = {
          "of off, on, auto; :K for at most K drafts a cycle. Compared with off, or the first", arms, FR_CMD_AB),
     TEXT("synthetic-acceptance", 0, FR_OPT_TEXT, "P,...", NULL, MEASURES,
          "also with drafts that are right with this chance (0 to 1): taken from\n"
-         "                                the text that will come, spoiled at random, with the MTP module running", synthetic,
-         FR_CMD_AB),
+         "                                the text that will come, spoiled at random, with the MTP module running",
+         synthetic, FR_CMD_AB),
     TEXT("compare", 0, FR_OPT_FILE, "OLD.json", NULL, MEASURES, "what differs beyond noise from an earlier run's document",
          compare, FR_CMD_AB),
     TEXT("from", 0, FR_OPT_FILE, "RUN.json", NULL, MEASURES, "measure nothing: take this document of a run", from, FR_CMD_AB),
@@ -124,24 +117,22 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("html", 0, FR_OPT_FILE, "FILE", NULL, RESULTS, "write a report", html, STUDY),
     TEXT("csv", 0, FR_OPT_FILE, "FILE", NULL, RESULTS, "write a table of all figures", csv, STUDY),
 
-    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "128", LENGTH, "most tokens to generate", max_tokens,
-           FR_CMD_GENERATE),
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "128", LENGTH, "most tokens to generate", max_tokens, FR_CMD_GENERATE),
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "what a prompt says, or 128", LENGTH,
            "most tokens of a text, also where its prompt says more", max_tokens, FR_CMD_ACCEPT),
     NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 2, INT_MAX, "what a prompt says, or 128", LENGTH,
            "most tokens of a text, also where its prompt says more", max_tokens, FR_CMD_AB),
-    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "512", LENGTH, "most tokens of a reply", max_tokens,
-           FR_CMD_CHAT),
+    NUMBER("max-tokens", 'n', FR_OPT_INT, "N", 1, INT_MAX, "512", LENGTH, "most tokens of a reply", max_tokens, FR_CMD_CHAT),
     FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE | STUDY),
     TEXT("stop", 0, FR_OPT_TEXTS, "TEXT", NULL, LENGTH, "end before this text; may be repeated", stop, MAKE),
 
     CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
-    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle",
-           depth, MAKE),
+    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle", depth,
+           MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION,
            "most drafts a cycle, in arms that do not say", depth, FR_CMD_AB),
-    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "3", SPECULATION, "drafts a cycle: positions 1 to K are measured",
-           depth, FR_CMD_ACCEPT),
+    NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "3", SPECULATION, "drafts a cycle: positions 1 to K are measured", depth,
+           FR_CMD_ACCEPT),
     CHOICE("mtp-hidden", "post|pre|both", "post", SPECULATION,
            "main hidden state that the MTP module reads: after the norm or before; both: a configuration each", mtp_hidden,
            FR_CMD_ACCEPT),
@@ -151,33 +142,32 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE("verify", "coupled|rejection|both", "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted; both: a configuration each", verify,
            FR_CMD_ACCEPT),
-    CHOICE("mtp-hidden", "post|pre", "post", SPECULATION,
-           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
+    CHOICE("mtp-hidden", "post|pre", "post", SPECULATION, "main hidden state that the MTP module reads: after the norm or before",
+           mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
     CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
            MAKE | FR_CMD_AB),
     CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
-           "coupled: the same text with and without drafts; rejection: more is accepted", verify,
-           MAKE | FR_CMD_AB),
+           "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE | FR_CMD_AB),
     CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
            "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
            MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
     CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
-           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter,
-           MAKE | STUDY),
+           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE | STUDY),
 
     NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE | STUDY),
-    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k, MAKE | STUDY),
-    NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING,
-           "keep the most probable tokens that make up this mass; 0 or 1: all", top_p, MAKE | STUDY),
-    NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING,
-           "keep tokens at least this probable, relative to the best", min_p, MAKE | STUDY),
+    NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,
+           MAKE | STUDY),
+    NUMBER("top-p", 0, FR_OPT_REAL, "F", 0, 1, "1", SAMPLING, "keep the most probable tokens that make up this mass; 0 or 1: all",
+           top_p, MAKE | STUDY),
+    NUMBER("min-p", 0, FR_OPT_REAL, "F", 0, 1, "0", SAMPLING, "keep tokens at least this probable, relative to the best", min_p,
+           MAKE | STUDY),
     NUMBER("repetition-penalty", 0, FR_OPT_REAL, "F", 0.01, 100, "1", SAMPLING,
            "divide positive logits by it, multiply negative ones, of tokens in prompt and text; 1: off", repetition_penalty,
            MAKE | STUDY),
     NUMBER("presence-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING,
            "take it from the logits of tokens in the generated text", presence_penalty, MAKE | STUDY),
-    NUMBER("frequency-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING, "the same, once for each time",
-           frequency_penalty, MAKE | STUDY),
+    NUMBER("frequency-penalty", 0, FR_OPT_REAL, "F", -100, 100, "0", SAMPLING, "the same, once for each time", frequency_penalty,
+           MAKE | STUDY),
     TEXT("logit-bias", 0, FR_OPT_BIASES, "ID=F,...", NULL, SAMPLING,
          "add to the logits of tokens, -inf forbids one; may be repeated", logit_bias, MAKE | STUDY),
 
@@ -185,15 +175,15 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE | FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most; for score: the text", NUMBERS,
            "most tokens, prompt included", ctx, RUN | FR_CMD_CHAT),
-    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "what the longest text needs", NUMBERS, "most tokens, prompt included",
-           ctx, STUDY),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "what the longest text needs", NUMBERS, "most tokens, prompt included", ctx,
+           STUDY),
     NUMBER("prefill-chunk", 0, FR_OPT_INT, "N", 1, 65536, "512", NUMBERS,
            "rows of a prefill pass; up to 8: --teacher-forced sees the very bits that generating does", prefill_chunk,
            FR_CMD_ACCEPT),
-    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most", NUMBERS,
-           "tokens to plan memory for", ctx, FR_CMD_INSPECT),
-    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS,
-           "tokens before a pass, a draft, a step", ctx, FR_CMD_BENCH),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most", NUMBERS, "tokens to plan memory for", ctx,
+           FR_CMD_INSPECT),
+    NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS, "tokens before a pass, a draft, a step",
+           ctx, FR_CMD_BENCH),
     CHOICE("isa", "auto|scalar|avx2|avx512|amx|neon", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
            EVALUATE),
     CHOICE("weights", "auto|mmap|copy|populate", "auto", NUMBERS,
@@ -203,8 +193,7 @@ const fr_cli_option fr_cli_option_table[] = {
 
     TEXT("model", 'm', FR_OPT_FILE, "DIR", "the demo model", EVERYWHERE, "the checkpoint's directory", model,
          FR_CMD_ALL & ~FR_CMD_SYNTH),
-    NUMBER("threads", 't', FR_OPT_INT, "N", 1, 4096, "physical cores", EVERYWHERE, "threads that compute", threads,
-           FR_CMD_ALL),
+    NUMBER("threads", 't', FR_OPT_INT, "N", 1, 4096, "physical cores", EVERYWHERE, "threads that compute", threads, FR_CMD_ALL),
     NUMBER("seed", 0, FR_OPT_U64, "N", 0, 0, "0", EVERYWHERE, "seed of all that is random", seed, FR_CMD_ALL),
     FLAG("json", 0, EVERYWHERE, "one JSON document on stdout", json, FR_CMD_ALL & ~FR_CMD_CHAT),
     FLAG("quiet", 'q', EVERYWHERE, "nothing on stderr but errors", quiet, FR_CMD_ALL),

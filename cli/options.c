@@ -266,8 +266,7 @@ static bool looks_like_option(unsigned command, const char *argument) {
 }
 
 /* Handles arguments[*i] (and the value after it). */
-static int parse_one(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments,
-                     int *i) {
+static int parse_one(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments, int *i) {
     const char *argument = arguments[*i], *value = NULL;
     const fr_cli_option *option;
     if (argument[0] != '-' || argument[1] == 0) {
@@ -280,12 +279,10 @@ static int parse_one(fr_cli_options *options, unsigned command, const char *comm
         option = find_long(command, argument + 2, strcspn(argument + 2, "="));
         if (!option) return unknown_option(command, command_name, argument);
         if (equals) value = equals + 1;
-        if (equals && option->type == FR_OPT_FLAG)
-            return fr_cli_error(FR_EXIT_USAGE, "--%s: takes no value", option->name);
+        if (equals && option->type == FR_OPT_FLAG) return fr_cli_error(FR_EXIT_USAGE, "--%s: takes no value", option->name);
     } else {
         option = find_short(command, argument[1]);
-        if (!option || (option->type == FR_OPT_FLAG && argument[2]))
-            return unknown_option(command, command_name, argument);
+        if (!option || (option->type == FR_OPT_FLAG && argument[2])) return unknown_option(command, command_name, argument);
         if (argument[2]) value = argument + 2 + (argument[2] == '=');
     }
     if (!value && option->type != FR_OPT_FLAG) {
@@ -297,8 +294,7 @@ static int parse_one(fr_cli_options *options, unsigned command, const char *comm
     return set_value(options, option, value);
 }
 
-int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count,
-                         char **arguments) {
+int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments) {
     memset(options, 0, sizeof *options);
     for (size_t i = 0; i < fr_cli_option_count; i++) {
         const fr_cli_option *option = &fr_cli_option_table[i];

@@ -54,7 +54,7 @@ typedef struct fr_cli_options {
     bool ignore_eos;
 
     int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
-    int verify, draft_head, drafter;                  /* fr_verify; index into the table's choices */
+    int verify, draft_head, drafter;         /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
     double repetition_penalty, presence_penalty, frequency_penalty;
     int top_k;
@@ -123,8 +123,7 @@ extern const size_t fr_cli_option_count;
 
 /* Parses what follows the command's name. Returns 0, or prints what is wrong and returns FR_EXIT_USAGE. With --help it
  * stops there. Release with fr_cli_options_free in both cases. */
-int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count,
-                         char **arguments);
+int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments);
 void fr_cli_options_free(fr_cli_options *options);
 
 /* Parses comma-separated ids; *out is allocated. Returns NULL, or what is wrong (a static text). */

@@ -53,9 +53,8 @@ bool fr_cli_progress_update(void *user, const char *what, uint64_t done, uint64_
             memset(bar + cells, '.', (size_t)(BAR_CELLS - cells));
             bar[BAR_CELLS] = 0;
             time_left(progress, now, done, total, left, sizeof left);
-            fprintf(stderr, "\r%-*.*s %s%s%s %3.0f %% %" PRIu64 "/%" PRIu64 " %-13s", WHAT_WIDTH, WHAT_WIDTH,
-                    what ? what : "", progress->colour ? "\033[36m" : "", bar, progress->colour ? "\033[0m" : "",
-                    100.0 * part, done, total, left);
+            fprintf(stderr, "\r%-*.*s %s%s%s %3.0f %% %" PRIu64 "/%" PRIu64 " %-13s", WHAT_WIDTH, WHAT_WIDTH, what ? what : "",
+                    progress->colour ? "\033[36m" : "", bar, progress->colour ? "\033[0m" : "", 100.0 * part, done, total, left);
             fflush(stderr);
             progress->drawn = true;
             progress->last_drawn_s = now;

@@ -53,8 +53,7 @@ int fr_cli_prompt_check(const fr_cli_options *options, bool empty_allowed) {
         return FR_EXIT_USAGE;
     }
     if (given > 1)
-        return fr_cli_error(FR_EXIT_USAGE,
-                            "prompt: only one of --prompt, --prompt-file and --prompt-tokens can be given");
+        return fr_cli_error(FR_EXIT_USAGE, "prompt: only one of --prompt, --prompt-file and --prompt-tokens can be given");
     if (options->chat && options->prompt_tokens.ids)
         return fr_cli_error(FR_EXIT_USAGE, "--chat: the template needs a prompt as text, not as tokens");
     if (options->prompt && !*options->prompt && !empty_allowed) return empty_prompt();
@@ -66,13 +65,12 @@ int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *id
     fr_model_get_info(model, &info);
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= info.vocab_size)
-            return fr_cli_error(FR_EXIT_USAGE, "%s: token %d is not in the vocabulary of %d (0 to %d)", where,
-                                (int)ids[i], info.vocab_size, info.vocab_size - 1);
+            return fr_cli_error(FR_EXIT_USAGE, "%s: token %d is not in the vocabulary of %d (0 to %d)", where, (int)ids[i],
+                                info.vocab_size, info.vocab_size - 1);
     return 0;
 }
 
-int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special,
-                       fr_cli_prompt *out) {
+int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out) {
     fr_error error = {FR_OK, "", ""};
     char *turn = NULL;
     fr_status status = FR_OK;
@@ -93,8 +91,7 @@ int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, b
     return status == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
-int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cli_options *options,
-                       bool empty_allowed) {
+int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cli_options *options, bool empty_allowed) {
     memset(prompt, 0, sizeof *prompt);
     const fr_cli_ids *given = &options->prompt_tokens;
     if (given->ids) {
@@ -182,9 +179,7 @@ static int read_line(fr_cli_entries *entries, const char *path, size_t number, c
     memset(entry, 0, sizeof *entry);
     entry->line = number;
     cJSON *parsed = cJSON_ParseWithOpts(line, NULL, true);
-    const char *problem = !parsed             ? "it is not JSON"
-                          : escapes_nul(line) ? "it holds a NUL character"
-                                              : fill_entry(entry, parsed);
+    const char *problem = !parsed ? "it is not JSON" : escapes_nul(line) ? "it holds a NUL character" : fill_entry(entry, parsed);
     cJSON_Delete(parsed);
     return problem ? fr_cli_error(FR_EXIT_FAILED, "%s: line %zu: %s", path, number, problem) : 0;
 }

@@ -41,8 +41,7 @@ int fr_cli_entries_read(fr_cli_entries *entries, const char *path);
 void fr_cli_entries_free(fr_cli_entries *entries);
 /* The tokens of a text, in the chat template if chat; *tokens is released with fr_free. Returns 0 or an exit code,
  * printed. */
-int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special,
-                       fr_cli_prompt *out);
+int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out);
 /* 0, or FR_EXIT_USAGE after naming the id that the model does not have. where: what the ids came from. */
 int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *ids, size_t count);
 

@@ -16,7 +16,21 @@ static inline int fr_blocks(int width) {
     return (width + FR_BLOCK - 1) / FR_BLOCK;
 }
 
-typedef enum fr_dtype { FR_F32, FR_BF16, FR_F16, FR_F8_E4M3, FR_I8, FR_U8, FR_I16, FR_I32, FR_I64, FR_F64, FR_BOOL, FR_F8_E5M2, FR_DTYPE_COUNT } fr_dtype;
+typedef enum fr_dtype {
+    FR_F32,
+    FR_BF16,
+    FR_F16,
+    FR_F8_E4M3,
+    FR_I8,
+    FR_U8,
+    FR_I16,
+    FR_I32,
+    FR_I64,
+    FR_F64,
+    FR_BOOL,
+    FR_F8_E5M2,
+    FR_DTYPE_COUNT
+} fr_dtype;
 
 size_t fr_dtype_size(fr_dtype dtype);
 const char *fr_dtype_name(fr_dtype dtype);              /* as safetensors writes it: "F8_E4M3" */

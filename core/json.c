@@ -194,16 +194,14 @@ bool fr_json_to_u64(const cJSON *value, uint64_t *out) {
 
 /* ---- Getters ---- */
 
-static fr_status mismatch(const cJSON *object, const char *where, const char *key, const char *expected,
-                          fr_error *error) {
+static fr_status mismatch(const cJSON *object, const char *where, const char *key, const char *expected, fr_error *error) {
     char found[80];
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
     return fr_fail(error, FR_ERROR_FORMAT, "%s: %s: expected %s, found %s", where, key, expected,
                    fr_json_describe(value, found, sizeof found));
 }
 
-fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out,
-                      fr_error *error) {
+fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out, fr_error *error) {
     char expected[96];
     const cJSON *value = fr_json_find(object, key);
     double v = cJSON_IsNumber(value) ? value->valuedouble : NAN;
@@ -256,26 +254,25 @@ fr_status fr_json_array(const cJSON *object, const char *where, const char *key,
     return FR_OK;
 }
 
-fr_status fr_json_int_or(const cJSON *object, const char *where, const char *key, int min, int max, int fallback,
-                         int *out, fr_error *error) {
+fr_status fr_json_int_or(const cJSON *object, const char *where, const char *key, int min, int max, int fallback, int *out,
+                         fr_error *error) {
     *out = fallback;
     return fr_json_find(object, key) ? fr_json_int(object, where, key, min, max, out, error) : FR_OK;
 }
 
-fr_status fr_json_float_or(const cJSON *object, const char *where, const char *key, double min, double max,
-                           float fallback, float *out, fr_error *error) {
+fr_status fr_json_float_or(const cJSON *object, const char *where, const char *key, double min, double max, float fallback,
+                           float *out, fr_error *error) {
     *out = fallback;
     return fr_json_find(object, key) ? fr_json_float(object, where, key, min, max, out, error) : FR_OK;
 }
 
-fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out,
-                          fr_error *error) {
+fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out, fr_error *error) {
     *out = fallback;
     return fr_json_find(object, key) ? fr_json_bool(object, where, key, out, error) : FR_OK;
 }
 
-fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback,
-                            const char **out, fr_error *error) {
+fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback, const char **out,
+                            fr_error *error) {
     *out = fallback;
     return fr_json_find(object, key) ? fr_json_string(object, where, key, out, error) : FR_OK;
 }

@@ -33,8 +33,7 @@ const cJSON *fr_json_find(const cJSON *object, const char *key);
 
 /* Getters of required keys. Numbers must lie in [min, max]; integers may be written as 3.0. Strings and containers
  * belong to `object`. */
-fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out,
-                      fr_error *error);
+fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out, fr_error *error);
 fr_status fr_json_float(const cJSON *object, const char *where, const char *key, double min, double max, float *out,
                         fr_error *error);
 fr_status fr_json_bool(const cJSON *object, const char *where, const char *key, bool *out, fr_error *error);
@@ -43,14 +42,13 @@ fr_status fr_json_object(const cJSON *object, const char *where, const char *key
 fr_status fr_json_array(const cJSON *object, const char *where, const char *key, const cJSON **out, fr_error *error);
 
 /* The same with a value for a key that is absent or null. */
-fr_status fr_json_int_or(const cJSON *object, const char *where, const char *key, int min, int max, int fallback,
-                         int *out, fr_error *error);
-fr_status fr_json_float_or(const cJSON *object, const char *where, const char *key, double min, double max,
-                           float fallback, float *out, fr_error *error);
-fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out,
-                          fr_error *error);
-fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback,
-                            const char **out, fr_error *error);
+fr_status fr_json_int_or(const cJSON *object, const char *where, const char *key, int min, int max, int fallback, int *out,
+                         fr_error *error);
+fr_status fr_json_float_or(const cJSON *object, const char *where, const char *key, double min, double max, float fallback,
+                           float *out, fr_error *error);
+fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out, fr_error *error);
+fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback, const char **out,
+                            fr_error *error);
 
 /* A number that is a whole, non-negative and exactly represented one (at most 2^53); false otherwise. */
 bool fr_json_to_u64(const cJSON *value, uint64_t *out);

@@ -19,17 +19,17 @@ fr_status fr_hint(fr_error *error, fr_status status, const char *format, ...) FR
 /* Puts "CONTEXT: " before the message. Returns its status. */
 fr_status fr_context(fr_error *error, fr_status status, const char *format, ...) FR_PRINTF(3, 4);
 
-#define FR_TRY(expr)                                                                                                   \
-    do {                                                                                                               \
-        fr_status fr_try_status_ = (expr);                                                                             \
-        if (fr_try_status_ != FR_OK) return fr_try_status_;                                                            \
+#define FR_TRY(expr)                                                                                                             \
+    do {                                                                                                                         \
+        fr_status fr_try_status_ = (expr);                                                                                       \
+        if (fr_try_status_ != FR_OK) return fr_try_status_;                                                                      \
     } while (0)
 
 /* For functions with one exit: sets `status` and goes to `done`. */
-#define FR_CHECK(expr)                                                                                                 \
-    do {                                                                                                               \
-        status = (expr);                                                                                               \
-        if (status != FR_OK) goto done;                                                                                \
+#define FR_CHECK(expr)                                                                                                           \
+    do {                                                                                                                         \
+        status = (expr);                                                                                                         \
+        if (status != FR_OK) goto done;                                                                                          \
     } while (0)
 
 #endif

@@ -25,7 +25,8 @@ typedef struct fr_team {
     alignas(64) atomic_uint round;  /* barriers passed */
     atomic_int asleep;
 } fr_team;
-#define FR_TEAM {0}
+#define FR_TEAM                                                                                                                  \
+    { 0 }
 
 /* First and last in a parallel region, by all its threads. Regions do not nest. */
 void fr_team_enter(fr_team *team);

@@ -71,10 +71,10 @@ typedef struct fr_memory_plan {
     uint64_t draft_head_bytes; /* the copy for drafts */
     int ctx;                   /* tokens of the session; 0: none was planned */
     fr_memory session;
-    uint64_t private_bytes;    /* that must be had: all of the above, but weights only if they are copied */
-    uint64_t total_bytes;      /* all of the above */
-    uint64_t available_bytes;  /* that the system and its control groups leave, droppable page cache included; 0: unknown */
-    bool all_fits;             /* false with mapped weights: decoding will go at the speed of the disk */
+    uint64_t private_bytes;   /* that must be had: all of the above, but weights only if they are copied */
+    uint64_t total_bytes;     /* all of the above */
+    uint64_t available_bytes; /* that the system and its control groups leave, droppable page cache included; 0: unknown */
+    bool all_fits;            /* false with mapped weights: decoding will go at the speed of the disk */
 } fr_memory_plan;
 /* Told of the plan when a model is opened, before weights are loaded. */
 typedef void (*fr_plan_fn)(void *user, const fr_memory_plan *plan);
@@ -84,8 +84,15 @@ typedef void (*fr_plan_fn)(void *user, const fr_memory_plan *plan);
 typedef struct fr_model fr_model;
 struct fr_session_options;
 
-typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act;                       /* activations of FP8 linears */
-typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON } fr_isa; /* instruction set to use */
+typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act; /* activations of FP8 linears */
+typedef enum fr_isa {
+    FR_ISA_AUTO = 0,
+    FR_ISA_SCALAR,
+    FR_ISA_AVX2,
+    FR_ISA_AVX512,
+    FR_ISA_AMX,
+    FR_ISA_NEON
+} fr_isa; /* instruction set to use */
 
 /* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
  * reads. Verification always uses the exact one. */
@@ -96,27 +103,27 @@ typedef struct fr_model_options {
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;
-    fr_load weights;       /* auto: mapped */
+    fr_load weights;                          /* auto: mapped */
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
-    uint64_t memory_limit; /* what there is for all of it; 0: what the machine has */
-    fr_plan_fn planned;    /* NULL: nobody is told */
-    fr_progress_fn progress; /* counts MiB of weights that are copied or populated */
-    void *user;            /* of both */
+    uint64_t memory_limit;                    /* what there is for all of it; 0: what the machine has */
+    fr_plan_fn planned;                       /* NULL: nobody is told */
+    fr_progress_fn progress;                  /* counts MiB of weights that are copied or populated */
+    void *user;                               /* of both */
 } fr_model_options;
 
 typedef struct fr_model_info {
     int vocab_size, hidden_size, num_hidden_layers, num_moe_layers, num_experts_per_tok;
     int max_position_embeddings;
     bool has_mtp, has_tokenizer;
-    bool act_fp8; /* activations of FP8 linears are quantized */
-    int bos_token_id;         /* -1: none */
+    bool act_fp8;     /* activations of FP8 linears are quantized */
+    int bos_token_id; /* -1: none */
     bool add_bos_token;
     int eos_token_ids[8], num_eos_token_ids;
     int threads;
-    const char *isa;          /* "scalar", "avx2", "avx512", "amx", "neon" */
-    uint64_t weight_bytes;    /* of all tensors in the checkpoint */
-    uint64_t private_bytes;   /* allocated for copies of weights: the draft head, and all of them if they are copied */
-    fr_memory_plan plan;      /* made when it was opened */
+    const char *isa;        /* "scalar", "avx2", "avx512", "amx", "neon" */
+    uint64_t weight_bytes;  /* of all tensors in the checkpoint */
+    uint64_t private_bytes; /* allocated for copies of weights: the draft head, and all of them if they are copied */
+    fr_memory_plan plan;    /* made when it was opened */
 } fr_model_info;
 
 /* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is
@@ -210,9 +217,9 @@ typedef struct fr_sampling {
 typedef enum fr_draft_source { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_draft_source;
 
 typedef struct fr_session_options {
-    int ctx;               /* most tokens; 0: min(max_position_embeddings, 4096) */
+    int ctx; /* most tokens; 0: min(max_position_embeddings, 4096) */
     fr_kv kv;
-    fr_mtp mtp;            /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
+    fr_mtp mtp; /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
     fr_draft_source drafter;
     int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
     fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
@@ -273,13 +280,13 @@ FR_API const float *fr_session_logits(const fr_session *session);
 
 /* Counters since create (or reset). Names are vLLM's where it has one. */
 typedef struct fr_stats {
-    uint64_t num_cycles;          /* verify passes */
-    uint64_t num_drafts;          /* cycles that drafted */
+    uint64_t num_cycles; /* verify passes */
+    uint64_t num_drafts; /* cycles that drafted */
     uint64_t num_draft_tokens, num_accepted_tokens;
     /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were judged. */
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
-    uint64_t depth_histogram[FR_MAX_DEPTH + 1];                   /* cycles by number of drafts */
-    uint64_t unique_experts, chosen_experts; /* over verify passes: distinct (layer, expert), and summed over rows */
+    uint64_t depth_histogram[FR_MAX_DEPTH + 1]; /* cycles by number of drafts */
+    uint64_t unique_experts, chosen_experts;    /* over verify passes: distinct (layer, expert), and summed over rows */
     /* Read by verify passes, and by all that drafting does: weights with the experts that were chosen, and the KV cache. */
     uint64_t verify_bytes, draft_bytes;
     /* Where the time of cycles goes: drafts; passes of the main model; the choice of tokens; bookkeeping after it. */
@@ -297,8 +304,8 @@ typedef struct fr_policy_info {
     bool adaptive; /* auto: else every cycle drafts as deep as it may */
     bool on;       /* drafting pays, as far as is known */
     int max_depth;
-    double acceptance[FR_MAX_DEPTH]; /* chance that a draft at this position stands, given that those before it do */
-    double pass_s[FR_MAX_DEPTH + 1]; /* a pass of the main model of 1, 2, ... rows, choice of tokens included */
+    double acceptance[FR_MAX_DEPTH];    /* chance that a draft at this position stands, given that those before it do */
+    double pass_s[FR_MAX_DEPTH + 1];    /* a pass of the main model of 1, 2, ... rows, choice of tokens included */
     double draft_first_s, draft_next_s; /* a cycle's first draft; each one that is chained to it */
     /* Of cycles that drafted, lately: tokens, and cost in passes of one row. */
     double tokens_per_cycle, cost_per_cycle;
@@ -352,7 +359,8 @@ FR_API void fr_inspection_destroy(fr_inspection *inspection);
 FR_API const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection);
 FR_API const char *fr_inspection_config_json(const fr_inspection *inspection); /* the text of config.json */
 FR_API size_t fr_inspection_num_tensors(const fr_inspection *inspection);
-FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i, fr_tensor_info *out); /* sorted by name, numbers by value */
+FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i,
+                                 fr_tensor_info *out); /* sorted by name, numbers by value */
 
 /* What opening it as a model with these options, and one session, would take on this machine; both may be NULL. A config
  * alone is planned as the original stores weights. That it does not fit is FR_ERROR_MEMORY, with *out filled in. */
@@ -383,18 +391,18 @@ typedef struct fr_written {
 } fr_written;
 
 typedef struct fr_synth_options {
-    int layers;  /* num_hidden_layers; 0: the config's. A config with MoE layers keeps at least one of them */
-    int experts; /* n_routed_experts; 0: the config's. Groups and experts a token are lowered to what is possible */
+    int layers;             /* num_hidden_layers; 0: the config's. A config with MoE layers keeps at least one of them */
+    int experts;            /* n_routed_experts; 0: the config's. Groups and experts a token are lowered to what is possible */
     const char *const *set; /* [num_set] "key=value" for config.json, the value in JSON; "a.b=1" sets b in a */
     size_t num_set;
     uint64_t seed;
-    uint64_t shard_bytes;  /* most data in a file; 0: 4.25 GB */
-    fr_weights dtype;      /* auto: as the config's quantization_config says */
-    bool sparse;           /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
-    bool no_mtp_copies;    /* leave out the MTP modules' copies of embedding and head */
+    uint64_t shard_bytes; /* most data in a file; 0: 4.25 GB */
+    fr_weights dtype;     /* auto: as the config's quantization_config says */
+    bool sparse;          /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
+    bool no_mtp_copies;   /* leave out the MTP modules' copies of embedding and head */
     bool force;
-    const char *tokenizer; /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
-    int threads;           /* 0: physical cores */
+    const char *tokenizer;   /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
+    int threads;             /* 0: physical cores */
     fr_progress_fn progress; /* counts tensors */
     void *user;
 } fr_synth_options;
@@ -402,8 +410,7 @@ typedef struct fr_synth_options {
 /* Writes a checkpoint in the original's format with random weights. `config`: a config.json, or a directory that has one;
  * keys that forerun does not know are kept. The bytes of a tensor depend on the seed, its name, type and shape alone.
  * *out may be NULL. */
-FR_API fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out,
-                          fr_error *error);
+FR_API fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out, fr_error *error);
 
 typedef struct fr_quantize_options {
     fr_weights to; /* auto: FP8 */
@@ -430,7 +437,7 @@ typedef struct fr_figure {
 
 /* What to measure. The machine's own limits always are. */
 enum {
-    FR_BENCH_LINEAR = 1,   /* the model's matrices, by rows */
+    FR_BENCH_LINEAR = 1, /* the model's matrices, by rows */
     FR_BENCH_PREFILL = 2,
     FR_BENCH_PASSES = 4,   /* passes of the main model by rows */
     FR_BENCH_DECODE = 8,   /* without drafts */
@@ -441,15 +448,15 @@ enum {
 #define FR_BENCH_MOST_ROWS 4096
 
 typedef struct fr_bench_options {
-    unsigned what;   /* set of FR_BENCH_*; 0: all */
+    unsigned what; /* set of FR_BENCH_*; 0: all */
     /* Linears are measured with each, passes with those up to FR_MAX_DEPTH + 1 (one row is always among them), prefills with
      * the others. NULL: linears 1, 2, 3, 4, 8, 128, 512, passes 1 to 8, prefills 128, 512. */
     const int *rows;
     size_t num_rows;
-    int ctx;         /* tokens before a pass; 0: 512, or half of the model's positions if that is less */
-    double seconds;  /* to spend on each figure; 0: 0.1 */
+    int ctx;        /* tokens before a pass; 0: 512, or half of the model's positions if that is less */
+    double seconds; /* to spend on each figure; 0: 0.1 */
     fr_kv kv;
-    uint64_t seed;   /* of tokens and inputs */
+    uint64_t seed; /* of tokens and inputs */
     fr_progress_fn progress;
     void *user;
 } fr_bench_options;
@@ -504,8 +511,8 @@ typedef struct fr_bench_decode {
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
 typedef struct fr_bench_result {
     int threads, ctx;
-    const char *isa;            /* of few rows */
-    const char *many_rows;      /* what runs many rows, as in fr_build_info */
+    const char *isa;       /* of few rows */
+    const char *many_rows; /* what runs many rows, as in fr_build_info */
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */
@@ -562,8 +569,8 @@ typedef struct fr_accept_options {
     const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
     const int32_t *tokens; /* [num_tokens]: one prompt */
     size_t num_tokens;
-    size_t most_prompts;   /* the first ones of the file; 0: all */
-    bool chat;             /* texts are put into the chat template */
+    size_t most_prompts; /* the first ones of the file; 0: all */
+    bool chat;           /* texts are put into the chat template */
     /* false: texts are generated. true: the prompts are the texts, and every position of them is judged as if a cycle
      * began there: what would be drafted, given the text before it, against what the main model would say. One pass over
      * a text; a draft after the first reads the text's own tokens, as if the drafts before it had been those. Texts longer
@@ -572,11 +579,11 @@ typedef struct fr_accept_options {
     const float *temperatures; /* [num_temperatures]; NULL: session.sampling.temperature */
     size_t num_temperatures;
     bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
-    const int *depths;     /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
+    const int *depths;                           /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
     size_t num_depths;
-    int max_tokens;        /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
+    int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
-    int most_rejected;     /* tokens to list; 0: 20 */
+    int most_rejected;          /* tokens to list; 0: 20 */
     fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
@@ -585,8 +592,7 @@ typedef struct fr_accept_options {
 
 /* *out is made, also when a callback stopped the call (FR_INTERRUPTED): it then has what was measured until then, and says
  * "complete": false. NULL on other errors. */
-FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *options, fr_study_result **out,
-                           fr_error *error);
+FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *options, fr_study_result **out, fr_error *error);
 
 /* ---- Studies: A/B latency ------------------------------------------------------------------------------------- */
 
@@ -611,16 +617,16 @@ typedef struct fr_ab_options {
      * a temperature above 0, where the text would not be known beforehand. */
     const double *synthetic;
     size_t num_synthetic;
-    int max_tokens;        /* of a text, at most, whatever its prompt says; 0: what it says, or 128 */
+    int max_tokens; /* of a text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
-    int repeats;           /* texts of a prompt in each arm; 0: 2. Turns go forward and backward: A B, B A, ... */
-    int warm_up;           /* texts of each arm beforehand, at most 32 tokens each; 0: 1, -1: none */
-    double cool_off_s;     /* pause before each text */
-    bool no_noise_check;   /* else the compared arm runs twice, as an arm of its own */
-    int resamples;         /* of the bootstrap; 0: 10000 */
+    int repeats;                /* texts of a prompt in each arm; 0: 2. Turns go forward and backward: A B, B A, ... */
+    int warm_up;                /* texts of each arm beforehand, at most 32 tokens each; 0: 1, -1: none */
+    double cool_off_s;          /* pause before each text */
+    bool no_noise_check;        /* else the compared arm runs twice, as an arm of its own */
+    int resamples;              /* of the bootstrap; 0: 10000 */
     fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
     fr_study_origin origin;
-    fr_progress_fn progress;    /* counts tokens; at most those, texts may end early */
+    fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
     void *user;
 } fr_ab_options;
 

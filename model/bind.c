@@ -30,18 +30,17 @@ static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int blo
 }
 
 /* This shard's part of `size`, in whole blocks. */
-static fr_status cut_range(const char *name, int size, bool cut, fr_shard shard, int *begin, int *end,
-                           fr_error *error) {
+static fr_status cut_range(const char *name, int size, bool cut, fr_shard shard, int *begin, int *end, fr_error *error) {
     *begin = 0;
     *end = size;
     if (cut) fr_split(size, FR_BLOCK, shard.count, shard.index, begin, end);
     if (*begin < *end) return FR_OK;
-    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %d cannot be cut into %d parts of whole %d-blocks", name, size,
-                   shard.count, FR_BLOCK);
+    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %d cannot be cut into %d parts of whole %d-blocks", name, size, shard.count,
+                   FR_BLOCK);
 }
 
-fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in,
-                         fr_cut cut, fr_shard shard, fr_error *error) {
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *prefix, int out, int in, fr_cut cut,
+                         fr_shard shard, fr_error *error) {
     char name[256];
     const fr_tensor *tensor, *scale;
     const unsigned dtypes = 1u << FR_F8_E4M3 | 1u << FR_BF16 | 1u << FR_F32;
@@ -60,8 +59,7 @@ fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, con
     if (tensor->dtype != FR_F8_E4M3) return FR_OK;
 
     snprintf(name, sizeof name, "%s.weight_scale_inv", prefix);
-    FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, (int64_t[]){fr_blocks(out), fr_blocks(in)}, &scale,
-                             error));
+    FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, (int64_t[]){fr_blocks(out), fr_blocks(in)}, &scale, error));
     return bind_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
 }
 
@@ -250,8 +248,8 @@ static void release_mlp(fr_mlp *mlp) {
 
 static void release_layer(fr_layer *layer) {
     fr_mla *mla = &layer->mla;
-    fr_linear *linears[] = {&mla->q_proj, &mla->q_a_proj, &mla->q_b_proj, &mla->kv_a_proj_with_mqa,
-                            &mla->kv_b_proj, &mla->o_proj, &layer->moe.router.gate};
+    fr_linear *linears[] = {&mla->q_proj,    &mla->q_a_proj, &mla->q_b_proj,         &mla->kv_a_proj_with_mqa,
+                            &mla->kv_b_proj, &mla->o_proj,   &layer->moe.router.gate};
     for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) fr_linear_release(linears[i]);
     fr_free(layer->input_layernorm);
     fr_free(layer->post_attention_layernorm);

@@ -19,8 +19,7 @@ fr_status fr_session_shape_check(const fr_model *model, const fr_session_options
     if (o->ctx < 0 || o->ctx > model->config.max_position_embeddings)
         return fr_fail(error, FR_ERROR_ARGUMENT, "context: %d tokens, but the model has positions for %d", o->ctx,
                        model->config.max_position_embeddings);
-    if (o->prefill_chunk < 0)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
+    if (o->prefill_chunk < 0) return fr_fail(error, FR_ERROR_ARGUMENT, "prefill chunk: %d rows", o->prefill_chunk);
     return FR_OK;
 }
 
@@ -46,11 +45,11 @@ static fr_memory session_memory(const fr_model *model, const fr_session_options 
     fr_arena arena = {0};
     fr_arena_take(&arena, o->sampling.num_logit_bias, sizeof *o->sampling.logit_bias); /* the session's own copy */
     fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size);
-    return (fr_memory){
-        .kv_bytes = fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
-        .mtp_kv_bytes = fr_kv_cache_bytes(shape.mtp, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
-        .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_FEW_ROWS, shape.ctx) +
-                           fr_session_buffer_bytes(model, &shape) + arena.used};
+    return (fr_memory){.kv_bytes =
+                           fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
+                       .mtp_kv_bytes = fr_kv_cache_bytes(shape.mtp, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
+                       .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_FEW_ROWS, shape.ctx) +
+                                          fr_session_buffer_bytes(model, &shape) + arena.used};
 }
 
 static uint64_t session_bytes(const fr_memory *m) {
@@ -131,8 +130,7 @@ static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32
                 SIZE(p->private_bytes), weights, session, *session ? ", " : "", SIZE(p->table_bytes + p->draft_head_bytes),
                 SIZE(p->available_bytes));
     if (weight_bytes) snprintf(copy, sizeof copy, "--weights mmap leaves the weights in their files");
-    if (p->ctx)
-        snprintf(ctx, sizeof ctx, "%sa smaller --ctx%s needs less", *copy ? "; " : "", f32 ? ", or --kv bf16," : "");
+    if (p->ctx) snprintf(ctx, sizeof ctx, "%sa smaller --ctx%s needs less", *copy ? "; " : "", f32 ? ", or --kv bf16," : "");
     return *copy || *ctx ? fr_hint(error, status, "%s%s", copy, ctx) : status;
 }
 

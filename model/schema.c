@@ -169,8 +169,7 @@ int fr_schema_layer_of(const char *name) {
     int layer = -1;
     if (strncmp(name, LAYERS, strlen(LAYERS)) != 0) return -1;
     name += strlen(LAYERS);
-    for (; *name >= '0' && *name <= '9' && layer < 100000000; name++)
-        layer = (layer < 0 ? 0 : layer) * 10 + (*name - '0');
+    for (; *name >= '0' && *name <= '9' && layer < 100000000; name++) layer = (layer < 0 ? 0 : layer) * 10 + (*name - '0');
     return *name == '.' ? layer : -1;
 }
 

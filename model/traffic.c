@@ -25,7 +25,8 @@ void fr_traffic_of(const fr_model *model, fr_traffic *out) {
         out->expert += expert;
     }
     if (!model->mtp.present) return;
-    out->draft = fr_linear_bytes(&model->draft_head) + fr_linear_bytes(&model->mtp.eh_proj) + layer_bytes(&model->mtp.layer, &expert);
+    out->draft =
+        fr_linear_bytes(&model->draft_head) + fr_linear_bytes(&model->mtp.eh_proj) + layer_bytes(&model->mtp.layer, &expert);
     out->draft += expert * (uint64_t)out->chosen;
     out->remember = fr_linear_bytes(&model->mtp.eh_proj) + fr_linear_bytes(&model->mtp.layer.mla.kv_a_proj_with_mqa);
 }

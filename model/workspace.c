@@ -14,10 +14,10 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
         dense |= !is_moe;
     }
     fr_rope_take(&ws->rope, arena, c, ws->ctx);
-    ws->x = FR_TAKE(arena, float, rows * hidden);
-    ws->normed = FR_TAKE(arena, float, rows * hidden);
-    ws->delta = FR_TAKE(arena, float, rows * hidden);
-    ws->hidden = FR_TAKE(arena, float, rows * hidden);
+    ws->x = FR_TAKE(arena, float, rows *hidden);
+    ws->normed = FR_TAKE(arena, float, rows *hidden);
+    ws->delta = FR_TAKE(arena, float, rows *hidden);
+    ws->hidden = FR_TAKE(arena, float, rows *hidden);
     fr_rows_take(&ws->rows, arena, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
     if (model->mtp.present) {
         ws->joined = FR_TAKE(arena, float, rows * 2 * hidden);
@@ -27,8 +27,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     int most = ws->max_rows > FR_FEW_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
     ws->linear_scratch_bytes = fr_linear_scratch_bytes(most);
     ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
-    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch,
-                        ws->linear_scratch_bytes);
+    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch, ws->linear_scratch_bytes);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, ws->linear_scratch);
     if (sparse) {
         fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, model->threads, ws->linear_scratch,

@@ -8,20 +8,20 @@
 typedef struct fr_workspace {
     int max_rows, ctx;
     fr_rope rope;
-    float *x;           /* [R, hidden]: the residual stream; after a pass the hidden states before the last norm */
-    float *normed;      /* [R, hidden]: input of attention, MLP or head */
-    float *delta;       /* [R, hidden]: what attention or MLP adds */
-    float *hidden;      /* [R, hidden]: after model.norm (main) or shared_head.norm (MTP) */
-    fr_rows rows;       /* `normed`, or `hidden`, made ready */
-    float *joined;      /* [R, 2 * hidden]: input of eh_proj */
+    float *x;      /* [R, hidden]: the residual stream; after a pass the hidden states before the last norm */
+    float *normed; /* [R, hidden]: input of attention, MLP or head */
+    float *delta;  /* [R, hidden]: what attention or MLP adds */
+    float *hidden; /* [R, hidden]: after model.norm (main) or shared_head.norm (MTP) */
+    fr_rows rows;  /* `normed`, or `hidden`, made ready */
+    float *joined; /* [R, 2 * hidden]: input of eh_proj */
     fr_rows joined_rows;
     fr_mla_scratch mla;
     fr_mlp_scratch mlp; /* dense layers */
     fr_moe_scratch moe;
-    int32_t *experts;   /* [moe layers, R, topk] of the last main pass: rows of a layer are the pass's rows, close together */
+    int32_t *experts; /* [moe layers, R, topk] of the last main pass: rows of a layer are the pass's rows, close together */
     void *linear_scratch;
     size_t linear_scratch_bytes; /* a thread */
-    void *memory;       /* the arena that all of it lies in */
+    void *memory;                /* the arena that all of it lies in */
     uint64_t bytes;
 } fr_workspace;
 

@@ -40,8 +40,16 @@ void fr_mlp_few_product(const fr_mlp_few *f, int begin, int end) {
 static void forward_few(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
     static const int all[FR_FEW_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7};
     int width = mlp->gate_proj.out, begin, end;
-    fr_mlp_few few = {.mlp = mlp, .x = x, .index = all, .n = x->rows, .gate = s->gate, .up = s->up, .product = &s->rows,
-                      .quantized = form & FR_ROWS_QUANTIZED, .ue8m0 = ue8m0, .done = s->done};
+    fr_mlp_few few = {.mlp = mlp,
+                      .x = x,
+                      .index = all,
+                      .n = x->rows,
+                      .gate = s->gate,
+                      .up = s->up,
+                      .product = &s->rows,
+                      .quantized = form & FR_ROWS_QUANTIZED,
+                      .ue8m0 = ue8m0,
+                      .done = s->done};
     if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, form, ue8m0);
     fr_team_split(width, 16, &begin, &end);
     if (begin < end) fr_mlp_few_product(&few, begin, end);

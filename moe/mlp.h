@@ -32,8 +32,8 @@ typedef struct fr_mlp_few {
     const fr_rows *x;
     const int *index; /* rows index[0..n) of x */
     int n;
-    float *gate, *up;   /* [n, intermediate]; the product ends up in gate */
-    fr_rows *product;   /* of which they are rows first .. first + n - 1, begun with x = gate - first rows */
+    float *gate, *up; /* [n, intermediate]; the product ends up in gate */
+    fr_rows *product; /* of which they are rows first .. first + n - 1, begun with x = gate - first rows */
     int first;
     bool quantized, ue8m0; /* how down_proj wants them */
     float *y;              /* [n, hidden]: where down_proj's result belongs */

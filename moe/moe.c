@@ -2,8 +2,8 @@
 
 #include "core/threads.h"
 
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes) {
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads, void *linear_scratch,
+                         size_t linear_scratch_bytes) {
     const fr_router *r = &moe->router;
     size_t rows = (size_t)max_rows, slots = rows * (size_t)r->topk, width = (size_t)moe->intermediate;
     int few_slots = (max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS) * r->topk;
@@ -11,8 +11,8 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->threads = threads;
     s->linear_scratch = linear_scratch;
     s->linear_scratch_bytes = linear_scratch_bytes;
-    s->scores = FR_TAKE(arena, float, rows * (size_t)r->experts);
-    s->work = FR_TAKE(arena, float, (size_t)threads * (size_t)(r->experts + r->groups));
+    s->scores = FR_TAKE(arena, float, rows *(size_t)r->experts);
+    s->work = FR_TAKE(arena, float, (size_t)threads *(size_t)(r->experts + r->groups));
     s->ids = FR_TAKE(arena, int32_t, slots);
     s->weights = FR_TAKE(arena, float, slots);
     s->slot = FR_TAKE(arena, int, slots);
@@ -24,10 +24,10 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     size_t most_chosen = (size_t)(few_slots < r->experts ? few_slots : r->experts);
     size_t blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
     s->chosen = FR_TAKE(arena, fr_mlp_few, most_chosen + 1);
-    s->done = FR_TAKE(arena, atomic_int, most_chosen *blocks);
+    s->done = FR_TAKE(arena, atomic_int, most_chosen * blocks);
     for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
-    s->gate = FR_TAKE(arena, float, (size_t)few_slots * width);
-    s->up = FR_TAKE(arena, float, (size_t)few_slots * width);
+    s->gate = FR_TAKE(arena, float, (size_t)few_slots *width);
+    s->up = FR_TAKE(arena, float, (size_t)few_slots *width);
     fr_rows_take(&s->product, arena, few_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_FEW);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
@@ -36,11 +36,10 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
         fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden, FR_ROWS_ANY);
         fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, max_rows, moe->intermediate, FR_ROWS_ANY);
     }
-    s->gate_alone = FR_TAKE(arena, float, (size_t)threads * rows * width);
-    s->up_alone = FR_TAKE(arena, float, (size_t)threads * rows * width);
-    s->z = FR_TAKE(arena, float, slots * (size_t)moe->hidden);
-    if (moe->has_shared)
-        fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, linear_scratch);
+    s->gate_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
+    s->up_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
+    s->z = FR_TAKE(arena, float, slots *(size_t)moe->hidden);
+    if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, linear_scratch);
 }
 
 unsigned fr_moe_forms(const fr_moe *moe) {
@@ -58,20 +57,34 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
     for (int e = 0; e < moe->router.experts; e++) {
         int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
         if (n == 0) continue;
-        s->chosen[s->num_chosen] =
-            (fr_mlp_few){.mlp = &moe->experts[e], .x = x, .index = s->slot_row + first, .n = n, .product = &s->product,
-                         .gate = s->gate + (size_t)first * (size_t)width, .up = s->up + (size_t)first * (size_t)width,
-                         .first = first, .quantized = form & FR_ROWS_QUANTIZED, .ue8m0 = moe->act_ue8m0,
-                         .done = s->done + s->num_chosen * blocks, .y = s->z + (size_t)first * (size_t)moe->hidden};
+        s->chosen[s->num_chosen] = (fr_mlp_few){.mlp = &moe->experts[e],
+                                                .x = x,
+                                                .index = s->slot_row + first,
+                                                .n = n,
+                                                .product = &s->product,
+                                                .gate = s->gate + (size_t)first * (size_t)width,
+                                                .up = s->up + (size_t)first * (size_t)width,
+                                                .first = first,
+                                                .quantized = form & FR_ROWS_QUANTIZED,
+                                                .ue8m0 = moe->act_ue8m0,
+                                                .done = s->done + s->num_chosen * blocks,
+                                                .y = s->z + (size_t)first * (size_t)moe->hidden};
         s->num_chosen++;
     }
     if (!moe->has_shared) return;
     form = fr_linear_form(&moe->shared.down_proj, moe->act_fp8);
     fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, form, moe->act_ue8m0);
-    s->chosen[s->num_chosen++] =
-        (fr_mlp_few){.mlp = &moe->shared, .x = x, .index = s->slots, .n = x->rows, .product = &s->shared.rows,
-                     .gate = s->shared.gate, .up = s->shared.up, .quantized = form & FR_ROWS_QUANTIZED,
-                     .ue8m0 = moe->act_ue8m0, .done = s->shared.done, .y = y};
+    s->chosen[s->num_chosen++] = (fr_mlp_few){.mlp = &moe->shared,
+                                              .x = x,
+                                              .index = s->slots,
+                                              .n = x->rows,
+                                              .product = &s->shared.rows,
+                                              .gate = s->shared.gate,
+                                              .up = s->shared.up,
+                                              .quantized = form & FR_ROWS_QUANTIZED,
+                                              .ue8m0 = moe->act_ue8m0,
+                                              .done = s->shared.done,
+                                              .y = y};
 }
 
 /* Chooses experts for all rows and sorts the pairs into slots; TEAM. */
@@ -167,8 +180,8 @@ void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratc
         if (!moe->has_shared) memset(row, 0, (size_t)(end - begin) * sizeof *row);
         for (int k = 0; k < moe->router.topk; k++) {
             size_t slot = (size_t)s->slot[i * moe->router.topk + k];
-            fr_kernels_get()->axpy_f32(row, s->weights[i * moe->router.topk + k],
-                                       s->z + slot * (size_t)moe->hidden + begin, end - begin);
+            fr_kernels_get()->axpy_f32(row, s->weights[i * moe->router.topk + k], s->z + slot * (size_t)moe->hidden + begin,
+                                       end - begin);
         }
     }
     fr_team_barrier();

@@ -24,26 +24,26 @@ typedef struct fr_moe {
 typedef struct fr_moe_scratch {
     int max_rows, threads;
     /* routing of the pass; rows of `ids` and `weights` by row, ids ascending */
-    float *scores;    /* [R, experts] */
-    float *work;      /* [threads, experts + groups] */
-    int32_t *ids;     /* [R, topk] */
-    float *weights;   /* [R, topk] */
-    int *slot;        /* [R, topk]: where (row, k) stands among the slots */
-    int *slot_row;    /* [R * topk]: row of a slot */
-    int *first_slot;  /* [experts + 1] */
-    int *next_slot;   /* [experts]: while slots are filled */
+    float *scores;          /* [R, experts] */
+    float *work;            /* [threads, experts + groups] */
+    int32_t *ids;           /* [R, topk] */
+    float *weights;         /* [R, topk] */
+    int *slot;              /* [R, topk]: where (row, k) stands among the slots */
+    int *slot_row;          /* [R * topk]: row of a slot */
+    int *first_slot;        /* [experts + 1] */
+    int *next_slot;         /* [experts]: while slots are filled */
     atomic_int next_expert; /* that nobody has taken: many rows */
-    int *slots;       /* 0, 1, 2, ... [R * topk] */
+    int *slots;             /* 0, 1, 2, ... [R * topk] */
     /* few rows: the experts that were chosen, and the shared one last, are swept over as if they were one matrix */
     fr_mlp_few *chosen; /* [num_chosen] */
     int num_chosen;
-    float *gate, *up;   /* [FEW * topk, intermediate] */
-    fr_rows product;    /* silu(gate) * up by slot */
-    atomic_int *done;   /* [chosen, blocks of intermediate]: see fr_mlp_few */
+    float *gate, *up; /* [FEW * topk, intermediate] */
+    fr_rows product;  /* silu(gate) * up by slot */
+    atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_few */
     /* many rows, one of each a thread: an expert is one thread's work */
     fr_rows *gathered, *inner;
     float *gate_alone, *up_alone; /* [threads, R, intermediate] */
-    float *z;         /* [R * topk, hidden]: an expert's output for a slot */
+    float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
     fr_mlp_scratch shared;
     void *linear_scratch;
     size_t linear_scratch_bytes; /* a thread */
@@ -52,8 +52,8 @@ typedef struct fr_moe_scratch {
 unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
 
 /* `moe` gives the sizes, which all layers share. */
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads,
-                         void *linear_scratch, size_t linear_scratch_bytes);
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads, void *linear_scratch,
+                         size_t linear_scratch_bytes);
 
 /* TEAM. y [rows, hidden]; x ready in moe->forms. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);

@@ -16,8 +16,8 @@ typedef struct fr_router {
     float *bias;    /* [experts]; owned */
 } fr_router;
 
-/* One token. scores: gate x on entry, [experts]; destroyed. work: [experts + groups] floats. ids [topk] ascending, weights [topk] beside
- * them. Of equal scores the lower id wins. */
+/* One token. scores: gate x on entry, [experts]; destroyed. work: [experts + groups] floats. ids [topk] ascending, weights [topk]
+ * beside them. Of equal scores the lower id wins. */
 void fr_route(const fr_router *router, float *scores, float *work, int32_t *ids, float *weights);
 
 #endif

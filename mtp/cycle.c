@@ -57,24 +57,24 @@ static int force_drafts(fr_session *s, int limit, int drafted) {
 
 static void run_cycle(fr_session *s, int limit, fr_step *out) {
     double start = fr_now();
-    int depth = s->drafter ? fr_policy_plan(&s->policy, limit) : 0;            /* 1 */
+    int depth = s->drafter ? fr_policy_plan(&s->policy, limit) : 0; /* 1 */
     s->first_draft_s = s->other_drafts_s = 0.0;
-    int made = s->drafter ? s->drafter->draft(s, depth) : 0;                   /* 2 */
+    int made = s->drafter ? s->drafter->draft(s, depth) : 0; /* 2 */
     int drafted = fr_policy_keep(&s->policy, s->confidence, made);
     if (s->force) drafted = force_drafts(s, limit, drafted);
     memcpy(s->proposed, s->tokens + s->length, (size_t)drafted * sizeof *s->proposed);
     double drafted_at = fr_now();
 
     int rows = drafted + 1, before = s->length;
-    fr_forward(s->model, &s->ws, &s->kv, s->tokens + s->length - 1, rows);     /* 3 */
+    fr_forward(s->model, &s->ws, &s->kv, s->tokens + s->length - 1, rows); /* 3 */
     fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
     double verified_at = fr_now();
 
-    int accepted = accept(s, drafted);                                         /* 4 */
+    int accepted = accept(s, drafted); /* 4 */
     double sampled_at = fr_now();
 
     count_pass(s, rows);
-    fr_session_commit(s, accepted + 1);                                        /* 5 */
+    fr_session_commit(s, accepted + 1); /* 5 */
     if (s->drafter && !s->force)
         fr_policy_observe(&s->policy, s->confidence, made, drafted, accepted, s->first_draft_s, s->other_drafts_s,
                           sampled_at - drafted_at);

@@ -11,8 +11,11 @@ static const double probe_share = 0.015;       /* of the time, for looks that fi
 static const double hysteresis = 1.01;         /* gain that it takes to begin again */
 
 void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *shape, double draft_first, double draft_next) {
-    *p = (fr_policy){.adaptive = adaptive, .max_depth = max_depth, .draft_first.value = draft_first,
-                     .draft_next.value = draft_next, .probe_after = FIRST_PROBE};
+    *p = (fr_policy){.adaptive = adaptive,
+                     .max_depth = max_depth,
+                     .draft_first.value = draft_first,
+                     .draft_next.value = draft_next,
+                     .probe_after = FIRST_PROBE};
     for (int r = 0; r <= FR_MAX_DEPTH; r++) p->shape[r] = p->guess[r] = shape[r];
     for (int j = 0; j < FR_MAX_DEPTH; j++) p->mean[j] = 0.6;
     p->on_tokens = 1.6; /* a guess that a few cycles outweigh */
@@ -190,9 +193,12 @@ void fr_policy_observe(fr_policy *p, const double *confidence, int made, int ver
     if (made > 0) {
         double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
         lean(&p->on_tokens, 1.0 + accepted, weight);
-        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1), fmax(1.0 / (p->on_samples + 1), 0.01));
-        if (p->off && accepted > 0) p->cycles_off = p->probe_after - 1; /* promising: look again at once */
-        else if (p->off && p->probe_after < rarest_probe(p)) p->probe_after *= 2;
+        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1),
+             fmax(1.0 / (p->on_samples + 1), 0.01));
+        if (p->off && accepted > 0)
+            p->cycles_off = p->probe_after - 1; /* promising: look again at once */
+        else if (p->off && p->probe_after < rarest_probe(p))
+            p->probe_after *= 2;
     } else if (p->off && p->cycles_off == 0) {
         p->cycles_off = p->probe_after - 1; /* a look at nothing: there was no draft to be had */
     }
@@ -206,9 +212,14 @@ void fr_policy_observe(fr_policy *p, const double *confidence, int made, int ver
 }
 
 void fr_policy_describe(const fr_policy *p, fr_policy_info *out) {
-    *out = (fr_policy_info){.adaptive = p->adaptive, .on = !p->off && p->max_depth > 0, .max_depth = p->max_depth,
-                            .tokens_per_cycle = p->on_tokens, .cost_per_cycle = p->on_cost,
-                            .break_even_predicted = p->predicted_cost - 1.0, .switches = p->switches, .probes = p->probes,
+    *out = (fr_policy_info){.adaptive = p->adaptive,
+                            .on = !p->off && p->max_depth > 0,
+                            .max_depth = p->max_depth,
+                            .tokens_per_cycle = p->on_tokens,
+                            .cost_per_cycle = p->on_cost,
+                            .break_even_predicted = p->predicted_cost - 1.0,
+                            .switches = p->switches,
+                            .probes = p->probes,
                             .cycles_off = p->off_cycles};
     for (int j = 0; j < p->max_depth; j++) out->acceptance[j] = mean_chance(p, j);
     if (p->level <= 0.0) return;

@@ -29,8 +29,8 @@ static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_
         return fr_fail(error, FR_ERROR_ARGUMENT, "presence and frequency penalties must be finite");
     for (size_t i = 0; i < s->num_logit_bias; i++) {
         if (s->logit_bias[i].token < 0 || s->logit_bias[i].token >= model->config.vocab_size)
-            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: id %d is not in the vocabulary of %d",
-                           s->logit_bias[i].token, model->config.vocab_size);
+            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: id %d is not in the vocabulary of %d", s->logit_bias[i].token,
+                           model->config.vocab_size);
         if (isnan(s->logit_bias[i].bias))
             return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias of %d: not a number", s->logit_bias[i].token);
     }
@@ -72,10 +72,8 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
 static fr_status allocate(fr_session *s, fr_error *error) {
     const fr_config *c = &s->model->config;
     size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
-    FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv,
-                              error));
-    if (s->mtp)
-        FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
+    FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
+    if (s->mtp) FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
     FR_TRY(allocate_sampler(s, error));
     FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_FEW_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));

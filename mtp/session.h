@@ -34,17 +34,17 @@ struct fr_session {
 
     int32_t *tokens; /* [ctx]; drafts stand in [length, ...), past the text, as their rows do in the caches */
     int length;
-    int generated;   /* the completion begins here: what was prefilled last ends here */
+    int generated; /* the completion begins here: what was prefilled last ends here */
     fr_kv_cache kv, mtp_kv;
     float *hidden;   /* [chunk + FR_FEW_ROWS, hidden_size] */
     float *recycled; /* [hidden_size]: what the next chained draft reads */
 
-    float *logits;   /* [FR_FEW_ROWS, vocab_size] of the last pass */
-    int logits_row;  /* the row that chose, or will choose, the newest token; -1: none */
-    float *draft_logits; /* [vocab_size] */
-    const struct fr_drafter *drafter; /* NULL: none */
-    double confidence[FR_MAX_DEPTH];  /* of the drafts of this cycle */
-    int32_t proposed[FR_MAX_DEPTH];   /* the drafts of the last cycle that went into its pass, accepted or not */
+    float *logits;                        /* [FR_FEW_ROWS, vocab_size] of the last pass */
+    int logits_row;                       /* the row that chose, or will choose, the newest token; -1: none */
+    float *draft_logits;                  /* [vocab_size] */
+    const struct fr_drafter *drafter;     /* NULL: none */
+    double confidence[FR_MAX_DEPTH];      /* of the drafts of this cycle */
+    int32_t proposed[FR_MAX_DEPTH];       /* the drafts of the last cycle that went into its pass, accepted or not */
     double first_draft_s, other_drafts_s; /* time that they took */
     fr_policy policy;
     fr_traffic traffic;

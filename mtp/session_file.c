@@ -48,14 +48,13 @@ typedef struct field {
     uint16_t at, bytes;
     size_t member;
 } field;
-#define FIELD(at, name)                                                                                                \
+#define FIELD(at, name)                                                                                                          \
     { at, sizeof((header *)0)->name, offsetof(header, name) }
 static const field fields[] = {
-    FIELD(16, fingerprint), FIELD(24, file_bytes),  FIELD(32, seed),      FIELD(40, hidden_size),
-    FIELD(44, vocab_size),  FIELD(48, layers),      FIELD(52, rank),      FIELD(56, rope),
-    FIELD(60, kv_type),     FIELD(64, act_fp8),     FIELD(68, mtp),       FIELD(72, mtp_hidden),
-    FIELD(76, length),      FIELD(80, generated),   FIELD(84, kv_length), FIELD(88, mtp_kv_length),
-    FIELD(92, logits_rows), FIELD(96, payload_crc),
+    FIELD(16, fingerprint),   FIELD(24, file_bytes),  FIELD(32, seed),        FIELD(40, hidden_size), FIELD(44, vocab_size),
+    FIELD(48, layers),        FIELD(52, rank),        FIELD(56, rope),        FIELD(60, kv_type),     FIELD(64, act_fp8),
+    FIELD(68, mtp),           FIELD(72, mtp_hidden),  FIELD(76, length),      FIELD(80, generated),   FIELD(84, kv_length),
+    FIELD(88, mtp_kv_length), FIELD(92, logits_rows), FIELD(96, payload_crc),
 };
 
 static void put_u32(unsigned char *to, uint32_t value) {
@@ -169,8 +168,7 @@ static fr_status put_all(const fr_session *s, header *h, file *f) {
 static fr_status open_temporary(file *f, char *temporary) {
     struct stat about;
     if (stat(f->path, &about) == 0 && !S_ISREG(about.st_mode))
-        return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: it is there and is no regular file",
-                       f->path);
+        return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: it is there and is no regular file", f->path);
     for (int i = 0; i < 100; i++) {
         if (snprintf(temporary, MAX_PATH, "%s.tmp%d", f->path, i) >= MAX_PATH) return fail_write(f, ENAMETOOLONG);
         f->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -241,16 +239,15 @@ static fr_status get_header(file *f, header *h, uint64_t bytes) {
     if (memcmp(packed, magic, sizeof magic) != 0)
         return fr_fail(f->error, FR_ERROR_FORMAT, "%s: not a session file: it begins otherwise", f->path);
     if (bytes < HEADER_BYTES)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: cut off: it has %" PRIu64 " bytes, its header alone %d", f->path,
-                       bytes, HEADER_BYTES);
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: cut off: it has %" PRIu64 " bytes, its header alone %d", f->path, bytes,
+                       HEADER_BYTES);
     if (get_u32(packed + 8) != VERSION)
-        return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
-                       "%s: a session file of version %" PRIu32 ", this program reads %d", f->path, get_u32(packed + 8),
-                       VERSION);
+        return fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: a session file of version %" PRIu32 ", this program reads %d",
+                       f->path, get_u32(packed + 8), VERSION);
     uint32_t crc = fr_crc32c(0, packed, HEADER_CRC_AT), said = get_u32(packed + HEADER_CRC_AT);
     if (crc != said)
-        return fr_fail(f->error, FR_ERROR_FORMAT,
-                       "%s: its header is damaged: checksum %08" PRIx32 ", it says %08" PRIx32, f->path, crc, said);
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its header is damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
+                       f->path, crc, said);
     unpack(packed, h);
     if (h->file_bytes != bytes)
         return fr_fail(f->error, FR_ERROR_FORMAT, "%s: %s: it has %" PRIu64 " bytes of %" PRIu64, f->path,
@@ -266,32 +263,30 @@ static fr_status check_origin(const fr_session *s, const file *f, const header *
     if (h->fingerprint != own.fingerprint || h->hidden_size != own.hidden_size || h->vocab_size != own.vocab_size ||
         h->layers != own.layers || h->rank != own.rank || h->rope != own.rope)
         return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
-                       "%s: the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64,
-                       f->path, h->fingerprint, own.fingerprint);
+                       "%s: the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64, f->path,
+                       h->fingerprint, own.fingerprint);
     if (h->kv_type != own.kv_type) {
         fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its KV cache is %s, the session's is %s", f->path,
                 h->kv_type < 2 ? kv_names[h->kv_type] : "of an unknown type", kv_names[own.kv_type]);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--kv says what the cache holds");
     }
     if (h->act_fp8 != own.act_fp8) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was computed with activations %s, this model runs with them %s",
-                f->path, h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was computed with activations %s, this model runs with them %s", f->path,
+                h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--act says how they are taken");
     }
     if (s->mtp && !h->mtp) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was saved without MTP, and the module has not read its text",
-                f->path);
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was saved without MTP, and the module has not read its text", f->path);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "it goes on with --mtp off");
     }
     if (s->mtp && h->mtp_hidden != own.mtp_hidden) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED,
-                "%s: its MTP module read hidden states %s the norm, the session's reads %s", f->path,
-                h->mtp_hidden ? "before" : "after", hidden_names[own.mtp_hidden]);
+        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its MTP module read hidden states %s the norm, the session's reads %s",
+                f->path, h->mtp_hidden ? "before" : "after", hidden_names[own.mtp_hidden]);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--mtp-hidden says which");
     }
     if (h->length > (uint32_t)s->ctx) {
-        fr_fail(f->error, FR_ERROR_CONTEXT, "%s: its %" PRIu32 " tokens do not fit in a context of %d", f->path,
-                h->length, s->ctx);
+        fr_fail(f->error, FR_ERROR_CONTEXT, "%s: its %" PRIu32 " tokens do not fit in a context of %d", f->path, h->length,
+                s->ctx);
         return fr_hint(f->error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx, at most %d)",
                        s->model->config.max_position_embeddings);
     }
@@ -314,9 +309,8 @@ static fr_status check_lengths(const fr_session *s, const file *f, const header 
                        "%s: the MTP module has %" PRIu32 " positions yet to read, the session keeps %" PRIu32, f->path,
                        hidden_rows(h), most_hidden);
     if (h->file_bytes != file_bytes(s, h))
-        return fr_fail(f->error, FR_ERROR_FORMAT,
-                       "%s: it says that it has %" PRIu64 " bytes, its lengths make %" PRIu64, f->path, h->file_bytes,
-                       file_bytes(s, h));
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: it says that it has %" PRIu64 " bytes, its lengths make %" PRIu64, f->path,
+                       h->file_bytes, file_bytes(s, h));
     return FR_OK;
 }
 
@@ -332,8 +326,7 @@ static fr_status allocate(const fr_session *s, loaded *l, fr_error *error) {
     const fr_kv_cache *kv = &s->kv, *mtp_kv = &s->mtp_kv;
     FR_TRY(fr_kv_cache_create(&l->kv, kv->layers, kv->ctx, kv->rank, kv->rope, kv->type, error));
     if (s->mtp)
-        FR_TRY(fr_kv_cache_create(&l->mtp_kv, mtp_kv->layers, mtp_kv->ctx, mtp_kv->rank, mtp_kv->rope, mtp_kv->type,
-                                  error));
+        FR_TRY(fr_kv_cache_create(&l->mtp_kv, mtp_kv->layers, mtp_kv->ctx, mtp_kv->rank, mtp_kv->rope, mtp_kv->type, error));
     l->tokens = fr_alloc(l->h.length * sizeof(int32_t));
     l->hidden = fr_alloc(s->mtp ? (size_t)hidden_rows(&l->h) * l->h.hidden_size * sizeof(float) : 0);
     l->logits = fr_alloc(l->h.logits_rows * l->h.vocab_size * sizeof(float));
@@ -357,14 +350,12 @@ static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     }
     FR_TRY(get(f, l->logits, h->logits_rows * h->vocab_size * sizeof(float)));
     if (f->crc != h->payload_crc)
-        return fr_fail(f->error, FR_ERROR_FORMAT,
-                       "%s: its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32, f->path, f->crc,
-                       h->payload_crc);
+        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32, f->path,
+                       f->crc, h->payload_crc);
     for (uint32_t i = 0; i < h->length; i++)
         if (l->tokens[i] < 0 || l->tokens[i] >= s->model->config.vocab_size)
-            return fr_fail(f->error, FR_ERROR_FORMAT,
-                           "%s: token %" PRIu32 ": id %" PRId32 " is not in the vocabulary of %d", f->path, i,
-                           l->tokens[i], s->model->config.vocab_size);
+            return fr_fail(f->error, FR_ERROR_FORMAT, "%s: token %" PRIu32 ": id %" PRId32 " is not in the vocabulary of %d",
+                           f->path, i, l->tokens[i], s->model->config.vocab_size);
     return FR_OK;
 }
 
@@ -392,10 +383,8 @@ static void take_over(fr_session *s, loaded *l) {
 
 static fr_status load(fr_session *s, file *f, loaded *l) {
     struct stat about;
-    if (fstat(f->fd, &about) != 0)
-        return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
-    if (!S_ISREG(about.st_mode))
-        return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: it is no regular file", f->path);
+    if (fstat(f->fd, &about) != 0) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
+    if (!S_ISREG(about.st_mode)) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: it is no regular file", f->path);
     FR_TRY(get_header(f, &l->h, (uint64_t)about.st_size));
     FR_TRY(check_origin(s, f, &l->h));
     FR_TRY(check_lengths(s, f, &l->h));
@@ -408,8 +397,7 @@ static fr_status load(fr_session *s, file *f, loaded *l) {
 
 fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
     loaded l = {0};
-    file f = {
-        .path = path, .error = error, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO would wait */
+    file f = {.path = path, .error = error, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO would wait */
     if (f.fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot be read: %s", path, strerror(errno));
     fr_status status = load(s, &f, &l);
     close(f.fd);

@@ -7,7 +7,10 @@
 
 /* What a number is for; streams are independent. */
 typedef enum fr_stream {
-    FR_STREAM_TOKEN, FR_STREAM_DRAFT, FR_STREAM_ACCEPT, FR_STREAM_RESIDUAL,
+    FR_STREAM_TOKEN,
+    FR_STREAM_DRAFT,
+    FR_STREAM_ACCEPT,
+    FR_STREAM_RESIDUAL,
     FR_STREAM_SPOIL, /* studies: drafts that are made wrong */
 } fr_stream;
 

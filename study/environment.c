@@ -179,7 +179,9 @@ void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *s
     for (size_t i = 0; i < s->num_logit_bias; i++) {
         char token[16];
         snprintf(token, sizeof token, "%d", (int)s->logit_bias[i].token);
-        if (isinf((double)s->logit_bias[i].bias)) fr_study_text(d, biases, token, s->logit_bias[i].bias < 0 ? "-inf" : "inf");
-        else fr_study_real(d, biases, token, (double)s->logit_bias[i].bias);
+        if (isinf((double)s->logit_bias[i].bias))
+            fr_study_text(d, biases, token, s->logit_bias[i].bias < 0 ? "-inf" : "inf");
+        else
+            fr_study_real(d, biases, token, (double)s->logit_bias[i].bias);
     }
 }

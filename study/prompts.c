@@ -55,8 +55,8 @@ static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t
     if (r->chat && memchr(text, 0, length))
         return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
     if (r->chat) FR_CHECK(fr_apply_chat_template(r->model, NULL, text, &turn, r->error));
-    FR_CHECK(fr_tokenize(r->model, turn ? turn : text, turn ? strlen(turn) : length, true, &prompt->tokens,
-                         &prompt->count, r->error));
+    FR_CHECK(
+        fr_tokenize(r->model, turn ? turn : text, turn ? strlen(turn) : length, true, &prompt->tokens, &prompt->count, r->error));
     if (prompt->count == 0) status = fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
 done:
     fr_free(turn);
@@ -103,8 +103,7 @@ static fr_status read_object(reader *r, const cJSON *line) {
     FR_TRY(fr_json_unique(line, "prompt", r->error));
     if (!text && !tokens) text = fr_json_find(line, "text");
     if (!text == !tokens)
-        return fr_fail(r->error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s",
-                       text ? "both" : "neither");
+        return fr_fail(r->error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s", text ? "both" : "neither");
     if (text && !cJSON_IsString(text))
         return fr_fail(r->error, FR_ERROR_FORMAT, "%s: expected a string, found %s", key,
                        fr_json_describe(text, found, sizeof found));
@@ -125,8 +124,8 @@ static fr_status read_line(reader *r, const char *line, size_t length) {
     char found[64];
     FR_CHECK(fr_json_parse(line, length, "line", &value, r->error));
     if (!cJSON_IsObject(value))
-        status = fr_fail(r->error, FR_ERROR_FORMAT, "expected a JSON object, found %s",
-                         fr_json_describe(value, found, sizeof found));
+        status =
+            fr_fail(r->error, FR_ERROR_FORMAT, "expected a JSON object, found %s", fr_json_describe(value, found, sizeof found));
     else
         status = read_object(r, value);
 done:
@@ -194,8 +193,7 @@ done:
     return status;
 }
 
-fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out,
-                                 fr_error *error) {
+fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out, fr_error *error) {
     reader r = {.model = model, .path = "prompt", .out = out, .error = error};
     fr_prompt *prompt = NULL;
     fr_status status;

@@ -23,8 +23,7 @@ typedef struct fr_prompts {
  * name file and line; *out is then empty. Prompts of the same id, or of no tokens, are errors. */
 fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error);
 /* One prompt made of tokens, copied; id "1", domain "all". */
-fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out,
-                                 fr_error *error);
+fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out, fr_error *error);
 /* Fills in the max_tokens of each: what the prompt says, or else `most`, or else 128; but never above `most`, which is
  * 0 where the options do not limit texts. */
 void fr_prompts_limit(fr_prompts *prompts, int most);

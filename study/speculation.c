@@ -49,8 +49,8 @@ static void add_policy(fr_study_document *d, cJSON *to, const fr_policy_info *p)
     fr_study_count(d, object, "cycles_off", p->cycles_off);
 }
 
-cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats,
-                            const fr_policy_info *policy, int depth) {
+cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
+                            int depth) {
     double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
     double passes = (double)stats->num_cycles, per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
     cJSON *object = fr_study_object(d, to, key);
@@ -73,8 +73,7 @@ cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, co
     fr_study_counts(d, object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
     cJSON *experts = fr_study_object(d, object, "unique_experts_per_pass");
     fr_study_ratio(d, experts, "mean", (double)stats->unique_experts, passes);
-    fr_study_ratio(d, experts, "mean_chosen", (double)stats->chosen_experts,
-                   passes); /* as many, if no two rows shared one */
+    fr_study_ratio(d, experts, "mean_chosen", (double)stats->chosen_experts, passes); /* as many, if no two rows shared one */
     fr_study_real(d, object, "draft_s", stats->draft_s);
     fr_study_real(d, object, "verify_s", stats->verify_s);
     fr_study_real(d, object, "sample_s", stats->sample_s);
@@ -87,8 +86,7 @@ cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, co
     return object;
 }
 
-fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json,
-                              fr_error *error) {
+fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json, fr_error *error) {
     fr_study_document d;
     fr_study_start(&d);
     const cJSON *object = fr_study_speculation(&d, d.root, "speculative_decoding", stats, policy, depth);

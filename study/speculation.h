@@ -11,7 +11,7 @@ void fr_stats_merge(fr_stats *to, const fr_stats *from);
 /* Adds the object and returns it. depth: most drafts a cycle, the length of arrays by position, which are longer where
  * there were more. policy: of the session that was counted; NULL leaves the key out, as for counters of several
  * sessions. */
-cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats,
-                            const fr_policy_info *policy, int depth);
+cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
+                            int depth);
 
 #endif

@@ -21,8 +21,7 @@ fr_model *driver_open(const char *model, fr_isa isa, fr_act act, int threads) {
     fr_error error;
     fr_model *out = NULL;
     golden_model_dir(model, dir, sizeof dir);
-    fr_status status =
-        fr_model_open(dir, &(fr_model_options){.threads = threads, .act = act, .isa = isa}, &out, &error);
+    fr_status status = fr_model_open(dir, &(fr_model_options){.threads = threads, .act = act, .isa = isa}, &out, &error);
     if (status == FR_ERROR_UNSUPPORTED && isa != FR_ISA_AUTO && isa != FR_ISA_SCALAR) return NULL;
     succeed(status, &error, model);
     fr_model_info info;
@@ -72,8 +71,7 @@ static bool collect(void *user, const fr_score_batch *batch) {
     memcpy(s->logits + first * vocab, batch->logits, rows * vocab * sizeof(float));
     memcpy(s->hidden + first * hidden, batch->hidden, rows * hidden * sizeof(float));
     for (size_t i = 0; i < (size_t)c->info.num_moe_layers; i++) {
-        memcpy(s->experts + (i * (size_t)s->rows + first) * k, batch->experts + i * rows * k,
-               rows * k * sizeof(int32_t));
+        memcpy(s->experts + (i * (size_t)s->rows + first) * k, batch->experts + i * rows * k, rows * k * sizeof(int32_t));
     }
     c->next += (int)rows;
     if (!c->mtp) return true;

@@ -23,8 +23,7 @@ typedef struct driver_scores {
     int32_t *experts;                    /* [moe layers, rows, top_k] */
 } driver_scores;
 /* ctx is the number of tokens; options->ctx is not read. */
-void driver_score(const fr_model *model, const fr_session_options *options, const int32_t *tokens, int count,
-                  driver_scores *out);
+void driver_score(const fr_model *model, const fr_session_options *options, const int32_t *tokens, int count, driver_scores *out);
 void driver_scores_release(driver_scores *scores);
 
 /* Called after each step. */

@@ -90,8 +90,7 @@ bool npy_parse(const uint8_t *bytes, size_t size, npy_array *out, char *error, s
     memset(out, 0, sizeof *out);
     if (size < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0) return fail(error, error_size, "not a .npy file", "");
     size_t length_bytes = bytes[6] == 1 ? 2 : 4;
-    if (bytes[6] < 1 || bytes[6] > 3 || size < 8 + length_bytes)
-        return fail(error, error_size, "unknown .npy version", "");
+    if (bytes[6] < 1 || bytes[6] > 3 || size < 8 + length_bytes) return fail(error, error_size, "unknown .npy version", "");
     size_t length = read_le(bytes + 8, (int)length_bytes), start = 8 + length_bytes;
     char header[512];
     if (length >= sizeof header || length > size - start) return fail(error, error_size, "bad .npy header length", "");
@@ -104,8 +103,7 @@ bool npy_parse(const uint8_t *bytes, size_t size, npy_array *out, char *error, s
         return fail(error, error_size, "unsupported .npy dtype", header);
     if (!order || strncmp(order, "False", 5) != 0) return fail(error, error_size, "unsupported .npy order", header);
     if (!parse_shape(header_value(header, "shape"), out)) return fail(error, error_size, "bad .npy shape", header);
-    if (size - start - length != out->count * width)
-        return fail(error, error_size, ".npy data do not fill the shape", header);
+    if (size - start - length != out->count * width) return fail(error, error_size, ".npy data do not fill the shape", header);
     out->data = malloc(out->count * width + 1);
     if (!out->data) return fail(error, error_size, "out of memory", "");
     memcpy(out->data, bytes + start + length, out->count * width);

@@ -25,8 +25,7 @@ uint8_t reference_to_e4m3(double value) {
 
 double reference_weight(const fr_linear *w, int o, int i) {
     const char *at = (const char *)w->w + (o * w->stride + i) * (int64_t)fr_dtype_size(w->dtype);
-    if (w->dtype == FR_F8_E4M3)
-        return reference_e4m3((uint8_t)*at) * (double)w->scale[o / 128 * w->scale_stride + i / 128];
+    if (w->dtype == FR_F8_E4M3) return reference_e4m3((uint8_t)*at) * (double)w->scale[o / 128 * w->scale_stride + i / 128];
     if (w->dtype == FR_BF16) {
         uint16_t half;
         memcpy(&half, at, 2);
@@ -50,13 +49,11 @@ void reference_quantize(double *x, int width, bool ue8m0) {
             float fraction = frexpf(s, &exponent);
             s = ldexpf(1.0f, fraction == 0.5f ? exponent - 1 : exponent);
         }
-        for (int i = begin; i < end; i++)
-            x[i] = reference_e4m3(reference_to_e4m3((double)((float)x[i] / s))) * (double)s;
+        for (int i = begin; i < end; i++) x[i] = reference_e4m3(reference_to_e4m3((double)((float)x[i] / s))) * (double)s;
     }
 }
 
-void reference_linear(const fr_linear *w, const float *x, int rows, bool quantized, bool ue8m0, double *y,
-                      double *magnitude) {
+void reference_linear(const fr_linear *w, const float *x, int rows, bool quantized, bool ue8m0, double *y, double *magnitude) {
     double *row = malloc((size_t)(rows * w->in) * sizeof *row), *weight = malloc((size_t)w->in * sizeof *weight);
     for (int r = 0; r < rows; r++) {
         for (int i = 0; i < w->in; i++) row[r * w->in + i] = (double)x[r * w->in + i];

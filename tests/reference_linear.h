@@ -12,7 +12,6 @@ double reference_weight(const fr_linear *w, int o, int i);
 /* Quantizes a row in place as dynamic activation quantization does: x becomes its dequantized self. */
 void reference_quantize(double *x, int width, bool ue8m0);
 /* y [rows, out] = W x; *magnitude [rows, out] the sum of |w x|, against which errors are measured. */
-void reference_linear(const fr_linear *w, const float *x, int rows, bool quantized, bool ue8m0, double *y,
-                      double *magnitude);
+void reference_linear(const fr_linear *w, const float *x, int rows, bool quantized, bool ue8m0, double *y, double *magnitude);
 
 #endif

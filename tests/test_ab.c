@@ -203,8 +203,7 @@ static void figures_agree_with_each_other(void **state) {
     assert_int_equal(cJSON_GetArraySize(at(d, "cost_model.pass_ms")), 4); /* auto drafts up to 3 */
     assert_true(number(d, "cost_model.pass_over_one.0") == 1.0 && number(d, "cost_model.unique_experts.0") == 3.0);
     assert_true(number(d, "cost_model.expert_overlap") >= 0.0 && number(d, "cost_model.expert_overlap") <= 1.0);
-    assert_float_equal(number(d, "cost_model.acceptance_rate"),
-                       number(d, "arms.1.speculative_decoding.acceptance_rate"), 1e-9);
+    assert_float_equal(number(d, "cost_model.acceptance_rate"), number(d, "arms.1.speculative_decoding.acceptance_rate"), 1e-9);
     assert_true(number(d, "cost_model.draft_ms") > 0.0);
     assert_int_equal(cJSON_GetArraySize(at(d, "cost_model.curve")), 21);
     assert_float_equal(number(d, "cost_model.measured_speedup"), number(d, "comparisons.0.speedup.median"), 1e-9);

@@ -140,7 +140,7 @@ static void noise(void **state) {
     assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){1.08, 1.12}, resolution), "faster");
     assert_string_equal(fr_ab_verdict(6, 0.9, (fr_interval){0.88, 0.92}, resolution), "slower");
     assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){0.99, 1.2}, resolution), "undecided");
-    assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){1.08, 1.12}, 0.2), "undecided"); /* equals differ by more */
+    assert_string_equal(fr_ab_verdict(6, 1.1, (fr_interval){1.08, 1.12}, 0.2), "undecided");        /* equals differ by more */
     assert_string_equal(fr_ab_verdict(4, 1.1, (fr_interval){1.08, 1.12}, resolution), "undecided"); /* too few */
     assert_string_equal(fr_ab_verdict(6, NAN, (fr_interval){NAN, NAN}, 0.0), "undecided");
     fr_free(m);
@@ -202,15 +202,14 @@ typedef struct paper {
 
 static char *write_paper(paper p) {
     char *out = fr_alloc(1 << 16);
-    int n = sprintf(
-        out,
-        "{\"schema\": \"forerun.ab/1\", \"created\": \"then\", \"complete\": true, \"environment\": {\"threads\": %d,"
-        "\"model\": {\"fingerprint\": \"%s\"}, \"options\": {\"kv\": \"%s\", \"repeats\": %d}},"
-        "\"arms\": [{\"name\": \"off\", \"depth\": 0, \"decode_tokens_per_s\": {\"median\": %g}}, {\"name\": \"on\","
-        "\"depth\": 1, \"decode_tokens_per_s\": {\"median\": %g}}], \"comparisons\": [{\"a\": \"off\", \"b\": \"on\","
-        "\"speedup\": {\"median\": %g}}], \"noise\": {\"resolution\": %g, \"verdict\": \"quiet\"},"
-        "\"identical_outputs\": true, \"results\": [",
-        p.threads, p.fingerprint, p.kv, p.prompts, p.off, p.off * p.speedup, p.speedup, p.resolution);
+    int n = sprintf(out,
+                    "{\"schema\": \"forerun.ab/1\", \"created\": \"then\", \"complete\": true, \"environment\": {\"threads\": %d,"
+                    "\"model\": {\"fingerprint\": \"%s\"}, \"options\": {\"kv\": \"%s\", \"repeats\": %d}},"
+                    "\"arms\": [{\"name\": \"off\", \"depth\": 0, \"decode_tokens_per_s\": {\"median\": %g}}, {\"name\": \"on\","
+                    "\"depth\": 1, \"decode_tokens_per_s\": {\"median\": %g}}], \"comparisons\": [{\"a\": \"off\", \"b\": \"on\","
+                    "\"speedup\": {\"median\": %g}}], \"noise\": {\"resolution\": %g, \"verdict\": \"quiet\"},"
+                    "\"identical_outputs\": true, \"results\": [",
+                    p.threads, p.fingerprint, p.kv, p.prompts, p.off, p.off * p.speedup, p.speedup, p.resolution);
     for (int i = 0; i < p.prompts; i++) {
         double off = p.off * (1.0 + p.wobble * ((i * 7) % 5 - 2)), on = off * p.speedup;
         n += sprintf(out + n,
@@ -361,14 +360,9 @@ static void energy_counters(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(figures_of_an_arm),
-        cmocka_unit_test(speedups),
-        cmocka_unit_test(noise),
-        cmocka_unit_test(differences_are_found),
-        cmocka_unit_test(cost_model),
-        cmocka_unit_test(verdicts_on_documents),
-        cmocka_unit_test(what_is_not_comparable),
-        cmocka_unit_test(energy_counters),
+        cmocka_unit_test(figures_of_an_arm),      cmocka_unit_test(speedups),        cmocka_unit_test(noise),
+        cmocka_unit_test(differences_are_found),  cmocka_unit_test(cost_model),      cmocka_unit_test(verdicts_on_documents),
+        cmocka_unit_test(what_is_not_comparable), cmocka_unit_test(energy_counters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,11 +210,10 @@ static cJSON *study(const fr_model *model, const fr_accept_options *options, fr_
     return document;
 }
 
-static const char *const three =
-    "{\"id\": \"a\", \"domain\": \"x\", \"prompt\": \"Once upon a time\", \"max_tokens\": 30}\n"
-    "\n"
-    "{\"id\": 7, \"domain\": \"y\", \"tokens\": [1, 2, 3, 4, 5, 6, 7, 8]}\n"
-    "{\"domain\": \"x\", \"prompt\": \"The end\", \"more\": null}";
+static const char *const three = "{\"id\": \"a\", \"domain\": \"x\", \"prompt\": \"Once upon a time\", \"max_tokens\": 30}\n"
+                                 "\n"
+                                 "{\"id\": 7, \"domain\": \"y\", \"tokens\": [1, 2, 3, 4, 5, 6, 7, 8]}\n"
+                                 "{\"domain\": \"x\", \"prompt\": \"The end\", \"more\": null}";
 
 /* The same prompts, run by hand. */
 static fr_stats by_hand(const fr_model *model, const fr_prompts *prompts, const fr_session_options *options, int most) {
@@ -239,8 +238,7 @@ static void counts_are_the_sessions_and_add_up(void **state) {
     scratch s = scratch_create();
     fr_prompts prompts;
     scratch_write_text(&s, "p.jsonl", three);
-    fr_session_options session = {
-        .mtp = FR_MTP_ON, .depth = 4, .ctx = 128, .sampling = {.temperature = 0.8f, .seed = 3}};
+    fr_session_options session = {.mtp = FR_MTP_ON, .depth = 4, .ctx = 128, .sampling = {.temperature = 0.8f, .seed = 3}};
     fr_accept_options options = {
         .prompts = scratch_path(&s, "p.jsonl"), .max_tokens = 40, .ignore_eos = true, .session = session};
     assert_int_equal(fr_prompts_load(model, options.prompts, false, &prompts, NULL), FR_OK);
@@ -354,15 +352,12 @@ static void teacher_forced_documents(void **state) {
     fr_model *model = open_model();
     golden g;
     golden_load(MODEL, 70, GOLDEN_F32, &g);
-    fr_accept_options options = {.tokens = g.tokens,
-                                 .num_tokens = 70,
-                                 .teacher_forced = true,
-                                 .session = {.depth = 3, .ctx = 50, .prefill_chunk = 16}};
+    fr_accept_options options = {
+        .tokens = g.tokens, .num_tokens = 70, .teacher_forced = true, .session = {.depth = 3, .ctx = 50, .prefill_chunk = 16}};
     cJSON *document = study(model, &options, FR_OK);
     const cJSON *first = cJSON_GetArrayItem(part(document, "configurations"), 0), *positions = part(first, "positions");
     assert_string_equal(part(first, "mode")->valuestring, "teacher-forced");
-    assert_true(at(part(document, "prompts"), "cut") ==
-                1); /* to 50 tokens: starts 0 .. 46, one fewer with each draft */
+    assert_true(at(part(document, "prompts"), "cut") == 1); /* to 50 tokens: starts 0 .. 46, one fewer with each draft */
     assert_true(at(cJSON_GetArrayItem(positions, 0), "drafted") == 47);
     assert_true(at(cJSON_GetArrayItem(positions, 2), "drafted") == 45);
     assert_true(cJSON_IsNull(part(part(first, "speculative_decoding"), "draft_s")));
@@ -380,10 +375,9 @@ static void overlap_counts_shared_experts(void **state) {
     fr_accept_config config = {.depth = 1};
     int32_t last[4];
     uint64_t shared[2] = {0}, chose[2 * 8] = {0};
-    fr_accept_run run = {
-        .configs = &config,
-        .config = &config,
-        .experts = {.layers = 2, .chosen = 2, .count = 8, .last = last, .shared = shared, .chose = chose}};
+    fr_accept_run run = {.configs = &config,
+                         .config = &config,
+                         .experts = {.layers = 2, .chosen = 2, .count = 8, .last = last, .shared = shared, .chose = chose}};
     /* [layers, rows, chosen]: of three rows the last is a rejected draft's */
     const int32_t pass[] = {0, 1, 1, 2, 5, 6, 3, 4, 3, 4, 3, 4}, next[] = {1, 2, 0, 7};
     fr_accept_note_experts(&run, pass, 3, 2);
@@ -453,8 +447,7 @@ static void plain_text_is_one_prompt(void **state) {
     assert_int_equal(prompts.count, 1);
     assert_string_equal(prompts.items[0].id, "essay.txt");
     assert_string_equal(prompts.items[0].domain, "all");
-    assert_int_equal(fr_tokenize(model, "Once upon a time\n{\"prompt\": \"a\"}\n", 33, true, &tokens, &count, NULL),
-                     FR_OK);
+    assert_int_equal(fr_tokenize(model, "Once upon a time\n{\"prompt\": \"a\"}\n", 33, true, &tokens, &count, NULL), FR_OK);
     assert_int_equal(prompts.items[0].count, count);
     assert_memory_equal(prompts.items[0].tokens, tokens, count * sizeof *tokens);
     fr_free(tokens);
@@ -478,8 +471,7 @@ static void nonsense_is_refused(void **state) {
     options = (fr_accept_options){.tokens = tokens, .num_tokens = 3, .session.ctx = 2};
     assert_int_equal(fr_accept(model, &options, &result, &error), FR_ERROR_CONTEXT);
     assert_true(strstr(error.message, "3 tokens do not fit in a context of 2"));
-    options = (fr_accept_options){
-        .tokens = tokens, .num_tokens = 3, .teacher_forced = true, .session.drafter = FR_DRAFTER_NGRAM};
+    options = (fr_accept_options){.tokens = tokens, .num_tokens = 3, .teacher_forced = true, .session.drafter = FR_DRAFTER_NGRAM};
     assert_int_equal(fr_accept(model, &options, &result, &error), FR_ERROR_UNSUPPORTED);
     fr_model_destroy(model);
     model = driver_open("pico-s1", FR_ISA_AUTO, FR_ACT_AUTO, 1);

@@ -176,8 +176,8 @@ static void check_session(const fr_model *model, const char *what, fr_session_op
     assert_int_equal(made, STEPS_MAKE);
     fr_session_destroy(session);
     if (prefill_own || (prefill_calls && !packed) || step_own || step_calls)
-        fail_msg("%s, %s: prefill allocated %lu times (%lu by fr_alloc), steps %lu times (%lu)", g->label, what,
-                 prefill_calls, (unsigned long)prefill_own, step_calls, (unsigned long)step_own);
+        fail_msg("%s, %s: prefill allocated %lu times (%lu by fr_alloc), steps %lu times (%lu)", g->label, what, prefill_calls,
+                 (unsigned long)prefill_own, step_calls, (unsigned long)step_own);
 }
 
 /* One session is made and used first: threads start with the first pass of a process, and keep what they allocate. */

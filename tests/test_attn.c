@@ -27,13 +27,23 @@ static float *random_floats(size_t n, float scale) {
 }
 
 static fr_linear random_linear(int out, int in) {
-    return (fr_linear){.out = out, .in = in, .dtype = FR_F32, .stride = in,
+    return (fr_linear){.out = out,
+                       .in = in,
+                       .dtype = FR_F32,
+                       .stride = in,
                        .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
 }
 
 static fr_mla random_mla(void) {
-    fr_mla m = {.hidden = HIDDEN, .heads = HEADS, .q_rank = Q_RANK, .kv_rank = KV_RANK, .nope = NOPE, .rope = ROPE, .v = V,
-                .eps = 1e-6f, .softmax_scale = 1.5f};
+    fr_mla m = {.hidden = HIDDEN,
+                .heads = HEADS,
+                .q_rank = Q_RANK,
+                .kv_rank = KV_RANK,
+                .nope = NOPE,
+                .rope = ROPE,
+                .v = V,
+                .eps = 1e-6f,
+                .softmax_scale = 1.5f};
     m.q_a_proj = random_linear(Q_RANK, HIDDEN);
     m.q_b_proj = random_linear(HEADS * (NOPE + ROPE), Q_RANK);
     m.kv_a_proj_with_mqa = random_linear(KV_RANK + ROPE, HIDDEN);
@@ -130,7 +140,8 @@ static void forms_agree(void **in) {
 static void cuts_do_not_matter(void **in) {
     fixture *f = *in;
     const int firsts[] = {9, 64, 100, 129, 192, 291};
-    float *x = random_floats(CTX * HIDDEN, 1.0f), *whole = random_floats(CTX * HIDDEN, 0.0f), *cut = random_floats(CTX * HIDDEN, 0.0f);
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *whole = random_floats(CTX * HIDDEN, 0.0f),
+          *cut = random_floats(CTX * HIDDEN, 0.0f);
     for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
         fr_kv_cache kv;
         assert_int_equal(fr_kv_cache_create(&kv, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
@@ -147,11 +158,12 @@ static void cuts_do_not_matter(void **in) {
     fr_free(cut);
 }
 
-/* Sixteen queries by tiles: right, and each with the same bits in any place of any group, beside any others. Rows that nobody may see
- * hold NaNs. */
+/* Sixteen queries by tiles: right, and each with the same bits in any place of any group, beside any others. Rows that nobody may
+ * see hold NaNs. */
 static void check_tiles(const fr_tiled_attention *tiled, int width, int rank, int positions, const int *seen) {
     enum { Q = FR_TILED_QUERIES };
-    float *q = random_floats((size_t)(Q * width), 1.0f), *out[2] = {random_floats((size_t)(Q * rank), 0.0f), random_floats((size_t)(Q * rank), 0.0f)};
+    float *q = random_floats((size_t)(Q * width), 1.0f),
+          *out[2] = {random_floats((size_t)(Q * rank), 0.0f), random_floats((size_t)(Q * rank), 0.0f)};
     uint16_t *rows = fr_alloc((size_t)(CTX * width) * sizeof *rows);
     for (int i = 0; i < CTX * width; i++) rows[i] = i < positions * width ? fr_f32_bf16(random_value() * 2.0f) : 0x7fc0;
     for (int way = 0; way < 2; way++) { /* all in one group; or the other way round and split into two */
@@ -177,8 +189,8 @@ static void check_tiles(const fr_tiled_attention *tiled, int width, int rank, in
             tiled->begin(&groups[g], queries, see, count[g], width, rank);
         }
         for (int at = 0; at < positions; at += FR_TILED_SPAN)
-            tiled->fold(groups, 1 + way, rows + at * width, width, at, positions - at < FR_TILED_SPAN ? positions - at : FR_TILED_SPAN,
-                        width, rank, work);
+            tiled->fold(groups, 1 + way, rows + at * width, width, at,
+                        positions - at < FR_TILED_SPAN ? positions - at : FR_TILED_SPAN, width, rank, work);
         for (int g = 0, first = 0; g <= way; first += count[g++]) {
             float *to[Q];
             for (int i = 0; i < count[g]; i++) to[i] = out[way] + (way ? Q - 1 - first - i : i) * rank;
@@ -253,7 +265,8 @@ static void rollback_leaves_no_trace(void **in) {
     run(f, &straight, x, 140, 120, 1, 1, y);
     run(f, &winding, x, 120, 120, 1, 1, z);
     while (winding.length < 140) {
-        int pos = winding.length, rows = 1 + (int)(fabsf(random_value()) * 7.0f), keep = 1 + (int)(fabsf(random_value()) * (float)rows);
+        int pos = winding.length, rows = 1 + (int)(fabsf(random_value()) * 7.0f),
+            keep = 1 + (int)(fabsf(random_value()) * (float)rows);
         float *mixed = random_floats((size_t)rows * HIDDEN, 1.0f); /* confirmed rows, then rejected ones */
         if (keep > rows) keep = rows;
         if (keep > 140 - pos) keep = 140 - pos;

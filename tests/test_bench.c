@@ -1,10 +1,10 @@
 /* How figures are taken: turns, rounds, quantiles, and what happens when a run is stopped. Nothing here looks at a speed. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <string.h>
 
 #include "study/bench/bench.h"

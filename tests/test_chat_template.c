@@ -21,8 +21,7 @@ static fr_tokenizer *chat_tokenizer(const char *config) {
     return toy_finish(toy, config);
 }
 
-static void check(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply,
-                  const char *expected) {
+static void check(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply, const char *expected) {
     char *text;
     fr_error error = {0};
     if (fr_chat_render(tokenizer, turns, count, reply, &text, &error) != FR_OK) fail_msg("%s", error.message);
@@ -41,8 +40,7 @@ static void conversations_are_rendered(void **state) {
     check(tokenizer, turns + 1, 1, true, TOY_USER "Hello" TOY_ASSISTANT);
     check(tokenizer, turns, 2, true, "Be kind." TOY_USER "Hello" TOY_ASSISTANT);
     check(tokenizer, turns, 3, false, "Be kind." TOY_USER "Hello" TOY_ASSISTANT "Hi." TOY_EOS);
-    check(tokenizer, turns, 4, true,
-          "Be kind." TOY_USER "Hello" TOY_ASSISTANT "Hi." TOY_EOS TOY_USER "How?\n" TOY_ASSISTANT);
+    check(tokenizer, turns, 4, true, "Be kind." TOY_USER "Hello" TOY_ASSISTANT "Hi." TOY_EOS TOY_USER "How?\n" TOY_ASSISTANT);
     check(tokenizer, turns, 5, true,
           "Be kind.\n\nBe short." TOY_USER "Hello" TOY_ASSISTANT "Hi." TOY_EOS TOY_USER "How?\n" TOY_ASSISTANT);
     check(tokenizer, NULL, 0, false, "");
@@ -54,8 +52,7 @@ static void conversations_are_rendered(void **state) {
 static void a_conversation_grows_at_its_end(void **state) {
     (void)state;
     fr_tokenizer *tokenizer = chat_tokenizer(CONFIG("false"));
-    const fr_chat_turn turns[] = {
-        {FR_CHAT_SYSTEM, "S"}, {FR_CHAT_USER, "A"}, {FR_CHAT_ASSISTANT, "B"}, {FR_CHAT_USER, "C"}};
+    const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, "S"}, {FR_CHAT_USER, "A"}, {FR_CHAT_ASSISTANT, "B"}, {FR_CHAT_USER, "C"}};
     char *before, *after;
     assert_int_equal(fr_chat_render(tokenizer, turns, 2, true, &before, NULL), FR_OK);
     assert_int_equal(fr_chat_render(tokenizer, turns, 4, true, &after, NULL), FR_OK);

@@ -45,12 +45,12 @@ static int findings_with(const char *text) {
     return n;
 }
 
-#define assert_found(needle)                                                                                           \
-    do {                                                                                                               \
-        if (findings_with(needle) != 1) {                                                                              \
-            for (int i_ = 0; i_ < found.count && i_ < 8; i_++) print_error("found: %s\n", found.text[i_]);             \
-            fail_msg("%d findings with \"%s\"", findings_with(needle), needle);                                        \
-        }                                                                                                              \
+#define assert_found(needle)                                                                                                     \
+    do {                                                                                                                         \
+        if (findings_with(needle) != 1) {                                                                                        \
+            for (int i_ = 0; i_ < found.count && i_ < 8; i_++) print_error("found: %s\n", found.text[i_]);                       \
+            fail_msg("%d findings with \"%s\"", findings_with(needle), needle);                                                  \
+        }                                                                                                                        \
     } while (0)
 
 static scratch copy_of(const char *golden) {
@@ -67,8 +67,7 @@ static void damage(const scratch *s, const char *tensor, size_t at, const void *
         long offset = -1;
         assert_int_equal(fr_safetensors_open(s->dir, files[f], 0, NULL, NULL, &st, NULL), FR_OK);
         for (size_t i = 0; i < st.count; i++)
-            if (strcmp(st.tensors[i].name, tensor) == 0)
-                offset = (const char *)st.tensors[i].data - (const char *)st.map;
+            if (strcmp(st.tensors[i].name, tensor) == 0) offset = (const char *)st.tensors[i].data - (const char *)st.map;
         fr_safetensors_release(&st);
         if (offset < 0) continue;
         FILE *file = fopen(scratch_path(s, files[f]), "r+b");
@@ -101,8 +100,8 @@ static void replace(const scratch *s, const char *file, const char *from, const 
 
 static void references_are_sound(void **state) {
     (void)state;
-    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1",
-                                       GOLDEN "pico-mtp-s1", GOLDEN "nano-mtp-s1"};
+    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1", GOLDEN "pico-mtp-s1",
+                                       GOLDEN "nano-mtp-s1"};
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
         if (check(dirs[i]) != 0) fail_msg("%s: %s", dirs[i], found.text[0]);
     }
@@ -157,10 +156,8 @@ static void finds_missing_and_misshapen_tensors(void **state) {
 static void finds_missing_scales(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
-    replace(&s, FIRST, "model.layers.0.mlp.down_proj.weight_scale_inv\"",
-            "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
-    replace(&s, INDEX, "model.layers.0.mlp.down_proj.weight_scale_inv\"",
-            "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
+    replace(&s, FIRST, "model.layers.0.mlp.down_proj.weight_scale_inv\"", "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
+    replace(&s, INDEX, "model.layers.0.mlp.down_proj.weight_scale_inv\"", "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
     replace(&s, FIRST, "\"model.layers.0.mlp.up_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[2,2]",
             "\"model.layers.0.mlp.up_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[4,1]");
     assert_int_equal(check(s.dir), 3);

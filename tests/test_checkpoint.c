@@ -61,14 +61,11 @@ static void get_names_expected_and_found(void **state) {
     assert_string_equal(tensor->name, name);
     assert_int_equal(fr_checkpoint_get(checkpoint, name, bf16 | f32, 2, (const int64_t[]){321, 160}, &tensor, &error),
                      FR_ERROR_FORMAT);
-    assert_string_equal(error.message,
-                        "model-00001-of-00002.safetensors: tensor model.embed_tokens.weight: expected F32 or BF16 "
-                        "[321, 160], found BF16 [320, 160]");
-    assert_int_equal(fr_checkpoint_get(checkpoint, name, f32, 2, (const int64_t[]){320, 160}, &tensor, &error),
-                     FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "model-00001-of-00002.safetensors: tensor model.embed_tokens.weight: expected F32 or BF16 "
+                                       "[321, 160], found BF16 [320, 160]");
+    assert_int_equal(fr_checkpoint_get(checkpoint, name, f32, 2, (const int64_t[]){320, 160}, &tensor, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "expected F32 [320, 160], found BF16 [320, 160]"));
-    assert_int_equal(fr_checkpoint_get(checkpoint, name, bf16, 1, (const int64_t[]){320}, &tensor, &error),
-                     FR_ERROR_FORMAT);
+    assert_int_equal(fr_checkpoint_get(checkpoint, name, bf16, 1, (const int64_t[]){320}, &tensor, &error), FR_ERROR_FORMAT);
     assert_int_equal(fr_checkpoint_get(checkpoint, "model.none", bf16, 1, (const int64_t[]){1}, &tensor, &error),
                      FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "tensor model.none is missing"));
@@ -81,9 +78,8 @@ static void put_shard(const scratch *s, const char *file, const char *const *nam
     int n = 8;
     n += snprintf(bytes + n, sizeof bytes - (size_t)n, "{");
     for (int i = 0; i < count; i++)
-        n += snprintf(bytes + n, sizeof bytes - (size_t)n,
-                      "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i ? "," : "", names[i], i,
-                      i + 1);
+        n += snprintf(bytes + n, sizeof bytes - (size_t)n, "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}",
+                      i ? "," : "", names[i], i, i + 1);
     n += snprintf(bytes + n, sizeof bytes - (size_t)n, "}");
     for (int i = 0; i < 8; i++) bytes[i] = (char)((uint64_t)(n - 8) >> (8 * i));
     for (int i = 0; i < count; i++) bytes[n++] = file[0];
@@ -138,16 +134,15 @@ static void holds_index_and_shards_together(void **state) {
         const char *index, *message;
         fr_status status;
     } cases[] = {
-        {"{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"c.safetensors\"}}", "/c.safetensors: No such file",
-         FR_ERROR_IO},
+        {"{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"c.safetensors\"}}", "/c.safetensors: No such file", FR_ERROR_IO},
         {"{\"weight_map\":{\"x\":\"a.safetensors\",\"w\":\"a.safetensors\"}}",
          "tensor w: the index puts it in a.safetensors, which has no such tensor", FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"b.safetensors\",\"z\":\"a.safetensors\"}}",
          "tensor x: the index puts it in b.safetensors, but it is in a.safetensors", FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"a.safetensors\",\"x\":\"a.safetensors\"}}", "tensor x: the index lists it twice",
          FR_ERROR_FORMAT},
-        {"{\"weight_map\":{\"x\":\"../a.safetensors\"}}",
-         "tensor x: weight_map: expected the name of a file in the directory", FR_ERROR_FORMAT},
+        {"{\"weight_map\":{\"x\":\"../a.safetensors\"}}", "tensor x: weight_map: expected the name of a file in the directory",
+         FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"/etc/passwd\"}}", "found the string \"/etc/passwd\"", FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"..\"}}", "expected the name of a file", FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"\"}}", "expected the name of a file", FR_ERROR_FORMAT},
@@ -162,8 +157,7 @@ static void holds_index_and_shards_together(void **state) {
         if (!strstr(error.message, cases[i].message)) fail_msg("\"%s\" lacks \"%s\"", error.message, cases[i].message);
     }
     put_shard(&s, "b.safetensors", (const char *const[]){"z", "y"}, 2);
-    assert_int_equal(reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"b.safetensors\"}}", &error),
-                     FR_ERROR_FORMAT);
+    assert_int_equal(reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"b.safetensors\"}}", &error), FR_ERROR_FORMAT);
     assert_string_equal(error.message, "b.safetensors: tensor y: is in a.safetensors too");
     scratch_destroy(&s);
 }

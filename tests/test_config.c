@@ -101,8 +101,8 @@ static void takes_what_conversions_write(void **state) {
     /* RoPE scaling: none, none by name, YaRN under either key, everything in rope_parameters */
     assert_false(parsed_with("rope_scaling", "null").yarn.present);
     assert_false(parsed_with("rope_scaling", "{\"rope_type\": \"default\"}").yarn.present);
-    fr_config c = parsed_with("rope_scaling",
-                              "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"original_max_position_embeddings\": 64}");
+    fr_config c =
+        parsed_with("rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"original_max_position_embeddings\": 64}");
     assert_true(c.yarn.present && c.yarn.factor == 4 && c.yarn.mscale == 1 && c.yarn.mscale_all_dim == 0);
     assert_true(c.yarn.beta_fast == 32 && c.yarn.beta_slow == 1);
     c = parsed_with("rope_parameters", YARN(", \"rope_theta\": 77.0, \"mscale\": 0.5"));
@@ -152,8 +152,7 @@ static void refuses_values_out_of_range(void **state) {
         {"rope_scaling", "3", "rope_scaling: expected an object, found 3"},
         {"rope_scaling", "{\"type\": \"yarn\", \"factor\": 4}",
          "c.json: rope_scaling: original_max_position_embeddings: expected"},
-        {"rope_scaling", "{\"type\": \"yarn\", \"original_max_position_embeddings\": 64}",
-         "rope_scaling: factor: expected"},
+        {"rope_scaling", "{\"type\": \"yarn\", \"original_max_position_embeddings\": 64}", "rope_scaling: factor: expected"},
         {"rope_scaling", YARN(", \"factor\": 5"), "c.json: rope_scaling: the key \"factor\" is there twice"},
         {"rope_scaling", YARN(", \"beta_fast\": \"x\""), "beta_fast: expected"},
         {"intermediate_size", "0", "intermediate_size: expected"},
@@ -196,8 +195,7 @@ static void refuses_what_it_does_not_compute(void **state) {
         {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", "c.json: rope_scaling: type: only \"yarn\""},
         {"rope_scaling", "{\"rope_type\": \"llama3\"}", "rope_type: only \"yarn\""},
         {"rope_scaling", YARN(", \"attention_factor\": 1.2"), "attention_factor: only its absence"},
-        {"quantization_config", "{\"quant_method\": \"awq\"}",
-         "c.json: quantization_config: quant_method: only \"fp8\""},
+        {"quantization_config", "{\"quant_method\": \"awq\"}", "c.json: quantization_config: quant_method: only \"fp8\""},
         {"quantization_config", "{}", "quant_method: only \"fp8\" is supported, found nothing"},
         {"quantization_config", "{\"quant_method\": \"fp8\"}", "weight_block_size: only [128, 128]"},
         {"quantization_config", "{\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]}",
@@ -211,8 +209,7 @@ static void refuses_what_it_does_not_compute(void **state) {
         const char *const edit[1][2] = {{cases[i].key, cases[i].value}};
         fr_config config;
         fr_error error = {0};
-        if (parse_with(edit, 1, &config, &error) != FR_ERROR_UNSUPPORTED)
-            fail_msg("%s = %s", cases[i].key, cases[i].value);
+        if (parse_with(edit, 1, &config, &error) != FR_ERROR_UNSUPPORTED) fail_msg("%s = %s", cases[i].key, cases[i].value);
         if (!strstr(error.message, cases[i].message)) fail_msg("\"%s\" lacks \"%s\"", error.message, cases[i].message);
     }
     static const char *const other[2][2] = {{"model_type", "\"llama\""}, {"architectures", "[\"LlamaForCausalLM\"]"}};

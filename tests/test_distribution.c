@@ -106,10 +106,9 @@ static void acceptance_is_what_theory_says(void **state) {
         tally kind = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], &kind_drafter);
         print_message("T %.1f: rejection %.0f of %.1f expected (sigma %.1f), coupled %.0f of %.1f (%.1f), too kind "
                       "%.0f of %.1f\n",
-                      temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance),
-                      coupled.accepted, coupled.expected, sqrt(coupled.variance), kind.accepted, kind.expected);
-        assert_true(rejection.expected > 0.05 * CYCLES &&
-                    rejection.expected < 0.95 * CYCLES); /* there is something to tell */
+                      temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance), coupled.accepted,
+                      coupled.expected, sqrt(coupled.variance), kind.accepted, kind.expected);
+        assert_true(rejection.expected > 0.05 * CYCLES && rejection.expected < 0.95 * CYCLES); /* there is something to tell */
         assert_true(fabs(rejection.accepted - rejection.expected) < 4.0 * sqrt(rejection.variance));
         assert_true(fabs(coupled.accepted - coupled.expected) < 4.0 * sqrt(coupled.variance));
         assert_true(coupled.expected >= coupled.low - 1e-6 && coupled.expected <= coupled.high + 1e-6);
@@ -131,9 +130,8 @@ static fr_model *small_model(const scratch *dir) {
     fr_model *model = NULL;
     snprintf(config, sizeof config, "%s/golden/pico-mtp-s1", FR_TEST_DIR);
     snprintf(path, sizeof path, "%s/small", dir->dir);
-    if (fr_synth(config, path,
-                 &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1}, NULL,
-                 &error) != FR_OK ||
+    if (fr_synth(config, path, &(fr_synth_options){.set = set, .num_set = sizeof set / sizeof *set, .seed = 3, .threads = 1},
+                 NULL, &error) != FR_OK ||
         fr_model_open(path, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK)
         fail_msg("%s", error.message);
     return model;
@@ -198,8 +196,7 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
 
 static void three_tokens_follow_the_main_model(void **state) {
     (void)state;
-    const double temperature = (double)2.4f,
-                 limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
+    const double temperature = (double)2.4f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1)); /* chi-square: mean 1, 4 sigma */
     static double p[CELLS], other[CELLS];
     uint64_t accepted;
     scratch dir = scratch_create();
@@ -216,8 +213,7 @@ static void three_tokens_follow_the_main_model(void **state) {
     assert_true(rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
     for (int verify = FR_VERIFY_COUPLED; verify <= FR_VERIFY_REJECTION; verify++) {
         double g = g_over_freedom(model, (fr_verify)verify, temperature, NULL, p, &accepted);
-        print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit,
-                      (int)accepted);
+        print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit, (int)accepted);
         assert_true(g < limit);
         assert_true(accepted > SAMPLES / 10);
         assert_true(g_over_freedom(model, (fr_verify)verify, temperature, NULL, other, &accepted) > limit);

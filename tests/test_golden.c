@@ -31,8 +31,7 @@ static double relative(const float *a, const float *b, size_t n) {
 
 static void hold(double *worst, double value, double limit, const golden *g, const char *isa, const char *what) {
     *worst = fmax(*worst, value);
-    if (!(value <= limit))
-        fail_msg("%s on %s: %s is off by %.3g of its range, limit %.3g", g->label, isa, what, value, limit);
+    if (!(value <= limit)) fail_msg("%s on %s: %s is off by %.3g of its range, limit %.3g", g->label, isa, what, value, limit);
 }
 
 static void same_experts(const golden *g, const int32_t *experts, const char *isa) {
@@ -64,8 +63,7 @@ typedef struct limits {
     double logits, hidden, mtp_logits;
 } limits;
 
-static void check_scores(const golden *g, const fr_model *model, int chunk, const char *isa, const limits *limit,
-                         limits *worst) {
+static void check_scores(const golden *g, const fr_model *model, int chunk, const char *isa, const limits *limit, limits *worst) {
     driver_scores s;
     fr_session_options o = {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .prefill_chunk = chunk};
     size_t rows = (size_t)g->length;
@@ -74,8 +72,8 @@ static void check_scores(const golden *g, const fr_model *model, int chunk, cons
     hold(&worst->logits, relative(s.logits, g->logits, rows * (size_t)g->vocab), limit->logits, g, isa, "logits");
     hold(&worst->hidden, relative(s.hidden, g->hidden, rows * (size_t)g->hidden_size), limit->hidden, g, isa, "hidden");
     if (rows > 1)
-        hold(&worst->mtp_logits, relative(s.mtp_logits, g->mtp_logits, (rows - 1) * (size_t)g->vocab),
-             limit->mtp_logits, g, isa, "mtp_logits");
+        hold(&worst->mtp_logits, relative(s.mtp_logits, g->mtp_logits, (rows - 1) * (size_t)g->vocab), limit->mtp_logits, g, isa,
+             "mtp_logits");
     driver_scores_release(&s);
 }
 
@@ -101,8 +99,7 @@ static void test_scores(void **state) {
             fr_model_destroy(model);
         }
         print_message("%s: of their ranges, few rows: logits %.2g hidden %.2g mtp_logits %.2g; many: %.2g %.2g %.2g\n",
-                      driver_isa_names[isa], few.logits, few.hidden, few.mtp_logits, many.logits, many.hidden,
-                      many.mtp_logits);
+                      driver_isa_names[isa], few.logits, few.hidden, few.mtp_logits, many.logits, many.hidden, many.mtp_logits);
     }
 }
 
@@ -117,8 +114,8 @@ static void check_greedy(const golden *g, const fr_model *model, const fr_sessio
     driver_generate(session, GOLDEN_GREEDY, tokens, NULL, NULL);
     for (int i = 0; i < GOLDEN_GREEDY; i++) {
         if (tokens[i] != g->greedy[i])
-            fail_msg("%s on %s, mtp %d depth %d: token %d is %d, not %d (margin %g)", g->label, isa, o.mtp, o.depth, i,
-                     tokens[i], g->greedy[i], g->greedy_margin[i]);
+            fail_msg("%s on %s, mtp %d depth %d: token %d is %d, not %d (margin %g)", g->label, isa, o.mtp, o.depth, i, tokens[i],
+                     g->greedy[i], g->greedy_margin[i]);
     }
     fr_session_destroy(session);
 }
@@ -199,8 +196,8 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
     assert_int_equal(stats.num_cycles, expected.cycles);
     assert_int_equal(seen.drafts, expected.drafts);
     if (!(seen.worst < 2e-6))
-        fail_msg("%s, depth %d, hidden %d, recycled %d: logits of a draft are off by %.3g of their range", g->label,
-                 o.depth, o.mtp_hidden, o.mtp_recycle, seen.worst);
+        fail_msg("%s, depth %d, hidden %d, recycled %d: logits of a draft are off by %.3g of their range", g->label, o.depth,
+                 o.mtp_hidden, o.mtp_recycle, seen.worst);
     assert_int_equal(stats.num_drafts, expected.drafts);
     assert_int_equal(stats.num_draft_tokens, expected.drafted);
     assert_int_equal(stats.num_accepted_tokens, expected.accepted);
@@ -279,8 +276,7 @@ static void test_few_rows_bitwise(void **state) {
         for (int plan = 0; plan < 4; plan++) {
             static const int rows[] = {2, 3, 5, 8}, threads[] = {3, 1, 4, 2};
             char what[64];
-            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", driver_isa_names[round / 2], rows[plan],
-                     threads[plan]);
+            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", driver_isa_names[round / 2], rows[plan], threads[plan]);
             model = driver_open(name, isa, act, threads[plan]);
             o.prefill_chunk = rows[plan];
             driver_score(model, &o, g.tokens, ROWS, &other);
@@ -364,9 +360,8 @@ static void test_kv_bf16(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_close_choices), cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_greedy),           cmocka_unit_test(test_drafting),
-        cmocka_unit_test(test_few_rows_bitwise), cmocka_unit_test(test_step_by_step),
+        cmocka_unit_test(test_no_close_choices), cmocka_unit_test(test_scores),           cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_drafting),         cmocka_unit_test(test_few_rows_bitwise), cmocka_unit_test(test_step_by_step),
         cmocka_unit_test(test_kv_bf16),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);

@@ -45,8 +45,8 @@ static int count_dirty(const float *x, const float *y, const float *want, int ro
 }
 
 /* Runs layer `i` over rows x in passes of `chunk` rows and leaves the result in y; ids [rows, top_k] of a MoE layer. */
-static void run_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, int i, const float *x, int rows,
-                      int chunk, float *y, int32_t *ids) {
+static void run_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, int i, const float *x, int rows, int chunk,
+                      float *y, int32_t *ids) {
     size_t hidden = (size_t)model->config.hidden_size, k = (size_t)model->config.num_experts_per_tok;
     fr_kv_cache_truncate(kv, 0);
     for (int first = 0; first < rows; first += chunk) {
@@ -85,8 +85,7 @@ static void check_layers(const golden *g, const fr_model *model, int chunk, flip
     assert_true(embed && y && ids);
     assert_int_equal(fr_workspace_create(&ws, model, g->length > chunk ? chunk : g->length, g->length, NULL), FR_OK);
     assert_int_equal(
-        fr_kv_cache_create(&kv, c->num_hidden_layers, g->length, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL),
-        FR_OK);
+        fr_kv_cache_create(&kv, c->num_hidden_layers, g->length, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL), FR_OK);
     for (int r = 0; r < g->length; r++) fr_embed(model, g->tokens[r], embed + (size_t)(r * g->hidden_size));
     for (int i = 0; i < g->layers; i++) {
         const float *x = i ? g->layer_out + (size_t)(i - 1) * count : embed;
@@ -117,9 +116,9 @@ static void check_mtp(const golden *g, const fr_model *model, int chunk, flips *
     int32_t *text = golden_text(g);
     assert_true(y && zero);
     assert_int_equal(fr_workspace_create(&ws, model, g->length > chunk ? chunk : g->length, g->length, NULL), FR_OK);
-    assert_int_equal(fr_kv_cache_create(&kv, 1, g->length, model->config.kv_lora_rank, model->config.qk_rope_head_dim,
-                                        FR_KV_F32, NULL),
-                     FR_OK);
+    assert_int_equal(
+        fr_kv_cache_create(&kv, 1, g->length, model->config.kv_lora_rank, model->config.qk_rope_head_dim, FR_KV_F32, NULL),
+        FR_OK);
     for (int first = 0; first < g->length; first += chunk) {
         int n = g->length - first < chunk ? g->length - first : chunk;
         fr_mtp_forward(model, &ws, &kv, g->hidden + (size_t)first * hidden, text + 1 + first, n, first);
@@ -156,10 +155,9 @@ static void test_layers(void **state) {
             fr_model_destroy(model);
         }
         if (f.rows == 0) continue;
-        print_message(
-            "%s, %d rows a pass: %d of %d rows hit by a flip, %d of %d passes of layer 0, %d of %d choices, rms %.4f\n",
-            driver_isa_names[isa], chunk, f.dirty, f.rows, f.first_dirty, f.first_layers, f.other_choices, f.choices,
-            f.worst_rms);
+        print_message("%s, %d rows a pass: %d of %d rows hit by a flip, %d of %d passes of layer 0, %d of %d choices, rms %.4f\n",
+                      driver_isa_names[isa], chunk, f.dirty, f.rows, f.first_dirty, f.first_layers, f.other_choices, f.choices,
+                      f.worst_rms);
         assert_true(f.dirty <= (chunk > FR_FEW_ROWS && driver_isas[isa] >= FR_ISA_AVX512 ? f.rows / 17 : f.rows / 60));
         assert_true(f.first_dirty <= 4);
         assert_true(f.worst_rms < 0.02);
@@ -265,8 +263,8 @@ static statistics score_all(fr_isa isa, fr_act act, int *greedy) {
 
 static void report(const char *what, const statistics *t) {
     print_message("%s: argmax of %d of %d rows, %d of %d sure ones; experts %d of %d; KL mean %.2g worst %.2g\n", what,
-                  t->same_argmax, t->rows, t->same_sure_argmax, t->sure_rows, t->same_choices, t->choices,
-                  t->kl / t->rows, t->kl_worst);
+                  t->same_argmax, t->rows, t->same_sure_argmax, t->sure_rows, t->same_choices, t->choices, t->kl / t->rows,
+                  t->kl_worst);
 }
 
 /* Measured: a mean KL of 1e-5, no other expert, no other greedy token. One flip that moves an expert of one of the 389

@@ -41,14 +41,13 @@ static fr_sampling draw_sampling(fr_logit_bias *biases, int vocab) {
         s.num_logit_bias = 1 + below(4);
         s.logit_bias = biases;
         for (size_t i = 0; i < s.num_logit_bias; i++)
-            biases[i] =
-                (fr_logit_bias){(int32_t)below((uint32_t)vocab), below(4) ? (float)below(60) / 10.0f - 3.0f : -1e9f};
+            biases[i] = (fr_logit_bias){(int32_t)below((uint32_t)vocab), below(4) ? (float)below(60) / 10.0f - 3.0f : -1e9f};
     }
     return s;
 }
 
-static void generate(const fr_model *model, const fr_session_options *o, const int32_t *prompt, int length,
-                     int32_t *made, fr_stats *stats) {
+static void generate(const fr_model *model, const fr_session_options *o, const int32_t *prompt, int length, int32_t *made,
+                     fr_stats *stats) {
     fr_session *s = driver_session(model, o);
     driver_prefill(s, prompt, length);
     driver_generate(s, MADE, made, NULL, NULL);
@@ -75,8 +74,7 @@ static void check_model(const char *name, int trials, uint64_t *drafted, uint64_
         fr_logit_bias biases[4];
         fr_stats stats;
         int length = 1 + (int)below(MOST_PROMPT);
-        for (int i = 0; i < length; i++)
-            prompt[i] = (int32_t)below(below(2) ? (uint32_t)info.vocab_size : 12); /* or repeating */
+        for (int i = 0; i < length; i++) prompt[i] = (int32_t)below(below(2) ? (uint32_t)info.vocab_size : 12); /* or repeating */
         fr_session_options o = {.ctx = CTX,
                                 .kv = below(2) ? FR_KV_F32 : FR_KV_BF16,
                                 .mtp = FR_MTP_OFF,
@@ -88,9 +86,8 @@ static void check_model(const char *name, int trials, uint64_t *drafted, uint64_
             generate(model, &o, prompt, length, made, &stats);
             for (int i = 0; i < MADE; i++)
                 if (made[i] != expected[i])
-                    fail_msg("%s, trial %d: token %d is %d with mtp %d depth %d drafter %d, %d without; temperature %g",
-                             name, trial, i, made[i], o.mtp, o.depth, o.drafter, expected[i],
-                             (double)o.sampling.temperature);
+                    fail_msg("%s, trial %d: token %d is %d with mtp %d depth %d drafter %d, %d without; temperature %g", name,
+                             trial, i, made[i], o.mtp, o.depth, o.drafter, expected[i], (double)o.sampling.temperature);
             *drafted += stats.num_draft_tokens;
             *accepted += stats.num_accepted_tokens;
         }

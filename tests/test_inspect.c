@@ -27,10 +27,9 @@ static void counts_deepseek_v3(void **state) {
     assert_int_equal(p->embedding, 129280ull * 7168);
     assert_int_equal(p->head, 129280ull * 7168);
     /* per layer: q_a, q_b, kv_a, kv_b, o, and the norms of the two latents */
-    assert_int_equal(p->attention, 61ull * (1536 * 7168 + 128 * 192 * 1536 + 576 * 7168 + 128 * 256 * 512 +
-                                            7168 * 128 * 128 + 1536 + 512));
-    assert_int_equal(p->main_total,
-                     p->embedding + p->head + p->attention + p->dense_mlp + p->moe_mlp + 61 * 2 * 7168 + 7168);
+    assert_int_equal(p->attention,
+                     61ull * (1536 * 7168 + 128 * 192 * 1536 + 576 * 7168 + 128 * 256 * 512 + 7168 * 128 * 128 + 1536 + 512));
+    assert_int_equal(p->main_total, p->embedding + p->head + p->attention + p->dense_mlp + p->moe_mlp + 61 * 2 * 7168 + 7168);
     assert_int_equal(p->main_activated, 36625618432); /* "37B" */
     /* published: 11.5B unique and 14B in all, counted without the eh_proj of 2 * 7168 * 7168 */
     assert_int_equal(p->mtp_unique, 11610068224);
@@ -52,9 +51,8 @@ static void agrees_with_files(void **state) {
     static const struct {
         const char *dir;
         uint64_t bytes, tensors;
-    } cases[] = {{GOLDEN "pico-s1", 1674072, 239},
-                 {GOLDEN "pico-noqlora-s1", 1671624, 227},
-                 {GOLDEN "nano-mtp-s1", 8552944, 619}};
+    } cases[] = {
+        {GOLDEN "pico-s1", 1674072, 239}, {GOLDEN "pico-noqlora-s1", 1671624, 227}, {GOLDEN "nano-mtp-s1", 8552944, 619}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fr_inspection *inspection = inspect(cases[i].dir);
         const fr_parameters *p = fr_inspection_parameters(inspection);
@@ -128,8 +126,7 @@ static fr_status look(void *user, const fr_schema_tensor *t) {
     int64_t shape[2];
     const fr_tensor *tensor;
     fr_error error;
-    if (fr_checkpoint_get(s->checkpoint, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, &tensor, &error) !=
-        FR_OK)
+    if (fr_checkpoint_get(s->checkpoint, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, &tensor, &error) != FR_OK)
         fail_msg("%s", error.message);
     s->tensors++;
     if (tensor->dtype == FR_F8_E4M3) {
@@ -145,8 +142,8 @@ static fr_status look(void *user, const fr_schema_tensor *t) {
 /* Every tensor of every reference checkpoint is in the schema, and the other way round. */
 static void schema_is_what_checkpoints_hold(void **state) {
     (void)state;
-    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1",
-                                       GOLDEN "pico-mtp-s1", GOLDEN "nano-mtp-s1"};
+    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1", GOLDEN "pico-mtp-s1",
+                                       GOLDEN "nano-mtp-s1"};
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
         fr_config config;
         fr_checkpoint *checkpoint = NULL;

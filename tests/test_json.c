@@ -186,12 +186,9 @@ static void files_have_a_limit_and_a_name_in_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_what_is_not_one_json_value),
-        cmocka_unit_test(limits_nesting),
-        cmocka_unit_test(getters_say_what_they_expected),
-        cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
-        cmocka_unit_test(finds_keys_that_are_there_twice),
-        cmocka_unit_test(u64_is_exact_or_refused),
+        cmocka_unit_test(refuses_what_is_not_one_json_value),      cmocka_unit_test(limits_nesting),
+        cmocka_unit_test(getters_say_what_they_expected),          cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
+        cmocka_unit_test(finds_keys_that_are_there_twice),         cmocka_unit_test(u64_is_exact_or_refused),
         cmocka_unit_test(files_have_a_limit_and_a_name_in_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,8 +78,8 @@ static void check_axpy(const fr_kernels *k, int n) {
     k->axpy_bf16(bf16, 1.25f, half, n);
     k->axpy_e4m3(e4m3, 1.25f, codes, n);
     for (int i = 0; i < n; i++) {
-        double y = i * 0.5, terms[] = {1.25 * (double)b[i], 1.25 * (double)fr_bf16_f32(half[i]),
-                                       1.25 * (double)fr_e4m3_f32(codes[i])};
+        double y = i * 0.5,
+               terms[] = {1.25 * (double)b[i], 1.25 * (double)fr_bf16_f32(half[i]), 1.25 * (double)fr_e4m3_f32(codes[i])};
         assert_close((double)f32[i], y + terms[0], 1.2e-7 * (fabs(terms[0]) + y));
         assert_close((double)bf16[i], y + terms[1], 1.2e-7 * (fabs(terms[1]) + y));
         assert_close((double)e4m3[i], y + terms[2], 1.2e-7 * (fabs(terms[2]) + y));
@@ -100,7 +100,8 @@ static void check_add_rows(const fr_kernels *k, int n) {
         uint8_t rows[ROWS * MOST];
         float y[129];
         for (int i = 0; i < ROWS * MOST; i++)
-            rows[i] = plain ? (uint8_t)((codes[i % MOST] & 0x80) | (8 + (codes[i % MOST] + i / MOST) % 0x77)) : codes[(i + i / MOST) % MOST];
+            rows[i] = plain ? (uint8_t)((codes[i % MOST] & 0x80) | (8 + (codes[i % MOST] + i / MOST) % 0x77))
+                            : codes[(i + i / MOST) % MOST];
         for (int i = 0; i <= n; i++) y[i] = (float)i * 0.5f;
         k->add_rows_e4m3(y, a, rows + 1, MOST - 1, ROWS, n);
         for (int i = 0; i < n; i++) {

@@ -9,10 +9,10 @@
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/linear/linear.h"
-#include "model/weights.h"
 #include "core/linear/many.h"
 #include "core/linear/onednn_fp8.h"
 #include "core/threads.h"
+#include "model/weights.h"
 #include "reference_linear.h"
 #include "scratch.h"
 
@@ -47,8 +47,8 @@ static float random_float(void) {
     return sum;
 }
 
-/* A linear with weights one byte off any alignment, as in a mapping. Of the E4M3 codes a fifth are subnormals or zeros in even rows,
- * and none in odd ones: kernels may take them another way. */
+/* A linear with weights one byte off any alignment, as in a mapping. Of the E4M3 codes a fifth are subnormals or zeros in even
+ * rows, and none in odd ones: kernels may take them another way. */
 typedef struct layer {
     fr_linear linear;
     char *weights;
@@ -127,16 +127,15 @@ static void forward(const fr_linear *w, const float *x, int n, bool quantized, b
     fr_free(r.memory);
 }
 
-static void assert_near(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, const float *y,
-                        double tolerance) {
+static void assert_near(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, const float *y, double tolerance) {
     double *expected = malloc(sizeof *expected * (size_t)(n * w->out)),
            *magnitude = malloc(sizeof *magnitude * (size_t)(n * w->out));
     reference_linear(w, x, n, quantized, ue8m0, expected, magnitude);
     for (int i = 0; i < n * w->out; i++) {
         if (!(fabs((double)y[i] - expected[i]) <= tolerance * magnitude[i]))
             fail_msg("%s %s %dx%d, %d rows, quantized %d: row %d output %d is %.9g, not %.9g (terms add up to %g)",
-                     fr_kernels_get()->name, fr_dtype_name(w->dtype), w->out, w->in, n, quantized, i / w->out,
-                     i % w->out, (double)y[i], expected[i], magnitude[i]);
+                     fr_kernels_get()->name, fr_dtype_name(w->dtype), w->out, w->in, n, quantized, i / w->out, i % w->out,
+                     (double)y[i], expected[i], magnitude[i]);
     }
     free(expected);
     free(magnitude);
@@ -223,10 +222,7 @@ static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
           *some = malloc(sizeof *some * (size_t)(ALL * out));
     float *turned = malloc(sizeof *turned * (size_t)(ALL * in));
     forward(&l.linear, x, ALL, quantized, false, 1, all);
-    assert_near(&l.linear, x, ALL, quantized, false, all,
-                quantized         ? 2e-6
-                : dtype == FR_F32 ? 2 * 0x1.1p-17
-                                  : 0x1.1p-17);
+    assert_near(&l.linear, x, ALL, quantized, false, all, quantized ? 2e-6 : dtype == FR_F32 ? 2 * 0x1.1p-17 : 0x1.1p-17);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int n = counts[i], first = (int)(random_bits() % (unsigned)(ALL - n));
         forward(&l.linear, x + first * in, n, quantized, false, 1, some);
@@ -234,8 +230,7 @@ static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
     }
     for (int r = 0; r < ALL; r++) memcpy(turned + r * in, x + (ALL - 1 - r) * in, sizeof *x * (size_t)in);
     forward(&l.linear, turned, ALL, quantized, false, 1, some);
-    for (int r = 0; r < ALL; r++)
-        assert_memory_equal(some + r * out, all + (ALL - 1 - r) * out, sizeof *all * (size_t)out);
+    for (int r = 0; r < ALL; r++) assert_memory_equal(some + r * out, all + (ALL - 1 - r) * out, sizeof *all * (size_t)out);
     free(x);
     free(all);
     free(some);
@@ -339,8 +334,7 @@ static void parts_of_a_product(void) {
     for (int kind = 0; kind < 4; kind++) {
         layer l = make_layer(kind == 3 ? FR_F8_E4M3 : dtypes[kind], OUT, IN);
         const fr_linear *w = &l.linear;
-        float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT),
-              *part = malloc(sizeof *part * ROWS * OUT);
+        float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
         own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
         void *memory = fr_alloc(fr_linear_scratch_bytes(ROWS));
         fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(kind == 3), true);
@@ -464,8 +458,8 @@ static void save(const scratch *dir, const layer *l, const float *scale) {
                      fr_dtype_name(w->dtype), w->out, w->in, 1 + bytes);
     if (scale)
         n += snprintf(header + n, sizeof header - (size_t)n,
-                      ",\"a.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]}", rows,
-                      columns, 1 + bytes, 1 + bytes + scale_bytes);
+                      ",\"a.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]}", rows, columns,
+                      1 + bytes, 1 + bytes + scale_bytes);
     n += snprintf(header + n, sizeof header - (size_t)n, "}");
     file[0] = (char)n;
     file[1] = (char)(n >> 8);
@@ -491,8 +485,7 @@ static void shards_make_up_the_whole(void **state) {
               *sum = malloc(sizeof *sum * ROWS * OUT), *cut_x = malloc(sizeof *x * ROWS * IN);
         save(&dir, &l, l.linear.scale);
         if (fr_checkpoint_open(dir.dir, &checkpoint, &error) != FR_OK) fail_msg("%s", error.message);
-        assert_int_equal(fr_linear_bind(&whole, checkpoint, "a", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error),
-                         FR_OK);
+        assert_int_equal(fr_linear_bind(&whole, checkpoint, "a", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         assert_int_equal(whole.dtype, dtypes[kind]);
         assert_int_equal(fr_linear_bytes(&whole), OUT * IN * fr_dtype_size(dtypes[kind]) + (kind ? 0 : 4 * 5 * 4));
         forward(&whole, x, ROWS, false, false, 1, y);
@@ -501,8 +494,8 @@ static void shards_make_up_the_whole(void **state) {
             int at = 0, at_in = 0;
             for (int i = 0; i < ROWS * OUT; i++) sum[i] = 0;
             for (int i = 0; i < count; i++) {
-                assert_int_equal(
-                    fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error), FR_OK);
+                assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error),
+                                 FR_OK);
                 forward(&shard, x, ROWS, false, false, 1, part);
                 for (int r = 0; r < ROWS; r++)
                     assert_memory_equal(part + r * shard.out, y + r * OUT + at, sizeof *y * (size_t)shard.out);
@@ -510,10 +503,9 @@ static void shards_make_up_the_whole(void **state) {
                 assert_true(at == OUT || at % FR_BLOCK == 0);
                 fr_linear_release(&shard);
 
-                assert_int_equal(
-                    fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error), FR_OK);
-                for (int r = 0; r < ROWS; r++)
-                    memcpy(cut_x + r * shard.in, x + r * IN + at_in, sizeof *x * (size_t)shard.in);
+                assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error),
+                                 FR_OK);
+                for (int r = 0; r < ROWS; r++) memcpy(cut_x + r * shard.in, x + r * IN + at_in, sizeof *x * (size_t)shard.in);
                 forward(&shard, cut_x, ROWS, false, false, 1, part);
                 for (int j = 0; j < ROWS * OUT; j++) sum[j] += part[j];
                 at_in += shard.in;
@@ -526,11 +518,9 @@ static void shards_make_up_the_whole(void **state) {
         }
         assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){0, 5}, &error),
                          FR_ERROR_UNSUPPORTED);
-        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "b", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error),
-                             FR_OK);
+        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "b", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         assert_non_null(strstr(error.message, "b.weight"));
-        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "a", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error),
-                             FR_OK);
+        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "a", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         fr_linear_release(&whole);
         fr_checkpoint_destroy(checkpoint);
         scratch_destroy(&dir);
@@ -553,8 +543,7 @@ static void missing_scales_are_an_error(void **state) {
     fr_error error;
     save(&dir, &l, NULL);
     assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
-    assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error),
-                     FR_ERROR_FORMAT);
+    assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "a.weight_scale_inv"));
     assert_null(linear.scale);
     fr_checkpoint_destroy(checkpoint);

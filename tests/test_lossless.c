@@ -39,8 +39,7 @@ typedef struct baseline {
     int32_t text[MAX_PROMPT + MAX_NEW];
     float *logits; /* [count, vocab]: what chose each token */
     fr_session *plain;
-    fr_session
-        *followed; /* one that drafted by one: its MTP cache is the standard for others; NULL until it was made */
+    fr_session *followed; /* one that drafted by one: its MTP cache is the standard for others; NULL until it was made */
 } baseline;
 
 /* Any text will do as a prompt. */
@@ -78,8 +77,7 @@ static void watch(void *user, fr_session *session, const fr_step *step) {
         fail_msg("%s, %s: logits of token %d differ", w->base->label, w->what, w->made - 1);
 }
 
-static void same_cache(const baseline *b, const char *what, const fr_kv_cache *got, const fr_kv_cache *want,
-                       int length) {
+static void same_cache(const baseline *b, const char *what, const fr_kv_cache *got, const fr_kv_cache *want, int length) {
     size_t bytes = (size_t)(want->rank + want->rope) * (want->type == FR_KV_F32 ? 4 : 2);
     for (int layer = 0; layer < want->layers; layer++) {
         for (int pos = 0; pos < length; pos++) {
@@ -98,8 +96,7 @@ static void same_caches(const baseline *b, const char *what, const fr_session *s
     same_cache(b, what, &s->mtp_kv, &b->followed->mtp_kv, shorter);
 }
 
-static void make_baseline(baseline *b, const char *label, const fr_model *model, fr_session_options o, int prompt,
-                          int count) {
+static void make_baseline(baseline *b, const char *label, const fr_model *model, fr_session_options o, int prompt, int count) {
     fr_model_info info;
     fr_model_get_info(model, &info);
     *b = (baseline){.model = model, .prompt = prompt, .count = count, .vocab = info.vocab_size};
@@ -165,8 +162,7 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
         v.depth = 3;
         v.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
         v.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
-        check_run(&b, v, NULL, NULL,
-                  variant & 1 ? "mtp, hidden state before the norm" : "mtp, recycled before the norm");
+        check_run(&b, v, NULL, NULL, variant & 1 ? "mtp, hidden state before the norm" : "mtp, recycled before the norm");
     }
     if (all || turn % 3 == 0) {
         o.depth = 4;
@@ -192,10 +188,8 @@ static void check_setting(const char *name, const setting *s, bool every_prompt,
     for (int i = 0; i < PROMPTS; i++) {
         if (!every_prompt && (i % 4 != turn % 4 || prompt_lengths[i] > 65)) continue;
         bool sampled = full ? i % 2 == 1 : (i + turn) % 5 == 0;
-        fr_sampling sampling = {
-            .temperature = sampled ? 0.7f : 0.0f, .top_k = sampled ? 40 : 0, .seed = (uint64_t)turn};
-        accepted +=
-            check_prompt(label, model, s->kv, sampling, prompt_lengths[i], full || prompt_lengths[i] == 9, turn + i);
+        fr_sampling sampling = {.temperature = sampled ? 0.7f : 0.0f, .top_k = sampled ? 40 : 0, .seed = (uint64_t)turn};
+        accepted += check_prompt(label, model, s->kv, sampling, prompt_lengths[i], full || prompt_lengths[i] == 9, turn + i);
     }
     /* Agreement means something only where drafts were accepted. */
     if (strstr(name, "-mtp-")) assert_true(accepted > 0);
@@ -212,8 +206,7 @@ static void test_every_depth(void **state) {
             for (int k = 0; k < 4; k++) {
                 setting s = {isa, k & 1 ? FR_ACT_FP8 : FR_ACT_NONE, k & 2 ? FR_KV_F32 : FR_KV_BF16, 1 + (i + k) % 4};
                 bool every_prompt = full || (isa == best && k == 1 + i % 2);
-                if (full || (isa == best ? k == 1 || k == 2 : k == (i + j) % 4))
-                    check_setting(name, &s, every_prompt, i + j + k);
+                if (full || (isa == best ? k == 1 || k == 2 : k == (i + j) % 4)) check_setting(name, &s, every_prompt, i + j + k);
             }
         }
     }
@@ -411,9 +404,8 @@ static void test_full_context(void **state) {
 int main(int argc, char **argv) {
     full = argc > 1 && strcmp(argv[1], "full") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_depth),      cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_forced_histories), cmocka_unit_test(test_conversation),
-        cmocka_unit_test(test_full_context),
+        cmocka_unit_test(test_every_depth),  cmocka_unit_test(test_threads),      cmocka_unit_test(test_forced_histories),
+        cmocka_unit_test(test_conversation), cmocka_unit_test(test_full_context),
     };
     return cmocka_run_group_tests_name("lossless", tests, NULL, NULL);
 }

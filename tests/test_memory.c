@@ -154,7 +154,7 @@ static void a_config_alone_is_planned(void **state) {
     assert_int_equal(plan.session.kv_bytes, 1000 * p->kv_bytes_per_token_bf16);
     assert_int_equal(plan.session.mtp_kv_bytes, 1000 * p->mtp_kv_bytes_per_token_bf16);
     assert_int_equal(plan.draft_head_bytes, 129280ull * 7168 + 4 * 1010 * 56);
-    uint64_t copies = 2 * 2 * 129280ull * 7168; /* the module's own embedding and head are not used */
+    uint64_t copies = 2 * 2 * 129280ull * 7168;                             /* the module's own embedding and head are not used */
     assert_in_range(p->fp8_bytes - copies - plan.weight_bytes, 1, 4 * MIB); /* nor are norms, as they lie there */
     assert_in_range(plan.table_bytes, 4 * MIB, 64 * MIB);
     assert_true(plan.all_fits);

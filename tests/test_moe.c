@@ -52,8 +52,12 @@ static void router_matches_brute_force(void **in) {
         float bias[EXPERTS], logits[EXPERTS], scores[EXPERTS], work[EXPERTS + GROUPS], weights[6];
         int32_t ids[6];
         bool chosen[EXPERTS];
-        fr_router r = {.experts = EXPERTS, .groups = GROUPS, .topk_group = 1 + trial % GROUPS, .norm_topk_prob = trial % 2,
-                       .scaling = 2.5f, .bias = bias};
+        fr_router r = {.experts = EXPERTS,
+                       .groups = GROUPS,
+                       .topk_group = 1 + trial % GROUPS,
+                       .norm_topk_prob = trial % 2,
+                       .scaling = 2.5f,
+                       .bias = bias};
         r.topk = 1 + trial % (r.topk_group * 3 < 6 ? r.topk_group * 3 : 6);
         for (int i = 0; i < EXPERTS; i++) {
             bias[i] = trial % 3 == 0 ? -2.0f + random_value() : random_value() * 0.1f; /* all biased scores negative, too */
@@ -76,7 +80,10 @@ static void router_matches_brute_force(void **in) {
 }
 
 static fr_linear random_linear(int out, int in) {
-    return (fr_linear){.out = out, .in = in, .dtype = FR_F32, .stride = in,
+    return (fr_linear){.out = out,
+                       .in = in,
+                       .dtype = FR_F32,
+                       .stride = in,
                        .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
 }
 
@@ -105,10 +112,18 @@ static void take(fixture *f, fr_arena *arena) {
 
 static int setup(void **out) {
     fixture *f = fr_alloc_zeroed(1, sizeof *f);
-    f->moe = (fr_moe){.hidden = HIDDEN, .intermediate = WIDTH,
-                      .router = {.experts = EXPERTS, .groups = GROUPS, .topk_group = 2, .topk = 3, .norm_topk_prob = true,
-                                 .scaling = 1.5f, .gate = random_linear(EXPERTS, HIDDEN), .bias = random_floats(EXPERTS, 0.1f)},
-                      .has_shared = true, .shared = random_mlp(WIDTH)};
+    f->moe = (fr_moe){.hidden = HIDDEN,
+                      .intermediate = WIDTH,
+                      .router = {.experts = EXPERTS,
+                                 .groups = GROUPS,
+                                 .topk_group = 2,
+                                 .topk = 3,
+                                 .norm_topk_prob = true,
+                                 .scaling = 1.5f,
+                                 .gate = random_linear(EXPERTS, HIDDEN),
+                                 .bias = random_floats(EXPERTS, 0.1f)},
+                      .has_shared = true,
+                      .shared = random_mlp(WIDTH)};
     f->moe.experts = fr_alloc(EXPERTS * sizeof(fr_mlp));
     for (int e = 0; e < EXPERTS; e++) f->moe.experts[e] = random_mlp(WIDTH);
     f->moe.forms = fr_moe_forms(&f->moe);
@@ -149,7 +164,8 @@ static void run(fixture *f, const float *x, int rows, int step, int threads, flo
 
 static void rows_do_not_matter(void **in) {
     fixture *f = *in;
-    float *x = random_floats(ROWS * HIDDEN, 1.0f), *one = random_floats(ROWS * HIDDEN, 0.0f), *some = random_floats(ROWS * HIDDEN, 0.0f);
+    float *x = random_floats(ROWS * HIDDEN, 1.0f), *one = random_floats(ROWS * HIDDEN, 0.0f),
+          *some = random_floats(ROWS * HIDDEN, 0.0f);
     run(f, x, ROWS, 1, 1, one);
     for (int step = 2; step <= FR_FEW_ROWS; step++) {
         run(f, x, ROWS, step, 1 + step % 3, some);

@@ -15,10 +15,10 @@ typedef struct {
     double draft;      /* each draft */
     double acceptance; /* mean; drafts differ around it by `spread` */
     double spread;
-    double boast;      /* added to the confidence that a draft reports */
-    double jitter;     /* relative noise of measured times */
-    double late;       /* chance that a measured time is five times too long: the machine did something else */
-    double sway;       /* by this factor the whole machine gets slower, and fast again, every 300 cycles */
+    double boast;  /* added to the confidence that a draft reports */
+    double jitter; /* relative noise of measured times */
+    double late;   /* chance that a measured time is five times too long: the machine did something else */
+    double sway;   /* by this factor the whole machine gets slower, and fast again, every 300 cycles */
 } world;
 
 static uint64_t state;
@@ -53,7 +53,8 @@ static double simulate(const world *w, const world *later, int fixed, int cycles
         }
         int verified = fixed >= 0 ? made : fr_policy_keep(p, confidence, made);
         while (accepted < verified && uniform() < chance[accepted]) accepted++;
-        double pass = 1.0 + now->row * verified, first = made > 0 ? now->draft : 0.0, rest = made > 1 ? (made - 1) * now->draft : 0.0;
+        double pass = 1.0 + now->row * verified, first = made > 0 ? now->draft : 0.0,
+               rest = made > 1 ? (made - 1) * now->draft : 0.0;
         time += pass + first + rest;
         tokens += 1.0 + accepted;
         double noise[3], slow = c / 300 % 2 ? 1.0 + now->sway : 1.0;
@@ -77,9 +78,12 @@ static void never_slower_and_close_to_the_best(void **in) {
     double worst_off = 10.0, worst_best = 10.0;
     for (int a = 0; a <= 10; a++)
         for (int kind = 0; kind < 3 * 3 * 2 * 3; kind++) {
-            world w = {.row = (double[]){0.02, 0.2, 0.6}[kind % 3], .draft = (double[]){0.03, 0.1, 0.3}[kind / 3 % 3],
-                       .acceptance = 0.1 * a, .spread = kind / 9 % 2 ? 0.3 : 0.0,
-                       .boast = (double[]){0.0, 0.3, -0.2}[kind / 18], .jitter = 0.1};
+            world w = {.row = (double[]){0.02, 0.2, 0.6}[kind % 3],
+                       .draft = (double[]){0.03, 0.1, 0.3}[kind / 3 % 3],
+                       .acceptance = 0.1 * a,
+                       .spread = kind / 9 % 2 ? 0.3 : 0.0,
+                       .boast = (double[]){0.0, 0.3, -0.2}[kind / 18],
+                       .jitter = 0.1};
             fr_policy p;
             double rate = simulate(&w, NULL, -1, CYCLES, &p);
             worst_off = fmin(worst_off, rate); /* off makes 1 token a unit of time */
@@ -97,8 +101,12 @@ static void disturbances_do_not_mislead(void **in) {
     double worst_off = 10.0, worst_best = 10.0;
     for (int a = 0; a <= 10; a += 2)
         for (int kind = 0; kind < 3 * 3 * 3; kind++) {
-            world w = {.row = (double[]){0.02, 0.2, 0.6}[kind % 3], .draft = (double[]){0.03, 0.1, 0.3}[kind / 3 % 3],
-                       .acceptance = 0.1 * a, .spread = 0.3, .jitter = 0.1, .late = kind / 9 != 1 ? 0.05 : 0.0,
+            world w = {.row = (double[]){0.02, 0.2, 0.6}[kind % 3],
+                       .draft = (double[]){0.03, 0.1, 0.3}[kind / 3 % 3],
+                       .acceptance = 0.1 * a,
+                       .spread = 0.3,
+                       .jitter = 0.1,
+                       .late = kind / 9 != 1 ? 0.05 : 0.0,
                        .sway = kind / 9 != 0 ? 0.6 : 0.0};
             fr_policy p;
             double rate = simulate(&w, NULL, -1, CYCLES, &p);

@@ -43,16 +43,14 @@ static void make_text(int32_t *tokens, int count, uint32_t seed) {
 static void generate(fr_session *session, int count) {
     fr_error error;
     fr_step step;
-    for (int made = 0; made < count; made += step.count)
-        succeed(fr_session_step(session, count - made, &step, &error), &error);
+    for (int made = 0; made < count; made += step.count) succeed(fr_session_step(session, count - made, &step, &error), &error);
 }
 
 static void assert_same_kv(const fr_session *a, const fr_session *b) {
     assert_int_equal(a->kv.length, b->kv.length);
     size_t row = (size_t)(a->kv.rank + a->kv.rope) * (a->kv.type == FR_KV_F32 ? 4 : 2);
     for (int layer = 0; layer < a->kv.layers; layer++)
-        assert_memory_equal(fr_kv_cache_row(&a->kv, layer, 0), fr_kv_cache_row(&b->kv, layer, 0),
-                            (size_t)a->kv.length * row);
+        assert_memory_equal(fr_kv_cache_row(&a->kv, layer, 0), fr_kv_cache_row(&b->kv, layer, 0), (size_t)a->kv.length * row);
 }
 
 /* What the session holds before: the first `shared` tokens that are wanted, then `more` others, then tokens of its own.
@@ -179,8 +177,7 @@ static void test_interrupted(void **unused) {
     int32_t wanted[WANTED];
     make_text(wanted, WANTED, 1);
     int calls = 100;
-    fr_session_options o = {
-        .ctx = CTX, .prefill_chunk = 8, .mtp = FR_MTP_ON, .depth = 2, .progress = stop, .user = &calls};
+    fr_session_options o = {.ctx = CTX, .prefill_chunk = 8, .mtp = FR_MTP_ON, .depth = 2, .progress = stop, .user = &calls};
     fr_session *session = new_session(model, &o), *fresh = new_session(model, &o);
     fr_error error;
     succeed(fr_session_prefill(fresh, wanted, WANTED, &error), &error);

@@ -95,8 +95,7 @@ static void splits_behave(void **state) {
         {"Regex", "b", "Isolated", false, "aaa", "aaa"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        check(split(cases[i].kind, cases[i].pattern, cases[i].behavior, cases[i].invert), cases[i].text,
-              cases[i].expected);
+        check(split(cases[i].kind, cases[i].pattern, cases[i].behavior, cases[i].invert), cases[i].text, cases[i].expected);
 }
 
 static void patterns_mean_what_oniguruma_means(void **state) {
@@ -135,10 +134,8 @@ static void patterns_mean_what_oniguruma_means(void **state) {
 
 static void steps_cut_the_pieces_of_those_before(void **state) {
     (void)state;
-    static const char bracket[] =
-        "{\"type\": \"Split\", \"pattern\": {\"String\": \"(\"}, \"behavior\": \"Isolated\"}, ";
-    static const char look[] =
-        "{\"type\": \"Split\", \"pattern\": {\"Regex\": \" +(?!x)\"}, \"behavior\": \"Isolated\"}";
+    static const char bracket[] = "{\"type\": \"Split\", \"pattern\": {\"String\": \"(\"}, \"behavior\": \"Isolated\"}, ";
+    static const char look[] = "{\"type\": \"Split\", \"pattern\": {\"Regex\": \" +(?!x)\"}, \"behavior\": \"Isolated\"}";
     char both[512];
     snprintf(both, sizeof both, "%s%s", bracket, look);
     /* a lookahead ends with its piece */
@@ -146,8 +143,7 @@ static void steps_cut_the_pieces_of_those_before(void **state) {
     check(sequence("{\"type\": \"Digits\", \"individual_digits\": true}"), "ab12½", "ab|1|2|½");
     check(sequence("{\"type\": \"Digits\", \"individual_digits\": false}"), "ab12½c", "ab|12½|c");
     check(sequence(""), "a b", "a b");
-    check(toy_parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"), "I'll go  to 12 x!?",
-          "I|'ll| go| | to| 12| x|!?");
+    check(toy_parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"), "I'll go  to 12 x!?", "I|'ll| go| | to| 12| x|!?");
 }
 
 static void broken_utf8_cuts(void **state) {
@@ -223,8 +219,7 @@ static void patterns_of_two_meanings_are_refused(void **state) {
 
 static void wrong_patterns_are_refused(void **state) {
     (void)state;
-    static const char *const patterns[] = {"(a",    "[a",           "a)",  "*", "\\", "\\p{Nonsense}",
-                                           "[z-a]", "a\\x{110000}", "\\p{"};
+    static const char *const patterns[] = {"(a", "[a", "a)", "*", "\\", "\\p{Nonsense}", "[z-a]", "a\\x{110000}", "\\p{"};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         fr_status expected = strcmp(patterns[i], "\\p{") == 0 ? FR_ERROR_UNSUPPORTED : FR_ERROR_FORMAT;
         check_refused(split("Regex", patterns[i], "Isolated", false), expected, "regular expression");
@@ -240,8 +235,7 @@ static void other_pretokenizers_are_refused(void **state) {
     check_refused(NULL, FR_ERROR_UNSUPPORTED, "ByteLevel");
     check_refused(toy_parse("{\"type\": \"Sequence\", \"pretokenizers\": []}"), FR_ERROR_UNSUPPORTED, "ByteLevel");
     check_refused(toy_parse("{\"type\": \"Metaspace\"}"), FR_ERROR_UNSUPPORTED, "Metaspace");
-    check_refused(toy_parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": true}"), FR_ERROR_UNSUPPORTED,
-                  "add_prefix_space");
+    check_refused(toy_parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": true}"), FR_ERROR_UNSUPPORTED, "add_prefix_space");
     check_refused(toy_parse("{\"type\": \"ByteLevel\", \"use_regex\": 1}"), FR_ERROR_FORMAT, "use_regex");
     check_refused(sequence(TOY_BYTE_LEVEL), FR_ERROR_UNSUPPORTED, "after ByteLevel");
     check_refused(toy_parse("[]"), FR_ERROR_FORMAT, "not an object");
@@ -270,8 +264,7 @@ static void the_receiver_can_stop(void **state) {
     cJSON *json = split("String", " ", "Isolated", false);
     assert_int_equal(fr_pretokenizer_parse(&pretokenizer, json, &error), FR_OK);
     assert_int_equal(fr_pretokenize_scratch_create(&work, &error), FR_OK);
-    assert_int_equal(fr_pretokenize(&pretokenizer, &work, (const uint8_t *)"a b c", 5, refuse, &calls, &error),
-                     FR_ERROR_MEMORY);
+    assert_int_equal(fr_pretokenize(&pretokenizer, &work, (const uint8_t *)"a b c", 5, refuse, &calls, &error), FR_ERROR_MEMORY);
     assert_int_equal(calls, 2);
     fr_pretokenize_scratch_release(&work);
     fr_pretokenizer_release(&pretokenizer);

@@ -10,9 +10,9 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "core/checkpoint/safetensors_writer.h"
 #include "core/json.h"
 #include "core/memory.h"
-#include "core/checkpoint/safetensors_writer.h"
 #include "model/schema.h"
 #include "scratch.h"
 
@@ -115,8 +115,7 @@ static double step_at(double value) {
 /* Every linear of both, as a checkpoint's schema lists them. */
 typedef struct pair {
     const fr_checkpoint *a, *b;
-    void (*compare)(const fr_checkpoint *a, const fr_tensor *x, const fr_checkpoint *b, const fr_tensor *y,
-                    double *worst);
+    void (*compare)(const fr_checkpoint *a, const fr_tensor *x, const fr_checkpoint *b, const fr_tensor *y, double *worst);
     double worst;
     uint64_t linears, plain;
 } pair;
@@ -151,8 +150,7 @@ static pair compare_checkpoints(const char *x, const char *y,
 }
 
 /* The largest |w - w'| of each block over the largest |w|. */
-static void measure(const fr_checkpoint *a, const fr_tensor *x, const fr_checkpoint *b, const fr_tensor *y,
-                    double *worst) {
+static void measure(const fr_checkpoint *a, const fr_tensor *x, const fr_checkpoint *b, const fr_tensor *y, double *worst) {
     for (int64_t r = 0; r < x->shape[0]; r += BLOCK) {
         for (int64_t c = 0; c < x->shape[1]; c += BLOCK) {
             double most = 0, error = 0;
@@ -195,8 +193,7 @@ static void codes_come_back(const fr_checkpoint *a, const fr_tensor *x, const fr
             size_t at = (size_t)(i * x->shape[1] + j);
             double old = scale_of(a, x->name, i, j), new = scale_of(b, y->name, i, j), value = element(a, x, i, j);
             if (fabs(new / old - 1) < 1.0 / 128) {
-                if (was[at] != is[at])
-                    fail_msg("%s [%d, %d]: code %02x became %02x", x->name, (int)i, (int)j, was[at], is[at]);
+                if (was[at] != is[at]) fail_msg("%s [%d, %d]: code %02x became %02x", x->name, (int)i, (int)j, was[at], is[at]);
                 ++*worst;
             }
             double error = fabs(value - element(b, y, i, j));
@@ -245,8 +242,7 @@ static bool config_says_fp8(const char *dir) {
 
 static void files_follow(void **state) {
     (void)state;
-    static const char *const copied[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
-                                         "README.md"};
+    static const char *const copied[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"};
     scratch s = scratch_create(), from = scratch_create();
     scratch_copy_from(&from, GOLDEN "pico-s1");
     scratch_write_text(&from, "README.md", "about");
@@ -297,8 +293,8 @@ static void error_is_bounded_and_true(void **state) {
 
 /* ---- Checkpoints made by hand ---- */
 
-#define CRAFTED                                                                                                        \
-    "model.layers.0.self_attn.q_a_proj.weight" /* [48, 160] in pico: two blocks, the second of 32 columns              \
+#define CRAFTED                                                                                                                  \
+    "model.layers.0.self_attn.q_a_proj.weight" /* [48, 160] in pico: two blocks, the second of 32 columns                        \
                                                 */
 
 typedef struct crafting {
@@ -442,8 +438,7 @@ static void nonsense_is_refused(void **state) {
 static void failed_writes_leave_nothing(void **state) {
     (void)state;
     static const rlim_t limits[] = {200, 100000, 2800000}; /* in config.json, in the first tensors, in the last ones */
-    static const char *const files[] = {"config.json", "model-00001-of-00001.safetensors",
-                                        "model-00001-of-00001.safetensors"};
+    static const char *const files[] = {"config.json", "model-00001-of-00001.safetensors", "model-00001-of-00001.safetensors"};
     for (size_t i = 0; i < 3; i++) {
         scratch s = scratch_create();
         struct rlimit before, limit;
@@ -453,8 +448,8 @@ static void failed_writes_leave_nothing(void **state) {
         limit = before;
         limit.rlim_cur = limits[i];
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        fr_status status = fr_quantize(GOLDEN "pico-s1", place(&s, "out"),
-                                       &(fr_quantize_options){.to = FR_WEIGHTS_BF16}, NULL, &error);
+        fr_status status =
+            fr_quantize(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_WEIGHTS_BF16}, NULL, &error);
         setrlimit(RLIMIT_FSIZE, &before);
         signal(SIGXFSZ, handler);
         assert_int_equal(status, FR_ERROR_IO);

@@ -134,8 +134,7 @@ static float logit(double p) {
 
 static void test_router(void **state) {
     (void)state;
-    ref_router_shape shape = {
-        .experts = 6, .groups = 3, .kept_groups = 1, .top_k = 2, .normalize = true, .scaling = 2.5};
+    ref_router_shape shape = {.experts = 6, .groups = 3, .kept_groups = 1, .top_k = 2, .normalize = true, .scaling = 2.5};
     float logits[] = {logit(0.9), logit(0.1), logit(0.6), logit(0.7), logit(0.8), logit(0.3)};
     float bias[6] = {0};
     int idx[3];
@@ -199,8 +198,8 @@ static void check_f32(const ref_model *m, const golden *g, void *user) {
     ref_output o;
     ref_forward(m, g->tokens, g->length, REF_ACT_F32, &o);
     near(g, "layer_out", max_abs_diff(o.layer_out, g->layer_out, (size_t)g->layers * rows * width), 1.2e-5);
-    near(g, "hidden_prenorm",
-         max_abs_diff(o.layer_out + (size_t)(g->layers - 1) * rows * width, g->hidden_prenorm, rows * width), 1.2e-5);
+    near(g, "hidden_prenorm", max_abs_diff(o.layer_out + (size_t)(g->layers - 1) * rows * width, g->hidden_prenorm, rows * width),
+         1.2e-5);
     near(g, "hidden", max_abs_diff(o.hidden, g->hidden, rows * width), 1e-5);
     near(g, "logits", max_abs_diff(o.logits, g->logits, rows * (size_t)g->vocab), 3e-5);
     for (size_t i = 0; i < routed; i++) {
@@ -390,9 +389,8 @@ static void test_w8a8_layers(void **state) {
     (void)state;
     flips f = {0};
     for_each_golden(GOLDEN_W8A8, check_w8a8_layers, &f);
-    print_message(
-        "w8a8: %d of %d rows hit by a flip, %d of %d passes of layer 0, worst rms %.4f of what a layer adds\n", f.dirty,
-        f.rows, f.first_dirty, f.first_layers, f.worst_rms);
+    print_message("w8a8: %d of %d rows hit by a flip, %d of %d passes of layer 0, worst rms %.4f of what a layer adds\n", f.dirty,
+                  f.rows, f.first_dirty, f.first_layers, f.worst_rms);
     assert_true(f.dirty <= f.rows / 60);
     assert_true(f.first_dirty <= 3);
     assert_true(f.worst_rms < 0.015);

@@ -17,8 +17,8 @@
 
 #include "core/json.h"
 #include "study/environment.h"
-#include "study/result.h"
 #include "study/report/svg.h"
+#include "study/result.h"
 
 static const char *const names[] = {"accept", "ab"};
 
@@ -64,8 +64,7 @@ static const char *read_text(const char *at, const char *stop) {
         bool known = *at != '&';
         for (size_t i = 0; i < 5 && !known; i++) known = strncmp(at, references[i], strlen(references[i])) == 0;
         if (!known) fail_msg("a bare & before: %.60s", at);
-        if ((unsigned char)*at < 0x20 && *at != '\n' && *at != '\t')
-            fail_msg("a control character before: %.60s", at + 1);
+        if ((unsigned char)*at < 0x20 && *at != '\n' && *at != '\t') fail_msg("a control character before: %.60s", at + 1);
     }
     return at;
 }
@@ -130,8 +129,7 @@ static void read_tag(page *p) {
     p->at++;
     for (size_t i = 0; i < 2; i++) ends |= strcmp(tag, empty[i]) == 0;
     if (closing) {
-        if (p->depth == 0 || strcmp(p->open[p->depth - 1], tag) != 0)
-            fail_msg("</%s> closes nothing: %.60s", tag, p->at);
+        if (p->depth == 0 || strcmp(p->open[p->depth - 1], tag) != 0) fail_msg("</%s> closes nothing: %.60s", tag, p->at);
         p->depth--;
     } else if (!ends) {
         assert_in_range(p->depth, 0, MOST_OPEN - 1);
@@ -193,9 +191,9 @@ static bool has_section(const char *html, const char *id) {
 /* ---- Pages --------------------------------------------------------------------------------------------------- */
 
 static void test_whole_documents(void **state) {
-    static const char *const sections[2][12] = {{"positions", "configurations", "ablation", "domains", "calibration",
-                                                 "experts", "rejected", "prompts", "environment"},
-                                                {"speedup", "latency", "acceptance", "cost", "prompts", "environment"}};
+    static const char *const sections[2][12] = {
+        {"positions", "configurations", "ablation", "domains", "calibration", "experts", "rejected", "prompts", "environment"},
+        {"speedup", "latency", "acceptance", "cost", "prompts", "environment"}};
     (void)state;
     for (int i = 0; i < 2; i++) {
         char *json = read_data(names[i]), *html = page_of(json);
@@ -297,8 +295,7 @@ static void spoil(const cJSON *document, cJSON *object, int depth) {
         *item = original;
         cJSON_Delete(value);
         /* the first of a list stands for the others */
-        if (item->child && depth < 4 && (!cJSON_IsArray(object) || item == object->child))
-            spoil(document, item, depth + 1);
+        if (item->child && depth < 4 && (!cJSON_IsArray(object) || item == object->child)) spoil(document, item, depth + 1);
     }
 }
 
@@ -321,8 +318,7 @@ static void test_wrong_values(void **state) {
 
 static void test_not_a_document(void **state) {
     static const char *const texts[] = {
-        "",  "{", "[]", "3", "{\"schema\": 1}", "{\"schema\": \"forerun.accept/2\"}", "{\"schema\": \"forerun.ab\"}",
-        "{}"};
+        "", "{", "[]", "3", "{\"schema\": 1}", "{\"schema\": \"forerun.accept/2\"}", "{\"schema\": \"forerun.ab\"}", "{}"};
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char *out = (char *)1;
@@ -435,8 +431,7 @@ static bool find_row(const char *json, const char *const (*wanted)[4], char (*fi
 }
 
 static void test_comparison_with_a_run_before(void **state) {
-    static const char *const speed[4] = {"compare", "auto", "", "after"}, *const speedup[4] = {"compare", "auto", "off",
-                                                                                               "ratio"};
+    static const char *const speed[4] = {"compare", "auto", "", "after"}, *const speedup[4] = {"compare", "auto", "off", "ratio"};
     static const char *const texts[] = {"2026-09-01T09:30:00Z",
                                         "isa differs: &quot;avx2&quot; before",
                                         "1 of 48 prompts gave another text",
@@ -465,7 +460,8 @@ static void test_hostile_headings(void **state) {
     char *json = read_data("ab");
     cJSON *document = cJSON_Parse(json);
     cJSON *first = cJSON_GetArrayItem(cJSON_GetObjectItem(document, "comparisons"), 0);
-    cJSON_ReplaceItemInObject(cJSON_GetObjectItem(document, "compare"), "before", cJSON_CreateString("<img src=x onerror=alert(1)>"));
+    cJSON_ReplaceItemInObject(cJSON_GetObjectItem(document, "compare"), "before",
+                              cJSON_CreateString("<img src=x onerror=alert(1)>"));
     cJSON_ReplaceItemInObject(first, "pairs", cJSON_CreateNumber(1e300));
     char *text = cJSON_PrintUnformatted(document), *html = page_of(text);
     assert_true(has_section(html, "compare"));
@@ -480,10 +476,9 @@ static void test_hostile_headings(void **state) {
 /* Which of its two countings a teacher-forced study shows, and what the other one came to. */
 static void test_teacher_forced(void **state) {
     static const char *const along[4] = {"along_cycles", "depth 2", "", "acceptance_rate"};
-    char json[] =
-        "{\"schema\": \"forerun.accept/1\", \"configurations\": [{\"name\": \"depth 2\", \"mode\": \"teacher-forced\","
-        "\"along_cycles\": {\"num_draft_tokens\": 40, \"num_accepted_tokens\": 13, \"acceptance_rate\": 0.325,"
-        "\"mean_acceptance_length\": 1.65}}]}";
+    char json[] = "{\"schema\": \"forerun.accept/1\", \"configurations\": [{\"name\": \"depth 2\", \"mode\": \"teacher-forced\","
+                  "\"along_cycles\": {\"num_draft_tokens\": 40, \"num_accepted_tokens\": 13, \"acceptance_rate\": 0.325,"
+                  "\"mean_acceptance_length\": 1.65}}]}";
     char fields[FIELDS][256], *html = page_of(json), *generated = strstr(json, "teacher-forced");
     (void)state;
     assert_non_null(strstr(html, "counts each position of a text"));
@@ -520,9 +515,8 @@ static void test_csv(void **state) {
             }
             assert_true(fields[5][0]);
             found += strcmp(fields[3], ids[i]) == 0;
-            if (strcmp(fields[1], "position") == 0 &&
-                strcmp(fields[2], "depth 3, T 0, hidden post, recycle post") == 0 && strcmp(fields[3], "1") == 0 &&
-                strcmp(fields[4], "rate") == 0) {
+            if (strcmp(fields[1], "position") == 0 && strcmp(fields[2], "depth 3, T 0, hidden post, recycle post") == 0 &&
+                strcmp(fields[3], "1") == 0 && strcmp(fields[4], "rate") == 0) {
                 assert_float_equal(atof(fields[5]), 0.86, 1e-9);
                 assert_string_equal(fields[8], "2400");
                 position++;

@@ -40,9 +40,11 @@ static void philox_known_answers(void **in) {
         uint32_t counter[4], key[2], expected[4];
     } cases[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
          {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < 3; i++) {
@@ -72,11 +74,11 @@ static void filters_match_sorting(void **in) {
     enum { N = 500 };
     float logits[N];
     for (int trial = 0; trial < 60; trial++) {
-        fr_sampling sampling = {.temperature = 0.3f + 0.1f * (float)(trial % 9), .top_k = trial % 3 ? 1 + trial * 7 : 0,
+        fr_sampling sampling = {.temperature = 0.3f + 0.1f * (float)(trial % 9),
+                                .top_k = trial % 3 ? 1 + trial * 7 : 0,
                                 .top_p = trial % 4 ? 0.05f * (float)(trial % 19 + 1) : 0.0f,
                                 .min_p = trial % 5 ? 0.0f : 0.02f};
-        for (int i = 0; i < N; i++)
-            logits[i] = (float)(6.0 * fr_uniform(1, FR_STREAM_TOKEN, trial, i) - 3.0);
+        for (int i = 0; i < N; i++) logits[i] = (float)(6.0 * fr_uniform(1, FR_STREAM_TOKEN, trial, i) - 3.0);
         fr_sampler *s = create(&sampling, N);
         fr_shaper_shape(&s->shaper, logits, &s->target);
 
@@ -107,13 +109,17 @@ static void filters_match_sorting(void **in) {
 static void penalties_follow_their_definitions(void **in) {
     (void)in;
     const fr_logit_bias bias[] = {{3, 5.0f}, {4, -INFINITY}};
-    fr_sampling sampling = {.temperature = 1.0f, .repetition_penalty = 2.0f, .presence_penalty = 0.5f,
-                            .frequency_penalty = 0.25f, .logit_bias = bias, .num_logit_bias = 2};
+    fr_sampling sampling = {.temperature = 1.0f,
+                            .repetition_penalty = 2.0f,
+                            .presence_penalty = 0.5f,
+                            .frequency_penalty = 0.25f,
+                            .logit_bias = bias,
+                            .num_logit_bias = 2};
     fr_sampler *s = create(&sampling, VOCAB);
     const int32_t text[] = {0, 0, 7, 1, 1, 7}; /* the completion begins at index 3 */
     for (int again = 0; again < 2; again++) {  /* nothing is left over from the first time */
         const float *x = fr_shaper_adjust(&s->shaper, target_logits, text, 6, 3);
-        assert_true(fabsf(x[0] - 1.0f) < 1e-6f);                 /* prompt only: repetition alone */
+        assert_true(fabsf(x[0] - 1.0f) < 1e-6f);                  /* prompt only: repetition alone */
         assert_true(fabsf(x[1] - (0.85f - 0.5f - 0.5f)) < 1e-6f); /* twice in the completion */
         assert_true(fabsf(x[7] - (-1.8f - 0.5f - 0.25f)) < 1e-6f);
         assert_true(fabsf(x[3] - 5.9f) < 1e-6f);

@@ -55,10 +55,9 @@ static void figures_of_the_bench_use_them(void **state) {
  */
 static void normal_quantiles_invert_the_distribution(void **state) {
     (void)state;
-    static const double table[][2] = {{1e-300, -37.0470962993612}, {1e-10, -6.361340902404056},
-                                      {0.001, -3.090232306167813}, {0.025, -1.9599639845400545},
-                                      {0.2, -0.8416212335729142},  {0.5, 0.0},
-                                      {0.975, 1.959963984540054},  {0.9999, 3.7190164854557084}};
+    static const double table[][2] = {{1e-300, -37.0470962993612},  {1e-10, -6.361340902404056}, {0.001, -3.090232306167813},
+                                      {0.025, -1.9599639845400545}, {0.2, -0.8416212335729142},  {0.5, 0.0},
+                                      {0.975, 1.959963984540054},   {0.9999, 3.7190164854557084}};
     for (size_t i = 0; i < LENGTH(table); i++) {
         near(fr_normal_quantile(table[i][0]), table[i][1], 4e-13 * fmax(1.0, fabs(table[i][1])));
         if (table[i][0] > 1e-11) near(fr_normal_cdf(table[i][1]), table[i][0], 1e-14);
@@ -74,8 +73,7 @@ static void wilson_gives_newcombes_examples(void **state) {
     static const struct {
         uint64_t successes, trials;
         double low, high;
-    } published[] = {
-        {81, 263, 0.2553, 0.3662}, {15, 148, 0.0624, 0.1605}, {0, 20, 0.0000, 0.1611}, {1, 29, 0.0061, 0.1718}};
+    } published[] = {{81, 263, 0.2553, 0.3662}, {15, 148, 0.0624, 0.1605}, {0, 20, 0.0000, 0.1611}, {1, 29, 0.0061, 0.1718}};
     for (size_t i = 0; i < LENGTH(published); i++) {
         fr_interval interval = fr_wilson95(published[i].successes, published[i].trials);
         near(interval.low, published[i].low, 0.00005);
@@ -162,9 +160,8 @@ static double correlation(void *user, const uint32_t *picked, size_t count) {
 
 static void pairs_are_resampled_together(void **state) {
     (void)state;
-    double pairs[][2] = {{576, 3.39}, {635, 3.30}, {558, 2.81}, {578, 3.03}, {666, 3.44},
-                         {580, 3.07}, {555, 3.00}, {661, 3.43}, {651, 3.36}, {605, 3.13},
-                         {653, 3.12}, {575, 2.74}, {545, 2.76}, {572, 2.88}, {594, 2.96}};
+    double pairs[][2] = {{576, 3.39}, {635, 3.30}, {558, 2.81}, {578, 3.03}, {666, 3.44}, {580, 3.07}, {555, 3.00}, {661, 3.43},
+                         {651, 3.36}, {605, 3.13}, {653, 3.12}, {575, 2.74}, {545, 2.76}, {572, 2.88}, {594, 2.96}};
     fr_bootstrap bca;
     fr_bootstrap_options options = {.resamples = 40000, .seed = 2};
     assert_int_equal(fr_bootstrap_interval(15, correlation, pairs, &options, &bca, NULL), FR_OK);

@@ -10,9 +10,9 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "core/checkpoint/safetensors_writer.h"
 #include "core/json.h"
 #include "core/memory.h"
-#include "core/checkpoint/safetensors_writer.h"
 #include "model/schema.h"
 #include "scratch.h"
 
@@ -185,8 +185,7 @@ static void distribution_is_as_planned(fr_weights dtype, const char *format, uin
     scratch s = scratch_create();
     char dir[512];
     snprintf(dir, sizeof dir, "%s/out", s.dir);
-    synth(GOLDEN "nano-mtp-s1", dir,
-          &(fr_synth_options){.seed = seed, .dtype = dtype, .set = set, .num_set = format ? 2 : 1});
+    synth(GOLDEN "nano-mtp-s1", dir, &(fr_synth_options){.seed = seed, .dtype = dtype, .set = set, .num_set = format ? 2 : 1});
     assert_sound(dir);
     fr_checkpoint *c = open_checkpoint(dir);
     assert_distribution(c, "model.layers.0.mlp.up_proj.weight", 0, 1.0 / 16);   /* [4096, 256] */
@@ -460,8 +459,7 @@ static void deep_model_stays_finite_and_even(void **state) {
     fr_step step;
     int32_t text[TEXT];
     snprintf(dir, sizeof dir, "%s/out", s.dir);
-    synth(GOLDEN "pico-s1", dir,
-          &(fr_synth_options){.layers = LAYERS, .experts = EXPERTS, .set = set, .num_set = 3, .seed = 3});
+    synth(GOLDEN "pico-s1", dir, &(fr_synth_options){.layers = LAYERS, .experts = EXPERTS, .set = set, .num_set = 3, .seed = 3});
     if (fr_model_open(dir, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK) fail_msg("%s", error.message);
     fr_model_get_info(model, &info);
     assert_int_equal(info.num_hidden_layers, LAYERS);
@@ -477,8 +475,7 @@ static void deep_model_stays_finite_and_even(void **state) {
         if (c.count[e] < even / 2 || c.count[e] > even * 2)
             fail_msg("expert %d was chosen %d times; evenly it would be %d", e, (int)c.count[e], (int)even);
 
-    assert_int_equal(fr_session_create(model, &(fr_session_options){.ctx = 64, .mtp = FR_MTP_ON}, &session, &error),
-                     FR_OK);
+    assert_int_equal(fr_session_create(model, &(fr_session_options){.ctx = 64, .mtp = FR_MTP_ON}, &session, &error), FR_OK);
     assert_int_equal(fr_session_prefill(session, text, 8, &error), FR_OK);
     for (int made = 0; made < 8; made += step.count) {
         assert_int_equal(fr_session_step(session, 8 - made, &step, &error), FR_OK);
@@ -519,8 +516,7 @@ static void nonsense_is_refused(void **state) {
         {"attention_bias=true", "attention_bias: only false", FR_ERROR_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        fr_error error =
-            refused(GOLDEN "pico-s1", dir, &(fr_synth_options){.set = &cases[i].set, .num_set = 1}, cases[i].status);
+        fr_error error = refused(GOLDEN "pico-s1", dir, &(fr_synth_options){.set = &cases[i].set, .num_set = 1}, cases[i].status);
         if (!strstr(error.message, cases[i].says)) fail_msg("%s: says %s", cases[i].set, error.message);
         assert_false(exists(dir));
     }
@@ -641,8 +637,7 @@ static void writer_holds_its_caller_to_the_order(void **state) {
     assert_memory_equal(tensor_of(c, "a\"\\b")->data, data, sizeof data);
     fr_checkpoint_destroy(c);
     assert_int_equal(fr_writer_create(s.dir, &(fr_writer_options){.force = true}, &w, &error), FR_OK);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(fr_writer_add(w, "a", FR_F32, 1, (int64_t[]){6}, false, &error), FR_OK);
+    for (int i = 0; i < 2; i++) assert_int_equal(fr_writer_add(w, "a", FR_F32, 1, (int64_t[]){6}, false, &error), FR_OK);
     assert_int_equal(fr_writer_start(w, &error), FR_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "twice"));
     fr_writer_destroy(w);

@@ -34,8 +34,7 @@ static void test_columns_bars_and_intervals(void **state) {
     fr_cli_table_percent(table, 0.75);
     fr_cli_table_interval(table, 0.5, 1, 100);
     fr_cli_table_bar(table, 0.75, 0.5, 1, 1);
-    fr_cli_table_cell(table,
-                      "\xE6\x97\xA5\xE6\x9C\xAC e\xCC\x81"); /* two wide letters, and one with an accent of its own */
+    fr_cli_table_cell(table, "\xE6\x97\xA5\xE6\x9C\xAC e\xCC\x81"); /* two wide letters, and one with an accent of its own */
     fr_cli_table_percent(table, NAN);
     fr_cli_table_interval(table, 0.25, NAN, 100);
     fr_cli_table_bar(table, 0.25, NAN, NAN, 1);

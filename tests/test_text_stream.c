@@ -6,10 +6,10 @@
 
 #include <cmocka.h>
 
+#include "core/utf8.h"
 #include "model/weights.h"
 #include "text/stop_strings.h"
 #include "text/text_stream.h"
-#include "core/utf8.h"
 #include "toy_tokenizer.h"
 
 #define MARK "\xef\xbf\xbd"
@@ -148,8 +148,7 @@ static void any_tokens_give_utf8(void **state) {
         size_t length, n = 0, m = 0;
         fr_text_stream *stream = open_stream(tokenizer);
         for (int i = 0; i <= 100; i++) {
-            const char *text =
-                i < 100 ? fr_text_stream_push(stream, tokens[i], &length) : fr_text_stream_finish(stream, &length);
+            const char *text = i < 100 ? fr_text_stream_push(stream, tokens[i], &length) : fr_text_stream_finish(stream, &length);
             for (size_t j = 0; j < length;) {
                 int step = fr_utf8_next((const uint8_t *)text + j, length - j);
                 assert_in_range(step, 1, 4);
@@ -235,7 +234,7 @@ static void text_ends_before_a_stop_string(void **state) {
     check_stops("one EN", end, 1, false, "one EN"); /* held back, and given at last */
     check_stops("EEND", end, 1, true, "E");
     check_stops("ENEND", end, 1, true, "EN");
-    check_stops("xabcd", both, 2, true, "xa"); /* the one that is whole first */
+    check_stops("xabcd", both, 2, true, "xa");   /* the one that is whole first */
     check_stops("xabc", same_end, 2, true, "x"); /* of two that end together the longer */
     check_stops("aaaab!", repeats, 1, true, "aa");
     check_stops("", end, 1, false, "");

@@ -10,13 +10,12 @@
 
 /* ---- Checks ---- */
 
-static void check_tokens(const fr_tokenizer *tokenizer, const char *text, size_t length, bool special,
-                         const int32_t *expected, size_t expected_count) {
+static void check_tokens(const fr_tokenizer *tokenizer, const char *text, size_t length, bool special, const int32_t *expected,
+                         size_t expected_count) {
     int32_t *tokens;
     size_t count;
     fr_error error = {0};
-    if (fr_tokenizer_encode(tokenizer, text, length, special, &tokens, &count, &error) != FR_OK)
-        fail_msg("%s", error.message);
+    if (fr_tokenizer_encode(tokenizer, text, length, special, &tokens, &count, &error) != FR_OK) fail_msg("%s", error.message);
     for (size_t i = 0; i < count && i < expected_count; i++)
         if (tokens[i] != expected[i])
             fail_msg("'%.*s': token %zu is %d, expected %d", (int)length, text, i, (int)tokens[i], (int)expected[i]);
@@ -24,10 +23,10 @@ static void check_tokens(const fr_tokenizer *tokenizer, const char *text, size_t
     fr_free(tokens);
 }
 
-#define CHECK_TOKENS(tokenizer, text, special, ...)                                                                    \
-    do {                                                                                                               \
-        const int32_t expected_[] = {__VA_ARGS__};                                                                     \
-        check_tokens(tokenizer, text, strlen(text), special, expected_, sizeof expected_ / sizeof *expected_);         \
+#define CHECK_TOKENS(tokenizer, text, special, ...)                                                                              \
+    do {                                                                                                                         \
+        const int32_t expected_[] = {__VA_ARGS__};                                                                               \
+        check_tokens(tokenizer, text, strlen(text), special, expected_, sizeof expected_ / sizeof *expected_);                   \
     } while (0)
 
 /* decode(encode(x)) == x, whatever the flags, once bos is taken off. */
@@ -40,8 +39,7 @@ static void check_round_trip(const fr_tokenizer *tokenizer, const char *text, si
         assert_int_equal(fr_tokenizer_encode(tokenizer, text, length, special, &tokens, &count, &error), FR_OK);
         size_t skip = special && fr_tokenizer_add_bos(tokenizer);
         for (size_t i = 0; i < count; i++) assert_in_range(tokens[i], 0, fr_tokenizer_size(tokenizer) - 1);
-        assert_int_equal(fr_tokenizer_decode(tokenizer, tokens + skip, count - skip, true, &back, &back_length, &error),
-                         FR_OK);
+        assert_int_equal(fr_tokenizer_decode(tokenizer, tokens + skip, count - skip, true, &back, &back_length, &error), FR_OK);
         assert_int_equal(back_length, length);
         if (length) assert_memory_equal(back, text, length);
         assert_int_equal(back[back_length], 0);
@@ -97,8 +95,7 @@ static size_t reference_encode(const reference *r, const char *piece, size_t len
         memmove(symbols[best] + left, symbols[best + 1], strlen(symbols[best + 1]) + 1);
         memmove(symbols[best + 1], symbols[best + 2], (n - best - 2) * sizeof *symbols);
         n--;
-        for (size_t i = best; i + 1 < n; i++)
-            ranks[i] = i > best ? ranks[i + 1] : rank_of(r, symbols[i], symbols[i + 1]);
+        for (size_t i = best; i + 1 < n; i++) ranks[i] = i > best ? ranks[i + 1] : rank_of(r, symbols[i], symbols[i + 1]);
         if (best) ranks[best - 1] = rank_of(r, symbols[best - 1], symbols[best]);
     }
     for (size_t i = 0; i < n; i++) {
@@ -194,8 +191,7 @@ static void random_merges_agree_with_the_reference(void **state) {
                 cJSON *a = cJSON_GetArrayItem(r.merges, i), *b = cJSON_GetArrayItem(r.merges, j);
                 char left[128], right[128];
                 if (cJSON_IsArray(a))
-                    snprintf(left, 128, "%s", a->child->valuestring),
-                        snprintf(right, 128, "%s", a->child->next->valuestring);
+                    snprintf(left, 128, "%s", a->child->valuestring), snprintf(right, 128, "%s", a->child->next->valuestring);
                 else
                     sscanf(a->valuestring, "%127s %127s", left, right);
                 if (is_merge(b, left, right)) {
@@ -354,9 +350,8 @@ static void bos_comes_from_the_config(void **state) {
          "\"single\": [{\"SpecialToken\": {\"id\": \"B\"}}, {\"Sequence\": {\"id\": \"A\"}}], "
          "\"special_tokens\": {\"B\": {\"ids\": [256]}}}]}",
          true, false, false},
-        {NULL,
-         "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {}}",
-         false, false, false},
+        {NULL, "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {}}", false,
+         false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cJSON *toy = toy_create();
@@ -414,8 +409,7 @@ static size_t random_character(uint64_t *seed, char *out) {
 
 static void any_bytes_round_trip(void **state) {
     (void)state;
-    static const char *const fragments[] = {TOY_BOS, TOY_EOS,  "<｜", "\xef\xbd", "  \n",
-                                            "\t ",   "123456", "'s",  "你好",     "é"};
+    static const char *const fragments[] = {TOY_BOS, TOY_EOS, "<｜", "\xef\xbd", "  \n", "\t ", "123456", "'s", "你好", "é"};
     uint64_t seed = 5;
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
         fr_tokenizer *tokenizer = load_golden(models[m]);
@@ -455,8 +449,7 @@ static void threads_share_a_tokenizer(void **state) {
     int32_t *expected;
     size_t expected_count;
     int wrong = 0;
-    assert_int_equal(fr_tokenizer_encode(tokenizer, text, sizeof text - 1, true, &expected, &expected_count, NULL),
-                     FR_OK);
+    assert_int_equal(fr_tokenizer_encode(tokenizer, text, sizeof text - 1, true, &expected, &expected_count, NULL), FR_OK);
 #pragma omp parallel for num_threads(4) reduction(+ : wrong)
     for (int i = 0; i < 200; i++) {
         int32_t *tokens = NULL;

@@ -129,8 +129,7 @@ static void random_bytes_round_trip(void **state) {
         char text[600], *back;
         int32_t *tokens;
         size_t length = toy_random(&seed) % sizeof text, count, back_length;
-        for (size_t i = 0; i < length; i++)
-            text[i] = (char)(round % 2 ? toy_random(&seed) : 0x20 + toy_random(&seed) % 0x60);
+        for (size_t i = 0; i < length; i++) text[i] = (char)(round % 2 ? toy_random(&seed) : 0x20 + toy_random(&seed) % 0x60);
         assert_int_equal(fr_tokenizer_encode(deepseek, text, length, false, &tokens, &count, NULL), FR_OK);
         assert_int_equal(fr_tokenizer_decode(deepseek, tokens, count, true, &back, &back_length, NULL), FR_OK);
         assert_int_equal(back_length, length);

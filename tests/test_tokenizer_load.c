@@ -15,12 +15,11 @@ static void check_refused(const cJSON *toy, const char *config, fr_status expect
     fr_status status = toy_load(toy, config, &tokenizer, &error);
     if (status != expected) {
         char *json = cJSON_PrintUnformatted(toy);
-        fail_msg("%s, expected %s saying '%s': %s", status == FR_OK ? "loaded" : error.message,
-                 fr_status_name(expected), says, json + strlen(json) * 3 / 4);
+        fail_msg("%s, expected %s saying '%s': %s", status == FR_OK ? "loaded" : error.message, fr_status_name(expected), says,
+                 json + strlen(json) * 3 / 4);
     }
     if (!strstr(error.message, says)) fail_msg("'%s' does not say '%s'", error.message, says);
-    if (!strstr(error.message, config ? "/tokenizer" : "/tokenizer.json: "))
-        fail_msg("'%s' names no file", error.message);
+    if (!strstr(error.message, config ? "/tokenizer" : "/tokenizer.json: ")) fail_msg("'%s' names no file", error.message);
     assert_null(tokenizer);
 }
 
@@ -64,26 +63,21 @@ static void other_kinds_are_refused(void **state) {
         {"model", "continuing_subword_prefix", "\"##\"", FR_ERROR_UNSUPPORTED, "continuing_subword_prefix"},
         {"model", "end_of_word_suffix", "\"</w>\"", FR_ERROR_UNSUPPORTED, "end_of_word_suffix"},
         {"", "normalizer", "{\"type\": \"NFC\"}", FR_ERROR_UNSUPPORTED, "normalizer: type \"NFC\""},
-        {"", "normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}]}", FR_ERROR_UNSUPPORTED,
-         "NFKC"},
+        {"", "normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}]}", FR_ERROR_UNSUPPORTED, "NFKC"},
         {"", "pre_tokenizer", "{\"type\": \"Whitespace\"}", FR_ERROR_UNSUPPORTED, "pre_tokenizer: type \"Whitespace\""},
         {"", "pre_tokenizer", "null", FR_ERROR_UNSUPPORTED, "pre_tokenizer"},
         {"", "decoder", "null", FR_ERROR_UNSUPPORTED, "decoder: type \"null\""},
         {"", "decoder", "{\"type\": \"Metaspace\"}", FR_ERROR_UNSUPPORTED, "decoder: type \"Metaspace\""},
-        {"", "post_processor", "{\"type\": \"BertProcessing\"}", FR_ERROR_UNSUPPORTED,
-         "post_processor: type \"BertProcessing\""},
-        {"", "post_processor",
-         "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {}}, {\"SpecialToken\": {}}]}",
+        {"", "post_processor", "{\"type\": \"BertProcessing\"}", FR_ERROR_UNSUPPORTED, "post_processor: type \"BertProcessing\""},
+        {"", "post_processor", "{\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\": {}}, {\"SpecialToken\": {}}]}",
          FR_ERROR_UNSUPPORTED, "single"},
         {"", "post_processor", "{\"type\": \"TemplateProcessing\", \"single\": []}", FR_ERROR_UNSUPPORTED, "single"},
         {"", "added_tokens", "[{\"id\": 257, \"content\": \"<x>\", \"lstrip\": true}]", FR_ERROR_UNSUPPORTED,
          "\"<x>\" has lstrip"},
         {"", "added_tokens", "[{\"id\": 257, \"content\": \"<x>\", \"rstrip\": true}]", FR_ERROR_UNSUPPORTED, "rstrip"},
-        {"", "added_tokens", "[{\"id\": 257, \"content\": \"<x>\", \"single_word\": true}]", FR_ERROR_UNSUPPORTED,
-         "single_word"},
+        {"", "added_tokens", "[{\"id\": 257, \"content\": \"<x>\", \"single_word\": true}]", FR_ERROR_UNSUPPORTED, "single_word"},
         /* é is how the vocabulary writes the byte 0xE9, but an added token is the character */
-        {"", "added_tokens", "[{\"id\": 233, \"content\": \"é\"}]", FR_ERROR_UNSUPPORTED,
-         "\"é\" stands for other bytes"},
+        {"", "added_tokens", "[{\"id\": 233, \"content\": \"é\"}]", FR_ERROR_UNSUPPORTED, "\"é\" stands for other bytes"},
         {"vocab", "a", NULL, FR_ERROR_UNSUPPORTED, "no token for the byte 0x61"},
         {"model", "vocab", "{}", FR_ERROR_UNSUPPORTED, "no token for the byte 0x00"},
     };
@@ -126,8 +120,7 @@ static void contradictions_are_refused(void **state) {
         {"model", "merges", "[[\"a\"]]", FR_ERROR_FORMAT, "merges[0]"},
         {"model", "merges", "[[\"a\", 3]]", FR_ERROR_FORMAT, "merges[0]"},
         {"model", "merges", "[[\"a\", \"b\", \"c\"]]", FR_ERROR_FORMAT, "merges[0]"},
-        {"model", "merges", "[\"a b\", \"zz a\"]", FR_ERROR_FORMAT,
-         "model: merges[1]: \"zz\" is not in the vocabulary"},
+        {"model", "merges", "[\"a b\", \"zz a\"]", FR_ERROR_FORMAT, "model: merges[1]: \"zz\" is not in the vocabulary"},
         {"model", "merges", "[\"a zz\"]", FR_ERROR_FORMAT, "\"zz\" is not in the vocabulary"},
         {"model", "merges", "[\"a c\"]", FR_ERROR_FORMAT, "\"ac\" is not in the vocabulary"},
         {"model", "merges", "[\" ab\"]", FR_ERROR_FORMAT, "\"\" is not in the vocabulary"},
@@ -146,14 +139,13 @@ static void contradictions_are_refused(void **state) {
         {"", "added_tokens", "[{\"id\": 300, \"content\": 3}]", FR_ERROR_FORMAT, "content"},
         {"", "added_tokens", "[{\"content\": \"<x>\"}]", FR_ERROR_FORMAT, "the id of \"<x>\""},
         {"", "added_tokens", "[{\"id\": 99999999, \"content\": \"<x>\"}]", FR_ERROR_FORMAT, "99999999"},
-        {"", "added_tokens", "[{\"id\": 97, \"content\": \"<x>\"}]", FR_ERROR_FORMAT,
-         "id 97 belongs to \"a\" and to \"<x>\""},
+        {"", "added_tokens", "[{\"id\": 97, \"content\": \"<x>\"}]", FR_ERROR_FORMAT, "id 97 belongs to \"a\" and to \"<x>\""},
         {"", "added_tokens", "[{\"id\": 300, \"content\": \"a\"}]", FR_ERROR_FORMAT,
          "added_tokens: \"a\" has the ids 97 and 300"},
-        {"", "added_tokens", "[{\"id\": 300, \"content\": \"<x>\"}, {\"id\": 300, \"content\": \"<x>\"}]",
-         FR_ERROR_FORMAT, "twice"},
-        {"", "added_tokens", "[{\"id\": 300, \"content\": \"<x>\"}, {\"id\": 300, \"content\": \"<y>\"}]",
-         FR_ERROR_FORMAT, "id 300"},
+        {"", "added_tokens", "[{\"id\": 300, \"content\": \"<x>\"}, {\"id\": 300, \"content\": \"<x>\"}]", FR_ERROR_FORMAT,
+         "twice"},
+        {"", "added_tokens", "[{\"id\": 300, \"content\": \"<x>\"}, {\"id\": 300, \"content\": \"<y>\"}]", FR_ERROR_FORMAT,
+         "id 300"},
         {"", "added_tokens", "[{\"id\": 300, \"content\": \"<x>\", \"special\": \"yes\"}]", FR_ERROR_FORMAT, "special"},
         {"", "normalizer", "3", FR_ERROR_FORMAT, "normalizer"},
         {"", "normalizer", "{\"type\": \"Sequence\"}", FR_ERROR_FORMAT, "normalizers"},
@@ -192,8 +184,7 @@ static void wrong_configs_are_refused(void **state) {
         fr_status expected;
         const char *says;
     } cases[] = {
-        {"{\"bos_token\": \"<none>\"}", FR_ERROR_FORMAT,
-         "tokenizer_config.json: bos_token: \"<none>\" is not in the vocabulary"},
+        {"{\"bos_token\": \"<none>\"}", FR_ERROR_FORMAT, "tokenizer_config.json: bos_token: \"<none>\" is not in the vocabulary"},
         {"{\"eos_token\": {\"content\": \"<none>\"}}", FR_ERROR_FORMAT, "eos_token"},
         {"{\"bos_token\": {}}", FR_ERROR_FORMAT, "content"},
         {"{\"bos_token\": 3}", FR_ERROR_FORMAT, "bos_token"},

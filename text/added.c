@@ -46,8 +46,7 @@ static size_t lower_bound(const fr_added *added, size_t begin, size_t end, size_
 const fr_added_token *fr_added_match(const fr_added *added, const char *text, size_t length, bool special) {
     if (!length || !added->first[(uint8_t)text[0]]) return NULL;
     const fr_added_token *best = NULL;
-    size_t begin = 0,
-           end = added->count; /* tokens that begin with the first `depth` bytes of the text, and are longer */
+    size_t begin = 0, end = added->count; /* tokens that begin with the first `depth` bytes of the text, and are longer */
     for (size_t depth = 0; depth < length; depth++) {
         int byte = (uint8_t)text[depth];
         begin = lower_bound(added, begin, end, depth, byte);

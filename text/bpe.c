@@ -103,15 +103,14 @@ static void consider(const fr_bpe *bpe, node *nodes, int32_t i, heap *h) {
     if (n->rank != FR_BPE_NO_MERGE) heap_push(h, (uint64_t)n->rank << 32 | (uint32_t)i);
 }
 
-static fr_status encode_long(const fr_bpe *bpe, const uint8_t *piece, size_t length, fr_bpe_scratch *scratch,
-                             int32_t *ids, size_t *count, fr_error *error) {
+static fr_status encode_long(const fr_bpe *bpe, const uint8_t *piece, size_t length, fr_bpe_scratch *scratch, int32_t *ids,
+                             size_t *count, fr_error *error) {
     /* A merge takes one entry and leaves at most two, so there are never more than length + merges of them. */
     size_t bytes = length * (2 * sizeof(uint64_t) + sizeof(node));
     if (scratch->bytes < bytes) {
         fr_bpe_scratch_release(scratch);
         scratch->memory = fr_alloc(bytes);
-        if (!scratch->memory)
-            return fr_fail(error, FR_ERROR_MEMORY, "no memory to tokenize a word of %zu bytes", length);
+        if (!scratch->memory) return fr_fail(error, FR_ERROR_MEMORY, "no memory to tokenize a word of %zu bytes", length);
         scratch->bytes = bytes;
     }
     heap h = {scratch->memory, 0};

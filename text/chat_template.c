@@ -48,13 +48,12 @@ static void render(writer *w, const fr_tokenizer *tokenizer, const fr_chat_turn 
     if (w->out) w->out[w->length] = '\0';
 }
 
-fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply,
-                         char **text, fr_error *error) {
+fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply, char **text,
+                         fr_error *error) {
     static const char *const needed[] = {USER, ASSISTANT, END};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (fr_tokenizer_find(tokenizer, needed[i]) < 0) {
-            fr_status status =
-                fr_fail(error, FR_ERROR_UNSUPPORTED, "chat template: the tokenizer has no token %s", needed[i]);
+            fr_status status = fr_fail(error, FR_ERROR_UNSUPPORTED, "chat template: the tokenizer has no token %s", needed[i]);
             return fr_hint(error, status,
                            "This looks like a base model, which continues text: give the prompt without a template.");
         }
@@ -68,8 +67,7 @@ fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turn
     return FR_OK;
 }
 
-fr_status fr_chat_render_user(const fr_tokenizer *tokenizer, const char *system, const char *user, char **text,
-                              fr_error *error) {
+fr_status fr_chat_render_user(const fr_tokenizer *tokenizer, const char *system, const char *user, char **text, fr_error *error) {
     const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, system ? system : ""}, {FR_CHAT_USER, user}};
     return fr_chat_render(tokenizer, turns, 2, true, text, error);
 }

@@ -157,8 +157,7 @@ static bool joins(fr_split_behavior behavior, const pending *before, bool is_mat
 }
 
 /* Takes the part [begin, end) of a piece that a step has found, and hands on what is complete to the next step. */
-static fr_status part(const cutter *c, int step, const uint8_t *piece, pending *p, size_t begin, size_t end,
-                      bool matched) {
+static fr_status part(const cutter *c, int step, const uint8_t *piece, pending *p, size_t begin, size_t end, bool matched) {
     const fr_split_step *s = &c->pretokenizer->steps[step];
     bool is_match = matched != s->invert;
     if (p->some && joins(s->behavior, p, is_match)) {
@@ -172,8 +171,8 @@ static fr_status part(const cutter *c, int step, const uint8_t *piece, pending *
 }
 
 /* Finds the first match at or after `from`; *found false when there is none. */
-static fr_status match(const cutter *c, int step, const uint8_t *piece, size_t length, size_t from, bool *found,
-                       size_t *begin, size_t *end) {
+static fr_status match(const cutter *c, int step, const uint8_t *piece, size_t length, size_t from, bool *found, size_t *begin,
+                       size_t *end) {
     const fr_pretokenize_scratch *s = c->scratch;
     const pcre2_code *code = c->pretokenizer->steps[step].code;
     int rc = pcre2_match(code, piece, length, from, PCRE2_NO_UTF_CHECK, s->data, s->context);
@@ -184,8 +183,8 @@ static fr_status match(const cutter *c, int step, const uint8_t *piece, size_t l
     if (rc < 0) {
         PCRE2_UCHAR why[160] = "";
         pcre2_get_error_message(rc, why, sizeof why);
-        return fr_fail(c->error, FR_ERROR_UNSUPPORTED, "pre_tokenizer: split %d failed on a piece of %zu bytes: %s",
-                       step, length, (const char *)why);
+        return fr_fail(c->error, FR_ERROR_UNSUPPORTED, "pre_tokenizer: split %d failed on a piece of %zu bytes: %s", step, length,
+                       (const char *)why);
     }
     const PCRE2_SIZE *range = pcre2_get_ovector_pointer(s->data);
     *begin = range[0], *end = range[1];
@@ -213,8 +212,8 @@ static fr_status cut(const cutter *c, int step, const uint8_t *piece, size_t len
     return p.some && p.end > p.begin ? cut(c, step + 1, piece + p.begin, p.end - p.begin) : FR_OK;
 }
 
-fr_status fr_pretokenize(const fr_pretokenizer *pretokenizer, const fr_pretokenize_scratch *scratch,
-                         const uint8_t *text, size_t length, fr_piece_fn fn, void *user, fr_error *error) {
+fr_status fr_pretokenize(const fr_pretokenizer *pretokenizer, const fr_pretokenize_scratch *scratch, const uint8_t *text,
+                         size_t length, fr_piece_fn fn, void *user, fr_error *error) {
     cutter c = {pretokenizer, scratch, fn, user, error};
     for (size_t i = 0; i < length;) {
         size_t begin = i;

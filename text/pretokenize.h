@@ -45,7 +45,7 @@ void fr_pretokenize_scratch_release(fr_pretokenize_scratch *scratch);
 typedef fr_status (*fr_piece_fn)(void *user, const uint8_t *piece, size_t length, fr_error *error);
 
 /* Cuts text [length], any bytes: those that are not UTF-8 are pieces of one byte each and end the piece before them. */
-fr_status fr_pretokenize(const fr_pretokenizer *pretokenizer, const fr_pretokenize_scratch *scratch,
-                         const uint8_t *text, size_t length, fr_piece_fn fn, void *user, fr_error *error);
+fr_status fr_pretokenize(const fr_pretokenizer *pretokenizer, const fr_pretokenize_scratch *scratch, const uint8_t *text,
+                         size_t length, fr_piece_fn fn, void *user, fr_error *error);
 
 #endif

@@ -98,8 +98,8 @@ static fr_status compile(const char *pattern, uint32_t options, pcre2_code **out
     if (!*out) {
         PCRE2_UCHAR why[160] = "";
         pcre2_get_error_message(code, why, sizeof why);
-        return fr_fail(error, FR_ERROR_FORMAT, "the regular expression '%.200s' is wrong at byte %zu: %s", pattern,
-                       (size_t)at, (const char *)why);
+        return fr_fail(error, FR_ERROR_FORMAT, "the regular expression '%.200s' is wrong at byte %zu: %s", pattern, (size_t)at,
+                       (const char *)why);
     }
     pcre2_jit_compile(*out, PCRE2_JIT_COMPLETE); /* without a JIT it is interpreted */
     return FR_OK;

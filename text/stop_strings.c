@@ -47,8 +47,7 @@ static void lay_out(fr_stop_strings *s, fr_arena *arena, const char *const *stri
 
 fr_status fr_stop_strings_create(const char *const *strings, size_t count, fr_stop_strings **out, fr_error *error) {
     for (size_t i = 0; i < count; i++)
-        if (!strings[i] || !*strings[i])
-            return fr_fail(error, FR_ERROR_ARGUMENT, "stop string %zu: it is empty", i + 1);
+        if (!strings[i] || !*strings[i]) return fr_fail(error, FR_ERROR_ARGUMENT, "stop string %zu: it is empty", i + 1);
     fr_stop_strings *s = fr_alloc_zeroed(1, sizeof *s);
     fr_arena arena = {0};
     if (!s) return fr_fail(error, FR_ERROR_MEMORY, "stop strings: out of memory");

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "text/stop_strings.h"
 #include "core/utf8.h"
+#include "text/stop_strings.h"
 
 #define REPLACEMENT "\xef\xbf\xbd"
 

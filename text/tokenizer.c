@@ -45,8 +45,8 @@ static fr_status encode_piece(void *user, const uint8_t *piece, size_t length, f
 /* Cuts the added tokens of a pass, and of those after it, out of the text; what is left is tokenized. */
 static fr_status encode_text(encoder *e, int pass, const char *text, size_t length, fr_error *error) {
     if (pass == 2)
-        return fr_pretokenize(&e->tokenizer->pretokenizer, &e->pretokenize, (const uint8_t *)text, length, encode_piece,
-                              e, error);
+        return fr_pretokenize(&e->tokenizer->pretokenizer, &e->pretokenize, (const uint8_t *)text, length, encode_piece, e,
+                              error);
     size_t done = 0, i = 0;
     while (i < length) {
         const fr_added_token *token = fr_added_match(&e->tokenizer->added[pass], text + i, length - i, e->special);
@@ -62,8 +62,8 @@ static fr_status encode_text(encoder *e, int pass, const char *text, size_t leng
     return encode_text(e, pass + 1, text + done, length - done, error);
 }
 
-fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special,
-                              int32_t **tokens, size_t *count, fr_error *error) {
+fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special, int32_t **tokens,
+                              size_t *count, fr_error *error) {
     if (length >= INT32_MAX)
         return fr_fail(error, FR_ERROR_ARGUMENT, "a text of %zu bytes is too long to be tokenized at once", length);
     if (!text) text = "";
@@ -90,12 +90,11 @@ fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, s
 
 /* ---- Decoding ---- */
 
-fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special,
-                              char **text, size_t *length, fr_error *error) {
+fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special, char **text,
+                              size_t *length, fr_error *error) {
     size_t bytes = 0, n;
     for (size_t i = 0; i < count; i++) {
-        if (tokens[i] < 0)
-            return fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: %d is not a token id", i, (int)tokens[i]);
+        if (tokens[i] < 0) return fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: %d is not a token id", i, (int)tokens[i]);
         if (fr_tokenizer_token_bytes(tokenizer, tokens[i], &n)) bytes += n;
     }
     char *out = fr_alloc(bytes + 1), *p = out;

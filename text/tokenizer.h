@@ -21,11 +21,11 @@ void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
 
 /* As fr_tokenize. Without add_special, special tokens written in the text are plain text; added tokens that are not
  * special are recognised all the same. text may be NULL when length is 0. */
-fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special,
-                              int32_t **tokens, size_t *count, fr_error *error);
+fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special, int32_t **tokens,
+                              size_t *count, fr_error *error);
 /* As fr_detokenize. Ids without text (a model's vocabulary is often padded) add nothing; negative ones are an error. */
-fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special,
-                              char **text, size_t *length, fr_error *error);
+fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special, char **text,
+                              size_t *length, fr_error *error);
 /* As fr_token_bytes. */
 const char *fr_tokenizer_token_bytes(const fr_tokenizer *tokenizer, int32_t token, size_t *length);
 bool fr_tokenizer_is_special(const fr_tokenizer *tokenizer, int32_t token);

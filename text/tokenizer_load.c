@@ -6,8 +6,8 @@
 
 #include "core/json.h"
 #include "core/memory.h"
-#include "text/tokenizer_private.h"
 #include "core/utf8.h"
+#include "text/tokenizer_private.h"
 
 #define MAX_FILE_BYTES ((uint64_t)512 << 20) /* token texts then fit 32-bit offsets */
 #define MAX_IDS (1 << 22)                    /* the arrays indexed by id stay small whatever the file says */
@@ -66,8 +66,8 @@ static fr_status check_id(loader *l, const cJSON *json, const char *name, int32_
     uint64_t id;
     char found[80];
     if (!fr_json_to_u64(json, &id) || id >= MAX_IDS)
-        return fr_fail(l->error, FR_ERROR_FORMAT, "the id of \"%.60s\": expected an integer in [0, %d), found %s", name,
-                       MAX_IDS, fr_json_describe(json, found, sizeof found));
+        return fr_fail(l->error, FR_ERROR_FORMAT, "the id of \"%.60s\": expected an integer in [0, %d), found %s", name, MAX_IDS,
+                       fr_json_describe(json, found, sizeof found));
     *out = (int32_t)id;
     return FR_OK;
 }
@@ -114,8 +114,7 @@ static fr_status measure(loader *l, const cJSON *vocab, const cJSON *added) {
     l->t->tokens = fr_alloc_zeroed((size_t)size, sizeof *l->t->tokens);
     l->t->text = fr_alloc(bytes);
     l->ids = fr_alloc_zeroed((size_t)size, sizeof *l->ids);
-    if (!l->t->tokens || !l->t->text || !l->ids)
-        return fr_fail(l->error, FR_ERROR_MEMORY, "no memory for %d tokens", (int)size);
+    if (!l->t->tokens || !l->t->text || !l->ids) return fr_fail(l->error, FR_ERROR_MEMORY, "no memory for %d tokens", (int)size);
     FR_TRY(fr_strmap_create(&l->names, count + num_added, l->error));
     if (l->t->ignore_merges) FR_TRY(fr_strmap_create(&l->t->whole, count, l->error));
     for (int pass = 0; pass < 2; pass++) FR_TRY(fr_added_create(&l->t->added[pass], num_added, l->error));
@@ -131,8 +130,7 @@ static void finish_text(loader *l, int32_t id, size_t length) {
 
 static fr_status take_id(loader *l, int32_t id, const char *name) {
     if (l->ids[id].name)
-        return fr_fail(l->error, FR_ERROR_FORMAT, "id %d belongs to \"%.60s\" and to \"%.60s\"", (int)id,
-                       l->ids[id].name, name);
+        return fr_fail(l->error, FR_ERROR_FORMAT, "id %d belongs to \"%.60s\" and to \"%.60s\"", (int)id, l->ids[id].name, name);
     l->ids[id].name = name;
     return FR_OK;
 }
@@ -182,15 +180,13 @@ static fr_status load_added(loader *l, const cJSON *added) {
             memcpy(l->t->text + l->text_used, token.content, token.length);
             finish_text(l, id, token.length);
         } else if (before != id) {
-            return fr_fail(l->error, FR_ERROR_FORMAT, "\"%.60s\" has the ids %d and %d", token.content, (int)before,
-                           (int)id);
+            return fr_fail(l->error, FR_ERROR_FORMAT, "\"%.60s\" has the ids %d and %d", token.content, (int)before, (int)id);
         } else if (l->ids[id].added) {
             return fr_fail(l->error, FR_ERROR_FORMAT, "\"%.60s\" is there twice", token.content);
         }
         fr_token_text *text = &l->t->tokens[id];
         if (text->length != token.length || memcmp(l->t->text + text->start, token.content, token.length) != 0)
-            return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "\"%.60s\" stands for other bytes in the vocabulary",
-                           token.content);
+            return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "\"%.60s\" stands for other bytes in the vocabulary", token.content);
         text->special = token.special;
         l->ids[id].added = true;
         token.content = l->t->text + text->start;
@@ -216,15 +212,13 @@ static fr_status split_merge(loader *l, const cJSON *json, const char **left, si
         return FR_OK;
     }
     char found[80];
-    return fr_fail(l->error, FR_ERROR_FORMAT, "expected two tokens, found %s",
-                   fr_json_describe(json, found, sizeof found));
+    return fr_fail(l->error, FR_ERROR_FORMAT, "expected two tokens, found %s", fr_json_describe(json, found, sizeof found));
 }
 
 static fr_status find_token(loader *l, const char *name, size_t length, int32_t *id) {
     *id = fr_strmap_get(&l->names, name, length);
     if (*id >= 0) return FR_OK;
-    return fr_fail(l->error, FR_ERROR_FORMAT, "\"%.*s\" is not in the vocabulary", length < 60 ? (int)length : 60,
-                   name);
+    return fr_fail(l->error, FR_ERROR_FORMAT, "\"%.*s\" is not in the vocabulary", length < 60 ? (int)length : 60, name);
 }
 
 static fr_status load_merge(loader *l, const cJSON *json, uint32_t rank, char *joined) {
@@ -269,8 +263,7 @@ static fr_status check_plain(loader *l, const cJSON *model) {
         bool plain = !value || cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == 0) ||
                      (cJSON_IsString(value) && !*value->valuestring);
         if (!plain)
-            return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "%s: %s", keys[i],
-                           fr_json_describe(value, found, sizeof found));
+            return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "%s: %s", keys[i], fr_json_describe(value, found, sizeof found));
     }
     return FR_OK;
 }
@@ -352,8 +345,7 @@ static fr_status load_post_processor(loader *l, const cJSON *json) {
     if (strcmp(type, "ByteLevel") == 0) return FR_OK; /* (moves offsets, which nobody asks for) */
     if (strcmp(type, "TemplateProcessing") == 0) return load_template(l, json);
     if (strcmp(type, "Sequence") != 0)
-        return fr_fail(l->error, FR_ERROR_UNSUPPORTED,
-                       "type \"%.40s\" (ByteLevel and TemplateProcessing are supported)", type);
+        return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "type \"%.40s\" (ByteLevel and TemplateProcessing are supported)", type);
     FR_TRY(fr_json_array(json, "Sequence", "processors", &list, l->error));
     cJSON_ArrayForEach(item, list) FR_TRY(load_post_processor(l, item));
     return FR_OK;

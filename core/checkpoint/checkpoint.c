@@ -68,8 +68,7 @@ static uint64_t hash_name(const char *name) {
 }
 
 const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char *name) {
-    for (size_t slot = hash_name(name) & checkpoint->mask; checkpoint->table[slot];
-         slot = (slot + 1) & checkpoint->mask) {
+    for (size_t slot = hash_name(name) & checkpoint->mask; checkpoint->table[slot]; slot = (slot + 1) & checkpoint->mask) {
         const fr_tensor *tensor = &checkpoint->tensors[checkpoint->table[slot] - 1];
         if (strcmp(tensor->name, name) == 0) return tensor;
     }
@@ -84,8 +83,7 @@ static fr_status gather(const opener *o) {
     while (slots < 2 * count) slots *= 2;
     c->tensors = fr_alloc(count * sizeof *c->tensors);
     c->table = fr_alloc_zeroed(slots, sizeof *c->table);
-    if (!c->tensors || !c->table)
-        return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", c->dir, count);
+    if (!c->tensors || !c->table) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", c->dir, count);
     count = 0;
     for (int f = 0; f < c->num_files; f++) {
         fr_safetensors *file = &c->files[f];
@@ -119,8 +117,7 @@ static fr_status gather(const opener *o) {
 /* Opens one file as the next; with `report`, one that cannot be used is reported and left out. */
 static fr_status open_file(const opener *o, const char *name, fr_error *own) {
     fr_checkpoint *c = o->checkpoint;
-    fr_status status =
-        fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
+    fr_status status = fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
     if (status == FR_OK) c->num_files++;
     if (status == FR_OK || status == FR_ERROR_MEMORY || !o->report) return status;
     const char *why = strstr(own->message, name); /* the file is a field of its own in a report */
@@ -276,8 +273,7 @@ static fr_status open_checkpoint(const opener *o) {
     } else if (access(single, F_OK) == 0) {
         status = open_single(o);
     } else {
-        status = fr_hint(o->error,
-                         fr_fail(o->error, FR_ERROR_IO, "%s: neither " INDEX_NAME " nor " SINGLE_NAME " is there", dir),
+        status = fr_hint(o->error, fr_fail(o->error, FR_ERROR_IO, "%s: neither " INDEX_NAME " nor " SINGLE_NAME " is there", dir),
                          "name the directory that holds config.json and the weights");
     }
     free(index);
@@ -285,8 +281,7 @@ static fr_status open_checkpoint(const opener *o) {
     return status;
 }
 
-fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out,
-                               fr_error *error) {
+fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out, fr_error *error) {
     fr_checkpoint *checkpoint = fr_alloc_zeroed(1, sizeof *checkpoint);
     if (checkpoint) checkpoint->dir = fr_strdup(dir);
     if (!checkpoint || !checkpoint->dir) {
@@ -343,8 +338,8 @@ static const char *describe_dtypes(unsigned dtypes, char *text, size_t size) {
     return text;
 }
 
-fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank,
-                            const int64_t *shape, const fr_tensor **out, fr_error *error) {
+fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank, const int64_t *shape,
+                            const fr_tensor **out, fr_error *error) {
     const fr_tensor *tensor = fr_checkpoint_find(checkpoint, name);
     if (!tensor) return fr_fail(error, FR_ERROR_FORMAT, "%.200s: tensor %.200s is missing", checkpoint->dir, name);
     bool fits = (dtypes >> tensor->dtype & 1) && tensor->rank == rank;

@@ -24,15 +24,15 @@ uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
 
 /* Finds a tensor and holds it to a shape; dtype must be one of the mask (1u << FR_BF16 | ...). The error names tensor,
  * file, expected and actual. */
-fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank,
-                            const int64_t *shape, const fr_tensor **out, fr_error *error);
+fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank, const int64_t *shape,
+                            const fr_tensor **out, fr_error *error);
 
 /* ---- Weights in memory before they are used ---- */
 
 typedef struct fr_load_options {
     const bool *wanted; /* [fr_checkpoint_count]: which tensors */
     int threads;
-    bool keep_cache; /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
+    bool keep_cache;         /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
     fr_progress_fn progress; /* counts MiB; called from the caller's thread, last with all done */
     void *user;
 } fr_load_options;

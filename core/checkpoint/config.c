@@ -79,8 +79,8 @@ static fr_status parse_sizes(const source *s, fr_config *c) {
     FR_TRY(need(s, "vocab_size", 1, MAX_VOCAB, &c->vocab_size));
     FR_TRY(need(s, "num_hidden_layers", 1, MAX_LAYERS, &c->num_hidden_layers));
     FR_TRY(need(s, "max_position_embeddings", 1, MAX_POSITIONS, &c->max_position_embeddings));
-    FR_TRY(fr_json_int_or(s->object, s->where, "num_nextn_predict_layers", 0, MAX_MTP, 0, &c->num_nextn_predict_layers,
-                          s->error));
+    FR_TRY(
+        fr_json_int_or(s->object, s->where, "num_nextn_predict_layers", 0, MAX_MTP, 0, &c->num_nextn_predict_layers, s->error));
     FR_TRY(fr_json_float_or(s->object, s->where, "rms_norm_eps", 0, 1, 1e-6f, &c->rms_norm_eps, s->error));
     return fr_json_bool_or(s->object, s->where, "tie_word_embeddings", false, &c->tie_word_embeddings, s->error);
 }
@@ -89,8 +89,7 @@ static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "num_attention_heads", 1, MAX_HEADS, &c->num_attention_heads));
     int kv_heads = c->num_attention_heads;
     FR_TRY(fr_json_int_or(s->object, s->where, "num_key_value_heads", 1, MAX_HEADS, kv_heads, &kv_heads, s->error));
-    if (kv_heads != c->num_attention_heads)
-        return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
+    if (kv_heads != c->num_attention_heads) return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
     c->q_lora_rank = 0;
     /* null says "no low rank", absent says nothing */
     if (!cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "q_lora_rank")))
@@ -100,9 +99,8 @@ static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "qk_rope_head_dim", 2, MAX_HEAD_DIM, &c->qk_rope_head_dim));
     FR_TRY(need(s, "v_head_dim", 1, MAX_HEAD_DIM, &c->v_head_dim));
     if (c->qk_rope_head_dim % 2)
-        return fr_fail(s->error, FR_ERROR_FORMAT,
-                       "%s: qk_rope_head_dim: expected an even number (RoPE turns pairs), found %d", s->where,
-                       c->qk_rope_head_dim);
+        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: qk_rope_head_dim: expected an even number (RoPE turns pairs), found %d",
+                       s->where, c->qk_rope_head_dim);
     return FR_OK;
 }
 
@@ -113,8 +111,7 @@ static fr_status parse_yarn(const source *s, fr_config *c) {
     FR_TRY(fr_json_string_or(s->object, s->where, "rope_type", type, &type, s->error));
     if (strcmp(type, "default") == 0) return FR_OK;
     if (strcmp(type, "yarn") != 0)
-        return unsupported(s, fr_json_find(s->object, "rope_type") ? "rope_type" : "type",
-                           "\"yarn\" (or \"default\": none)");
+        return unsupported(s, fr_json_find(s->object, "rope_type") ? "rope_type" : "type", "\"yarn\" (or \"default\": none)");
     if (fr_json_find(s->object, "attention_factor")) return unsupported(s, "attention_factor", "its absence");
     FR_TRY(only_bool(s, "truncate", true));
     c->yarn.present = true;
@@ -148,23 +145,20 @@ static fr_status parse_experts(const source *s, fr_config *c) {
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "n_shared_experts"))) c->n_shared_experts = 0;
     FR_TRY(fr_json_int_or(s->object, s->where, "n_group", 1, MAX_EXPERTS, 8, &c->n_group, s->error));
     FR_TRY(fr_json_int_or(s->object, s->where, "topk_group", 1, MAX_EXPERTS, 4, &c->topk_group, s->error));
-    FR_TRY(fr_json_int_or(s->object, s->where, "first_k_dense_replace", 0, MAX_LAYERS, 3, &c->first_k_dense_replace,
-                          s->error));
+    FR_TRY(fr_json_int_or(s->object, s->where, "first_k_dense_replace", 0, MAX_LAYERS, 3, &c->first_k_dense_replace, s->error));
     FR_TRY(fr_json_int_or(s->object, s->where, "moe_layer_freq", 1, MAX_LAYERS, 1, &c->moe_layer_freq, s->error));
     FR_TRY(fr_json_bool_or(s->object, s->where, "norm_topk_prob", true, &c->norm_topk_prob, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "routed_scaling_factor", 1e-6, 1e6, 2.5f, &c->routed_scaling_factor,
-                            s->error));
+    FR_TRY(fr_json_float_or(s->object, s->where, "routed_scaling_factor", 1e-6, 1e6, 2.5f, &c->routed_scaling_factor, s->error));
     int group = c->n_routed_experts / c->n_group;
     if (c->n_routed_experts % c->n_group)
         return fr_fail(s->error, FR_ERROR_FORMAT, "%s: n_group: %d groups do not divide n_routed_experts %d", s->where,
                        c->n_group, c->n_routed_experts);
     if (c->n_group > 1 && group < 2)
         return fr_fail(s->error, FR_ERROR_FORMAT,
-                       "%s: n_group: %d groups of one expert; a group's score is the sum of its two best", s->where,
-                       c->n_group);
+                       "%s: n_group: %d groups of one expert; a group's score is the sum of its two best", s->where, c->n_group);
     if (c->topk_group > c->n_group)
-        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: topk_group: expected at most n_group %d, found %d", s->where,
-                       c->n_group, c->topk_group);
+        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: topk_group: expected at most n_group %d, found %d", s->where, c->n_group,
+                       c->topk_group);
     if (c->num_experts_per_tok > c->topk_group * group)
         return fr_fail(s->error, FR_ERROR_FORMAT,
                        "%s: num_experts_per_tok: expected at most the %d experts of %d groups, found %d", s->where,
@@ -179,10 +173,8 @@ static fr_status parse_quantization(const source *s, fr_config *c) {
     source q = {.where = where, .error = s->error};
     FR_TRY(fr_json_object(s->object, s->where, "quantization_config", &q.object, s->error));
     FR_TRY(fr_json_unique(q.object, where, s->error));
-    const cJSON *method = fr_json_find(q.object, "quant_method"), *block = fr_json_find(q.object, "weight_block_size"),
-                *item;
-    if (!cJSON_IsString(method) || strcmp(method->valuestring, "fp8") != 0)
-        return unsupported(&q, "quant_method", "\"fp8\"");
+    const cJSON *method = fr_json_find(q.object, "quant_method"), *block = fr_json_find(q.object, "weight_block_size"), *item;
+    if (!cJSON_IsString(method) || strcmp(method->valuestring, "fp8") != 0) return unsupported(&q, "quant_method", "\"fp8\"");
     FR_TRY(only_string(&q, "fmt", "e4m3"));
     bool blocks = cJSON_IsArray(block) && cJSON_GetArraySize(block) == 2;
     cJSON_ArrayForEach(item, block) {
@@ -206,11 +198,11 @@ static fr_status parse_eos(const source *s, fr_config *c) {
         uint64_t id;
         char found[80];
         if (!fr_json_to_u64(item, &id) || id >= (uint64_t)c->vocab_size)
-            return fr_fail(s->error, FR_ERROR_FORMAT, "%s: eos_token_id: expected ids below vocab_size %d, found %s",
-                           s->where, c->vocab_size, fr_json_describe(item, found, sizeof found));
+            return fr_fail(s->error, FR_ERROR_FORMAT, "%s: eos_token_id: expected ids below vocab_size %d, found %s", s->where,
+                           c->vocab_size, fr_json_describe(item, found, sizeof found));
         if (count == FR_MAX_EOS)
-            return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: eos_token_id: %d ids, at most %d are supported",
-                           s->where, cJSON_GetArraySize(eos), FR_MAX_EOS);
+            return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: eos_token_id: %d ids, at most %d are supported", s->where,
+                           cJSON_GetArraySize(eos), FR_MAX_EOS);
         ids[count++] = (int)id;
     }
     memcpy(c->eos_token_ids, ids, (size_t)count * sizeof *ids);
@@ -248,8 +240,8 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
     FR_TRY(fr_json_parse(json, length, where, &object, error));
     source s = {.object = object, .where = where, .error = error};
     fr_status status = cJSON_IsObject(object) ? parse_object(&s, &config)
-                                              : fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s",
-                                                        where, fr_json_describe(object, found, sizeof found));
+                                              : fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s", where,
+                                                        fr_json_describe(object, found, sizeof found));
     cJSON_Delete(object);
     if (status == FR_OK) *out = config;
     return status;
@@ -259,8 +251,7 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
 static fr_status load_generation(const char *dir, fr_config *config, fr_error *error) {
     char *path = NULL;
     cJSON *object = NULL;
-    if (asprintf(&path, "%s/generation_config.json", dir) < 0)
-        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (asprintf(&path, "%s/generation_config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
     fr_status status = FR_OK;
     if (access(path, F_OK) == 0) {
         status = fr_json_load(path, MAX_CONFIG, &object, error);

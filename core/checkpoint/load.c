@@ -81,10 +81,8 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
         const fr_tensor *t = &c->tensors[l->order[i]];
         uint64_t from = (uint64_t)((const char *)t->data - (const char *)c->files[t->file].map);
         for (uint64_t at = 0; at < t->bytes; at += PIECE)
-            l->pieces[l->num_pieces++] = (piece){.file = t->file,
-                                                 .from = from + at,
-                                                 .to = to + at,
-                                                 .bytes = t->bytes - at < PIECE ? t->bytes - at : PIECE};
+            l->pieces[l->num_pieces++] = (piece){
+                .file = t->file, .from = from + at, .to = to + at, .bytes = t->bytes - at < PIECE ? t->bytes - at : PIECE};
         l->total += t->bytes;
         to += round_up(t->bytes, FR_ALIGN);
     }
@@ -138,8 +136,7 @@ static bool copy_piece(loading *l, source *s, const piece *p) {
     }
     /* A page that the next piece begins in is dropped with that one. */
     uint64_t begin = p->from / PAGE * PAGE, end = (p->from + p->bytes) / PAGE * PAGE;
-    if (!l->options->keep_cache && end > begin)
-        posix_fadvise(s->fd, (off_t)begin, (off_t)(end - begin), POSIX_FADV_DONTNEED);
+    if (!l->options->keep_cache && end > begin) posix_fadvise(s->fd, (off_t)begin, (off_t)(end - begin), POSIX_FADV_DONTNEED);
     return true;
 }
 
@@ -233,7 +230,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
         t->data = l.copy + to;
         to += round_up(t->bytes, FR_ALIGN);
     }
-    mprotect(l.copy, bytes, PROT_READ); /* weights never change */
+    mprotect(l.copy, bytes, PROT_READ);             /* weights never change */
     for (int f = 0; f < checkpoint->num_files; f++) /* headers and whatever was looked at: not needed any more */
         madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_DONTNEED);
     checkpoint->copy = l.copy;

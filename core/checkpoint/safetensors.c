@@ -59,8 +59,7 @@ static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) 
         st->map = mmap(NULL, st->size, PROT_READ, MAP_SHARED, fd, 0); /* outlives the descriptor */
         if (st->map == MAP_FAILED) {
             st->map = NULL;
-            status =
-                fr_fail(error, FR_ERROR_IO, "%s: cannot map %" PRIu64 " bytes: %s", path, st->size, strerror(errno));
+            status = fr_fail(error, FR_ERROR_IO, "%s: cannot map %" PRIu64 " bytes: %s", path, st->size, strerror(errno));
         }
     }
     if (fd >= 0) close(fd);
@@ -74,12 +73,12 @@ static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *err
     for (int i = 0; i < 8; i++) *length |= (uint64_t)bytes[i] << (8 * i);
     if (*length > MAX_HEADER)
         return fr_hint(error,
-                       fr_fail(error, FR_ERROR_FORMAT, "%s: header length %" PRIu64 ", at most %u is possible",
-                               st->name, *length, MAX_HEADER),
+                       fr_fail(error, FR_ERROR_FORMAT, "%s: header length %" PRIu64 ", at most %u is possible", st->name, *length,
+                               MAX_HEADER),
                        "the file is damaged or not in safetensors format");
     if (*length > st->size - 8)
-        return fr_fail(error, FR_ERROR_FORMAT, "%s: truncated: a header of %" PRIu64 " bytes in a file of %" PRIu64,
-                       st->name, *length, st->size);
+        return fr_fail(error, FR_ERROR_FORMAT, "%s: truncated: a header of %" PRIu64 " bytes in a file of %" PRIu64, st->name,
+                       *length, st->size);
     st->data_begin = 8 + *length;
     return FR_OK;
 }
@@ -115,13 +114,11 @@ static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, c
     tensor->rank = 0;
     cJSON_ArrayForEach(item, shape) {
         if (tensor->rank == FR_MAX_RANK) {
-            snprintf(problem, size, "shape: %d dimensions, at most %d are supported", cJSON_GetArraySize(shape),
-                     FR_MAX_RANK);
+            snprintf(problem, size, "shape: %d dimensions, at most %d are supported", cJSON_GetArraySize(shape), FR_MAX_RANK);
             return;
         }
         if (!fr_json_to_u64(item, &value)) {
-            snprintf(problem, size, "shape: expected whole numbers, found %s",
-                     fr_json_describe(item, found, sizeof found));
+            snprintf(problem, size, "shape: expected whole numbers, found %s", fr_json_describe(item, found, sizeof found));
             return;
         }
         if (__builtin_mul_overflow(bytes, value, &bytes)) {
@@ -134,8 +131,7 @@ static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, c
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !fr_json_to_u64(offsets->child, &begin) ||
         !fr_json_to_u64(offsets->child->next, &end) || begin > end) {
         char *text = cJSON_PrintUnformatted(offsets);
-        snprintf(problem, size, "data_offsets: expected two whole numbers [begin, end], found %.60s",
-                 text ? text : "nothing");
+        snprintf(problem, size, "data_offsets: expected two whole numbers [begin, end], found %.60s", text ? text : "nothing");
         cJSON_free(text);
         return;
     }
@@ -144,8 +140,7 @@ static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, c
         snprintf(problem, size, "data_offsets: %" PRIu64 " bytes, but %s takes %" PRIu64, end - begin,
                  fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found), bytes);
     } else if (end > room) {
-        snprintf(problem, size,
-                 "data_offsets: [%" PRIu64 ", %" PRIu64 "] reach beyond the %" PRIu64 " bytes of data in the file",
+        snprintf(problem, size, "data_offsets: [%" PRIu64 ", %" PRIu64 "] reach beyond the %" PRIu64 " bytes of data in the file",
                  begin, end, room);
     }
     tensor->data = (const char *)r->st->map + r->st->data_begin + (*problem ? 0 : begin);
@@ -155,8 +150,7 @@ static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, c
 /* Reports something wrong, or stops at it. */
 static fr_status complain(const reader *r, const char *tensor, const char *problem) {
     if (!r->report)
-        return fr_hint(r->error,
-                       fr_fail(r->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", r->st->name, tensor, problem),
+        return fr_hint(r->error, fr_fail(r->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", r->st->name, tensor, problem),
                        "the file is damaged or incomplete; fetch it again");
     r->report(r->user, &(fr_problem){.tensor = tensor, .file = r->st->name, .problem = problem});
     return FR_OK;
@@ -179,8 +173,7 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
     }
     st->tensors = fr_alloc_zeroed(count, sizeof *st->tensors);
     st->names = fr_alloc(name_bytes);
-    if (!st->tensors || !st->names)
-        return fr_fail(r->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", st->name, count);
+    if (!st->tensors || !st->names) return fr_fail(r->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", st->name, count);
     char *names = st->names;
     cJSON_ArrayForEach(entry, header) {
         char problem[256];
@@ -194,8 +187,7 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
             read_entry(r, entry, tensor, problem, sizeof problem);
         } else {
             char found[80];
-            snprintf(problem, sizeof problem, "expected an object, found %s",
-                     fr_json_describe(entry, found, sizeof found));
+            snprintf(problem, sizeof problem, "expected an object, found %s", fr_json_describe(entry, found, sizeof found));
         }
         if (*problem) {
             FR_TRY(leave_out(r, entry->string, problem));
@@ -281,8 +273,8 @@ static fr_status read_header(const reader *r, uint64_t length) {
     return judge_layout(r);
 }
 
-fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user,
-                              fr_safetensors *out, fr_error *error) {
+fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user, fr_safetensors *out,
+                              fr_error *error) {
     memset(out, 0, sizeof *out);
     out->name = fr_strdup(name);
     if (!out->name) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for its name", name);

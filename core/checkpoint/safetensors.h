@@ -14,8 +14,7 @@ typedef struct fr_tensor {
     fr_dtype dtype;
     int rank;
     int64_t shape[FR_MAX_RANK];
-    const void
-        *data; /* inside the mapping; may be unaligned for its type: a file's data starts where its header ends */
+    const void *data; /* inside the mapping; may be unaligned for its type: a file's data starts where its header ends */
     uint64_t bytes;
     int file;
 } fr_tensor;
@@ -46,8 +45,8 @@ typedef struct fr_safetensors {
  *
  * With `report` (may be NULL) a broken entry is handed to it and left out, and so is what the format forbids without
  * doing harm; open then fails only when nothing of the file can be used. */
-fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user,
-                              fr_safetensors *out, fr_error *error);
+fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user, fr_safetensors *out,
+                              fr_error *error);
 /* Unmaps and frees what is left; a zeroed one is fine. */
 void fr_safetensors_release(fr_safetensors *st);
 

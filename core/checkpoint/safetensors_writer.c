@@ -12,8 +12,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "core/memory.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/memory.h"
 #include "core/threads.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
@@ -275,13 +275,12 @@ void fr_writer_destroy(fr_writer *w) {
 
 /* ---- Layout ---- */
 
-fr_status fr_writer_add(fr_writer *w, const char *name, fr_dtype dtype, int rank, const int64_t *shape,
-                        bool beside_last, fr_error *error) {
+fr_status fr_writer_add(fr_writer *w, const char *name, fr_dtype dtype, int rank, const int64_t *shape, bool beside_last,
+                        fr_error *error) {
     entry added = {.dtype = dtype, .rank = rank, .beside_last = beside_last && w->count > 0};
     added.bytes = fr_dtype_size(dtype);
     if (rank < 0 || rank > FR_MAX_RANK || !fr_name_is_plain(name))
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%s: a tensor of %d dimensions, or one without a plain name", w->dir,
-                       rank);
+        return fr_fail(error, FR_ERROR_ARGUMENT, "%s: a tensor of %d dimensions, or one without a plain name", w->dir, rank);
     for (int i = 0; i < rank; i++) {
         added.shape[i] = shape[i];
         if (shape[i] < 0 || __builtin_mul_overflow(added.bytes, (uint64_t)shape[i], &added.bytes))
@@ -357,10 +356,10 @@ static fr_status look_for_room(const fr_writer *w, fr_error *error) {
     if (w->options.sparse || fstatvfs(w->dir_fd, &disk) != 0) return FR_OK;
     uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (need <= room) return FR_OK;
-    return fr_hint(error,
-                   fr_fail(error, FR_ERROR_IO, "%s: %" PRIu64 " bytes are needed, and the disk has room for %" PRIu64,
-                           w->dir, need, room),
-                   "make room, or write to another disk");
+    return fr_hint(
+        error,
+        fr_fail(error, FR_ERROR_IO, "%s: %" PRIu64 " bytes are needed, and the disk has room for %" PRIu64, w->dir, need, room),
+        "make room, or write to another disk");
 }
 
 fr_status fr_writer_start(fr_writer *w, fr_error *error) {
@@ -417,8 +416,7 @@ static fr_status open_shard(fr_writer *w, size_t index, fr_error *error) {
     if (status == FR_OK) {
         w->open = index;
         int number = write_all(w->fd, header.bytes, header.length, 0);
-        if (!number && w->options.sparse && ftruncate(w->fd, (off_t)(s->data_begin + s->data_bytes)) != 0)
-            number = errno;
+        if (!number && w->options.sparse && ftruncate(w->fd, (off_t)(s->data_begin + s->data_bytes)) != 0) number = errno;
         if (number) status = fail_write(w, name, number, error);
     }
     fr_free(header.bytes);

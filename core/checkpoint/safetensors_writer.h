@@ -34,8 +34,8 @@ fr_status fr_writer_create(const char *dir, const fr_writer_options *options, fr
 void fr_writer_destroy(fr_writer *writer);
 
 /* Announces the next tensor. beside_last: in the shard of the one before it, as scales are with their weight. */
-fr_status fr_writer_add(fr_writer *writer, const char *name, fr_dtype dtype, int rank, const int64_t *shape,
-                        bool beside_last, fr_error *error);
+fr_status fr_writer_add(fr_writer *writer, const char *name, fr_dtype dtype, int rank, const int64_t *shape, bool beside_last,
+                        fr_error *error);
 /* Lays out the shards. Fails when the disk has less room than they take, or a name was added twice. */
 fr_status fr_writer_start(fr_writer *writer, fr_error *error);
 

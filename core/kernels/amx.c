@@ -12,8 +12,8 @@
 #define GROUP 16 /* outputs of a tile */
 #define GROUPS 2 /* of a strip, which share a loading of activations */
 #define STEPS 4
-#define TILE 1024          /* bytes */
-#define AHEAD 768          /* bytes of a row that are asked for before they are decoded */
+#define TILE 1024           /* bytes */
+#define AHEAD 768           /* bytes of a row that are asked for before they are decoded */
 #define PACKED (320 * 1024) /* bytes of packed activations on the stack */
 
 /* Tile registers. Intrinsics want literals. */
@@ -156,11 +156,11 @@ INLINE void add_scaled(int columns, const product *p) {
 }
 
 /* One step of a group, and a quarter of decoding the next. */
-#define STEP(s, A, B)                                                                                                  \
-    do {                                                                                                               \
-        _tile_loadd(A, a[s], 64);                                                                                      \
-        _tile_dpbf16ps(C, A, B);                                                                                       \
-        decode_rows(j, k, next, next_block, next.n * s / STEPS, next.n * (s + 1) / STEPS, next_a);                     \
+#define STEP(s, A, B)                                                                                                            \
+    do {                                                                                                                         \
+        _tile_loadd(A, a[s], 64);                                                                                                \
+        _tile_dpbf16ps(C, A, B);                                                                                                 \
+        decode_rows(j, k, next, next_block, next.n *s / STEPS, next.n * (s + 1) / STEPS, next_a);                                \
     } while (0)
 
 /* A group is decoded while the one before it is multiplied, and added when the one after it has been: units and memory never
@@ -181,8 +181,7 @@ static int strip(const fr_few_job *j, const run *k, int index, int parity, work 
         for (int i = 0; i < of[g].n; i++) {
             int output = of[g].output + i * k->region;
             at[i] = (int32_t)(output / FR_BLOCK * j->scale_stride);
-            for (int r = 0; k->first > 0 && r < j->rows; r++)
-                s->total[g][i * k->columns + r] = j->y[r * j->y_stride + output];
+            for (int r = 0; k->first > 0 && r < j->rows; r++) s->total[g][i * k->columns + r] = j->y[r * j->y_stride + output];
         }
         scales[g] = _mm512_loadu_si512(at);
         some[g] = first16(of[g].n);
@@ -224,8 +223,8 @@ static int strip(const fr_few_job *j, const run *k, int index, int parity, work 
     return parity;
 }
 
-void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     _Alignas(64) char packed[PACKED];
     work s;

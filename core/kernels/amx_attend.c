@@ -42,7 +42,8 @@ static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, i
     for (int i = 0; i < width; i += FR_BLOCK) {
         const float *rows[QUERIES];
         for (int j = 0; j < n; j++) rows[j] = q[j] + i;
-        many->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n, width - i < FR_BLOCK ? width - i : FR_BLOCK);
+        many->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
+                       width - i < FR_BLOCK ? width - i : FR_BLOCK);
     }
     memset(g->sum, 0, (size_t)(up(rank, DEPTH) * QUERIES) * sizeof *g->sum);
     for (int j = 0; j < QUERIES; j++) {
@@ -54,8 +55,8 @@ static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, i
 
 /* ---- Values ---- */
 
-/* [pair of tiles of 16 values][step of 32 positions][2 tiles][16 pairs of positions][16][2]. A tile has what unpacking gives: the first
- * or the second four of each eight values. Rows from `count` on are zero. */
+/* [pair of tiles of 16 values][step of 32 positions][2 tiles][16 pairs of positions][16][2]. A tile has what unpacking gives: the
+ * first or the second four of each eight values. Rows from `count` on are zero. */
 static void pack_values(uint16_t *packed, const uint16_t *rows, int64_t stride, int count, int rank) {
     for (int t = 0; t < SPAN; t += 2) {
         const uint16_t *row = rows + t * stride;

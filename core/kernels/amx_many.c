@@ -1,7 +1,7 @@
 /* AMX: the many-row regime's products with their scaling (core/kernels/many.h).
  *
- * Four tiles of sums, 32 outputs x 32 tokens, take a block of 128 inputs; while the matrix unit is busy with the next four, vectors
- * scale and add those. All operands are tiles that lie in one piece: what one product reads, the hardware sees coming. */
+ * Four tiles of sums, 32 outputs x 32 tokens, take a block of 128 inputs; while the matrix unit is busy with the next four,
+ * vectors scale and add those. All operands are tiles that lie in one piece: what one product reads, the hardware sees coming. */
 #include "core/kernels/amx.h"
 #include "core/kernels/e4m3.h"
 #include "core/kernels/many.h"
@@ -46,16 +46,16 @@ INLINE void add_rows(const pending *p, int from, int to) {
 }
 
 /* One step of four tiles of sums (of two, when the tokens are 16): A rows of tiles at a and a + STEPS * TILE, B likewise. */
-#define STEP(a, b, wide)                                                                                               \
-    do {                                                                                                               \
-        _tile_loadd(4, a, 64);                                                                                         \
-        _tile_loadd(6, b, 64);                                                                                         \
-        if (wide) _tile_loadd(7, (b) + STEPS * TILE, 64);                                                              \
-        _tile_loadd(5, (a) + STEPS * TILE, 64);                                                                        \
-        _tile_dpbf16ps(0, 4, 6);                                                                                       \
-        if (wide) _tile_dpbf16ps(1, 4, 7);                                                                             \
-        _tile_dpbf16ps(2, 5, 6);                                                                                       \
-        if (wide) _tile_dpbf16ps(3, 5, 7);                                                                             \
+#define STEP(a, b, wide)                                                                                                         \
+    do {                                                                                                                         \
+        _tile_loadd(4, a, 64);                                                                                                   \
+        _tile_loadd(6, b, 64);                                                                                                   \
+        if (wide) _tile_loadd(7, (b) + STEPS * TILE, 64);                                                                        \
+        _tile_loadd(5, (a) + STEPS * TILE, 64);                                                                                  \
+        _tile_dpbf16ps(0, 4, 6);                                                                                                 \
+        if (wide) _tile_dpbf16ps(1, 4, 7);                                                                                       \
+        _tile_dpbf16ps(2, 5, 6);                                                                                                 \
+        if (wide) _tile_dpbf16ps(3, 5, 7);                                                                                       \
     } while (0)
 
 /* c = the sum of `count` products a[i] b[i], while `before` is added. */
@@ -101,8 +101,10 @@ void fr_multiply_panel_amx(const fr_panel *p) {
                 ask_for(p->next_b, p->next_b_bytes, turn, units);
                 ask_for(p->next_sum, FR_MANY_OUTPUTS * FR_MANY_TOKENS * sizeof(float), turn, units);
                 const bool wide = group + 1 < groups;
-                if (wide) multiply(a, b, p->products, true, c[turn % 2], &before);
-                else multiply(a, b, p->products, false, c[turn % 2], &before);
+                if (wide)
+                    multiply(a, b, p->products, true, c[turn % 2], &before);
+                else
+                    multiply(a, b, p->products, false, c[turn % 2], &before);
                 before.c = c[turn % 2];
                 before.sum = p->sum + output * FR_MANY_TOKENS + group * 16;
                 before.vectors = wide ? 2 : 1;

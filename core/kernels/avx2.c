@@ -245,13 +245,11 @@ INLINE __m256 load_weights(weights kind, const char *w) {
 }
 
 INLINE __m256 load_x(bool quantized, const char *x, int i) {
-    return quantized ? widen_bf16(_mm_loadu_si128((const void *)(x + 2 * i)))
-                     : _mm256_loadu_ps((const void *)(x + 4 * i));
+    return quantized ? widen_bf16(_mm_loadu_si128((const void *)(x + 2 * i))) : _mm256_loadu_ps((const void *)(x + 4 * i));
 }
 
 /* The sum over one block for every output and row of a strip. */
-INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x,
-                      __m256 (*sum)[ROWS]) {
+INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x, __m256 (*sum)[ROWS]) {
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_setzero_ps();
     }
@@ -315,20 +313,20 @@ INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
     }
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                     const float *const *x, int n, float *y, int64_t y_stride) {
     fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_E4M3, false, &job);
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     all_strips(W_E4M3, true, &job);
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                     float *y, int64_t y_stride) {
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                     int64_t y_stride) {
     fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_BF16, false, &job);
 }

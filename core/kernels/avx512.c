@@ -27,8 +27,7 @@ INLINE __m512i e4m3_half(__m512i words) {
 }
 
 INLINE __m512 e4m3_f32_16(__m128i codes) {
-    __m256i half =
-        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16((short)0xbfff));
+    __m256i half = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16((short)0xbfff));
     return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(0x1p8f));
 }
 
@@ -177,8 +176,7 @@ INLINE __m512i round_e4m3(__m512 v) {
 
 static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
     __m512 max = _mm512_set1_ps(1e-4f);
-    for (int i = 0; i < n; i += LANES)
-        max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)), max);
+    for (int i = 0; i < n; i += LANES) max = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(first16(n - i), x + i)), max);
     float s = _mm512_reduce_max_ps(max) / 448.0f;
     if (ue8m0) s = fr_bits_f32((fr_f32_bits(s) + 0x7fffffu) & 0x7f800000u);
     for (int i = 0; i < n; i += LANES) {
@@ -220,8 +218,7 @@ INLINE __m512 load_x(bool quantized, const char *x, int i) {
 }
 
 /* The sum over one block for every output and row of a strip, in float32. */
-INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x,
-                      __m512 (*sum)[ROWS]) {
+INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x, __m512 (*sum)[ROWS]) {
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
     }
@@ -295,20 +292,20 @@ INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
     }
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                     const float *const *x, int n, float *y, int64_t y_stride) {
     fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_E4M3, false, &job);
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     all_strips(W_E4M3, true, &job);
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                     float *y, int64_t y_stride) {
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                     int64_t y_stride) {
     fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_BF16, false, &job);
 }
@@ -319,20 +316,26 @@ static void few_f32(const float *w, int64_t stride, int in, int begin, int end, 
     all_strips(W_F32, false, &job);
 }
 
-#define COMMON                                                                                                         \
-    .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32, .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3,    \
-    .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32,                \
-    .exp_sub = exp_sub, .silu_mul = silu_mul, .quantize_block = quantize_block,                                        \
-    .attend_scores_bf16 = fr_attend_scores_avx512, .attend_values_bf16 = fr_attend_values_avx512,                      \
-    .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+#define COMMON                                                                                                                   \
+    .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32, .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3,              \
+    .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32, .exp_sub = exp_sub,      \
+    .silu_mul = silu_mul, .quantize_block = quantize_block, .attend_scores_bf16 = fr_attend_scores_avx512,                       \
+    .attend_values_bf16 = fr_attend_values_avx512, .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
 #define EXTENDED .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16
 
-const fr_kernels fr_kernels_avx512 = {
-    COMMON, .isa = FR_ISA_AVX512, .name = "avx512", .e4m3_to_bf16 = e4m3_to_bf16, .add_rows_e4m3 = add_rows_e4m3,
-    .few_e4m3_q = few_e4m3_q};
-const fr_kernels fr_kernels_avx512_bf16 = {
-    COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512", .few_e4m3_q = fr_few_e4m3_q_bf16};
-const fr_kernels fr_kernels_amx = {
-    COMMON, EXTENDED, .isa = FR_ISA_AMX, .name = "amx", .few_e4m3_q = fr_few_e4m3_q_amx,
-    .e4m3_to_tiles = fr_e4m3_to_tiles_amx, .multiply_panel = fr_multiply_panel_amx,
-    .tiled_attention = &fr_tiled_attention_amx};
+const fr_kernels fr_kernels_avx512 = {COMMON,
+                                      .isa = FR_ISA_AVX512,
+                                      .name = "avx512",
+                                      .e4m3_to_bf16 = e4m3_to_bf16,
+                                      .add_rows_e4m3 = add_rows_e4m3,
+                                      .few_e4m3_q = few_e4m3_q};
+const fr_kernels fr_kernels_avx512_bf16 = {COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512",
+                                           .few_e4m3_q = fr_few_e4m3_q_bf16};
+const fr_kernels fr_kernels_amx = {COMMON,
+                                   EXTENDED,
+                                   .isa = FR_ISA_AMX,
+                                   .name = "amx",
+                                   .few_e4m3_q = fr_few_e4m3_q_amx,
+                                   .e4m3_to_tiles = fr_e4m3_to_tiles_amx,
+                                   .multiply_panel = fr_multiply_panel_amx,
+                                   .tiled_attention = &fr_tiled_attention_amx};

@@ -55,17 +55,17 @@ void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows,
     if (n == 1) score_queries(1, q, rows, stride, count, width, scores);
 }
 
-INLINE void add_tile(int queries, int vectors, float *const *sum, const float *const *p, const uint16_t *rows,
-                     int64_t stride, int count, int width, int c) {
+INLINE void add_tile(int queries, int vectors, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride,
+                     int count, int width, int c) {
     __m512 y[QUERIES][VECTORS];
     UNROLL for (int i = 0; i < queries; i++) {
-        UNROLL for (int v = 0; v < vectors; v++)
-            y[i][v] = _mm512_maskz_loadu_ps(first16(width - c - LANES * v), sum[i] + c + LANES * v);
+        UNROLL for (int v = 0; v < vectors; v++) y[i][v] =
+            _mm512_maskz_loadu_ps(first16(width - c - LANES * v), sum[i] + c + LANES * v);
     }
     for (int t = 0; t < count; t++) {
         __m512 row[VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++)
-            row[v] = load_bf16(rows + t * stride + c + LANES * v, first16(width - c - LANES * v));
+        UNROLL for (int v = 0; v < vectors; v++) row[v] =
+            load_bf16(rows + t * stride + c + LANES * v, first16(width - c - LANES * v));
         UNROLL for (int i = 0; i < queries; i++) {
             __m512 weight = _mm512_set1_ps(p[i][t]);
             UNROLL for (int v = 0; v < vectors; v++) y[i][v] = _mm512_fmadd_ps(weight, row[v], y[i][v]);
@@ -77,8 +77,8 @@ INLINE void add_tile(int queries, int vectors, float *const *sum, const float *c
     }
 }
 
-INLINE void add_queries(int queries, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride,
-                        int count, int width) {
+INLINE void add_queries(int queries, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride, int count,
+                        int width) {
     int c = 0;
     for (; c + VECTORS * LANES <= width; c += VECTORS * LANES) add_tile(queries, VECTORS, sum, p, rows, stride, count, width, c);
     for (; c < width; c += LANES) add_tile(queries, 1, sum, p, rows, stride, count, width, c);

@@ -1,4 +1,5 @@
-/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: few rows of quantized activations, sums of rows of weights. */
+/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: few rows of quantized activations, sums of rows of
+ * weights. */
 #include "core/kernels/avx512.h"
 #include "core/kernels/e4m3.h"
 
@@ -9,10 +10,9 @@
 #define SAME16(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
 #define STEPS16 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0, 0xe0, 0xf0
 const uint8_t fr_e4m3_high[128] = {
-    0x00,         0x3b,         0x3b, 0x3b, 0x3c, 0x3c, 0x3c,         0x3c,         0x3c,         0x3c,
-    0x3c,         0x3c,         0x3c, 0x3c, 0x3c, 0x3c, SAME16(0x3d), SAME16(0x3e), SAME16(0x3f), SAME16(0x40),
-    SAME16(0x41), SAME16(0x42), 0x43, 0x43, 0x43, 0x43, 0x43,         0x43,         0x43,         0x43,
-    0x43,         0x43,         0x43, 0x43, 0x43, 0x43, 0x43,         0x7f,
+    0x00, 0x3b, 0x3b, 0x3b,         0x3c,         0x3c,         0x3c,         0x3c,         0x3c,         0x3c, 0x3c, 0x3c, 0x3c,
+    0x3c, 0x3c, 0x3c, SAME16(0x3d), SAME16(0x3e), SAME16(0x3f), SAME16(0x40), SAME16(0x41), SAME16(0x42), 0x43, 0x43, 0x43, 0x43,
+    0x43, 0x43, 0x43, 0x43,         0x43,         0x43,         0x43,         0x43,         0x43,         0x43, 0x43, 0x7f,
 };
 const uint8_t fr_e4m3_low[128] = {
     0x00, 0x00, 0x80, 0xc0,    0x00,    0x20,    0x40,    0x60,    0x80,    0x90, 0xa0, 0xb0, 0xc0,
@@ -102,8 +102,8 @@ INLINE void strip(int rows, const fr_few_job *j, int o0, int apart, int r0) {
     }
 }
 
-void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                        int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                        const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     const int apart = fr_streams_apart(end - begin, OUTPUTS);
     for (int o = begin; o < begin + apart; o++) {
@@ -120,8 +120,8 @@ void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, in
 #define VECTORS 8     /* of a block */
 #define AHEAD_ROWS 16 /* that are asked for before they are needed */
 
-/* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones; then the
- * second half. */
+/* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones;
+ * then the second half. */
 INLINE void decode_block(const char *w, __m512 *f) {
     __m512i r[4];
     decode_dealt_128(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), r);

@@ -11,10 +11,8 @@ extern const uint8_t fr_e4m3_high[128], fr_e4m3_low[128];
 
 /* 64 codes as two vectors of BF16: of each 16 codes, `a` gets the first 8 and `b` the others. */
 INLINE void decode_dealt(__m512i codes, __m512i *a, __m512i *b) {
-    __m512i high =
-        _mm512_permutex2var_epi8(_mm512_loadu_si512(fr_e4m3_high), codes, _mm512_loadu_si512(fr_e4m3_high + 64));
-    __m512i low =
-        _mm512_permutex2var_epi8(_mm512_loadu_si512(fr_e4m3_low), codes, _mm512_loadu_si512(fr_e4m3_low + 64));
+    __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(fr_e4m3_high), codes, _mm512_loadu_si512(fr_e4m3_high + 64));
+    __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(fr_e4m3_low), codes, _mm512_loadu_si512(fr_e4m3_low + 64));
     high = _mm512_ternarylogic_epi64(high, codes, _mm512_set1_epi8((char)0x80), 0xf8); /* high | (codes & sign) */
     *a = _mm512_unpacklo_epi8(low, high);
     *b = _mm512_unpackhi_epi8(low, high);

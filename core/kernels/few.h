@@ -1,5 +1,5 @@
-/* What the few-row kernels of vector units share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output, row)
- * has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its result does not
+/* What the few-row kernels of vector units share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output,
+ * row) has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its result does not
  * depend on the number of rows or on how outputs are split between threads. Private to core. */
 #ifndef FR_CORE_KERNELS_FEW_H
 #define FR_CORE_KERNELS_FEW_H

@@ -8,12 +8,8 @@
 static _Atomic(const fr_kernels *) selected;
 
 static const char *const isa_names[] = {
-    [FR_ISA_AUTO] = "auto",
-    [FR_ISA_SCALAR] = "scalar",
-    [FR_ISA_AVX2] = "avx2",
-    [FR_ISA_AVX512] = "avx512",
-    [FR_ISA_AMX] = "amx",
-    [FR_ISA_NEON] = "neon",
+    [FR_ISA_AUTO] = "auto",     [FR_ISA_SCALAR] = "scalar", [FR_ISA_AVX2] = "avx2",
+    [FR_ISA_AVX512] = "avx512", [FR_ISA_AMX] = "amx",       [FR_ISA_NEON] = "neon",
 };
 
 const char *fr_isa_name(fr_isa isa) {
@@ -26,8 +22,7 @@ static const fr_kernels *kernels_of(fr_isa isa) {
 #if defined(__x86_64__)
     const fr_cpu *cpu = fr_cpu_get();
     if (isa == FR_ISA_AVX2) return cpu->avx2 ? &fr_kernels_avx2 : NULL;
-    if (isa == FR_ISA_AVX512)
-        return cpu->avx512_bf16 ? &fr_kernels_avx512_bf16 : cpu->avx512 ? &fr_kernels_avx512 : NULL;
+    if (isa == FR_ISA_AVX512) return cpu->avx512_bf16 ? &fr_kernels_avx512_bf16 : cpu->avx512 ? &fr_kernels_avx512 : NULL;
     if (isa == FR_ISA_AMX) return cpu->amx ? &fr_kernels_amx : NULL;
     if (isa != FR_ISA_AUTO) return NULL;
     for (fr_isa best = FR_ISA_AMX; best > FR_ISA_SCALAR; best--)
@@ -56,8 +51,8 @@ const fr_kernels *fr_kernels_get(void) {
 fr_status fr_kernels_select(fr_isa isa, fr_error *error) {
     const fr_kernels *kernels = kernels_of(isa);
     if (!kernels) {
-        fr_fail(error, FR_ERROR_UNSUPPORTED, "instruction set %s: this CPU (%s) or this build lacks it",
-                fr_isa_name(isa), fr_cpu_get()->name);
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "instruction set %s: this CPU (%s) or this build lacks it", fr_isa_name(isa),
+                fr_cpu_get()->name);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "leave the choice to forerun (auto), or choose %s",
                        kernels_of(FR_ISA_AUTO)->name);
     }

@@ -17,13 +17,13 @@ typedef struct fr_kernels {
     fr_isa isa;
     const char *name; /* "scalar", "avx2", "avx512", "amx", "neon" */
     float (*dot_f32)(const float *a, const float *b, int n);
-    float (*dot_bf16)(const float *a, const uint16_t *b, int n);           /* sum a[i] * bf16 b[i] */
-    void (*axpy_f32)(float *y, float a, const float *x, int n);            /* y += a x */
+    float (*dot_bf16)(const float *a, const uint16_t *b, int n); /* sum a[i] * bf16 b[i] */
+    void (*axpy_f32)(float *y, float a, const float *x, int n);  /* y += a x */
     void (*axpy_bf16)(float *y, float a, const uint16_t *x, int n);
-    void (*axpy_e4m3)(float *y, float a, const uint8_t *x, int n);         /* x decoded exactly */
+    void (*axpy_e4m3)(float *y, float a, const uint8_t *x, int n); /* x decoded exactly */
     void (*bf16_to_f32)(float *y, const uint16_t *x, int n);
-    void (*f32_to_bf16)(uint16_t *y, const float *x, int n);               /* round to nearest even */
-    void (*e4m3_to_bf16)(uint16_t *y, const uint8_t *x, int n);            /* exact */
+    void (*f32_to_bf16)(uint16_t *y, const float *x, int n);    /* round to nearest even */
+    void (*e4m3_to_bf16)(uint16_t *y, const uint8_t *x, int n); /* exact */
     float (*sum_squares)(const float *x, int n);
     float (*max)(const float *x, int n);                                   /* n >= 1 */
     float (*exp_sub)(float *x, float max, int n);                          /* x = exp(x - max); returns the sum */
@@ -32,20 +32,22 @@ typedef struct fr_kernels {
      * with ue8m0; q = e4m3(x / s). The values of q are written as BF16, which holds them exactly. Returns s. */
     float (*quantize_block)(uint16_t *q, const float *x, int n, bool ue8m0);
     /* Attention over `count` BF16 rows, `stride` elements apart, that n queries share (NULL where the instruction set has no
-     * better way than dot and axpy): scores[i][t] = q[i] . row t, q [width]; sum[i] += sum over t of p[i][t] row t, sum [width]. */
+     * better way than dot and axpy): scores[i][t] = q[i] . row t, q [width]; sum[i] += sum over t of p[i][t] row t, sum [width].
+     */
     void (*attend_scores_bf16)(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
                                float *const *scores);
     void (*attend_values_bf16)(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                                int width);
     /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
     const struct fr_tiled_attention *tiled_attention;
-    /* The many-row regime by matrix tiles (both NULL: by oneDNN); core/linear/many.c, core/kernels/many.h. Decodes a whole block of
-     * `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
+    /* The many-row regime by matrix tiles (both NULL: by oneDNN); core/linear/many.c, core/kernels/many.h. Decodes a whole block
+     * of `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
     void (*e4m3_to_tiles)(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
     void (*multiply_panel)(const struct fr_panel *panel);
     /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
     void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
-    /* Few-row linear kernels: see core/linear/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS. */
+    /* Few-row linear kernels: see core/linear/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS.
+     */
     void (*few_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
                      const float *const *x, int n, float *y, int64_t y_stride);
     /* Rows quantized: q are n pointers to BF16 rows, sx their scales a 128-block. */

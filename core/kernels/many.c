@@ -23,7 +23,8 @@ static void split(uint16_t *hi, uint16_t *lo, const float *x, int n) {
 
 /* Where pair `pair` of inputs of columns [column, column + 16) goes. */
 static inline size_t place(int columns, bool tiles, int column, int pair) {
-    return tiles ? (size_t)((column / 16 * (FR_BLOCK / 32) + pair / 16) * 512 + pair % 16 * 32) : (size_t)(2 * (pair * columns + column));
+    return tiles ? (size_t)((column / 16 * (FR_BLOCK / 32) + pair / 16) * 512 + pair % 16 * 32)
+                 : (size_t)(2 * (pair * columns + column));
 }
 
 static void pack_bf16(uint16_t *pack, int columns, bool tiles, const uint16_t *const *rows, int n) {

@@ -8,8 +8,8 @@
 typedef struct fr_many {
     /* x = hi + lo, both BF16: 16 bits of mantissa. x need not be aligned. */
     void (*split)(uint16_t *hi, uint16_t *lo, const float *x, int n);
-    /* Packs n <= columns rows of FR_BLOCK values as [FR_BLOCK / 2][columns][2], or in tiles as [columns / 16][FR_BLOCK / 32][16][16][2];
-     * columns beyond n become zero. (16 columns: the same.) */
+    /* Packs n <= columns rows of FR_BLOCK values as [FR_BLOCK / 2][columns][2], or in tiles as [columns / 16][FR_BLOCK /
+     * 32][16][16][2]; columns beyond n become zero. (16 columns: the same.) */
     void (*pack_bf16)(uint16_t *pack, int columns, bool tiles, const uint16_t *const *rows, int n);
     /* The same for the two parts of rows of m <= FR_BLOCK floats, zero beyond m. */
     void (*pack_f32)(uint16_t *hi, uint16_t *lo, int columns, bool tiles, const float *const *rows, int n, int m);
@@ -26,10 +26,10 @@ typedef struct fr_panel {
     const uint16_t *a[4]; /* a block is FR_MANY_OUTPUTS * FR_BLOCK */
     const uint16_t *b[4]; /* a block is b_stride */
     int64_t b_stride;
-    const float *sw;      /* [blocks], or NULL: 1 */
-    const float *sx;      /* rows sx_stride apart, or NULL: 1 */
+    const float *sw; /* [blocks], or NULL: 1 */
+    const float *sx; /* rows sx_stride apart, or NULL: 1 */
     int64_t sx_stride;
-    float *sum;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    float *sum; /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     /* What will be wanted next, or NULL: it is brought nearer meanwhile. */
     const uint16_t *next_b;
     size_t next_b_bytes;

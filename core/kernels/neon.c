@@ -21,7 +21,8 @@ INLINE float32x4_t load_e4m3(const void *from) {
     uint32_t four;
     memcpy(&four, from, 4);
     uint16x4_t codes = vget_low_u16(vmovl_u8(vcreate_u8(four)));
-    uint16x4_t half = vorr_u16(vshl_n_u16(vand_u16(codes, vdup_n_u16(0x7f)), 7), vshl_n_u16(vand_u16(codes, vdup_n_u16(0x80)), 8));
+    uint16x4_t half =
+        vorr_u16(vshl_n_u16(vand_u16(codes, vdup_n_u16(0x7f)), 7), vshl_n_u16(vand_u16(codes, vdup_n_u16(0x80)), 8));
     return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(half)), 256.0f);
 }
 
@@ -55,8 +56,7 @@ INLINE float dot(const float *a, source kind, const void *b, int n) {
     float32x4_t sum[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
     int i = 0;
     for (; i + 4 <= n; i += 4) sum[i / 4 % 4] = vfmaq_f32(sum[i / 4 % 4], vld1q_f32(a + i), load_four(kind, b, i));
-    if (i < n)
-        sum[i / 4 % 4] = vfmaq_f32(sum[i / 4 % 4], load_tail(FROM_F32, a, i, n - i), load_tail(kind, b, i, n - i));
+    if (i < n) sum[i / 4 % 4] = vfmaq_f32(sum[i / 4 % 4], load_tail(FROM_F32, a, i, n - i), load_tail(kind, b, i, n - i));
     return vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
 }
 

@@ -119,8 +119,8 @@ static void add_block(float *total, float scale, const float *w, const float *x,
     for (int j = 0; j < LANES; j++) total[j] += scale * lane[j];
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                     int end, const float *const *x, int n, float *y, int64_t y_stride) {
+static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                     const float *const *x, int n, float *y, int64_t y_stride) {
     for (int o = begin; o < end; o++) {
         float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
@@ -133,8 +133,8 @@ static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64
     }
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                       int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
+                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     for (int o = begin; o < end; o++) {
         float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK], row[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
@@ -150,8 +150,8 @@ static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int
     }
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                     float *y, int64_t y_stride) {
+static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                     int64_t y_stride) {
     for (int o = begin; o < end; o++) {
         float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {

@@ -22,8 +22,8 @@ typedef struct fr_tiled_attention {
     void *(*take_scratch)(fr_arena *arena, int width, int rank);
     /* Queries q[0..n), n <= 16, that have seen nothing yet. */
     void (*begin)(fr_tiled_queries *g, const float *const *q, const int *seen, int n, int width, int rank);
-    /* Folds positions [pos, pos + count) into `groups` groups, count <= FR_TILED_SPAN; row t of them at rows + t * stride. They are
-     * finite: to a query that does not see one it adds zero times its value. */
+    /* Folds positions [pos, pos + count) into `groups` groups, count <= FR_TILED_SPAN; row t of them at rows + t * stride. They
+     * are finite: to a query that does not see one it adds zero times its value. */
     void (*fold)(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t stride, int pos, int count, int width, int rank,
                  void *scratch);
     /* out[i] [rank] = what query i sees, i < n; each has seen something. */

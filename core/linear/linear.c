@@ -31,8 +31,7 @@ uint64_t fr_linear_bytes(const fr_linear *linear) {
 /* ---- Activations ---- */
 
 void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, unsigned forms) {
-    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK,
-           columns = (size_t)fr_many_columns(max_rows);
+    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_many_columns(max_rows);
     memset(rows, 0, sizeof *rows);
     rows->max_rows = max_rows;
     rows->max_width = max_width;
@@ -58,8 +57,7 @@ void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned for
 void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
     int blocks = fr_blocks(width), at = block * FR_BLOCK, n = width - at < FR_BLOCK ? width - at : FR_BLOCK;
     uint16_t *q = r->q + ((int64_t)row * blocks + block) * FR_BLOCK;
-    r->scale[(int64_t)row * blocks + block] =
-        fr_kernels_get()->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
+    r->scale[(int64_t)row * blocks + block] = fr_kernels_get()->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
     memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
 }
 
@@ -67,8 +65,7 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
 
 /* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
  * are packed. */
-static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part,
-                     int parts) {
+static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part, int parts) {
     bool pack = rows > FR_FEW_ROWS && !(forms & FR_ROWS_FEW) && fr_many_packed();
     int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
     int tile = pack ? FR_MANY_TOKENS : 1, tiles = (rows + tile - 1) / tile;
@@ -100,8 +97,7 @@ void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, un
     fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
     if (fr_many_packed()) {
         for (int tile = 0; tile * FR_MANY_TOKENS < n; tile++)
-            for (int block = 0; block < blocks; block++)
-                fr_many_pack(r, from, index, n, from->width, forms, tile, block);
+            for (int block = 0; block < blocks; block++) fr_many_pack(r, from, index, n, from->width, forms, tile, block);
         return;
     }
     /* Not packed: the same rows, next to each other. pack_x is large enough for x. */
@@ -160,8 +156,7 @@ void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n
     few(w, x, index, 0, n, begin, end, y, y_stride);
 }
 
-void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
-                     void *scratch) {
+void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch) {
     if (x->rows > FR_FEW_ROWS && fr_many_packed()) {
         fr_many_range(w, x, begin, end, y, y_stride, scratch);
         return;

@@ -27,9 +27,9 @@ typedef struct fr_shard {
 typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
 
 typedef struct fr_linear {
-    int out, in;       /* of this shard */
-    fr_dtype dtype;    /* FR_F8_E4M3, FR_BF16 or FR_F32 */
-    const void *w;     /* [out, in], rows `stride` elements apart; in the checkpoint's mapping or copy */
+    int out, in;    /* of this shard */
+    fr_dtype dtype; /* FR_F8_E4M3, FR_BF16 or FR_F32 */
+    const void *w;  /* [out, in], rows `stride` elements apart; in the checkpoint's mapping or copy */
     int64_t stride;
     const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; there too */
     int64_t scale_stride;
@@ -50,10 +50,10 @@ typedef struct fr_rows {
     int max_rows, max_width;
     int rows, width;
     bool quantized, ue8m0;
-    bool bf16;       /* x holds BF16 numbers only */
-    const float *x;  /* [rows, width], the caller's, must stay while the linears run */
-    uint16_t *q;     /* [rows, width rounded up to FR_BLOCK] E4M3 values as BF16, padded with zeros; when quantized */
-    float *scale;    /* [rows, ceil(width/128)]; when quantized */
+    bool bf16;      /* x holds BF16 numbers only */
+    const float *x; /* [rows, width], the caller's, must stay while the linears run */
+    uint16_t *q;    /* [rows, width rounded up to FR_BLOCK] E4M3 values as BF16, padded with zeros; when quantized */
+    float *scale;   /* [rows, ceil(width/128)]; when quantized */
     /* the form for the many-row regime, when rows > FR_FEW_ROWS; layout private to core/linear/many.c */
     uint16_t *pack_q, *pack_x;
     float *pack_scale;
@@ -65,7 +65,7 @@ enum {
     FR_ROWS_EXACT = 2,     /* all others */
     FR_ROWS_BF16 = 8,      /* with EXACT: x holds BF16 numbers only, so that its high parts are all of it */
     FR_ROWS_ANY = 3,
-    FR_ROWS_FEW = 4,       /* only fr_linear_few will read them: nothing is packed, however many rows there are */
+    FR_ROWS_FEW = 4, /* only fr_linear_few will read them: nothing is packed, however many rows there are */
 };
 /* The form in which a linear wants its input. */
 static inline unsigned fr_linear_form(const fr_linear *w, bool act_fp8) {

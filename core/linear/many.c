@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/linear/onednn_fp8.h"
 #include "core/kernels/many.h"
+#include "core/linear/onednn_fp8.h"
 
 /* A product is C [FR_MANY_OUTPUTS, columns] (+)= A [FR_MANY_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
  * decoded to BF16, B packed tokens, C the transposed result. Partial tiles of weights are padded with zeros and token
@@ -27,10 +27,10 @@ static struct {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-#define DNNL_CHECK(expr)                                                                                               \
-    do {                                                                                                               \
-        dnnl_status_t dnnl_check_status_ = (expr);                                                                     \
-        if (dnnl_check_status_ != dnnl_success) return dnnl_check_status_;                                             \
+#define DNNL_CHECK(expr)                                                                                                         \
+    do {                                                                                                                         \
+        dnnl_status_t dnnl_check_status_ = (expr);                                                                               \
+        if (dnnl_check_status_ != dnnl_success) return dnnl_check_status_;                                                       \
     } while (0)
 
 static dnnl_status_t get_pack_type(dnnl_brgemm_t kernel, dnnl_pack_type_t *type) {
@@ -45,8 +45,8 @@ static dnnl_status_t get_pack_type(dnnl_brgemm_t kernel, dnnl_pack_type_t *type)
 static dnnl_status_t create_kernel(dnnl_brgemm_t *kernel, int columns, int add) {
     dnnl_pack_type_t type;
     size_t bytes;
-    DNNL_CHECK(dnnl_brgemm_create(kernel, FR_MANY_OUTPUTS, columns, FR_BLOCK, 1, FR_BLOCK, columns, FR_MANY_TOKENS,
-                                  dnnl_bf16, dnnl_bf16, dnnl_f32));
+    DNNL_CHECK(dnnl_brgemm_create(kernel, FR_MANY_OUTPUTS, columns, FR_BLOCK, 1, FR_BLOCK, columns, FR_MANY_TOKENS, dnnl_bf16,
+                                  dnnl_bf16, dnnl_f32));
     DNNL_CHECK(dnnl_brgemm_set_add_C(*kernel, add));
     DNNL_CHECK(dnnl_brgemm_finalize(*kernel));
     DNNL_CHECK(get_pack_type(*kernel, &type));
@@ -78,8 +78,8 @@ static void create_kernels(void) {
     for (int i = 0; i < CLASSES; i++)
         for (int add = 0; add < 2; add++)
             if (many.status == dnnl_success) many.status = create_kernel(&many.kernel[i][add], 16 * (i + 1), add);
-    snprintf(many.path, sizeof many.path, "oneDNN %d.%d.%d brgemm bf16 (%s)", version->major, version->minor,
-             version->patch, isa_text());
+    snprintf(many.path, sizeof many.path, "oneDNN %d.%d.%d brgemm bf16 (%s)", version->major, version->minor, version->patch,
+             isa_text());
     if (many.status == dnnl_success) return;
     for (int i = 0; i < 2 * CLASSES; i++) {
         dnnl_brgemm_t *kernel = &many.kernel[i / 2][i % 2];
@@ -126,7 +126,7 @@ typedef struct scratch {
     uint16_t *a, *a_lo; /* [GROUP][PANEL][FR_MANY_OUTPUTS, FR_BLOCK] */
     float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
     float *sum;         /* [GROUP][token tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
-    float *fp8; /* see fr_fp8_range */
+    float *fp8;         /* see fr_fp8_range */
     void *pad;
 } scratch;
 
@@ -149,8 +149,8 @@ size_t fr_many_scratch_bytes(int max_rows) {
     return arena.used;
 }
 
-void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms,
-                  int tile, int block) {
+void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms, int tile,
+                  int block) {
     const fr_many *k = fr_many_kernels();
     int blocks = fr_blocks(width), all = fr_many_columns(rows), first = tile * FR_MANY_TOKENS;
     int n = rows - first < FR_MANY_TOKENS ? rows - first : FR_MANY_TOKENS;
@@ -262,8 +262,10 @@ static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin
     int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
     int token = tile * FR_MANY_TOKENS, columns = all - token < FR_MANY_TOKENS ? all - token : FR_MANY_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized, one_part = use_q || x->bf16;
-    int groups = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS, parts = use_q ? 1 : 2; /* x is packed in two, if only one counts */
-    const uint16_t *pack = (use_q ? x->pack_q : x->pack_x) + ((int64_t)token * blocks + (int64_t)columns * first) * FR_BLOCK * parts;
+    int groups = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS,
+        parts = use_q ? 1 : 2; /* x is packed in two, if only one counts */
+    const uint16_t *pack =
+        (use_q ? x->pack_q : x->pack_x) + ((int64_t)token * blocks + (int64_t)columns * first) * FR_BLOCK * parts;
     const uint16_t *lo = pack + columns * FR_BLOCK;
     for (int g = 0; g < groups; g++) {
         const uint16_t *a = s->a + g * PANEL * A_SIZE, *a_lo = s->a_lo + g * PANEL * A_SIZE;

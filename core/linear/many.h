@@ -10,8 +10,8 @@
 bool fr_many_packed(void);
 size_t fr_many_scratch_bytes(int max_rows);
 /* ONE THREAD. Packs block `block` of tile `tile` of rows index[0..rows) of `from` (NULL: 0..rows) into r. */
-void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms,
-                  int tile, int block);
+void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms, int tile,
+                  int block);
 /* ONE THREAD. Outputs [begin, end) from packed rows. */
 void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch);
 

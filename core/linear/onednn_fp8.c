@@ -61,8 +61,7 @@ static bool describe(product *p, int rows, int width, int n, int64_t stride) {
     int blocks = width / FR_BLOCK;
     return layout(p, SOURCE, dnnl_f8_e4m3, rows, width, width, 1) && layout(p, WEIGHTS, dnnl_f8_e4m3, width, n, 1, stride) &&
            layout(p, RESULT, dnnl_f32, rows, n, n, 1) && layout(p, SOURCE_SCALES, dnnl_f32, rows, blocks, blocks, 1) &&
-           layout(p, WEIGHT_SCALES, dnnl_f32, blocks, n, n, 1) &&
-           dnnl_primitive_attr_create(&p->attributes) == dnnl_success &&
+           layout(p, WEIGHT_SCALES, dnnl_f32, blocks, n, n, 1) && dnnl_primitive_attr_create(&p->attributes) == dnnl_success &&
            dnnl_primitive_attr_set_scales(p->attributes, DNNL_ARG_SRC, both, 2, (dnnl_dims_t){1, FR_BLOCK}, dnnl_f32) ==
                dnnl_success &&
            dnnl_primitive_attr_set_scales(p->attributes, DNNL_ARG_WEIGHTS, both, 2, (dnnl_dims_t){FR_BLOCK, 1}, dnnl_f32) ==
@@ -121,8 +120,7 @@ void fr_fp8_pack(const fr_rows *r, const fr_rows *from, const int *index, int ro
 /* scales [blocks of a row, n] of outputs [output, output + n). */
 static void expand_scales(const fr_linear *w, int output, int n, float *scales) {
     for (int block = 0; block < w->in / FR_BLOCK; block++)
-        for (int i = 0; i < n; i++)
-            scales[block * n + i] = w->scale[(output + i) / FR_BLOCK * w->scale_stride + block];
+        for (int i = 0; i < n; i++) scales[block * n + i] = w->scale[(output + i) / FR_BLOCK * w->scale_stride + block];
 }
 
 /* The product by plain loops: what oneDNN's is held to, and what stands in for it if it has no memory. */
@@ -160,7 +158,8 @@ static bool computes_right(product *p) {
     for (int i = 0; i < TRY_ROWS * TRY_WIDTH; i++) a[i] = (uint8_t)(i * 7 % 120);
     for (int i = 0; i < TRY_OUT * TRY_WIDTH; i++) b[i] = (uint8_t)(i * 11 % 119);
     for (int i = 0; i < TRY_ROWS * 2; i++) sx[i] = 1.0f + 0.125f * (float)i;
-    fr_linear w = {.out = TRY_OUT, .in = TRY_WIDTH, .dtype = FR_F8_E4M3, .w = b, .stride = TRY_WIDTH, .scale = sw, .scale_stride = 2};
+    fr_linear w = {
+        .out = TRY_OUT, .in = TRY_WIDTH, .dtype = FR_F8_E4M3, .w = b, .stride = TRY_WIDTH, .scale = sw, .scale_stride = 2};
     fr_rows x = {.rows = TRY_ROWS, .width = TRY_WIDTH, .pack_q = (uint16_t *)(void *)a, .pack_scale = sx};
     expand_scales(&w, TRY_OUTPUT, FR_FP8_OUTPUTS, scales);
     multiply_plainly(&w, &x, TRY_OUTPUT, FR_FP8_OUTPUTS, scales, expected);

@@ -38,9 +38,15 @@ fr_status fr_linear_to_e4m3(const fr_linear *w, fr_linear *out, fr_error *error)
     }
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < block_rows; i++)
-        for (int j = 0; j < block_columns; j++)
-            scale[i * block_columns + j] = quantize_one(w, i * FR_BLOCK, j * FR_BLOCK, codes);
-    *out = (fr_linear){.out = w->out, .in = w->in, .dtype = FR_F8_E4M3, .w = codes, .stride = w->in, .scale = scale,
-                       .scale_stride = block_columns, .owned_w = codes, .owned_scale = scale};
+        for (int j = 0; j < block_columns; j++) scale[i * block_columns + j] = quantize_one(w, i * FR_BLOCK, j * FR_BLOCK, codes);
+    *out = (fr_linear){.out = w->out,
+                       .in = w->in,
+                       .dtype = FR_F8_E4M3,
+                       .w = codes,
+                       .stride = w->in,
+                       .scale = scale,
+                       .scale_stride = block_columns,
+                       .owned_w = codes,
+                       .owned_scale = scale};
     return FR_OK;
 }

@@ -74,8 +74,7 @@ static bool is_known(const checker *c, const char *name) {
 /* ---- Against the config ---- */
 
 /* Finds a tensor and holds it to what is expected; NULL if it is missing. */
-static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int rank, const int64_t *shape,
-                             bool optional) {
+static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int rank, const int64_t *shape, bool optional) {
     const fr_tensor *tensor = fr_checkpoint_find(c->checkpoint, name);
     fr_error error;
     if (!tensor) {
@@ -115,8 +114,7 @@ static void report_unexpected(checker *c) {
         if (fr_schema_layer_of(tensor->name) >= c->config.num_hidden_layers + c->config.num_nextn_predict_layers)
             beyond++;
         else
-            complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file),
-                     "the config implies no such tensor");
+            complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file), "the config implies no such tensor");
     }
     if (beyond)
         complain(c, "", "config.json",
@@ -246,8 +244,7 @@ static fr_status scan_all(checker *c) {
     for (size_t i = 0; i < count; i++) order[i] = fr_checkpoint_at(c->checkpoint, i);
     qsort(order, count, sizeof *order, by_data);
     fr_status status = FR_OK;
-    for (size_t i = 0; i < count && status == FR_OK; i++)
-        status = go_on(c, i) ? scan_tensor(c, order[i], i) : FR_INTERRUPTED;
+    for (size_t i = 0; i < count && status == FR_OK; i++) status = go_on(c, i) ? scan_tensor(c, order[i], i) : FR_INTERRUPTED;
     if (status == FR_OK && !go_on(c, count)) status = FR_INTERRUPTED;
     fr_free(order);
     return status;

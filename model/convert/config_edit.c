@@ -9,8 +9,7 @@
 #include "core/memory.h"
 
 #define MAX_CONFIG (16u << 20)
-#define FP8_CONFIG                                                                                                     \
-    "{\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}"
+#define FP8_CONFIG "{\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}"
 
 static fr_status no_memory(fr_error *error) {
     return fr_fail(error, FR_ERROR_MEMORY, "config.json: no memory to change it");
@@ -21,8 +20,7 @@ static fr_status no_memory(fr_error *error) {
 fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error) {
     struct stat info;
     char *inside = NULL;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && asprintf(&inside, "%s/config.json", path) < 0)
-        return no_memory(error);
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && asprintf(&inside, "%s/config.json", path) < 0) return no_memory(error);
     const char *file = inside ? inside : path;
     cJSON *json = NULL;
     fr_config config;
@@ -49,8 +47,7 @@ fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *
 /* Puts `value`, which it takes over, in the place of a key's value, or at the end. */
 static fr_status put(cJSON *object, const char *key, cJSON *value, fr_error *error) {
     bool there = cJSON_GetObjectItemCaseSensitive(object, key) != NULL;
-    if (value && (there ? cJSON_ReplaceItemInObjectCaseSensitive(object, key, value)
-                        : cJSON_AddItemToObject(object, key, value)))
+    if (value && (there ? cJSON_ReplaceItemInObjectCaseSensitive(object, key, value) : cJSON_AddItemToObject(object, key, value)))
         return FR_OK;
     cJSON_Delete(value);
     return no_memory(error);
@@ -83,21 +80,19 @@ static fr_status assign(cJSON *json, const char *assignment, char *path, const c
             return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: config.json has no object %s", assignment, key);
     }
     if (fr_json_parse(text, strlen(text), "value", &value, NULL) != FR_OK)
-        return fr_hint(error,
-                       fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: what follows the = is not a JSON value", assignment),
+        return fr_hint(error, fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: what follows the = is not a JSON value", assignment),
                        "a number, true, false, null, or a text in quotes");
     if (!cJSON_GetObjectItemCaseSensitive(object, key) && !is_read(json, object, key)) {
         cJSON_Delete(value);
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: config.json has no key %s, and none of that name is read",
-                       assignment, key);
+        return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: config.json has no key %s, and none of that name is read", assignment,
+                       key);
     }
     return put(object, key, value, error);
 }
 
 fr_status fr_config_edit_assign(cJSON *json, const char *assignment, fr_error *error) {
     const char *equals = strchr(assignment, '=');
-    if (!equals || equals == assignment)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: expected key=value", assignment);
+    if (!equals || equals == assignment) return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: expected key=value", assignment);
     char *path = fr_strndup(assignment, (size_t)(equals - assignment));
     if (!path) return no_memory(error);
     fr_status status = assign(json, assignment, path, equals + 1, error);

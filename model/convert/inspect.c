@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/kernels/kernels.h"
 #include "core/json.h"
+#include "core/kernels/kernels.h"
 #include "core/memory.h"
 #include "model/plan.h"
 #include "model/schema.h"

@@ -59,8 +59,7 @@ typedef struct tile {
 static void load_tile(const conversion *c, tile *t) {
     size_t width = fr_dtype_size(c->source->dtype);
     float scale = 1;
-    if (c->source_scales)
-        memcpy(&scale, c->source_scales + 4 * (t->row / BLOCK * c->block_cols + t->col / BLOCK), sizeof scale);
+    if (c->source_scales) memcpy(&scale, c->source_scales + 4 * (t->row / BLOCK * c->block_cols + t->col / BLOCK), sizeof scale);
     for (int64_t i = 0; i < t->rows; i++) {
         const uint8_t *from = (const uint8_t *)c->source->data + (size_t)((t->row + i) * c->in + t->col) * width;
         float *to = t->values + i * t->cols;
@@ -191,8 +190,7 @@ static fr_status add_linear(quantizer *q, const fr_schema_tensor *t, const fr_te
     const fr_tensor *scale = NULL;
     if (!fr_schema_scale(t, name, sizeof name, shape))
         return fr_fail(q->error, FR_ERROR_FORMAT, "tensor %.200s: its name is too long", t->name);
-    if (source->dtype == FR_F8_E4M3)
-        FR_TRY(fr_checkpoint_get(q->checkpoint, name, 1u << FR_F32, 2, shape, &scale, q->error));
+    if (source->dtype == FR_F8_E4M3) FR_TRY(fr_checkpoint_get(q->checkpoint, name, 1u << FR_F32, 2, shape, &scale, q->error));
     if ((source->dtype == FR_F8_E4M3) == q->to_fp8) {
         FR_TRY(add_copy(q, source, false));
         return scale ? add_copy(q, scale, true) : FR_OK;
@@ -221,8 +219,7 @@ static fr_status announce_all(quantizer *q) {
     size_t count = fr_checkpoint_count(q->checkpoint);
     q->used = fr_alloc_zeroed(count, sizeof *q->used);
     q->jobs = fr_alloc_zeroed(count, sizeof *q->jobs);
-    if (!q->used || !q->jobs)
-        return fr_fail(q->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", q->from, count);
+    if (!q->used || !q->jobs) return fr_fail(q->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", q->from, count);
     FR_TRY(fr_schema_each(&q->config, announce, q));
     for (size_t i = 0; i < count; i++)
         if (!q->used[i]) FR_TRY(add_copy(q, fr_checkpoint_at(q->checkpoint, i), false));
@@ -303,8 +300,7 @@ static fr_status quantize(quantizer *q, const char *dir, fr_writer_totals *total
     return fr_writer_finish(q->writer, totals, q->error);
 }
 
-fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_options *options, fr_written *out,
-                      fr_error *error) {
+fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_options *options, fr_written *out, fr_error *error) {
     static const fr_quantize_options defaults;
     quantizer q = {.options = options ? options : &defaults, .from = from, .error = error};
     fr_writer_totals totals;

@@ -152,8 +152,7 @@ static bool is_written(const synth *s, const fr_schema_tensor *t) {
 /* What a copy repeats, so that its bytes are the same. */
 static const char *original_name(const synth *s, const fr_schema_tensor *t) {
     if (!t->optional) return t->name;
-    return t->part == FR_PART_EMBEDDING || s->config.tie_word_embeddings ? "model.embed_tokens.weight"
-                                                                         : "lm_head.weight";
+    return t->part == FR_PART_EMBEDDING || s->config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
 }
 
 static fr_dtype dtype_of(const synth *s, const fr_schema_tensor *t) {
@@ -285,8 +284,7 @@ static fr_status write_files(synth *s, const cJSON *json) {
 
 static fr_status write_checkpoint(synth *s, const char *dir, const cJSON *json, fr_writer_totals *totals) {
     const fr_synth_options *o = s->options;
-    fr_writer_options options = {
-        .shard_bytes = o->shard_bytes, .sparse = o->sparse, .force = o->force, .threads = o->threads};
+    fr_writer_options options = {.shard_bytes = o->shard_bytes, .sparse = o->sparse, .force = o->force, .threads = o->threads};
     FR_TRY(fr_writer_create(dir, &options, &s->writer, s->error));
     FR_TRY(fr_schema_each(&s->config, announce, s));
     FR_TRY(fr_writer_start(s->writer, s->error));
@@ -295,8 +293,7 @@ static fr_status write_checkpoint(synth *s, const char *dir, const cJSON *json, 
     return fr_writer_finish(s->writer, totals, s->error);
 }
 
-fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out,
-                   fr_error *error) {
+fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out, fr_error *error) {
     static const fr_synth_options defaults;
     synth s = {.options = options ? options : &defaults, .error = error};
     fr_writer_totals totals;

@@ -22,8 +22,7 @@ static void draft_from(fr_session *s, int pos, int j) {
     count_draft(s, pos + 1);
     fr_head(s->model, &s->ws, &s->model->draft_head, s->ws.hidden, 1, s->draft_logits);
     memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
-    s->tokens[s->length + j] =
-        fr_sampler_draft(&s->sampler, s->draft_logits, fr_session_history(s, j), j, &s->confidence[j]);
+    s->tokens[s->length + j] = fr_sampler_draft(&s->sampler, s->draft_logits, fr_session_history(s, j), j, &s->confidence[j]);
 }
 
 static int draft(fr_session *s, int depth) {

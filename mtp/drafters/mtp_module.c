@@ -10,8 +10,8 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
     fr_mtp_follow(model, ws, kv, hidden, tokens, rows, rows, pos);
 }
 
-void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
-                   int rows, int outputs, int pos) {
+void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
+                   int outputs, int pos) {
     const fr_mtp_module *mtp = &model->mtp;
     const fr_config *c = &model->config;
     size_t width = (size_t)c->hidden_size;
@@ -34,8 +34,7 @@ void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, con
         fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, ws->linear_scratch);
         if (passed > 0) {
             fr_layer_remember(model, &mtp->layer, ws, kv, 0, pos, passed);
-            if (fr_team_rank() == 0)
-                memmove(ws->x, ws->x + (size_t)passed * width, (size_t)outputs * width * sizeof(float));
+            if (fr_team_rank() == 0) memmove(ws->x, ws->x + (size_t)passed * width, (size_t)outputs * width * sizeof(float));
             fr_team_barrier();
         }
         if (outputs > 0) {

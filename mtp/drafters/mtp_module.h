@@ -14,7 +14,7 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
 /* The same with outputs for the last `outputs` rows only, which stand first in ws->x and ws->hidden. Of the rows before them
  * just what the cache keeps is computed: it is a function of a row's input alone, since the module has one layer, and spares
  * attention and experts. */
-void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
-                   int rows, int outputs, int pos);
+void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
+                   int outputs, int pos);
 
 #endif

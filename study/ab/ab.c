@@ -39,8 +39,8 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
     if (o->num_arms < 1 || o->num_arms > FR_AB_MOST_ARMS)
         return fr_fail(error, FR_ERROR_ARGUMENT, "ab: %zu arms, expected 1 to %d", o->num_arms, FR_AB_MOST_ARMS);
     if (o->num_synthetic > FR_AB_MOST_SYNTHETIC)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "ab: %zu synthetic acceptances, at most %d can be measured",
-                       o->num_synthetic, FR_AB_MOST_SYNTHETIC);
+        return fr_fail(error, FR_ERROR_ARGUMENT, "ab: %zu synthetic acceptances, at most %d can be measured", o->num_synthetic,
+                       FR_AB_MOST_SYNTHETIC);
     if (o->max_tokens < 0 || o->max_tokens == 1)
         return fr_fail(error, FR_ERROR_ARGUMENT,
                        "ab: texts of %d tokens; the first comes with the prefill, so that times "
@@ -52,8 +52,7 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
         return fr_fail(error, FR_ERROR_ARGUMENT, "ab: a pause of %g seconds, expected 0 to 3600", o->cool_off_s);
     for (size_t i = 0; i < o->num_synthetic; i++)
         if (!(o->synthetic[i] >= 0.0 && o->synthetic[i] <= 1.0))
-            return fr_fail(error, FR_ERROR_ARGUMENT, "ab: a synthetic acceptance of %g, expected 0 to 1",
-                           o->synthetic[i]);
+            return fr_fail(error, FR_ERROR_ARGUMENT, "ab: a synthetic acceptance of %g, expected 0 to 1", o->synthetic[i]);
     if (o->num_synthetic > 0 && !fr_ab_promises_identity(o)) {
         fr_fail(error, FR_ERROR_ARGUMENT,
                 "ab: synthetic acceptance needs texts that do not depend on drafts, and rejection "
@@ -142,8 +141,7 @@ static fr_status load_prompts(fr_ab_run *run, fr_error *error) {
     else
         FR_TRY(fr_prompts_from_tokens(run->model, o->tokens, o->num_tokens, &run->prompts, error));
     if (run->prompts.count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "ab: there are no prompts");
-    run->num_prompts =
-        o->most_prompts > 0 && o->most_prompts < run->prompts.count ? o->most_prompts : run->prompts.count;
+    run->num_prompts = o->most_prompts > 0 && o->most_prompts < run->prompts.count ? o->most_prompts : run->prompts.count;
     fr_prompts_limit(&run->prompts, o->max_tokens);
     for (size_t i = 0; i < run->num_prompts; i++) {
         fr_prompt *p = &run->prompts.items[i];
@@ -153,9 +151,8 @@ static fr_status load_prompts(fr_ab_run *run, fr_error *error) {
         if (length <= (size_t)(o->session.ctx ? o->session.ctx : most)) continue;
         fr_fail(error, FR_ERROR_CONTEXT, "ab: prompt %s: its %zu tokens and %d more do not fit in %d", p->id, p->count,
                 p->max_tokens, o->session.ctx ? o->session.ctx : most);
-        return o->session.ctx
-                   ? fr_hint(error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx), or fewer tokens (-n)")
-                   : fr_hint(error, FR_ERROR_CONTEXT, "ask for fewer tokens (-n)");
+        return o->session.ctx ? fr_hint(error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx), or fewer tokens (-n)")
+                              : fr_hint(error, FR_ERROR_CONTEXT, "ask for fewer tokens (-n)");
     }
     if (o->session.ctx == 0) o->session.ctx = (int)longest;
     return FR_OK;
@@ -177,8 +174,7 @@ static fr_status allocate(fr_ab_run *run, fr_error *error) {
     for (size_t p = 0; p < run->num_prompts; p++) {
         int most = run->prompts.items[p].max_tokens;
         for (int r = 0; r < run->options.repeats; r++)
-            for (int c = 0; c < run->num_columns; c++)
-                FR_TRY(fr_ab_text_create(fr_ab_text_at(run, p, r, c), most, error));
+            for (int c = 0; c < run->num_columns; c++) FR_TRY(fr_ab_text_create(fr_ab_text_at(run, p, r, c), most, error));
         if (most > longest) longest = most;
         run->total += (uint64_t)most * (uint64_t)(run->options.repeats * run->num_columns + (run->num_synthetic > 0));
     }

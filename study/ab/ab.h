@@ -90,8 +90,7 @@ int fr_ab_order(int columns, size_t prompt, int repeat, int turn);
 fr_status fr_ab_text_create(fr_ab_text *text, int most, fr_error *error);
 void fr_ab_text_release(fr_ab_text *text);
 /* Makes a text of the prompt in a column, `most` tokens at most. draw: which of a synthetic column's random numbers. */
-fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out,
-                          fr_error *error);
+fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out, fr_error *error);
 /* Measures passes in the middle of the text that the compared arm's session holds. */
 fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr_error *error);
 /* A draft that is `right` with the chance `target`, else any other token: a function of the arguments alone. */
@@ -130,8 +129,7 @@ typedef struct fr_ab_comparison {
 enum { FR_AB_LEAST_UNITS = 5 }; /* for a verdict: fewer have no interval of 95 % for their median */
 
 /* unit_noise: how far from 1 the ratio of equals may be for a single unit; only for slower_beyond_noise. */
-fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out,
-                                fr_error *error);
+fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out, fr_error *error);
 
 /* How far from 1 the ratio of equals may be with this machine at this time: the farther end of its interval. */
 double fr_ab_resolution(const fr_ab_comparison *noise);

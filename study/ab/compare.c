@@ -47,8 +47,7 @@ static fr_status read_document(const char *json, const char *where, cJSON **out,
     bool whole = fr_report_is(*out, "ab");
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_report_value(*out, lists[i]));
     if (whole) return FR_OK;
-    return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")",
-                   where);
+    return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")", where);
 }
 
 /* ---- Warnings ---- */
@@ -84,9 +83,8 @@ static void compare_environments(comparer *c) {
     static const char *const model_keys[] = {"fingerprint", "act", "draft_head", "weights"};
     /* The arms are compared one by one, and what only makes a run longer or shorter does not change what it measures.
      */
-    static const char *const skipped[] = {"arms",       "prompts", "most_prompts",         "repeats",
-                                          "resamples",  "warm_up", "synthetic_acceptance", "ctx",
-                                          "noise_check"};
+    static const char *const skipped[] = {
+        "arms", "prompts", "most_prompts", "repeats", "resamples", "warm_up", "synthetic_acceptance", "ctx", "noise_check"};
     const cJSON *before = fr_report_object(c->before, "environment");
     const cJSON *after = fr_report_object(c->after, "environment");
     char name[96];
@@ -103,8 +101,7 @@ static void compare_environments(comparer *c) {
             for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) skip |= strcmp(item->string, skipped[i]) == 0;
             snprintf(name, sizeof name, "option %.60s", item->string);
             if (!skip)
-                warn_if_differs(c, name, fr_report_value(options[0], item->string),
-                                fr_report_value(options[1], item->string));
+                warn_if_differs(c, name, fr_report_value(options[0], item->string), fr_report_value(options[1], item->string));
         }
 }
 
@@ -131,8 +128,7 @@ static void compare_runs(comparer *c) {
         changed += strcmp(text(before, "output_crc32c"), text(result, "output_crc32c")) != 0;
     }
     if (common < count[0] || common < count[1])
-        warn(c, "%zu prompts are in both runs, of %zu before and %zu after; only those count", common, count[0],
-             count[1]);
+        warn(c, "%zu prompts are in both runs, of %zu before and %zu after; only those count", common, count[0], count[1]);
     if (changed > 0) warn(c, "%zu of %zu prompts gave another text than before", changed, common);
     fr_study_count(&c->d, c->d.root, "prompts_in_both", common);
     fr_study_count(&c->d, c->d.root, "texts_changed", changed);
@@ -158,8 +154,7 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
         if (isfinite(value) && value > 0.0 && count < c->most) c->ratios[count++] = value;
     }
     fr_value_units units = {c->ratios, c->ratios + c->most};
-    if (count >= LEAST_PROMPTS)
-        FR_TRY(fr_bootstrap_interval(count, fr_statistic_median, &units, &options, &ratio, c->error));
+    if (count >= LEAST_PROMPTS) FR_TRY(fr_bootstrap_interval(count, fr_statistic_median, &units, &options, &ratio, c->error));
     fr_study_count(&c->d, to, "prompts", count);
     fr_study_real(&c->d, to, "ratio", ratio.estimate);
     fr_study_interval(&c->d, to, "ci95", ratio.interval.low, ratio.interval.high);
@@ -192,8 +187,7 @@ static fr_status compare_arms(comparer *c) {
     }
     cJSON_ArrayForEach(arm, fr_report_array(c->before, "arms")) {
         const char *name = text(arm, "name");
-        if (!named(fr_report_array(c->after, "arms"), "name", name))
-            warn(c, "arm %.40s is only in the run before", name);
+        if (!named(fr_report_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
     }
     return FR_OK;
 }
@@ -227,10 +221,9 @@ static fr_status compare(comparer *c) {
     fr_study_real(&c->d, c->d.root, "resolution", c->resolution);
     FR_TRY(compare_arms(c));
     FR_TRY(compare_comparisons(c));
-    fr_study_text(
-        &c->d, c->d.root, "says",
-        "Ratios are after over before, paired by prompt. Speeds of two runs also differ by what else the machine "
-        "did at the time, which no check within a run can see; speedups, taken within each run, do not.");
+    fr_study_text(&c->d, c->d.root, "says",
+                  "Ratios are after over before, paired by prompt. Speeds of two runs also differ by what else the machine "
+                  "did at the time, which no check within a run can see; speedups, taken within each run, do not.");
     return FR_OK;
 }
 

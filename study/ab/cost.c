@@ -43,8 +43,7 @@ static void passes_of(const fr_ab_run *run, double *room, fr_ab_costs *out) {
         out->over_one[r] = pass_of(run, r, true, room);
         out->experts[r] = experts_of(run, r);
     }
-    out->overlap =
-        2.0 - out->experts[1] / out->experts[0]; /* what two neighbours both chose is missing from the union */
+    out->overlap = 2.0 - out->experts[1] / out->experts[0]; /* what two neighbours both chose is missing from the union */
 }
 
 /* The median over texts of what a draft took, of columns that draft as deep as they can. */
@@ -82,8 +81,7 @@ fr_status fr_ab_costs_of(const fr_ab_run *run, fr_ab_costs *out, fr_error *error
     fr_free(room);
     for (int r = 0; r <= FR_MAX_DEPTH; r++) out->measured.pass[r] = out->over_one[r];
     out->measured.draft_first = out->draft_first_s / out->pass_s[0];
-    out->measured.draft_next =
-        isfinite(out->draft_next_s) ? out->draft_next_s / out->pass_s[0] : out->measured.draft_first;
+    out->measured.draft_next = isfinite(out->draft_next_s) ? out->draft_next_s / out->pass_s[0] : out->measured.draft_first;
     count_bytes(run, out);
     return FR_OK;
 }

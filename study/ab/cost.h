@@ -13,7 +13,7 @@ typedef struct fr_ab_costs {
     double overlap;                     /* share of a token's experts that the token before chose too; NaN: unknown */
     double draft_first_s, draft_next_s; /* medians over texts; NaN without drafts */
     fr_cost_model measured;             /* in passes of one row */
-    fr_cost_model bytes; /* in bytes of weights read: what decides on a machine that only waits for memory */
+    fr_cost_model bytes;                /* in bytes of weights read: what decides on a machine that only waits for memory */
 } fr_ab_costs;
 
 fr_status fr_ab_costs_of(const fr_ab_run *run, fr_ab_costs *out, fr_error *error);

@@ -104,8 +104,7 @@ static void add_histogram(writer *w, cJSON *to, int column, const double *range)
         return;
     }
     each_token(w, column, count_in_bin, state);
-    for (int i = 0; i <= HISTOGRAM_BINS; i++)
-        edges[i] = range[0] * pow(range[1] / range[0], (double)i / HISTOGRAM_BINS);
+    for (int i = 0; i <= HISTOGRAM_BINS; i++) edges[i] = range[0] * pow(range[1] / range[0], (double)i / HISTOGRAM_BINS);
     cJSON *object = fr_study_object(&w->d, to, "itl_histogram");
     fr_study_reals(&w->d, object, "edges_ms", edges, HISTOGRAM_BINS + 1);
     fr_study_reals(&w->d, object, "counts", state + 2, HISTOGRAM_BINS);
@@ -156,8 +155,7 @@ static void add_speedup(writer *w, cJSON *to, const fr_ab_comparison *c) {
     add_estimate(w, speedup, "median", &c->median);
     add_estimate(w, speedup, "mean", &c->mean);
     fr_study_text(&w->d, to, "verdict",
-                  fr_ab_verdict(c->units, c->median.estimate, c->median.interval,
-                                isfinite(w->resolution) ? w->resolution : 0.0));
+                  fr_ab_verdict(c->units, c->median.estimate, c->median.interval, isfinite(w->resolution) ? w->resolution : 0.0));
 }
 
 static void add_comparisons(writer *w) {
@@ -204,7 +202,8 @@ static void add_noise(writer *w) {
         snprintf(says, sizeof says, "Of %zu %s nobody can tell how quiet the machine is; %d are needed.", n->units,
                  n->by_pair ? "pairs" : "prompts", FR_AB_LEAST_UNITS);
     else if (w->resolution <= quiet)
-        snprintf(says, sizeof says, "The median of the same arm twice lies within %.1f %% of 1: medians farther off are not noise.",
+        snprintf(says, sizeof says,
+                 "The median of the same arm twice lies within %.1f %% of 1: medians farther off are not noise.",
                  100.0 * w->resolution);
     else
         snprintf(says, sizeof says,
@@ -239,8 +238,8 @@ static void add_identity(writer *w) {
     fr_study_text(&w->d, outputs, "says",
                   nothing_compared(run) ? "No texts to compare."
                   : !found.any          ? "All arms gave the same texts."
-                  : promised ? "Arms gave different texts, which must not be: this is a fault."
-                             : "Arms gave different texts, as rejection sampling may: speeds are of different texts.");
+                  : promised            ? "Arms gave different texts, which must not be: this is a fault."
+                                        : "Arms gave different texts, as rejection sampling may: speeds are of different texts.");
 }
 
 /* ---- Cost model ---- */
@@ -371,11 +370,9 @@ static void add_result(writer *w, cJSON *results, size_t p) {
     fr_study_text(&w->d, item, "domain", prompt->domain);
     fr_study_count(&w->d, item, "prompt_tokens", prompt->count);
     fr_study_count(&w->d, item, "tokens", (uint64_t)text->count);
-    snprintf(checksum, sizeof checksum, "%08x",
-             (unsigned)fr_crc32c(0, text->tokens, (size_t)text->count * sizeof *text->tokens));
+    snprintf(checksum, sizeof checksum, "%08x", (unsigned)fr_crc32c(0, text->tokens, (size_t)text->count * sizeof *text->tokens));
     fr_study_text(&w->d, item, "output_crc32c", checksum);
-    fr_study_real(&w->d, item, "acceptance_rate",
-                  drafting < 0 ? NAN : acceptance_of(&fr_ab_text_at(run, p, 0, drafting)->stats));
+    fr_study_real(&w->d, item, "acceptance_rate", drafting < 0 ? NAN : acceptance_of(&fr_ab_text_at(run, p, 0, drafting)->stats));
     cJSON *arms = fr_study_object(&w->d, item, "arms"), *speedups = fr_study_object(&w->d, item, "speedup");
     for (int c = 0; c < run->num_columns; c++) {
         if (run->columns[c].role != FR_AB_ARM) continue;
@@ -384,8 +381,7 @@ static void add_result(writer *w, cJSON *results, size_t p) {
         fr_study_real(&w->d, arm, "decode_tokens_per_s", rate);
         fr_study_real(&w->d, arm, "ttft_ms", mean_ttft_ms(run, p, c));
         fr_study_real(&w->d, arm, "tpot_ms", 1e3 / rate);
-        if (c != run->base)
-            fr_study_real(&w->d, speedups, run->columns[c].name, rate / fr_ab_rate(run, p, -1, run->base));
+        if (c != run->base) fr_study_real(&w->d, speedups, run->columns[c].name, rate / fr_ab_rate(run, p, -1, run->base));
     }
 }
 
@@ -403,8 +399,7 @@ static fr_status measure(writer *w, fr_error *error) {
     }
     for (int c = 0; c < run->num_columns; c++) {
         FR_TRY(fr_ab_figures_of(run, c, &w->figures[c], error));
-        if (c != run->base && c != run->again)
-            FR_TRY(fr_ab_compare_columns(run, c, unit_noise, &w->compared[c], error));
+        if (c != run->base && c != run->again) FR_TRY(fr_ab_compare_columns(run, c, unit_noise, &w->compared[c], error));
     }
     return fr_ab_costs_of(run, &w->costs, error);
 }
@@ -412,8 +407,7 @@ static fr_status measure(writer *w, fr_error *error) {
 static void write(writer *w) {
     fr_ab_run *run = w->run;
     fr_study_document *d = &w->d;
-    add_options(
-        w, fr_study_header(d, "forerun.ab/1", run->model, &run->options.origin, run->options.session.sampling.seed));
+    add_options(w, fr_study_header(d, "forerun.ab/1", run->model, &run->options.origin, run->options.session.sampling.seed));
     fr_study_add_prompts(d, &run->prompts, run->num_prompts);
     fr_study_bool(d, d->root, "complete", !run->interrupted);
     add_arms(w);

@@ -121,8 +121,7 @@ static size_t ratios_of(const fr_ab_run *run, int column, double *ratios, fr_ab_
     return count;
 }
 
-fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out,
-                                fr_error *error) {
+fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out, fr_error *error) {
     const fr_bootstrap nothing = {.estimate = NAN, .interval = {NAN, NAN}};
     size_t most = run->num_prompts > (size_t)run->options.repeats ? run->num_prompts : (size_t)run->options.repeats;
     double *ratios = fr_alloc(2 * most * sizeof *ratios);

@@ -40,8 +40,7 @@ int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_
     /* A uniform number is above 0 and below 1: with a target of 0 and of 1 nothing is left to chance. */
     double u = fr_uniform(seed, FR_STREAM_SPOIL, position, draw);
     if (u < target || vocab_size < 2) return right;
-    int32_t away =
-        1 + (int32_t)((u - target) / (1.0 - target) * (vocab_size - 1)); /* uniform again, given that it is wrong */
+    int32_t away = 1 + (int32_t)((u - target) / (1.0 - target) * (vocab_size - 1)); /* uniform again, given that it is wrong */
     if (away > vocab_size - 1) away = vocab_size - 1;
     return (int32_t)(((int64_t)right + away) % vocab_size);
 }
@@ -50,13 +49,11 @@ int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_
  * luck. */
 static void spoil(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
     const spoiler *s = user;
-    int made = session->length - (int)s->prompt_count,
-        known = s->record->count - made; /* an eos token may end the record */
+    int made = session->length - (int)s->prompt_count, known = s->record->count - made; /* an eos token may end the record */
     (void)limit;
     if (*count > known) *count = known > 0 ? known : 0;
     for (int j = 0; j < *count; j++)
-        drafts[j] =
-            fr_ab_spoil(s->seed, session->length + j, s->draw, s->target, s->record->tokens[made + j], s->vocab_size);
+        drafts[j] = fr_ab_spoil(s->seed, session->length + j, s->draw, s->target, s->record->tokens[made + j], s->vocab_size);
 }
 
 /* ---- A text ---- */
@@ -75,8 +72,7 @@ static fr_status report(fr_ab_run *run, int column, size_t prompt, int made, fr_
     if (!run->options.progress) return FR_OK;
     uint64_t done = run->done + (uint64_t)made;
     snprintf(run->what, sizeof run->what, "%zu/%zu %s", prompt + 1, run->num_prompts, run->columns[column].name);
-    if (run->options.progress(run->options.user, run->what, done < run->total ? done : run->total, run->total))
-        return FR_OK;
+    if (run->options.progress(run->options.user, run->what, done < run->total ? done : run->total, run->total)) return FR_OK;
     return fr_fail(error, FR_INTERRUPTED, "ab: interrupted in prompt %zu of %zu", prompt + 1, run->num_prompts);
 }
 
@@ -128,8 +124,7 @@ static fr_status make(fr_ab_run *run, int column, size_t prompt, int most, fr_ab
     return FR_OK;
 }
 
-fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out,
-                          fr_error *error) {
+fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out, fr_error *error) {
     const fr_ab_column *c = &run->columns[column];
     spoiler spoiled = {&run->record, run->prompts.items[prompt].count, run->options.session.sampling.seed, draw,
                        c->target,    run->model->config.vocab_size};

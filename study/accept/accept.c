@@ -65,8 +65,8 @@ static fr_status set_context(fr_accept_run *run, fr_error *error) {
         }
         size_t length = prompt->count + (run->options.teacher_forced ? 0 : (size_t)prompt->max_tokens);
         if (prompt->count > room)
-            return fr_fail(error, FR_ERROR_CONTEXT, "prompt \"%.60s\": its %zu tokens do not fit in a context of %zu",
-                           prompt->id, prompt->count, room);
+            return fr_fail(error, FR_ERROR_CONTEXT, "prompt \"%.60s\": its %zu tokens do not fit in a context of %zu", prompt->id,
+                           prompt->count, room);
         if (length > need) need = length;
     }
     if (*ctx == 0) *ctx = need < (size_t)most ? (int)need : most;
@@ -129,8 +129,8 @@ static fr_status make_grid(fr_accept_run *run, fr_error *error) {
 static fr_status make_experts(fr_accept_run *run, fr_error *error) {
     const fr_config *c = &run->model->config;
     fr_accept_experts *e = &run->experts;
-    *e = (fr_accept_experts){
-        .layers = run->model->num_moe_layers, .chosen = c->num_experts_per_tok, .count = c->n_routed_experts};
+    *e =
+        (fr_accept_experts){.layers = run->model->num_moe_layers, .chosen = c->num_experts_per_tok, .count = c->n_routed_experts};
     if (e->layers == 0) return FR_OK;
     size_t layers = (size_t)e->layers;
     e->last = fr_alloc_zeroed(layers * (size_t)e->chosen, sizeof *e->last);
@@ -158,9 +158,8 @@ static fr_status run_prompt(fr_accept_run *run, size_t p, fr_error *error) {
     run->text = &run->config->texts[p];
     fr_accept_new_text(run);
     FR_TRY(fr_session_truncate(run->session, 0, error));
-    fr_status status = run->options.teacher_forced
-                           ? fr_accept_judge_text(run, prompt->tokens, (int)prompt->count, 0, error)
-                           : fr_accept_generate(run, prompt, error);
+    fr_status status = run->options.teacher_forced ? fr_accept_judge_text(run, prompt->tokens, (int)prompt->count, 0, error)
+                                                   : fr_accept_generate(run, prompt, error);
     if (status != FR_OK && status != FR_INTERRUPTED) return fr_context(error, status, "prompt \"%.60s\"", prompt->id);
     run->text->whole = status == FR_OK;
     run->done += weight(run, prompt);

@@ -38,7 +38,7 @@ typedef struct fr_accept_config {
     fr_accept_text *texts; /* [prompts] */
     uint64_t context_drafted[FR_ACCEPT_CONTEXTS], context_accepted[FR_ACCEPT_CONTEXTS]; /* first drafts */
     fr_calibration calibration;                                                         /* judged drafts */
-    uint32_t *proposed, *rejected; /* [vocab]: judged drafts by token */
+    uint32_t *proposed, *rejected;                                                      /* [vocab]: judged drafts by token */
 } fr_accept_config;
 
 /* Which experts neighbouring tokens share. */

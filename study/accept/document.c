@@ -38,8 +38,7 @@ typedef struct units {
 
 /* 95 % interval of sum over / sum under, resampling prompts: drafts of a prompt resemble each other, and the drafts of
  * one cycle hang together. null for a single prompt, which does not say how others differ. */
-static fr_status add_bootstrap(fr_study_document *d, cJSON *to, const char *key, const units *u, uint64_t seed,
-                               fr_error *error) {
+static fr_status add_bootstrap(fr_study_document *d, cJSON *to, const char *key, const units *u, uint64_t seed, fr_error *error) {
     fr_ratio_units ratio = {u->over, u->under};
     fr_bootstrap_options options = {.seed = seed};
     fr_bootstrap bootstrap;
@@ -319,9 +318,9 @@ fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result 
     fr_study_start(&d);
     d.failed |= !u.over || !u.under;
     if (!d.failed) {
-        add_options(run, &d,
-                    fr_study_header(&d, "forerun.accept/1", run->model, &run->options.origin,
-                                    run->options.session.sampling.seed));
+        add_options(
+            run, &d,
+            fr_study_header(&d, "forerun.accept/1", run->model, &run->options.origin, run->options.session.sampling.seed));
         cJSON *prompts = fr_study_add_prompts(&d, &run->prompts, run->num_prompts);
         fr_study_count(&d, prompts, "cut", run->num_cut);
         fr_study_bool(&d, d.root, "complete", complete);

@@ -73,8 +73,7 @@ static void judge_start(text_run *t, fr_session *s, int i) {
     int32_t drafts[FR_MAX_DEPTH];
     double confidence[FR_MAX_DEPTH];
     for (; accepted < depth; accepted++) {
-        const float *logits =
-            accepted == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, accepted);
+        const float *logits = accepted == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, accepted);
         if (!judge(t, s, logits, i, accepted, &drafts[accepted], &confidence[accepted])) break;
     }
     t->drafted[i] = (int8_t)depth;
@@ -100,8 +99,7 @@ static void judge_ready(text_run *t, fr_session *s) {
     s->mtp_kv.length = length;
     if (rows > 0) memcpy(cache, t->saved, (size_t)rows * bytes);
 
-    size_t done = (size_t)(end - t->base), main_left = (size_t)(t->main_end - end),
-           mtp_left = (size_t)(t->mtp_end - end);
+    size_t done = (size_t)(end - t->base), main_left = (size_t)(t->main_end - end), mtp_left = (size_t)(t->mtp_end - end);
     memmove(t->logits, t->logits + done * vocab_size(t), main_left * vocab_size(t) * sizeof(float));
     memmove(t->draft_logits, t->draft_logits + done * vocab_size(t), mtp_left * vocab_size(t) * sizeof(float));
     memmove(t->recycled, t->recycled + done * hidden_size(t), mtp_left * hidden_size(t) * sizeof(float));

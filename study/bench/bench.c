@@ -9,12 +9,11 @@ static fr_status check_options(const fr_model *model, fr_bench_options *o, fr_er
     if (o->seconds == 0.0) o->seconds = 0.1;
     for (size_t i = 0; i < o->num_rows; i++)
         if (o->rows[i] < 1 || o->rows[i] > FR_BENCH_MOST_ROWS)
-            return fr_fail(error, FR_ERROR_ARGUMENT, "bench: %d rows, expected 1 to %d", o->rows[i],
-                           FR_BENCH_MOST_ROWS);
+            return fr_fail(error, FR_ERROR_ARGUMENT, "bench: %d rows, expected 1 to %d", o->rows[i], FR_BENCH_MOST_ROWS);
     if (o->ctx == 0) o->ctx = most / 2 < DEFAULT_CONTEXT ? most / 2 : DEFAULT_CONTEXT;
     if (o->ctx < 1 || o->ctx > most - FR_FEW_ROWS)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "bench: passes after %d tokens do not fit in the model's %d positions",
-                       o->ctx, most);
+        return fr_fail(error, FR_ERROR_ARGUMENT, "bench: passes after %d tokens do not fit in the model's %d positions", o->ctx,
+                       most);
     return FR_OK;
 }
 
@@ -47,10 +46,8 @@ static void finish(fr_bench_run *b) {
     r->draft.over_one_row = fr_bench_share(r->draft.ms.median, one_row);
     r->draft.of_bandwidth = fr_bench_share(1e3 * fr_bench_share((double)r->draft.bytes, r->draft.ms.median), bandwidth);
     for (size_t i = 0; i < r->num_prefill; i++)
-        r->prefill[i].of_peak =
-            fr_bench_share(r->prefill[i].tokens_per_s.median * r->prefill[i].flops_per_token, r->peak.median);
-    r->decode.of_bandwidth =
-        fr_bench_share((double)r->decode.bytes_per_token * r->decode.tokens_per_s.median, bandwidth);
+        r->prefill[i].of_peak = fr_bench_share(r->prefill[i].tokens_per_s.median * r->prefill[i].flops_per_token, r->peak.median);
+    r->decode.of_bandwidth = fr_bench_share((double)r->decode.bytes_per_token * r->decode.tokens_per_s.median, bandwidth);
 }
 
 static fr_status run_parts(fr_bench_run *b, fr_error *error) {

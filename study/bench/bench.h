@@ -24,7 +24,7 @@ typedef struct fr_bench_run {
     const fr_model *model;
     fr_bench_options options; /* with defaults filled in */
     fr_bench_result *result;
-    uint64_t *buffer; /* read for bandwidth: larger than the last-level cache */
+    uint64_t *buffer;                    /* read for bandwidth: larger than the last-level cache */
     fr_bench_limit read[FR_BENCH_READS]; /* by streams a thread: fr_bench_streams */
     fr_bench_limit tile_peak, register_peak;
 } fr_bench_run;
@@ -35,8 +35,8 @@ typedef fr_status (*fr_bench_fn)(void *user, int figure, int round, double *seco
 
 /* Runs figures [0, count) in turn until count * options.seconds have passed, three times at least. seconds [count]; a
  * figure without samples is one that was interrupted before its first round was whole. */
-fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user,
-                          fr_figure *seconds, fr_error *error);
+fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user, fr_figure *seconds,
+                          fr_error *error);
 
 /* Sorts the samples. */
 fr_figure fr_figure_of(double *samples, int count);

@@ -194,8 +194,8 @@ static void tell(const linears *l, const fr_figure *seconds) {
     }
 }
 
-static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int num_rows, uint64_t enough,
-                         bool with_head, fr_error *error) {
+static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int num_rows, uint64_t enough, bool with_head,
+                         fr_error *error) {
     linears *l = fr_alloc_zeroed(1, sizeof *l);
     fr_figure *seconds = fr_alloc((size_t)num_rows * NUM_KINDS * sizeof *seconds);
     fr_status status = FR_OK;

@@ -30,8 +30,8 @@ static int32_t token_at(const fr_bench_run *b, uint64_t index) {
 
 static uint64_t kv_bytes(const fr_bench_run *b, double tokens) {
     const fr_config *c = &b->model->config;
-    return (uint64_t)(tokens * (double)fr_kv_cache_bytes(c->num_hidden_layers, 1, c->kv_lora_rank, c->qk_rope_head_dim,
-                                                         b->options.kv));
+    return (uint64_t)(tokens *
+                      (double)fr_kv_cache_bytes(c->num_hidden_layers, 1, c->kv_lora_rank, c->qk_rope_head_dim, b->options.kv));
 }
 
 static double a_layer(const fr_model *model, double experts) {
@@ -136,11 +136,9 @@ static double flops_per_token(const fr_model *model) {
         const fr_linear *linears[] = {
             &a->q_proj,    &a->q_a_proj, &a->q_b_proj,           &a->kv_a_proj_with_mqa,
             &a->kv_b_proj, &a->o_proj,   &layer->moe.router.gate}; /* those that are not there have no size */
-        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++)
-            weights += (double)linears[j]->out * linears[j]->in;
+        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++) weights += (double)linears[j]->out * linears[j]->in;
         for (int j = 0; j < 3; j++)
-            if (mlps[j])
-                weights += 3.0 * mlps[j]->gate_proj.out * mlps[j]->gate_proj.in * (j == 1 ? layer->moe.router.topk : 1);
+            if (mlps[j]) weights += 3.0 * mlps[j]->gate_proj.out * mlps[j]->gate_proj.in * (j == 1 ? layer->moe.router.topk : 1);
     }
     return 2.0 * weights;
 }
@@ -156,8 +154,8 @@ static fr_status measure_prefill(fr_bench_run *b, passes *p, fr_error *error) {
     fr_status status = fr_bench_rounds(b, "prefill", p->num_prompts, run_prefill, p, seconds, error);
     for (int i = 0; i < p->num_prompts; i++)
         if (seconds[i].samples > 0)
-            r->prefill[r->num_prefill++] = (fr_bench_prefill){p->prompts[i], fr_figure_rate(seconds[i], p->prompts[i]),
-                                                              flops_per_token(b->model), 0.0};
+            r->prefill[r->num_prefill++] =
+                (fr_bench_prefill){p->prompts[i], fr_figure_rate(seconds[i], p->prompts[i]), flops_per_token(b->model), 0.0};
     fr_free(seconds);
     return status;
 }
@@ -172,8 +170,8 @@ static fr_status measure_passes(fr_bench_run *b, passes *p, fr_error *error) {
         if (seconds[i].samples == 0) continue;
         double unique = a_layer(b->model, fr_bench_share((double)p->unique[i], p->counted[i]));
         uint64_t bytes = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, p->ctx);
-        r->passes[r->num_passes++] = (fr_bench_pass){
-            .rows = p->rows[i], .ms = fr_figure_scale(seconds[i], 1e3), .unique_experts = unique, .bytes = bytes};
+        r->passes[r->num_passes++] =
+            (fr_bench_pass){.rows = p->rows[i], .ms = fr_figure_scale(seconds[i], 1e3), .unique_experts = unique, .bytes = bytes};
     }
     return status;
 }
@@ -207,8 +205,7 @@ static void choose_rows(passes *p, int *prompts) {
         if (asked) p->rows[p->num_rows++] = r;
     }
     for (size_t i = 0; i < count; i++)
-        if (rows[i] > FR_FEW_ROWS && rows[i] <= p->b->model->config.max_position_embeddings)
-            prompts[p->num_prompts++] = rows[i];
+        if (rows[i] > FR_FEW_ROWS && rows[i] <= p->b->model->config.max_position_embeddings) prompts[p->num_prompts++] = rows[i];
     p->prompts = prompts;
 }
 
@@ -301,9 +298,7 @@ static void choose_lengths(contexts *c) {
     uint64_t available = fr_available_memory("");
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         int length = wanted[i] < most ? wanted[i] : most;
-        if (c->count > 0 &&
-            (length == c->lengths[c->count - 1] || (available && kv_bytes(c->b, length) > available / 2)))
-            break;
+        if (c->count > 0 && (length == c->lengths[c->count - 1] || (available && kv_bytes(c->b, length) > available / 2))) break;
         c->lengths[c->count++] = length;
     }
 }
@@ -336,16 +331,16 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     c.logits = fr_alloc((size_t)config->vocab_size * sizeof *c.logits);
     b->result->contexts = fr_alloc_zeroed((size_t)c.count, sizeof *b->result->contexts);
     FR_CHECK(c.logits && b->result->contexts ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory"));
-    FR_CHECK(fr_kv_cache_create(&c.kv, config->num_hidden_layers, longest + 1, config->kv_lora_rank,
-                                config->qk_rope_head_dim, b->options.kv, error));
+    FR_CHECK(fr_kv_cache_create(&c.kv, config->num_hidden_layers, longest + 1, config->kv_lora_rank, config->qk_rope_head_dim,
+                                b->options.kv, error));
     FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_FEW_ROWS, longest + 1, error));
     fill(&c.kv, longest, b->model->threads);
     status = fr_bench_rounds(b, "context", 2 * c.count, run_context, &c, seconds, error);
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;
     for (int i = 0; i < c.count; i++)
         if (seconds[2 * i].samples > 0)
-            b->result->contexts[b->result->num_contexts++] = (fr_bench_context){
-                c.lengths[i], fr_figure_scale(seconds[2 * i], 1e3), fr_figure_scale(seconds[2 * i + 1], 1e3)};
+            b->result->contexts[b->result->num_contexts++] =
+                (fr_bench_context){c.lengths[i], fr_figure_scale(seconds[2 * i], 1e3), fr_figure_scale(seconds[2 * i + 1], 1e3)};
 done:
     fr_workspace_release(&c.ws);
     fr_kv_cache_release(&c.kv);

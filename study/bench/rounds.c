@@ -15,8 +15,7 @@ fr_figure fr_figure_of(double *samples, int count) {
 }
 
 fr_figure fr_figure_rate(fr_figure s, double amount) {
-    return (fr_figure){fr_bench_share(amount, s.median), fr_bench_share(amount, s.p90), fr_bench_share(amount, s.p10),
-                       s.samples};
+    return (fr_figure){fr_bench_share(amount, s.median), fr_bench_share(amount, s.p90), fr_bench_share(amount, s.p10), s.samples};
 }
 
 fr_figure fr_figure_scale(fr_figure f, double factor) {
@@ -35,8 +34,8 @@ static fr_status report(const fr_bench_run *b, const char *what, double part, fr
     return fr_fail(error, FR_INTERRUPTED, "bench: interrupted in %s", what);
 }
 
-fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user,
-                          fr_figure *seconds, fr_error *error) {
+fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user, fr_figure *seconds,
+                          fr_error *error) {
     double budget = b->options.seconds * count, start = fr_now(), part = 0.0;
     double *samples = fr_alloc((size_t)count * MOST_ROUNDS * sizeof *samples); /* [count, MOST_ROUNDS] */
     fr_status status = FR_OK;

@@ -75,8 +75,7 @@ static void add_headline(fr_report *r) {
             comparison_name(item, name, sizeof name);
             speedup_of(item, &median, &low, &high);
             add_to(note, sizeof note, "decoding");
-            if (isfinite(a) && isfinite(b))
-                add_to(note, sizeof note, ", %.*f to %.*f tokens/s", a < 100, a, b < 100, b);
+            if (isfinite(a) && isfinite(b)) add_to(note, sizeof note, ", %.*f to %.*f tokens/s", a < 100, a, b < 100, b);
             if (isfinite(pairs)) add_to(note, sizeof note, "; %.0f pairs", pairs);
             if (isfinite(slower))
                 add_to(note, sizeof note, "; %s of prompts slower", fr_unit_text(slower, FR_UNIT_PERCENT, text));
@@ -185,15 +184,15 @@ static void add_comparisons(fr_report *r) {
     }
     fr_section_begin(r, "speedup", "Speedup");
     fr_figures_begin(r);
-    fr_row_plot plot = {
-        .title = "Speedup of decoding",
-        .note = "Medians over prompts with 95 % bootstrap intervals, paired by prompt. An arm against itself shows "
-                "what is noise.",
-        .x = {.label = "speedup", .unit = FR_UNIT_TIMES},
-        .rows = rows,
-        .num_rows = count,
-        .references = &equal,
-        .num_references = 1};
+    fr_row_plot plot = {.title = "Speedup of decoding",
+                        .note =
+                            "Medians over prompts with 95 % bootstrap intervals, paired by prompt. An arm against itself shows "
+                            "what is noise.",
+                        .x = {.label = "speedup", .unit = FR_UNIT_TIMES},
+                        .rows = rows,
+                        .num_rows = count,
+                        .references = &equal,
+                        .num_references = 1};
     if (count) fr_report_row_plot(r, &plot);
     fr_series series[FR_PLOT_SERIES];
     char arms[FR_PLOT_SERIES][96];
@@ -234,11 +233,10 @@ static void add_arm_table(fr_report *r, const cJSON *arms) {
                                           {"prefill, tokens/s", true},
                                           {"J/token", true},
                                           {"tokens", true}};
-    static const char *const times[] = {"tpot_ms", "inter_token_ms", "ttft_ms"}, *const quantiles[] = {"p50", "p90",
-                                                                                                       "p99"};
+    static const char *const times[] = {"tpot_ms", "inter_token_ms", "ttft_ms"}, *const quantiles[] = {"p50", "p90", "p99"};
     const cJSON *arm;
-    fr_table_begin(r, "Throughput and latency of each arm; times in milliseconds", headings,
-                   sizeof headings / sizeof *headings, false);
+    fr_table_begin(r, "Throughput and latency of each arm; times in milliseconds", headings, sizeof headings / sizeof *headings,
+                   false);
     cJSON_ArrayForEach(arm, arms) {
         const cJSON *decode = fr_report_object(arm, "decode_tokens_per_s");
         fr_table_row(r);
@@ -300,16 +298,15 @@ static void add_histogram(fr_report *r, const cJSON *arms) {
     }
     used_range(series, count, &low, &high);
     if (count && low < high) {
-        fr_plot plot = {
-            .title = "Inter-token latency",
-            .note = "Share of tokens in each bin. A cycle's time is shared out evenly among the tokens that it gave.",
-            .x = {.label = low > 0 && high > 4 * low ? "milliseconds a token (logarithmic)" : "milliseconds a token",
-                  .low = low,
-                  .high = high,
-                  .log = low > 0 && high > 4 * low},
-            .y = {.label = "share of tokens", .unit = FR_UNIT_PERCENT},
-            .series = series,
-            .num_series = count};
+        fr_plot plot = {.title = "Inter-token latency",
+                        .note = "Share of tokens in each bin. A cycle's time is shared out evenly among the tokens that it gave.",
+                        .x = {.label = low > 0 && high > 4 * low ? "milliseconds a token (logarithmic)" : "milliseconds a token",
+                              .low = low,
+                              .high = high,
+                              .log = low > 0 && high > 4 * low},
+                        .y = {.label = "share of tokens", .unit = FR_UNIT_PERCENT},
+                        .series = series,
+                        .num_series = count};
         fr_report_plot(r, &plot);
     }
     fr_free(memory);
@@ -367,13 +364,12 @@ static void add_acceptance(fr_report *r) {
         count++;
     }
     if (count == 0) return;
-    fr_plot plot = {
-        .title = "Acceptance by position",
-        .note = "Of cycles that drafted. Bars are 95 % intervals (Wilson).",
-        .x = {.label = "position in the draft", .unit = FR_UNIT_COUNT, .whole = true, .low = 0.5, .high = last + 0.5},
-        .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
-        .series = series,
-        .num_series = count};
+    fr_plot plot = {.title = "Acceptance by position",
+                    .note = "Of cycles that drafted. Bars are 95 % intervals (Wilson).",
+                    .x = {.label = "position in the draft", .unit = FR_UNIT_COUNT, .whole = true, .low = 0.5, .high = last + 0.5},
+                    .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
+                    .series = series,
+                    .num_series = count};
     fr_section_begin(r, "acceptance", "Acceptance");
     fr_figures_begin(r);
     fr_report_plot(r, &plot);
@@ -474,18 +470,15 @@ static void add_passes(fr_report *r, const cJSON *model, fr_point *points) {
     if (count < 2) return;
     fr_series series = {"pass", FR_MARK_BARS, points, count};
     fr_reference one = {1, false, NULL};
-    fr_plot plot = {.title = "Cost of a pass by its rows",
-                    .note = "A pass of k + 1 rows verifies k drafts.",
-                    .x = {.label = "rows of the pass",
-                          .unit = FR_UNIT_COUNT,
-                          .whole = true,
-                          .low = 0.4,
-                          .high = points[count - 1].x + 0.6},
-                    .y = {.label = "time, over a pass of one row", .unit = FR_UNIT_TIMES},
-                    .series = &series,
-                    .num_series = 1,
-                    .references = &one,
-                    .num_references = 1};
+    fr_plot plot = {
+        .title = "Cost of a pass by its rows",
+        .note = "A pass of k + 1 rows verifies k drafts.",
+        .x = {.label = "rows of the pass", .unit = FR_UNIT_COUNT, .whole = true, .low = 0.4, .high = points[count - 1].x + 0.6},
+        .y = {.label = "time, over a pass of one row", .unit = FR_UNIT_TIMES},
+        .series = &series,
+        .num_series = 1,
+        .references = &one,
+        .num_references = 1};
     fr_report_plot(r, &plot);
 }
 

@@ -48,8 +48,8 @@ static void add_headline(fr_report *r) {
     fr_tile(r, "Acceptance rate", rate, low, high, FR_UNIT_PERCENT, isfinite(drafted) ? note : NULL);
     fr_report_interval(speculation, "mean_acceptance_length_ci95", &length_low, &length_high);
     if (!isfinite(length_low)) fr_report_interval(first, "mean_acceptance_length_ci95", &length_low, &length_high);
-    fr_tile(r, "Mean acceptance length", fr_report_number(speculation, "mean_acceptance_length"), length_low,
-            length_high, FR_UNIT_PLAIN, "tokens a cycle that drafted, the bonus token counted");
+    fr_tile(r, "Mean acceptance length", fr_report_number(speculation, "mean_acceptance_length"), length_low, length_high,
+            FR_UNIT_PLAIN, "tokens a cycle that drafted, the bonus token counted");
     fr_tile(r, "Calibration error", fr_report_number(part_object(r, "calibration"), "ece"), NAN, NAN, FR_UNIT_PERCENT,
             "expected, of the drafts' own confidence");
     snprintf(note, sizeof note, "of a token's experts; %s if tokens were independent",
@@ -85,8 +85,7 @@ static void add_mode(fr_report *r) {
 /* ---- By position and context ------------------------------------------------------------------------------------ */
 
 /* Points of `key` with the interval under `interval`. x: `x_key`, or counted from 1. Returns how many. */
-static int points_of(const cJSON *array, const char *x_key, const char *key, const char *interval, fr_point *points,
-                     int most) {
+static int points_of(const cJSON *array, const char *x_key, const char *key, const char *interval, fr_point *points, int most) {
     const cJSON *item;
     int count = 0, at = 0;
     cJSON_ArrayForEach(item, array) {
@@ -99,9 +98,8 @@ static int points_of(const cJSON *array, const char *x_key, const char *key, con
 }
 
 static void add_position_table(fr_report *r, const cJSON *positions) {
-    static const fr_heading headings[] = {{"position", true},         {"drafted", true}, {"reached", true},
-                                          {"accepted", true},         {"rate", true},    {"95 %", true},
-                                          {"conditional rate", true}, {"95 %", true}};
+    static const fr_heading headings[] = {{"position", true}, {"drafted", true}, {"reached", true},          {"accepted", true},
+                                          {"rate", true},     {"95 %", true},    {"conditional rate", true}, {"95 %", true}};
     const cJSON *item;
     fr_table_begin(r, "Acceptance by position in the draft", headings, sizeof headings / sizeof *headings, false);
     cJSON_ArrayForEach(item, positions) {
@@ -198,17 +196,16 @@ static void add_configurations(fr_report *r) {
     cJSON_ArrayForEach(item, configurations) {
         if (count == MOST_ROWS) break;
         rows[count].name = name_of(item);
-        fr_report_configuration(item, fr_report_object(item, "speculative_decoding"), &rows[count].value,
-                                &rows[count].low, &rows[count].high);
+        fr_report_configuration(item, fr_report_object(item, "speculative_decoding"), &rows[count].value, &rows[count].low,
+                                &rows[count].high);
         count++;
     }
-    fr_row_plot plot = {
-        .title = "Acceptance rate by configuration",
-        .note = "Accepted over drafted, all positions together, with 95 % intervals. Deeper drafts are accepted "
-                "less often: compare configurations of one depth.",
-        .x = {.label = "acceptance rate", .unit = FR_UNIT_PERCENT},
-        .rows = rows,
-        .num_rows = count};
+    fr_row_plot plot = {.title = "Acceptance rate by configuration",
+                        .note = "Accepted over drafted, all positions together, with 95 % intervals. Deeper drafts are accepted "
+                                "less often: compare configurations of one depth.",
+                        .x = {.label = "acceptance rate", .unit = FR_UNIT_PERCENT},
+                        .rows = rows,
+                        .num_rows = count};
     fr_section_begin(r, "configurations", "Configurations");
     fr_figures_begin(r);
     fr_report_row_plot(r, &plot);
@@ -264,8 +261,7 @@ static int ways_like(const cJSON *configurations, const cJSON *like, const cJSON
     cJSON_ArrayForEach(item, configurations) {
         int way = way_of(item);
         if (way < 0 || ways[way] || !same_text(item, like, "mode") || !same_text(item, like, "verify") ||
-            !same_text(item, like, "drafter") || !same_number(item, like, "depth") ||
-            !same_number(item, like, "temperature"))
+            !same_text(item, like, "drafter") || !same_number(item, like, "depth") || !same_number(item, like, "temperature"))
             continue;
         ways[way] = item;
         count++;
@@ -288,8 +284,8 @@ static int choose_ways(const cJSON *configurations, const cJSON *ways[WAYS]) {
     return best ? ways_like(configurations, best, ways) : 0;
 }
 
-static const char *const way_names[WAYS] = {"reads post, recycles post", "reads post, recycles pre",
-                                            "reads pre, recycles post", "reads pre, recycles pre"};
+static const char *const way_names[WAYS] = {"reads post, recycles post", "reads post, recycles pre", "reads pre, recycles post",
+                                            "reads pre, recycles pre"};
 
 static void add_ablation_table(fr_report *r, const cJSON *const ways[WAYS]) {
     static const fr_heading headings[] = {
@@ -304,8 +300,7 @@ static void add_ablation_table(fr_report *r, const cJSON *const ways[WAYS]) {
         fr_table_text(r, i % 2 ? "pre" : "post");
         fr_table_number(r, rate, FR_UNIT_PERCENT);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
-        fr_table_number(r,
-                        fr_report_number(fr_report_object(ways[i], "speculative_decoding"), "mean_acceptance_length"),
+        fr_table_number(r, fr_report_number(fr_report_object(ways[i], "speculative_decoding"), "mean_acceptance_length"),
                         FR_UNIT_PLAIN);
     }
     fr_table_end(r);
@@ -333,9 +328,8 @@ static void add_ablation(fr_report *r) {
              "read what was recycled.",
              depth, temperature);
     fr_section_begin(r, "ablation", found == WAYS ? "Four-way ablation" : "Ablation of hidden states");
-    fr_section_note(
-        r, "Which hidden state the MTP module reads from the main model, and which of its own it hands to the next "
-           "chained draft: after the norm that follows it (post), or before (pre).");
+    fr_section_note(r, "Which hidden state the MTP module reads from the main model, and which of its own it hands to the next "
+                       "chained draft: after the norm that follows it (post), or before (pre).");
     fr_figures_begin(r);
     if (count) {
         fr_plot plot = {.title = "Acceptance by position in each way",
@@ -355,9 +349,8 @@ static void add_ablation(fr_report *r) {
  */
 
 static void add_domain_table(fr_report *r, const cJSON *domains) {
-    static const fr_heading headings[] = {{"domain", false}, {"prompts", true},    {"tokens", true},
-                                          {"drafted", true}, {"accepted", true},   {"acceptance", true},
-                                          {"95 %", true},    {"mean length", true}};
+    static const fr_heading headings[] = {{"domain", false},  {"prompts", true},    {"tokens", true}, {"drafted", true},
+                                          {"accepted", true}, {"acceptance", true}, {"95 %", true},   {"mean length", true}};
     const cJSON *item;
     fr_table_begin(r, "Acceptance by domain; the headings sort", headings, sizeof headings / sizeof *headings, true);
     cJSON_ArrayForEach(item, domains) {
@@ -430,20 +423,18 @@ static void add_calibration(fr_report *r) {
              fr_unit_text(ece, FR_UNIT_PERCENT, text));
     fr_series series = {"drafts", FR_MARK_LINE, rates, num_rates};
     fr_series how_many = {"drafts", FR_MARK_STEPS, counts, num_counts};
-    fr_plot plot = {
-        .title = "Reliability: confidence against acceptance",
-        .note = isfinite(ece) ? note : NULL,
-        .x = {.label = "mean confidence of the drafts in a bin", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
-        .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
-        .series = &series,
-        .num_series = 1,
-        .diagonal = true};
-    fr_plot histogram = {
-        .title = "Drafts by confidence",
-        .x = {.label = "confidence: the draft's own probability", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
-        .y = {.label = "drafts"},
-        .series = &how_many,
-        .num_series = 1};
+    fr_plot plot = {.title = "Reliability: confidence against acceptance",
+                    .note = isfinite(ece) ? note : NULL,
+                    .x = {.label = "mean confidence of the drafts in a bin", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
+                    .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
+                    .series = &series,
+                    .num_series = 1,
+                    .diagonal = true};
+    fr_plot histogram = {.title = "Drafts by confidence",
+                         .x = {.label = "confidence: the draft's own probability", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1},
+                         .y = {.label = "drafts"},
+                         .series = &how_many,
+                         .num_series = 1};
     fr_section_begin(r, "calibration", "Reliability");
     fr_figures_begin(r);
     fr_report_plot(r, &plot);
@@ -462,20 +453,19 @@ static void add_overlap(fr_report *r) {
         fr_reference mean = {fr_report_number(overlap, "mean"), false, "mean"};
         fr_series series[] = {{"measured", FR_MARK_LINE, points, count},
                               {"if tokens were independent", FR_MARK_LINE, alone, independent}};
-        fr_plot plot = {
-            .title = "Expert overlap by layer",
-            .note = "Share of a token's routed experts that the token before it chose as well. Where it is high, "
-                    "verifying a second token reads few weights more. Independent tokens share what is popular.",
-            .x = {.label = "layer",
-                  .unit = FR_UNIT_COUNT,
-                  .whole = true,
-                  .low = points[0].x - 0.7,
-                  .high = points[count - 1].x + 0.7},
-            .y = {.label = "share of experts", .unit = FR_UNIT_PERCENT},
-            .series = series,
-            .num_series = independent ? 2 : 1,
-            .references = &mean,
-            .num_references = 1};
+        fr_plot plot = {.title = "Expert overlap by layer",
+                        .note = "Share of a token's routed experts that the token before it chose as well. Where it is high, "
+                                "verifying a second token reads few weights more. Independent tokens share what is popular.",
+                        .x = {.label = "layer",
+                              .unit = FR_UNIT_COUNT,
+                              .whole = true,
+                              .low = points[0].x - 0.7,
+                              .high = points[count - 1].x + 0.7},
+                        .y = {.label = "share of experts", .unit = FR_UNIT_PERCENT},
+                        .series = series,
+                        .num_series = independent ? 2 : 1,
+                        .references = &mean,
+                        .num_references = 1};
         fr_section_begin(r, "experts", "Expert overlap");
         fr_figures_begin(r);
         fr_report_plot(r, &plot);

@@ -11,8 +11,7 @@ static const char *const lists[] = {"arms", "comparisons"}; /* speeds, speedups 
 
 /* "auto, tokens/s", "auto over off". */
 static void name_of(const cJSON *item, char *name, size_t size) {
-    const char *arm = fr_report_string(item, "name"), *a = fr_report_string(item, "a"),
-               *b = fr_report_string(item, "b");
+    const char *arm = fr_report_string(item, "name"), *a = fr_report_string(item, "a"), *b = fr_report_string(item, "b");
     if (arm)
         snprintf(name, size, "%.60s, tokens/s", arm);
     else

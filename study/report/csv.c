@@ -115,8 +115,7 @@ static void positions(fr_markup *m, place at, const cJSON *array) {
         fr_report_interval(item, "rate_ci95", &low, &high);
         row(m, at, "rate", fr_report_number(item, "rate"), low, high, fr_report_number(item, "drafted"));
         fr_report_interval(item, "conditional_ci95", &low, &high);
-        row(m, at, "conditional_rate", fr_report_number(item, "conditional_rate"), low, high,
-            fr_report_number(item, "reached"));
+        row(m, at, "conditional_rate", fr_report_number(item, "conditional_rate"), low, high, fr_report_number(item, "reached"));
         plain(m, at, item, "accepted");
     }
 }

@@ -125,13 +125,11 @@ void fr_report_prompts(fr_report *r) {
     fr_heading headings[3 + NUM_COLUMNS + 2 * MOST_ARMS] = {{"prompt", false}};
     char names[2 * MOST_ARMS][96];
     bool shown[NUM_COLUMNS], domain = has_string(results, "domain");
-    int count = 1, num_arms = names_under(results, "arms", arms),
-        num_speedups = names_under(results, "speedup", speedups);
+    int count = 1, num_arms = names_under(results, "arms", arms), num_speedups = names_under(results, "speedup", speedups);
     if (!cJSON_IsArray(results) || !results->child) return;
     if (domain) headings[count++] = (fr_heading){"domain", false};
     for (int i = 0; i < NUM_COLUMNS; i++)
-        if ((shown[i] = has_number(results, columns[i].key)))
-            headings[count++] = (fr_heading){columns[i].heading, true};
+        if ((shown[i] = has_number(results, columns[i].key))) headings[count++] = (fr_heading){columns[i].heading, true};
     for (int i = 0; i < num_arms; i++) {
         snprintf(names[i], sizeof names[i], "%.60s, tokens/s", arms[i]);
         headings[count++] = (fr_heading){names[i], true};
@@ -150,10 +148,8 @@ void fr_report_prompts(fr_report *r) {
         for (int i = 0; i < NUM_COLUMNS; i++)
             if (shown[i]) fr_table_number(r, fr_report_number(row, columns[i].key), columns[i].unit);
         for (int i = 0; i < num_arms; i++)
-            fr_table_number(r, fr_report_number(fr_report_object(in_arms, arms[i]), "decode_tokens_per_s"),
-                            FR_UNIT_PLAIN);
-        for (int i = 0; i < num_speedups; i++)
-            fr_table_number(r, fr_report_number(speedup, speedups[i]), FR_UNIT_TIMES);
+            fr_table_number(r, fr_report_number(fr_report_object(in_arms, arms[i]), "decode_tokens_per_s"), FR_UNIT_PLAIN);
+        for (int i = 0; i < num_speedups; i++) fr_table_number(r, fr_report_number(speedup, speedups[i]), FR_UNIT_TIMES);
     }
     fr_table_end(r);
     fr_section_end(r);

@@ -5,11 +5,11 @@
 
 /* Okabe and Ito's colours, which people who confuse red and green can tell apart, a little darker or lighter where the
  * background asks for it. On paper the page is light, whatever the screen was. */
-#define LIGHT                                                                                                          \
-    "--bg:#fff;--fg:#1b1f24;--soft:#59636e;--line:#d5dae0;--box:#f5f7f9;--good:#0a7a53;--warn:#a04300;"                \
+#define LIGHT                                                                                                                    \
+    "--bg:#fff;--fg:#1b1f24;--soft:#59636e;--line:#d5dae0;--box:#f5f7f9;--good:#0a7a53;--warn:#a04300;"                          \
     "--s0:#0072b2;--s1:#c65600;--s2:#008a64;--s3:#b4568c;--s4:#8a6d00;--s5:#50565c"
-#define DARK                                                                                                           \
-    "--bg:#14171b;--fg:#e4e8ec;--soft:#9aa5b1;--line:#363d45;--box:#1d2126;--good:#3ecf9b;--warn:#ffab5e;"             \
+#define DARK                                                                                                                     \
+    "--bg:#14171b;--fg:#e4e8ec;--soft:#9aa5b1;--line:#363d45;--box:#1d2126;--good:#3ecf9b;--warn:#ffab5e;"                       \
     "--s0:#56b4e9;--s1:#f08c3a;--s2:#2fc79a;--s3:#e39ac6;--s4:#e5d040;--s5:#b4bcc4"
 #define SANS "system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif"
 
@@ -124,28 +124,26 @@ static const char *const style[] = {
 /* clang-format on */
 
 /* Rows without a value stand last, whichever way the others go. */
-static const char script[] =
-    "for(const table of document.querySelectorAll('table.sorts')){"
-    "const body=table.tBodies[0],order=new Intl.Collator(undefined,{numeric:true});"
-    "for(const button of table.tHead.querySelectorAll('button'))button.addEventListener('click',()=>{"
-    "const head=button.closest('th'),at=head.cellIndex,number=head.classList.contains('n');"
-    "const was=head.getAttribute('aria-sort'),down=was?was==='ascending':number;"
-    "for(const th of head.parentNode.cells)th.removeAttribute('aria-sort');"
-    "head.setAttribute('aria-sort',down?'descending':'ascending');"
-    "const key=row=>{const cell=row.cells[at];return "
-    "number?(cell.dataset.v===undefined?null:+cell.dataset.v):cell.textContent};"
-    "const rows=[...body.rows].map((row,i)=>({row,i,key:key(row)}));"
-    "rows.sort((a,b)=>{if(a.key===null||b.key===null)return (a.key===null)-(b.key===null)||a.i-b.i;"
-    "const d=number?a.key-b.key:order.compare(a.key,b.key);return (down?-d:d)||a.i-b.i});"
-    "body.append(...rows.map(r=>r.row))})}";
+static const char script[] = "for(const table of document.querySelectorAll('table.sorts')){"
+                             "const body=table.tBodies[0],order=new Intl.Collator(undefined,{numeric:true});"
+                             "for(const button of table.tHead.querySelectorAll('button'))button.addEventListener('click',()=>{"
+                             "const head=button.closest('th'),at=head.cellIndex,number=head.classList.contains('n');"
+                             "const was=head.getAttribute('aria-sort'),down=was?was==='ascending':number;"
+                             "for(const th of head.parentNode.cells)th.removeAttribute('aria-sort');"
+                             "head.setAttribute('aria-sort',down?'descending':'ascending');"
+                             "const key=row=>{const cell=row.cells[at];return "
+                             "number?(cell.dataset.v===undefined?null:+cell.dataset.v):cell.textContent};"
+                             "const rows=[...body.rows].map((row,i)=>({row,i,key:key(row)}));"
+                             "rows.sort((a,b)=>{if(a.key===null||b.key===null)return (a.key===null)-(b.key===null)||a.i-b.i;"
+                             "const d=number?a.key-b.key:order.compare(a.key,b.key);return (down?-d:d)||a.i-b.i});"
+                             "body.append(...rows.map(r=>r.row))})}";
 
 void fr_page_begin(fr_markup *m, const char *title) {
-    fr_markup_raw(
-        m, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-           "script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">\n"
-           "<link rel=\"icon\" href=\"data:,\">\n<title>");
+    fr_markup_raw(m, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+                     "script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">\n"
+                     "<link rel=\"icon\" href=\"data:,\">\n<title>");
     fr_markup_text(m, title);
     fr_markup_raw(m, "</title>\n<style>\n");
     for (size_t i = 0; i < sizeof style / sizeof *style; i++) fr_markup_format(m, "%s\n", style[i]);

@@ -22,8 +22,7 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error) {
     cJSON_Delete(*document);
     *document = NULL;
     fr_fail(error, FR_ERROR_FORMAT, "report: schema: expected forerun.accept/1 or forerun.ab/1, found %s", found);
-    return fr_hint(error, FR_ERROR_FORMAT,
-                   "a report is made of what forerun accept --json or forerun ab --json printed");
+    return fr_hint(error, FR_ERROR_FORMAT, "a report is made of what forerun accept --json or forerun ab --json printed");
 }
 
 const cJSON *fr_report_value(const cJSON *object, const char *key) {
@@ -98,8 +97,7 @@ void fr_report_acceptance(const cJSON *object, double *rate, double *low, double
     if (!isfinite(*low)) fr_report_interval(object, "ci95", low, high);
 }
 
-void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low,
-                             double *high) {
+void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low, double *high) {
     double beside_low, beside_high;
     fr_report_acceptance(speculation, rate, low, high);
     fr_report_interval(configuration, "acceptance_rate_ci95", &beside_low, &beside_high);

@@ -14,12 +14,12 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error);
 /* Whether the schema is "forerun.NAME/1". */
 bool fr_report_is(const cJSON *document, const char *name);
 
-const cJSON *fr_report_value(const cJSON *object, const char *key);        /* of any type; NULL: there is none, or null */
-double fr_report_number(const cJSON *object, const char *key);             /* NaN: there is none */
-double fr_report_item(const cJSON *array, int i);                          /* likewise */
-const char *fr_report_string(const cJSON *object, const char *key);        /* NULL: there is none */
-const cJSON *fr_report_object(const cJSON *object, const char *key);       /* NULL: there is none */
-const cJSON *fr_report_array(const cJSON *object, const char *key);        /* NULL: there is none, or nothing in it */
+const cJSON *fr_report_value(const cJSON *object, const char *key);  /* of any type; NULL: there is none, or null */
+double fr_report_number(const cJSON *object, const char *key);       /* NaN: there is none */
+double fr_report_item(const cJSON *array, int i);                    /* likewise */
+const char *fr_report_string(const cJSON *object, const char *key);  /* NULL: there is none */
+const cJSON *fr_report_object(const cJSON *object, const char *key); /* NULL: there is none */
+const cJSON *fr_report_array(const cJSON *object, const char *key);  /* NULL: there is none, or nothing in it */
 /* A part that stands at the document's top or else in its first configuration; NULL: there is none. */
 const cJSON *fr_report_part(const cJSON *document, const char *key);
 void fr_report_interval(const cJSON *object, const char *key, double *low, double *high); /* NaN: there is none */
@@ -73,7 +73,8 @@ void fr_table_number(fr_report *r, double value, fr_unit unit);
 void fr_table_interval(fr_report *r, double low, double high, fr_unit unit);
 void fr_table_end(fr_report *r);
 
-/* ---- What there is to show: study/report/accept.c, study/report/ab.c, study/report/compare.c, study/report/environment.c ---- */
+/* ---- What there is to show: study/report/accept.c, study/report/ab.c, study/report/compare.c, study/report/environment.c ----
+ */
 
 void fr_report_accept(fr_report *r);
 void fr_report_ab(fr_report *r);

@@ -71,8 +71,7 @@ static double nice_step(double range, int ticks, bool whole) {
 
 static void linear_ticks(scale *s, int most, bool whole) {
     double step = nice_step(s->high - s->low, most, whole);
-    for (double t = ceil(s->low / step - 1e-9) * step; t <= s->high + 1e-9 * step && s->num_ticks < MOST_TICKS;
-         t += step)
+    for (double t = ceil(s->low / step - 1e-9) * step; t <= s->high + 1e-9 * step && s->num_ticks < MOST_TICKS; t += step)
         s->ticks[s->num_ticks++] = fabs(t) < 1e-9 * step ? 0 : t;
 }
 
@@ -83,8 +82,7 @@ static void log_ticks(scale *s) {
     for (int decade = (int)floor(s->low); decade <= (int)ceil(s->high); decade++)
         for (int i = 0; i < 3; i += step) {
             double t = decade + log10(factors[i]);
-            if (t >= s->low - 1e-9 && t <= s->high + 1e-9 && s->num_ticks < MOST_TICKS)
-                s->ticks[s->num_ticks++] = pow(10, t);
+            if (t >= s->low - 1e-9 && t <= s->high + 1e-9 && s->num_ticks < MOST_TICKS) s->ticks[s->num_ticks++] = pow(10, t);
         }
 }
 
@@ -134,9 +132,8 @@ static void pad(double *low, double *high) {
 static void open_figure(fr_markup *m, const char *title, int number, double height) {
     fr_markup_format(m, "<figure class=\"plot\"><h3 id=\"f%d\">", number);
     fr_markup_text(m, title);
-    fr_markup_format(m,
-                     "</h3>\n<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-labelledby=\"f%d d%d\"><desc id=\"d%d\">",
-                     WIDTH, height, number, number, number);
+    fr_markup_format(m, "</h3>\n<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-labelledby=\"f%d d%d\"><desc id=\"d%d\">", WIDTH,
+                     height, number, number, number);
 }
 
 static void line(fr_markup *m, const char *class, double x1, double y1, double x2, double y2) {
@@ -178,8 +175,7 @@ static void mark(fr_markup *m, int series, double x, double y) {
         fr_markup_format(m, "<circle class=\"s0 dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>", x, y);
         break;
     case 1:
-        fr_markup_format(m, "<rect class=\"s1 dot\" x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"/>", x - 3.5,
-                         y - 3.5);
+        fr_markup_format(m, "<rect class=\"s1 dot\" x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"/>", x - 3.5, y - 3.5);
         break;
     case 2:
         fr_markup_format(m, "<path class=\"s2 dot\" d=\"M%.1f %.1fl4.5 8h-9z\"/>", x, y - 5);
@@ -254,8 +250,7 @@ static void draw_axes(fr_markup *m, const fr_plot *p, const scale *x, const scal
     for (int i = 0; i < x->num_ticks; i += step) {
         double at = place(x, x->ticks[i]);
         line(m, "tick", at, bottom, at, bottom + 5);
-        text_at(m, "mid", at, bottom + 18,
-                p->x.names ? x_text(p, x->ticks[i], text) : tick_text(x->ticks[i], p->x.unit, text));
+        text_at(m, "mid", at, bottom + 18, p->x.names ? x_text(p, x->ticks[i], text) : tick_text(x->ticks[i], p->x.unit, text));
     }
     line(m, "axis", x->from, bottom, WIDTH - RIGHT, bottom);
     text_at(m, "label", 4, 14, p->y.label);
@@ -310,8 +305,7 @@ static void draw_line(fr_markup *m, const fr_series *s, int i, const scale *x, c
     for (int j = 0; j < s->count; j++) {
         bool known = isfinite(s->points[j].x) && isfinite(s->points[j].y);
         if (known)
-            fr_markup_format(m, "%c%.1f %.1f", pen ? 'L' : 'M', place(x, s->points[j].x) + shift,
-                             place(y, s->points[j].y));
+            fr_markup_format(m, "%c%.1f %.1f", pen ? 'L' : 'M', place(x, s->points[j].x) + shift, place(y, s->points[j].y));
         pen = known;
     }
     fr_markup_raw(m, "\"/>\n");
@@ -340,8 +334,8 @@ static void draw_points(fr_markup *m, const fr_plot *p, int i, const scale *x, c
         if (s->mark == FR_MARK_BARS) draw_bar(m, point, i, x, y);
         if (isfinite(point->low) && isfinite(point->high)) {
             double low = place(y, point->low), high = place(y, point->high);
-            fr_markup_format(m, "<path class=\"s%d whisker\" d=\"M%.1f %.1fV%.1fm-4 0h8M%.1f %.1fh8\"/>", i, at, low,
-                             high, at - 4, low);
+            fr_markup_format(m, "<path class=\"s%d whisker\" d=\"M%.1f %.1fV%.1fm-4 0h8M%.1f %.1fh8\"/>", i, at, low, high,
+                             at - 4, low);
         }
         if (s->mark != FR_MARK_BARS) mark(m, i, at, place(y, point->y));
         fr_markup_raw(m, "</g>\n");
@@ -423,15 +417,15 @@ static void draw_row(fr_markup *m, const fr_row_plot *p, const fr_row *row, cons
     fr_markup_raw(m, ": ");
     describe_value(m, row->value, row->low, row->high, p->x.unit, p->interval);
     fr_markup_raw(m, "</title>");
-    fr_markup_format(m, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", above ? "row" : "row end",
-                     above ? x->from : x->from - 9, above ? at - 11 : at + 4);
+    fr_markup_format(m, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", above ? "row" : "row end", above ? x->from : x->from - 9,
+                     above ? at - 11 : at + 4);
     short_text(m, row->name, above ? 52 : 16);
     fr_markup_raw(m, "</text>");
     text_at(m, "value end", WIDTH - 4, at + 4, fr_unit_text(row->value, p->x.unit, text));
     line(m, "grid", x->from, at, x->to, at);
     if (isfinite(row->low) && isfinite(row->high))
-        fr_markup_format(m, "<path class=\"s0 whisker\" d=\"M%.1f %.1fH%.1fm0-4v8M%.1f %.1fv8\"/>", place(x, row->low),
-                         at, place(x, row->high), place(x, row->low), at - 4);
+        fr_markup_format(m, "<path class=\"s0 whisker\" d=\"M%.1f %.1fH%.1fm0-4v8M%.1f %.1fv8\"/>", place(x, row->low), at,
+                         place(x, row->high), place(x, row->low), at - 4);
     if (isfinite(row->value)) mark(m, 0, place(x, row->value), at);
     fr_markup_raw(m, "</g>\n");
 }

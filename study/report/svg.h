@@ -18,7 +18,7 @@ typedef struct fr_point {
 } fr_point;
 
 typedef enum fr_mark {
-    FR_MARK_LINE,  /* points joined by a line */
+    FR_MARK_LINE, /* points joined by a line */
     FR_MARK_DOTS,
     FR_MARK_CURVE, /* a line alone */
     FR_MARK_STEPS, /* a histogram: y from this point's x to the next one's; the last y is not drawn */
@@ -35,8 +35,8 @@ typedef struct fr_series {
 typedef struct fr_axis {
     const char *label; /* with its unit */
     fr_unit unit;
-    double low, high;         /* both 0: what the data need */
-    bool whole;               /* ticks at whole numbers only */
+    double low, high; /* both 0: what the data need */
+    bool whole;       /* ticks at whole numbers only */
     bool log;
     const char *const *names; /* [high]: of the whole numbers from 1; NULL: numbers */
 } fr_axis;
@@ -44,7 +44,7 @@ typedef struct fr_axis {
 /* A line across the plot. */
 typedef struct fr_reference {
     double at;
-    bool vertical; /* at an x */
+    bool vertical;     /* at an x */
     const char *label; /* may be NULL */
 } fr_reference;
 

@@ -34,8 +34,7 @@ uint8_t ref_e4m3_encode(float x) {
     double magnitude = fabs((double)x);
     uint8_t sign = signbit(x) ? 0x80 : 0, code = 0, largest = 0x7e;
     for (uint8_t step = 64; step > 0; step /= 2) {
-        if (code + step <= largest && ref_e4m3_decode((uint8_t)(code + step)) <= magnitude)
-            code = (uint8_t)(code + step);
+        if (code + step <= largest && ref_e4m3_decode((uint8_t)(code + step)) <= magnitude) code = (uint8_t)(code + step);
     }
     if (code < largest) {
         double below = magnitude - ref_e4m3_decode(code), above = ref_e4m3_decode((uint8_t)(code + 1)) - magnitude;

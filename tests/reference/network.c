@@ -59,8 +59,7 @@ static void attend_expanded(const ref_model *m, const float *q, const float *kv,
         const float *qr = q + ((size_t)r * c->heads + head) * q_width;
         for (int t = 0; t <= r; t++) {
             const float *k = kv + ((size_t)t * c->heads + head) * kv_width;
-            p[t] = (ref_dot(qr, k, c->nope) + ref_dot(qr + c->nope, k_pe + (size_t)t * c->rope, c->rope)) *
-                   c->softmax_scale;
+            p[t] = (ref_dot(qr, k, c->nope) + ref_dot(qr + c->nope, k_pe + (size_t)t * c->rope, c->rope)) * c->softmax_scale;
         }
         ref_softmax(p, r + 1);
         for (int i = 0; i < c->v_head; i++) {
@@ -73,8 +72,8 @@ static void attend_expanded(const ref_model *m, const float *q, const float *kv,
 }
 
 /* One head over the latents themselves: score = (W_UK^T q_nope) . ckv + q_pe . k_pe, o = W_UV (sum p ckv) */
-static void attend_absorbed(const ref_model *m, const ref_layer *layer, const float *q, const float *ckv,
-                            const float *k_pe, int rows, int head, float *out) {
+static void attend_absorbed(const ref_model *m, const ref_layer *layer, const float *q, const float *ckv, const float *k_pe,
+                            int rows, int head, float *out) {
     const ref_config *c = &m->config;
     int first = head * (c->nope + c->v_head); /* this head's rows of kv_b_proj: W_UK, then W_UV */
     double *p = ref_alloc((size_t)rows, sizeof *p), *latent = ref_alloc((size_t)c->kv_lora, sizeof *latent);
@@ -109,8 +108,7 @@ static void attend_absorbed(const ref_model *m, const ref_layer *layer, const fl
     free(q_latent);
 }
 
-void ref_attention(const ref_model *m, const ref_layer *layer, const float *x, int rows, ref_act act, ref_mla mla,
-                   float *y) {
+void ref_attention(const ref_model *m, const ref_layer *layer, const float *x, int rows, ref_act act, ref_mla mla, float *y) {
     const ref_config *c = &m->config;
     float *q = floats((size_t)rows, c->heads * (c->nope + c->rope)), *out = floats((size_t)rows, c->heads * c->v_head);
     float *ckv = floats((size_t)rows, c->kv_lora), *k_pe = floats((size_t)rows, c->rope);
@@ -148,8 +146,7 @@ void ref_mlp_forward(const ref_mlp *mlp, const float *x, int rows, ref_act act, 
     free(up);
 }
 
-void ref_moe(const ref_model *m, const ref_layer *layer, const float *x, int rows, ref_act act, ref_routing *routing,
-             float *y) {
+void ref_moe(const ref_model *m, const ref_layer *layer, const float *x, int rows, ref_act act, ref_routing *routing, float *y) {
     const ref_config *c = &m->config;
     int k = c->router.top_k, hidden = c->hidden;
     float *logits = floats((size_t)rows, c->router.experts), *one = floats(1, hidden);
@@ -184,8 +181,7 @@ void ref_moe(const ref_model *m, const ref_layer *layer, const float *x, int row
 
 /* ---- Layers and models ---- */
 
-void ref_layer_forward(const ref_model *m, int id, const float *x, int rows, ref_act act, ref_routing *routing,
-                       float *y) {
+void ref_layer_forward(const ref_model *m, int id, const float *x, int rows, ref_act act, ref_routing *routing, float *y) {
     const ref_layer *layer = &m->layers[id];
     int hidden = m->config.hidden;
     size_t count = (size_t)rows * (size_t)hidden;
@@ -216,8 +212,7 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int rows, ref_act ac
                         .router_w = floats((size_t)(moe_layers * rows), k),
                         .router_margin = ref_alloc((size_t)(moe_layers * rows), sizeof(double))};
     for (int r = 0; r < rows; r++) {
-        memcpy(out->embed + (size_t)r * c->hidden, m->embed.w + (size_t)tokens[r] * c->hidden,
-               (size_t)c->hidden * sizeof(float));
+        memcpy(out->embed + (size_t)r * c->hidden, m->embed.w + (size_t)tokens[r] * c->hidden, (size_t)c->hidden * sizeof(float));
     }
     const float *x = out->embed;
     for (int i = 0; i < c->layers; i++) {
@@ -225,8 +220,8 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int rows, ref_act ac
         ref_routing routing = {0};
         if (i >= c->first_dense) {
             size_t first = (size_t)(i - c->first_dense) * (size_t)rows;
-            routing = (ref_routing){out->router_idx + first * (size_t)k, out->router_w + first * (size_t)k,
-                                    out->router_margin + first};
+            routing =
+                (ref_routing){out->router_idx + first * (size_t)k, out->router_w + first * (size_t)k, out->router_margin + first};
         }
         ref_layer_forward(m, i, x, rows, act, &routing, y);
         x = y;
@@ -246,8 +241,8 @@ void ref_output_release(ref_output *o) {
     *o = (ref_output){0};
 }
 
-void ref_mtp_forward(const ref_model *m, const float *hidden, const int32_t *next, int rows, ref_act act,
-                     ref_routing *routing, ref_mtp_output *out) {
+void ref_mtp_forward(const ref_model *m, const float *hidden, const int32_t *next, int rows, ref_act act, ref_routing *routing,
+                     ref_mtp_output *out) {
     const ref_config *c = &m->config;
     int width = c->hidden;
     float *both = floats((size_t)rows, 2 * width), *x = floats((size_t)rows, width);
@@ -289,8 +284,7 @@ int ref_argmax(const float *x, int n, double *margin) {
     return best;
 }
 
-void ref_greedy(const ref_model *m, const int32_t *prompt, int length, int count, ref_act act, int32_t *out,
-                double *margin) {
+void ref_greedy(const ref_model *m, const int32_t *prompt, int length, int count, ref_act act, int32_t *out, double *margin) {
     int32_t *text = ref_alloc((size_t)(length + count), sizeof *text);
     memcpy(text, prompt, (size_t)length * sizeof *text);
     for (int i = 0; i < count; i++) {
@@ -303,8 +297,8 @@ void ref_greedy(const ref_model *m, const int32_t *prompt, int length, int count
     free(text);
 }
 
-void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, const float *hidden, int depth,
-               bool recycle_pre, ref_act act, ref_drafting *out) {
+void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, const float *hidden, int depth, bool recycle_pre,
+               ref_act act, ref_drafting *out) {
     int vocab = m->config.vocab;
     size_t width = (size_t)m->config.hidden;
     float *h = ref_alloc((size_t)(length + depth) * width, sizeof *h);

@@ -110,8 +110,7 @@ void *ref_alloc(size_t count, size_t size); /* zeroed; released with free() */
 typedef enum ref_mla { REF_EXPANDED, REF_ABSORBED } ref_mla;
 
 /* Self-attention of rows at positions 0..rows-1: x [rows, hidden] already normed, y [rows, hidden]. */
-void ref_attention(const ref_model *model, const ref_layer *layer, const float *x, int rows, ref_act act, ref_mla mla,
-                   float *y);
+void ref_attention(const ref_model *model, const ref_layer *layer, const float *x, int rows, ref_act act, ref_mla mla, float *y);
 
 /* What the routers did; each may be NULL. */
 typedef struct ref_routing {
@@ -122,12 +121,11 @@ typedef struct ref_routing {
 
 /* down(silu(gate x) * up x) */
 void ref_mlp_forward(const ref_mlp *mlp, const float *x, int rows, ref_act act, float *y);
-void ref_moe(const ref_model *model, const ref_layer *layer, const float *x, int rows, ref_act act,
-             ref_routing *routing, float *y);
+void ref_moe(const ref_model *model, const ref_layer *layer, const float *x, int rows, ref_act act, ref_routing *routing,
+             float *y);
 
 /* One decoder layer over rows at positions 0..rows-1: x, y [rows, hidden]; y may be x. */
-void ref_layer_forward(const ref_model *model, int layer, const float *x, int rows, ref_act act, ref_routing *routing,
-                       float *y);
+void ref_layer_forward(const ref_model *model, int layer, const float *x, int rows, ref_act act, ref_routing *routing, float *y);
 
 /* All that a pass gives; owned arrays. */
 typedef struct ref_output {
@@ -157,8 +155,7 @@ void ref_mtp_output_release(ref_mtp_output *output);
 int ref_argmax(const float *x, int n, double *margin);
 
 /* Greedy continuation, the whole text recomputed for each token: out [count], margin [count] or NULL. */
-void ref_greedy(const ref_model *model, const int32_t *prompt, int length, int count, ref_act act, int32_t *out,
-                double *margin);
+void ref_greedy(const ref_model *model, const int32_t *prompt, int length, int count, ref_act act, int32_t *out, double *margin);
 
 /* What drafting at a fixed depth does on a known text: `text` [length] is what the main model produces, of which the
  * first `prompt` were given and the next was chosen from the prompt's logits; `hidden` [length, hidden] is what the MTP

@@ -33,8 +33,7 @@ void rmsnorm(long rows, long n, const bf16 *x, const float *w, float eps, bf16 *
 }
 
 /* dw must be zero on entry. */
-void rmsnorm_backward(long rows, long n, const bf16 *x, const float *w, const float *rstd, const bf16 *dy, bf16 *dx,
-                      float *dw) {
+void rmsnorm_backward(long rows, long n, const bf16 *x, const float *w, const float *rstd, const bf16 *dy, bf16 *dx, float *dw) {
 #pragma omp parallel
     {
         float *own = calloc(n, sizeof *own);
