@@ -11,6 +11,7 @@
 #include "cli/shown.h"
 #include "cli/study.h"
 #include "cli/table.h"
+#include "forerun_study.h"
 
 /* ---- Options ------------------------------------------------------------------------------------------------- */
 
@@ -18,16 +19,16 @@
 static int parse_arm(const char *word, size_t length, fr_ab_arm *arm) {
     static const struct {
         const char *word;
-        fr_mtp mtp;
-    } words[] = {{"off", FR_MTP_OFF}, {"on", FR_MTP_ON}, {"auto", FR_MTP_AUTO}};
+        fr_drafting drafting;
+    } words[] = {{"off", FR_DRAFTING_OFF}, {"on", FR_DRAFTING_ON}, {"auto", FR_DRAFTING_AUTO}};
     size_t name = strcspn(word, ":,");
-    *arm = (fr_ab_arm){FR_MTP_OFF, 0};
+    *arm = (fr_ab_arm){FR_DRAFTING_OFF, 0};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strlen(words[i].word) != name || strncmp(word, words[i].word, name) != 0) continue;
-        arm->mtp = words[i].mtp;
+        arm->drafting = words[i].drafting;
         if (name == length) return 0;
         bool digit = length == name + 2 && word[name + 1] >= '1' && word[name + 1] <= '0' + FR_MAX_DEPTH;
-        if (!digit || arm->mtp == FR_MTP_OFF) break;
+        if (!digit || arm->drafting == FR_DRAFTING_OFF) break;
         arm->depth = word[name + 1] - '0';
         return 0;
     }

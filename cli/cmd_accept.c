@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "cli/study.h"
 #include "cli/table.h"
+#include "forerun_study.h"
 
 /* ---- Tables -------------------------------------------------------------------------------------------------- */
 
@@ -250,8 +251,8 @@ static fr_accept_options make_options(const fr_cli_options *o, const char *promp
     };
     wanted.session.prefill_chunk = o->prefill_chunk;
     if (wanted.both_verify) wanted.session.sampling.verify = FR_VERIFY_COUPLED;
-    if (wanted.both_hidden) wanted.session.mtp_hidden = FR_HIDDEN_POST;
-    if (wanted.both_recycle) wanted.session.mtp_recycle = FR_HIDDEN_POST;
+    if (wanted.both_hidden) wanted.session.mtp_hidden = FR_HIDDEN_POST_NORM;
+    if (wanted.both_recycle) wanted.session.mtp_recycle = FR_HIDDEN_POST_NORM;
     return wanted;
 }
 

@@ -6,6 +6,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/shown.h"
+#include "forerun_checkpoint.h"
 
 typedef struct checking {
     const fr_cli_options *options;

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/shown.h"
+#include "forerun_checkpoint.h"
 
 typedef struct inspection {
     const fr_cli_options *options;
@@ -144,7 +145,7 @@ static void print_tensors(const inspection *run) {
 static void print_plan(const inspection *run) {
     const fr_memory_plan *p = &run->plan;
     printf("\nmemory for a context of %s\n", fr_cli_grouped((uint64_t)p->ctx));
-    print_bytes(p->weights == FR_LOAD_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
+    print_bytes(p->weights == FR_WEIGHTS_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
     print_bytes("tables", p->table_bytes);
     if (p->draft_head_bytes) print_bytes("draft head", p->draft_head_bytes);
     print_bytes("KV caches", p->session.kv_bytes + p->session.mtp_kv_bytes);

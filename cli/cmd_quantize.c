@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "forerun_checkpoint.h"
 
 int fr_cmd_quantize(const fr_cli_options *options) {
     fr_error error = {FR_OK, "", ""};
@@ -14,7 +15,7 @@ int fr_cmd_quantize(const fr_cli_options *options) {
     if (!options->output) return fr_cli_error(FR_EXIT_USAGE, "quantize: --output DIR is missing");
     fr_cli_progress_init(&progress);
     fr_cli_interrupt_defer();
-    fr_quantize_options quantize = {.to = options->to == 0 ? FR_WEIGHTS_FP8 : FR_WEIGHTS_BF16,
+    fr_quantize_options quantize = {.to = options->to == 0 ? FR_PRECISION_FP8 : FR_PRECISION_BF16,
                                     .shard_bytes = options->shard_bytes,
                                     .force = options->force,
                                     .threads = options->threads,

@@ -90,8 +90,8 @@ static fr_session_options session_options(const fr_cli_options *options) {
     return (fr_session_options){
         .ctx = options->ctx,
         .kv = (fr_kv)options->kv,
-        .mtp = options->mtp_logits ? FR_MTP_ON : FR_MTP_OFF,
-        .mtp_hidden = (fr_hidden)options->mtp_hidden,
+        .drafting = options->mtp_logits ? FR_DRAFTING_ON : FR_DRAFTING_OFF,
+        .mtp_hidden = (fr_hidden_state)options->mtp_hidden,
     };
 }
 

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "forerun_checkpoint.h"
 
 /* What --config or --like names; NULL, printed, when it is not exactly one of them. */
 static const char *source_of(const fr_cli_options *options) {
@@ -47,7 +48,7 @@ int fr_cmd_synth(const fr_cli_options *options) {
                               .num_set = options->set.count,
                               .seed = options->seed,
                               .shard_bytes = options->shard_bytes,
-                              .dtype = (fr_weights)options->dtype,
+                              .dtype = (fr_precision)options->dtype,
                               .sparse = options->sparse,
                               .no_mtp_copies = options->no_mtp_copies,
                               .force = options->force,

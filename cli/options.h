@@ -53,7 +53,7 @@ typedef struct fr_cli_options {
     int max_tokens;
     bool ignore_eos;
 
-    int mtp, depth, mtp_hidden, mtp_recycle; /* fr_mtp; 0: as mtp says; fr_hidden */
+    int mtp, depth, mtp_hidden, mtp_recycle; /* fr_drafting; 0: as mtp says; fr_hidden_state */
     int verify, draft_head, drafter;         /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
     double repetition_penalty, presence_penalty, frequency_penalty;
@@ -61,7 +61,7 @@ typedef struct fr_cli_options {
     fr_cli_biases logit_bias;
     fr_cli_texts stop;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
-    int weights;           /* fr_load */
+    int weights;           /* fr_weights */
 
     const char *logits, *mtp_logits, *hidden, *experts;
     bool tensors;
@@ -72,7 +72,7 @@ typedef struct fr_cli_options {
     const char *only;
 
     const char *output, *like, *tokenizer;
-    int layers, num_experts, dtype, to; /* fr_weights; index into the table's choices */
+    int layers, num_experts, dtype, to; /* fr_precision; index into the table's choices */
     fr_cli_texts set;
     uint64_t shard_bytes;
     bool sparse, no_mtp_copies, force;

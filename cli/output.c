@@ -1,4 +1,5 @@
 #include "cli/output.h"
+#include "study/speculation.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -297,7 +298,7 @@ void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
         {"KV", plan->session.kv_bytes + plan->session.mtp_kv_bytes},
         {"workspace", plan->session.workspace_bytes},
     };
-    const char *how = plan->weights == FR_LOAD_COPY ? "copied" : "mapped";
+    const char *how = plan->weights == FR_WEIGHTS_COPY ? "copied" : "mapped";
     used += (size_t)snprintf(text, size, "weights %s %s", fr_cli_size(plan->weight_bytes), how);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && used < size; i++) {
         if (parts[i].bytes == 0) continue;

@@ -77,7 +77,7 @@ int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, b
     if (chat && strlen(text) != length)
         return fr_cli_error(FR_EXIT_FAILED, "--chat: the prompt holds a NUL byte, which the template cannot take");
     if (chat) {
-        status = fr_apply_chat_template(model, NULL, text, &turn, &error);
+        status = fr_render_chat(model, &(fr_chat_turn){FR_CHAT_USER, text}, 1, true, &turn, &error);
         if (status == FR_OK) {
             text = turn;
             length = strlen(turn);

@@ -47,7 +47,7 @@ fr_model_options fr_cli_model_options(const fr_cli_options *options) {
                               .act = (fr_act)options->act,
                               .isa = (fr_isa)options->isa,
                               .draft_head = (fr_draft_head)options->draft_head,
-                              .weights = (fr_load)options->weights};
+                              .weights = (fr_weights)options->weights};
 }
 
 static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
@@ -98,9 +98,9 @@ void fr_cli_runtime_close(fr_cli_runtime *runtime) {
 }
 
 int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info) {
-    if (options->mtp == FR_MTP_OFF || !info->has_mtp) return 0;
+    if (options->mtp == FR_DRAFTING_OFF || !info->has_mtp) return 0;
     if (options->depth) return options->depth;
-    return options->mtp == FR_MTP_ON ? 1 : 3;
+    return options->mtp == FR_DRAFTING_ON ? 1 : 3;
 }
 
 fr_sampling fr_cli_sampling(const fr_cli_options *options) {
@@ -123,11 +123,11 @@ fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_
     return (fr_session_options){
         .ctx = options->ctx,
         .kv = (fr_kv)options->kv,
-        .mtp = (fr_mtp)options->mtp,
+        .drafting = (fr_drafting)options->mtp,
         .depth = options->depth,
-        .mtp_hidden = (fr_hidden)options->mtp_hidden,
-        .drafter = (fr_draft_source)options->drafter,
-        .mtp_recycle = (fr_hidden)options->mtp_recycle,
+        .mtp_hidden = (fr_hidden_state)options->mtp_hidden,
+        .drafter = (fr_drafter_kind)options->drafter,
+        .mtp_recycle = (fr_hidden_state)options->mtp_recycle,
         .sampling = fr_cli_sampling(options),
         .progress = fr_cli_progress_update,
         .user = progress,

@@ -1,4 +1,5 @@
 #include "cli/study.h"
+#include "forerun_study.h"
 
 #include <errno.h>
 #include <math.h>

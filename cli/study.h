@@ -5,6 +5,7 @@
 #include <cJSON.h>
 
 #include "cli/cli.h"
+#include "forerun_study.h"
 
 /* The file of prompts: --prompts, or the model's own prompts.jsonl; NULL with --prompt-tokens. Returns 0, or
  * FR_EXIT_USAGE after printing that there is none. *path is static or the options'. */

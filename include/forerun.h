@@ -57,7 +57,7 @@ typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint
 /* Where weights are. Mapped: in the files, read when they are touched; opening takes a moment whatever the size, and what
  * does not fit is dropped and read again. Copied: in memory of the model's own, in huge pages where the system has them;
  * they must fit. Populated: mapped, but read as a whole when the model is opened. */
-typedef enum fr_load { FR_LOAD_AUTO = 0, FR_LOAD_MMAP, FR_LOAD_COPY, FR_LOAD_POPULATE } fr_load;
+typedef enum fr_weights { FR_WEIGHTS_AUTO = 0, FR_WEIGHTS_MMAP, FR_WEIGHTS_COPY, FR_WEIGHTS_POPULATE } fr_weights;
 
 typedef struct fr_memory {
     uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;
@@ -65,7 +65,7 @@ typedef struct fr_memory {
 
 /* What a model and one session of it take, known before anything large is allocated. */
 typedef struct fr_memory_plan {
-    fr_load weights;           /* as it will be: never auto; mapped where populating cannot fit */
+    fr_weights weights;        /* as it will be: never auto; mapped where populating cannot fit */
     uint64_t weight_bytes;     /* the tensors that are used, with their scales */
     uint64_t table_bytes;      /* norms and biases as float32, lists of tensors and experts */
     uint64_t draft_head_bytes; /* the copy for drafts */
@@ -103,7 +103,7 @@ typedef struct fr_model_options {
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;
-    fr_load weights;                          /* auto: mapped */
+    fr_weights weights;                       /* auto: mapped */
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
     uint64_t memory_limit;                    /* what there is for all of it; 0: what the machine has */
     fr_plan_fn planned;                       /* NULL: nobody is told */
@@ -146,10 +146,6 @@ FR_API const char *fr_token_bytes(const fr_model *model, int32_t token, size_t *
 FR_API bool fr_token_is_special(const fr_model *model, int32_t token);
 /* Whether a text ends with this token: one of the eos ids that the checkpoint names. */
 FR_API bool fr_token_ends_text(const fr_model *model, int32_t token);
-/* The DeepSeek-V3 chat template around one user turn, ready for fr_tokenize with add_special; allocated. */
-FR_API fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text,
-                                        fr_error *error);
-
 typedef enum fr_chat_role { FR_CHAT_SYSTEM = 0, FR_CHAT_USER, FR_CHAT_ASSISTANT } fr_chat_role;
 typedef struct fr_chat_turn {
     fr_chat_role role;
@@ -182,10 +178,10 @@ FR_API void fr_text_stream_destroy(fr_text_stream *stream);
 
 typedef struct fr_session fr_session;
 
-typedef enum fr_mtp { FR_MTP_AUTO = 0, FR_MTP_OFF, FR_MTP_ON } fr_mtp;
+typedef enum fr_drafting { FR_DRAFTING_AUTO = 0, FR_DRAFTING_OFF, FR_DRAFTING_ON } fr_drafting;
 typedef enum fr_kv { FR_KV_BF16 = 0, FR_KV_F32 } fr_kv;
 /* Which hidden state: after the norm that follows it (the field's choice), or before. */
-typedef enum fr_hidden { FR_HIDDEN_POST = 0, FR_HIDDEN_PRE } fr_hidden;
+typedef enum fr_hidden_state { FR_HIDDEN_POST_NORM = 0, FR_HIDDEN_PRE_NORM } fr_hidden_state;
 
 /* How drafts are verified. Coupled: the text is the same with drafting on and off, at any temperature (drafts and main
  * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; the
@@ -214,17 +210,17 @@ typedef struct fr_sampling {
 
 /* Where drafts come from: the MTP module, or lookup of what followed the last time that the text's last tokens stood in it
  * (which needs no MTP module). */
-typedef enum fr_draft_source { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_draft_source;
+typedef enum fr_drafter_kind { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_drafter_kind;
 
 typedef struct fr_session_options {
     int ctx; /* most tokens; 0: min(max_position_embeddings, 4096) */
     fr_kv kv;
-    fr_mtp mtp; /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
-    fr_draft_source drafter;
-    int depth;             /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
-    fr_hidden mtp_hidden;  /* the main model's hidden state that the MTP module reads */
-    fr_hidden mtp_recycle; /* the MTP module's own output that the next chained draft reads */
-    int prefill_chunk;     /* rows of a prefill pass; 0: 512 */
+    fr_drafting drafting; /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
+    fr_drafter_kind drafter;
+    int depth;                   /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
+    fr_hidden_state mtp_hidden;  /* the main model's hidden state that the MTP module reads */
+    fr_hidden_state mtp_recycle; /* the MTP module's own output that the next chained draft reads */
+    int prefill_chunk;           /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
     fr_progress_fn progress;
     void *user;
@@ -331,313 +327,6 @@ enum { FR_SCORE_LOGITS = 1, FR_SCORE_HIDDEN = 2, FR_SCORE_EXPERTS = 4, FR_SCORE_
 typedef bool (*fr_score_fn)(void *user, const fr_score_batch *batch); /* false stops with FR_INTERRUPTED */
 FR_API fr_status fr_session_score(fr_session *session, const int32_t *tokens, size_t count, unsigned what, fr_score_fn fn,
                                   void *user, fr_error *error);
-
-/* ---- Checkpoints, without opening them as a model ------------------------------------------------------------ */
-
-/* Parameters are counted without scales. Activated: what one token touches, embedding row not counted as a matrix. */
-typedef struct fr_parameters {
-    uint64_t main_total, main_activated, embedding, head;
-    uint64_t attention, dense_mlp, moe_mlp; /* over all main layers; moe_mlp includes gates, biases and shared experts */
-    uint64_t mtp_total;                     /* as stored by the original: with its copies of embedding and head */
-    uint64_t mtp_unique, mtp_activated;     /* without them; what one draft touches, head included */
-    uint64_t fp8_bytes;                     /* weights as the original stores them: FP8 + scales, BF16 and F32 elsewhere */
-    uint64_t kv_bytes_per_token_bf16, kv_bytes_per_token_f32; /* main model */
-    uint64_t mtp_kv_bytes_per_token_bf16;
-} fr_parameters;
-
-typedef struct fr_tensor_info {
-    const char *name, *dtype, *file;
-    int rank;
-    int64_t shape[4];
-    uint64_t bytes;
-} fr_tensor_info;
-
-typedef struct fr_inspection fr_inspection; /* what is in a checkpoint directory, or in a config.json alone */
-/* path: a checkpoint directory, or a config.json (then there are no tensors). */
-FR_API fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error);
-FR_API void fr_inspection_destroy(fr_inspection *inspection);
-FR_API const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection);
-FR_API const char *fr_inspection_config_json(const fr_inspection *inspection); /* the text of config.json */
-FR_API size_t fr_inspection_num_tensors(const fr_inspection *inspection);
-FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i,
-                                 fr_tensor_info *out); /* sorted by name, numbers by value */
-
-/* What opening it as a model with these options, and one session, would take on this machine; both may be NULL. A config
- * alone is planned as the original stores weights. That it does not fit is FR_ERROR_MEMORY, with *out filled in. */
-FR_API fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options *options,
-                                const fr_session_options *session, fr_memory_plan *out, fr_error *error);
-
-typedef struct fr_problem {
-    const char *tensor, *file, *problem; /* tensor or file may be "" */
-} fr_problem;
-typedef void (*fr_problem_fn)(void *user, const fr_problem *problem);
-/* Reads a whole checkpoint and reports all that is wrong with it. FR_OK when the check itself could be made, problems or not. */
-FR_API fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progress_fn progress, void *progress_user,
-                          uint64_t *num_problems, fr_error *error);
-
-/* ---- Writing checkpoints ------------------------------------------------------------------------------------ */
-
-/* Both write a directory that must be empty or absent (its parent must exist) unless `force` is set; files of other names
- * then stay. Files get their names when all are whole; a call that fails leaves none behind. */
-
-typedef enum fr_weights { FR_WEIGHTS_AUTO = 0, FR_WEIGHTS_FP8, FR_WEIGHTS_BF16 } fr_weights; /* of linears */
-
-typedef struct fr_written {
-    uint64_t tensors, tensor_bytes;
-    uint64_t files, apparent_bytes; /* safetensors files and their sizes, holes included */
-    uint64_t tensors_converted;     /* fr_quantize: linears */
-    /* fr_quantize: the largest, over the 128x128 blocks of converted tensors, of max |w - w'| / max |w| */
-    double max_relative_error;
-} fr_written;
-
-typedef struct fr_synth_options {
-    int layers;             /* num_hidden_layers; 0: the config's. A config with MoE layers keeps at least one of them */
-    int experts;            /* n_routed_experts; 0: the config's. Groups and experts a token are lowered to what is possible */
-    const char *const *set; /* [num_set] "key=value" for config.json, the value in JSON; "a.b=1" sets b in a */
-    size_t num_set;
-    uint64_t seed;
-    uint64_t shard_bytes; /* most data in a file; 0: 4.25 GB */
-    fr_weights dtype;     /* auto: as the config's quantization_config says */
-    bool sparse;          /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
-    bool no_mtp_copies;   /* leave out the MTP modules' copies of embedding and head */
-    bool force;
-    const char *tokenizer;   /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
-    int threads;             /* 0: physical cores */
-    fr_progress_fn progress; /* counts tensors */
-    void *user;
-} fr_synth_options;
-
-/* Writes a checkpoint in the original's format with random weights. `config`: a config.json, or a directory that has one;
- * keys that forerun does not know are kept. The bytes of a tensor depend on the seed, its name, type and shape alone.
- * *out may be NULL. */
-FR_API fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *options, fr_written *out, fr_error *error);
-
-typedef struct fr_quantize_options {
-    fr_weights to; /* auto: FP8 */
-    uint64_t shard_bytes;
-    bool force;
-    int threads;
-    fr_progress_fn progress; /* counts tensors */
-    void *user;
-} fr_quantize_options;
-
-/* Copies the checkpoint `from` to `dir` with its linears (MTP modules' too) as FP8 with a scale per 128x128 block, or its
- * FP8 linears as BF16. All else keeps its type. config.json's quantization_config follows; tokenizer and other files beside
- * the weights are copied. *out may be NULL. */
-FR_API fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_options *options, fr_written *out,
-                             fr_error *error);
-
-/* ---- Measuring ---------------------------------------------------------------------------------------------- */
-
-/* Of repeated measurements: quantiles over `samples` of them. All 0 when there was none. */
-typedef struct fr_figure {
-    double median, p10, p90;
-    int samples;
-} fr_figure;
-
-/* What to measure. The machine's own limits always are. */
-enum {
-    FR_BENCH_LINEAR = 1, /* the model's matrices, by rows */
-    FR_BENCH_PREFILL = 2,
-    FR_BENCH_PASSES = 4,   /* passes of the main model by rows */
-    FR_BENCH_DECODE = 8,   /* without drafts */
-    FR_BENCH_DRAFT = 16,   /* one draft of the MTP module */
-    FR_BENCH_CONTEXT = 32, /* a pass of one row, and attention alone, by context */
-    FR_BENCH_ALL = 63,
-};
-#define FR_BENCH_MOST_ROWS 4096
-
-typedef struct fr_bench_options {
-    unsigned what; /* set of FR_BENCH_*; 0: all */
-    /* Linears are measured with each, passes with those up to FR_MAX_DEPTH + 1 (one row is always among them), prefills with
-     * the others. NULL: linears 1, 2, 3, 4, 8, 128, 512, passes 1 to 8, prefills 128, 512. */
-    const int *rows;
-    size_t num_rows;
-    int ctx;        /* tokens before a pass; 0: 512, or half of the model's positions if that is less */
-    double seconds; /* to spend on each figure; 0: 0.1 */
-    fr_kv kv;
-    uint64_t seed; /* of tokens and inputs */
-    fr_progress_fn progress;
-    void *user;
-} fr_bench_options;
-
-/* One kind of matrix with a number of rows. Bytes are weights and scales, operations 2 * rows * out * in. */
-typedef struct fr_bench_linear {
-    const char *name, *dtype; /* static */
-    int rows, out, in;
-    int matrices; /* of this kind that were read in turn */
-    bool cached;  /* all that was read between two uses of a matrix may fit into the cache: not the memory's speed */
-    fr_figure bytes_per_s, flops_per_s;
-    double of_bandwidth, of_peak;
-} fr_bench_linear;
-
-/* A pass of the main model and its head after `ctx` tokens. */
-typedef struct fr_bench_pass {
-    int rows;
-    fr_figure ms;
-    double over_one_row;
-    double unique_experts; /* that the rows touched together, mean of the MoE layers */
-    uint64_t bytes;        /* read: weights, and the KV cache once */
-    double of_bandwidth;
-} fr_bench_pass;
-
-typedef struct fr_bench_prefill {
-    int tokens;
-    fr_figure tokens_per_s;
-    double flops_per_token; /* of its linears */
-    double of_peak;
-} fr_bench_prefill;
-
-typedef struct fr_bench_draft {
-    fr_figure ms;
-    double over_one_row; /* over a pass of one row; 0: passes were not measured */
-    uint64_t bytes;
-    double of_bandwidth;
-} fr_bench_draft;
-
-typedef struct fr_bench_context {
-    int tokens;             /* before the pass */
-    fr_figure ms;           /* a pass of one row and its head */
-    fr_figure attention_ms; /* its attention, projections included */
-} fr_bench_context;
-
-typedef struct fr_bench_decode {
-    fr_figure tokens_per_s;
-    uint64_t bytes_per_token; /* weights with the experts that were chosen, and the KV cache */
-    double of_bandwidth;
-    bool cached; /* as above */
-} fr_bench_decode;
-
-/* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
-typedef struct fr_bench_result {
-    int threads, ctx;
-    const char *isa;       /* of few rows */
-    const char *many_rows; /* what runs many rows, as in fr_build_info */
-    bool has_mtp;
-    uint64_t cache_bytes;       /* the last level's, 0: unknown */
-    uint64_t read_buffer_bytes; /* what reading was measured on */
-    int read_streams;           /* places that each thread read from in turn: the best of 1, 4 and 8 */
-    fr_figure read_bandwidth;   /* bytes a second, with the model's threads */
-    fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none on CPUs without
-                                   BF16 dot products */
-    const char *peak_name;      /* what reached it */
-    fr_bench_linear *linear;
-    fr_bench_prefill *prefill;
-    fr_bench_pass *passes;
-    fr_bench_context *contexts;
-    size_t num_linear, num_prefill, num_passes, num_contexts;
-    fr_bench_decode decode;
-    fr_bench_draft draft;
-} fr_bench_result;
-
-/* Measures the machine on the model's shapes. *out is allocated, also when a callback stopped the call (FR_INTERRUPTED): it
- * then has what was measured until then; NULL on other errors. */
-FR_API fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_bench_result **out, fr_error *error);
-FR_API void fr_bench_result_destroy(fr_bench_result *result);
-
-/* ---- Studies: results -------------------------------------------------------------------------------------- */
-
-/* Where a study comes from, for its document's header: how to repeat it. Strings are copied. */
-typedef struct fr_study_origin {
-    const char *model_path;     /* as it was given; NULL: left out, and so are counts of parameters */
-    const char *const *command; /* [num_command] the program and its arguments */
-    size_t num_command;
-} fr_study_origin;
-
-/* A study's result is a JSON document (docs/REPORTS.md); all else is made from its text, so that a report can be made of a
- * document that was kept. */
-typedef struct fr_study_result fr_study_result;
-/* The document's text, indented, without a newline at its end; owned by the result. */
-FR_API const char *fr_study_json(const fr_study_result *result);
-FR_API void fr_study_destroy(fr_study_result *result);
-/* One HTML file without anything outside it, from the text of a document; *html is allocated, release with fr_free. Parts
- * of the document that are absent or null are left out; a text that is no such document is FR_ERROR_FORMAT. */
-FR_API fr_status fr_study_html(const char *json, char **html, fr_error *error);
-/* The same as CSV (RFC 4180): a row for each thing measured. */
-FR_API fr_status fr_study_csv(const char *json, char **csv, fr_error *error);
-
-/* The object `speculative_decoding` of a document, as indented JSON, from a session's counters. depth: most drafts a cycle,
- * the length of arrays by position. policy may be NULL: it is left out. *json is allocated, release with fr_free. */
-FR_API fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json,
-                                     fr_error *error);
-
-/* ---- Studies: acceptance ------------------------------------------------------------------------------------- */
-
-/* How often drafts are accepted, in a grid of configurations: all that come of what is given, in this order from the
- * outside in, except those that could not differ (verification rules when greedy, recycled states with one draft). */
-typedef struct fr_accept_options {
-    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
-    const int32_t *tokens; /* [num_tokens]: one prompt */
-    size_t num_tokens;
-    size_t most_prompts; /* the first ones of the file; 0: all */
-    bool chat;           /* texts are put into the chat template */
-    /* false: texts are generated. true: the prompts are the texts, and every position of them is judged as if a cycle
-     * began there: what would be drafted, given the text before it, against what the main model would say. One pass over
-     * a text; a draft after the first reads the text's own tokens, as if the drafts before it had been those. Texts longer
-     * than the context are cut. */
-    bool teacher_forced;
-    const float *temperatures; /* [num_temperatures]; NULL: session.sampling.temperature */
-    size_t num_temperatures;
-    bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
-    const int *depths;                           /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
-    size_t num_depths;
-    int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
-    bool ignore_eos;
-    int most_rejected;          /* tokens to list; 0: 20 */
-    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
-    fr_study_origin origin;
-    fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
-    void *user;
-} fr_accept_options;
-
-/* *out is made, also when a callback stopped the call (FR_INTERRUPTED): it then has what was measured until then, and says
- * "complete": false. NULL on other errors. */
-FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *options, fr_study_result **out, fr_error *error);
-
-/* ---- Studies: A/B latency ------------------------------------------------------------------------------------- */
-
-/* A way to make text. The first arm with mtp off, or else the first arm, is what the others are compared with. */
-typedef struct fr_ab_arm {
-    fr_mtp mtp;
-    int depth; /* most drafts a cycle; 0: the study's session.depth, and where that is 0 too, 1 with on, 3 with auto */
-} fr_ab_arm;
-#define FR_AB_MOST_ARMS 16
-#define FR_AB_MOST_SYNTHETIC 32
-
-typedef struct fr_ab_options {
-    const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
-    const int32_t *tokens; /* [num_tokens]: one prompt */
-    size_t num_tokens;
-    size_t most_prompts;   /* the first ones of the file; 0: all */
-    bool chat;             /* texts are put into the chat template */
-    const fr_ab_arm *arms; /* [num_arms]; NULL: off, on, auto */
-    size_t num_arms;
-    /* Chances [num_synthetic] that a draft is right. For each, an arm (on, session.depth) whose drafts are replaced by the
-     * text that the compared arm made, spoiled at random, while the MTP module runs as ever. Not with verify = rejection at
-     * a temperature above 0, where the text would not be known beforehand. */
-    const double *synthetic;
-    size_t num_synthetic;
-    int max_tokens; /* of a text, at most, whatever its prompt says; 0: what it says, or 128 */
-    bool ignore_eos;
-    int repeats;                /* texts of a prompt in each arm; 0: 2. Turns go forward and backward: A B, B A, ... */
-    int warm_up;                /* texts of each arm beforehand, at most 32 tokens each; 0: 1, -1: none */
-    double cool_off_s;          /* pause before each text */
-    bool no_noise_check;        /* else the compared arm runs twice, as an arm of its own */
-    int resamples;              /* of the bootstrap; 0: 10000 */
-    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
-    fr_study_origin origin;
-    fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
-    void *user;
-} fr_ab_options;
-
-/* Measures latency in each arm, in pairs by prompt. *out is made, also when a callback stopped the call (FR_INTERRUPTED): it
- * then has the prompts' turns that were whole until then; NULL on other errors. Output that differs between arms is no
- * error: the document's identical_outputs says so. */
-FR_API fr_status fr_ab(const fr_model *model, const fr_ab_options *options, fr_study_result **out, fr_error *error);
-
-/* Whether two documents of fr_ab differ beyond noise: a document (schema "forerun.ab-compare/1") with ratios of `after` over
- * `before`, paired by prompt, and warnings where the two are not comparable. */
-FR_API fr_status fr_ab_compare(const char *before, const char *after, fr_study_result **out, fr_error *error);
 
 #ifdef __cplusplus
 }

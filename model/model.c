@@ -10,8 +10,8 @@
 /* Reads weights as the plan says. Copies are bound anew: until then the binding was only a check of the files. */
 static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
     const fr_memory_plan *p = &model->plan;
-    if (p->weights != FR_LOAD_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);
-    if (p->weights == FR_LOAD_MMAP) return FR_OK;
+    if (p->weights != FR_WEIGHTS_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);
+    if (p->weights == FR_WEIGHTS_MMAP) return FR_OK;
     bool *used = fr_alloc(fr_checkpoint_count(model->checkpoint) * sizeof *used);
     if (!used) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
     fr_plan_tensors(model, used);
@@ -21,7 +21,7 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
                             .progress = o->progress,
                             .user = o->user};
     fr_status status = FR_OK;
-    if (p->weights == FR_LOAD_POPULATE) {
+    if (p->weights == FR_WEIGHTS_POPULATE) {
         status = fr_checkpoint_populate(model->checkpoint, &load, error);
     } else {
         status = fr_checkpoint_copy(model->checkpoint, &load, error);
@@ -87,7 +87,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .isa = fr_kernels_get()->name,
         .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
         .private_bytes = (model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0) +
-                         (model->plan.weights == FR_LOAD_COPY ? model->plan.weight_bytes : 0),
+                         (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0),
         .plan = model->plan,
     };
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);

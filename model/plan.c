@@ -28,7 +28,7 @@ fr_session_shape fr_session_shape_of(const fr_model *model, const fr_session_opt
     int ctx = o->ctx ? o->ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
     return (fr_session_shape){.ctx = ctx,
                               .chunk = chunk < ctx ? chunk : ctx,
-                              .mtp = o->mtp != FR_MTP_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.present,
+                              .mtp = o->drafting != FR_DRAFTING_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.present,
                               .kv = o->kv};
 }
 
@@ -158,7 +158,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     survey s = {.model = model};
     if (o->session) FR_TRY(fr_session_shape_check(model, o->session, error));
     fr_schema_each(&model->config, survey_tensor, &s);
-    *p = (fr_memory_plan){.weights = o->weights == FR_LOAD_AUTO ? FR_LOAD_MMAP : o->weights,
+    *p = (fr_memory_plan){.weights = o->weights == FR_WEIGHTS_AUTO ? FR_WEIGHTS_MMAP : o->weights,
                           .weight_bytes = s.weight_bytes,
                           .table_bytes = s.table_bytes,
                           .draft_head_bytes = draft_head_bytes(model, o->draft_head),
@@ -167,12 +167,12 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
         p->ctx = fr_session_shape_of(model, o->session).ctx;
         p->session = session_memory(model, o->session);
     }
-    bool copied = p->weights == FR_LOAD_COPY;
+    bool copied = p->weights == FR_WEIGHTS_COPY;
     p->private_bytes = p->table_bytes + p->draft_head_bytes + session_bytes(&p->session);
     p->total_bytes = p->private_bytes + p->weight_bytes;
     if (copied) p->private_bytes = p->total_bytes;
     p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
-    if (p->weights == FR_LOAD_POPULATE && !p->all_fits) p->weights = FR_LOAD_MMAP; /* it would push itself out again */
+    if (p->weights == FR_WEIGHTS_POPULATE && !p->all_fits) p->weights = FR_WEIGHTS_MMAP; /* it would push itself out again */
     if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
     return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
 }

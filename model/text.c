@@ -37,11 +37,6 @@ bool fr_token_ends_text(const fr_model *model, int32_t token) {
     return false;
 }
 
-fr_status fr_apply_chat_template(const fr_model *model, const char *system, const char *user, char **text, fr_error *error) {
-    FR_TRY(need_tokenizer(model, error));
-    return fr_chat_render_user(model->tokenizer, system, user, text, error);
-}
-
 fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
                          fr_error *error) {
     FR_TRY(need_tokenizer(model, error));

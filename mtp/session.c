@@ -41,7 +41,7 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
     FR_TRY(fr_session_shape_check(model, o, error));
     if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
-    if (o->mtp == FR_MTP_ON && o->drafter == FR_DRAFTER_MTP && !model->mtp.present) {
+    if (o->drafting == FR_DRAFTING_ON && o->drafter == FR_DRAFTER_MTP && !model->mtp.present) {
         fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
                 model->config.num_hidden_layers);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
@@ -94,7 +94,7 @@ static void start_policy(fr_session *s) {
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
         shape[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
     double draft = s->mtp ? (double)s->traffic.draft / one : 0.0;
-    fr_policy_init(&s->policy, s->options.mtp == FR_MTP_AUTO, s->options.depth, shape, draft, draft);
+    fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, shape, draft, draft);
 }
 
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
@@ -104,13 +104,15 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     fr_session_shape shape = fr_session_shape_of(model, &o);
     fr_session *s = fr_alloc_zeroed(1, sizeof *s);
     if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
-    if (o.depth == 0) o.depth = o.mtp == FR_MTP_ON ? 1 : 3;
+    if (o.depth == 0) o.depth = o.drafting == FR_DRAFTING_ON ? 1 : 3;
     s->model = model;
     s->ctx = shape.ctx;
     s->chunk = shape.chunk;
     s->mtp = shape.mtp;
     s->options = o;
-    s->drafter = s->mtp ? &fr_mtp_drafter : o.drafter == FR_DRAFTER_NGRAM && o.mtp != FR_MTP_OFF ? &fr_ngram_drafter : NULL;
+    s->drafter = s->mtp                                                           ? &fr_mtp_drafter
+                 : o.drafter == FR_DRAFTER_NGRAM && o.drafting != FR_DRAFTING_OFF ? &fr_ngram_drafter
+                                                                                  : NULL;
     s->logits_row = -1;
     start_policy(s);
     fr_status status = allocate(s, error);
@@ -148,7 +150,7 @@ void fr_session_check(const fr_session *s) {
 void fr_session_commit(fr_session *s, int rows) {
     if (s->mtp) {
         size_t hidden = (size_t)s->model->config.hidden_size;
-        const float *from = s->options.mtp_hidden == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden;
+        const float *from = s->options.mtp_hidden == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden;
         memcpy(s->hidden + (size_t)(s->kv.length - s->mtp_kv.length) * hidden, from, (size_t)rows * hidden * sizeof(float));
     }
     fr_kv_cache_commit(&s->kv, rows);

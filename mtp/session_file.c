@@ -36,7 +36,7 @@ enum { VERSION = 1, HEADER_BYTES = 128, HEADER_CRC_AT = 124, PIECE = 1 << 20, MA
 typedef struct header {
     uint64_t fingerprint, file_bytes, seed;
     uint32_t hidden_size, vocab_size, layers, rank, rope, kv_type, act_fp8;
-    uint32_t mtp, mtp_hidden; /* the MTP module is followed; fr_hidden */
+    uint32_t mtp, mtp_hidden; /* the MTP module is followed; fr_hidden_state */
     uint32_t length, generated, kv_length, mtp_kv_length, logits_rows;
     uint32_t payload_crc;
 } header;

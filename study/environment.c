@@ -14,6 +14,8 @@
 #include "core/kernels/kernels.h"
 #include "core/linear/linear.h"
 #include "core/threads.h"
+#include "forerun_checkpoint.h"
+#include "forerun_study.h"
 #include "model/fingerprint.h"
 
 #if defined(__clang__)
@@ -103,7 +105,7 @@ static void add_model(fr_study_document *d, cJSON *to, const fr_model *model, co
     fr_study_count(d, object, "bytes", fr_checkpoint_bytes(model->checkpoint));
     fr_study_text(d, object, "act", model->act_fp8 ? "fp8" : "none");
     fr_study_text(d, object, "draft_head", model->draft_head.owned_w ? "fp8" : "exact");
-    static const char *const loads[] = {"auto", "mmap", "copy", "populate"}; /* by fr_load */
+    static const char *const loads[] = {"auto", "mmap", "copy", "populate"}; /* by fr_weights */
     fr_study_text(d, object, "weights", loads[model->plan.weights]);
 }
 
@@ -148,19 +150,19 @@ cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, siz
     return object;
 }
 
-const char *fr_study_mtp_word(fr_mtp mtp) {
-    return mtp == FR_MTP_OFF ? "off" : mtp == FR_MTP_ON ? "on" : "auto";
+const char *fr_study_drafting_word(fr_drafting drafting) {
+    return drafting == FR_DRAFTING_OFF ? "off" : drafting == FR_DRAFTING_ON ? "on" : "auto";
 }
 
 const char *fr_study_verify_word(fr_verify rule) {
     return rule == FR_VERIFY_REJECTION ? "rejection" : "coupled";
 }
 
-const char *fr_study_hidden_word(fr_hidden state) {
-    return state == FR_HIDDEN_PRE ? "pre" : "post";
+const char *fr_study_hidden_word(fr_hidden_state state) {
+    return state == FR_HIDDEN_PRE_NORM ? "pre" : "post";
 }
 
-const char *fr_study_drafter_word(fr_draft_source drafter) {
+const char *fr_study_drafter_word(fr_drafter_kind drafter) {
     return drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp";
 }
 

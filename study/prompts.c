@@ -54,7 +54,7 @@ static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t
     if (length == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty");
     if (r->chat && memchr(text, 0, length))
         return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
-    if (r->chat) FR_CHECK(fr_apply_chat_template(r->model, NULL, text, &turn, r->error));
+    if (r->chat) FR_CHECK(fr_render_chat(r->model, &(fr_chat_turn){FR_CHAT_USER, text}, 1, true, &turn, r->error));
     FR_CHECK(
         fr_tokenize(r->model, turn ? turn : text, turn ? strlen(turn) : length, true, &prompt->tokens, &prompt->count, r->error));
     if (prompt->count == 0) status = fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");

@@ -1,6 +1,7 @@
 #include "study/result.h"
 
 #include "core/memory.h"
+#include "forerun_study.h"
 
 fr_status fr_study_finish(fr_study_document *d, fr_study_result **out, fr_error *error) {
     fr_study_result *result = d->failed ? NULL : fr_alloc_zeroed(1, sizeof *result);

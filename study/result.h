@@ -2,6 +2,7 @@
 #ifndef FR_STUDY_RESULT_H
 #define FR_STUDY_RESULT_H
 
+#include "forerun_study.h"
 #include "study/document.h"
 
 struct fr_study_result {

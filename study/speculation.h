@@ -1,5 +1,4 @@
-/* Counters of cycles: adding them up, and the object `speculative_decoding` that all documents have. Private to study/;
- * the face is fr_speculation_json. */
+/* Counters of cycles: adding them up, and the object `speculative_decoding` that all documents have. */
 #ifndef FR_STUDY_SPECULATION_H
 #define FR_STUDY_SPECULATION_H
 
@@ -13,5 +12,8 @@ void fr_stats_merge(fr_stats *to, const fr_stats *from);
  * sessions. */
 cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
                             int depth);
+
+/* The same object alone, as indented JSON without its key. *json is allocated, release with fr_free. */
+fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json, fr_error *error);
 
 #endif

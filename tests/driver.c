@@ -87,7 +87,7 @@ static bool collect(void *user, const fr_score_batch *batch) {
 void driver_score(const fr_model *model, const fr_session_options *options, const int32_t *tokens, int count,
                   driver_scores *out) {
     fr_session_options o = *options;
-    collector c = {.scores = out, .mtp = options->mtp != FR_MTP_OFF};
+    collector c = {.scores = out, .mtp = options->drafting != FR_DRAFTING_OFF};
     fr_error error;
     fr_model_get_info(model, &c.info);
     o.ctx = count;

@@ -13,6 +13,7 @@
 
 #include <cJSON.h>
 
+#include "forerun_study.h"
 #include "scratch.h"
 #include "study/ab/ab.h"
 
@@ -128,7 +129,7 @@ static bool look(void *user, const char *what, uint64_t done, uint64_t total) {
 }
 
 static void a_run_takes_turns(void **state) {
-    fr_ab_arm arms[] = {{FR_MTP_OFF, 0}, {FR_MTP_ON, 2}};
+    fr_ab_arm arms[] = {{FR_DRAFTING_OFF, 0}, {FR_DRAFTING_ON, 2}};
     watch w = {.stop_at = -1};
     fr_ab_options o = usual();
     (void)state;
@@ -268,7 +269,7 @@ static void spoiled_drafts(void **state) {
 
 static void synthetic_acceptance_hits_its_target(void **state) {
     const double targets[] = {0.0, 0.6, 1.0};
-    fr_ab_arm off = {FR_MTP_OFF, 0};
+    fr_ab_arm off = {FR_DRAFTING_OFF, 0};
     fr_ab_options o = usual();
     (void)state;
     o.arms = &off;
@@ -348,7 +349,7 @@ static void stopped_in_the_middle(void **state) {
 
 static void options_are_checked(void **state) {
     const double half = 0.5, much = 1.5;
-    fr_ab_arm twice[] = {{FR_MTP_ON, 2}, {FR_MTP_ON, 2}}, deep = {FR_MTP_ON, 9};
+    fr_ab_arm twice[] = {{FR_DRAFTING_ON, 2}, {FR_DRAFTING_ON, 2}}, deep = {FR_DRAFTING_ON, 9};
     fr_ab_options bad[10];
     (void)state;
     for (size_t i = 0; i < 10; i++) bad[i] = usual();

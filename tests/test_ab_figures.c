@@ -13,6 +13,7 @@
 #include <cJSON.h>
 
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "scratch.h"
 #include "study/ab/ab.h"
 
@@ -40,9 +41,9 @@ static made_up *make(size_t prompts, double speedup, double slope, double noise)
                          .again = 2,
                          .texts = m->texts,
                          .probes = m->probes};
-    m->run.columns[0] = (fr_ab_column){.name = "off", .mtp = FR_MTP_OFF};
-    m->run.columns[1] = (fr_ab_column){.name = "on", .mtp = FR_MTP_ON, .depth = 1};
-    m->run.columns[2] = (fr_ab_column){.name = "off (again)", .mtp = FR_MTP_OFF, .role = FR_AB_AGAIN};
+    m->run.columns[0] = (fr_ab_column){.name = "off", .drafting = FR_DRAFTING_OFF};
+    m->run.columns[1] = (fr_ab_column){.name = "on", .drafting = FR_DRAFTING_ON, .depth = 1};
+    m->run.columns[2] = (fr_ab_column){.name = "off (again)", .drafting = FR_DRAFTING_OFF, .role = FR_AB_AGAIN};
     for (size_t p = 0; p < prompts; p++)
         for (int r = 0; r < 2; r++)
             for (int c = 0; c < 3; c++) {

@@ -10,6 +10,7 @@
 #include <cJSON.h>
 
 #include "driver.h"
+#include "forerun_study.h"
 #include "goldens.h"
 #include "scratch.h"
 #include "study/accept/accept.h"
@@ -49,7 +50,7 @@ static void both_modes(const fr_model *model, const golden *g, int prompt, fr_se
                        fr_stats *judged) {
     int32_t text[512];
     fr_accept_run run;
-    o.mtp = FR_MTP_ON;
+    o.drafting = FR_DRAFTING_ON;
     o.ctx = prompt + MADE;
     memcpy(text, g->tokens, (size_t)prompt * sizeof *text);
     fr_session *session = driver_session(model, &o);
@@ -90,8 +91,8 @@ static void judging_agrees_with_generating_bit_for_bit(void **state) {
         fr_session_options o = {
             .depth = (int[]){1, 2, 5}[way % 3],
             .prefill_chunk = (int[]){8, 5}[way / 3 % 2],
-            .mtp_hidden = way & 1 ? FR_HIDDEN_PRE : FR_HIDDEN_POST,
-            .mtp_recycle = way & 2 ? FR_HIDDEN_PRE : FR_HIDDEN_POST,
+            .mtp_hidden = way & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM,
+            .mtp_recycle = way & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM,
             .kv = way & 4 ? FR_KV_F32 : FR_KV_BF16,
             .sampling = {.temperature = (float[]){0, 0.7f, 0.7f, 1.2f}[way / 6],
                          .top_k = way & 2 ? 20 : 0,
@@ -139,7 +140,7 @@ static void chains_do_not_see_each_other(void **state) {
     golden_load(MODEL, 70, GOLDEN_F32, &g);
     fr_calibration calibration[2];
     for (int alone = 0; alone < 2; alone++) {
-        fr_session_options o = {.depth = 4, .prefill_chunk = alone ? 1 : 8, .mtp = FR_MTP_ON, .ctx = 70};
+        fr_session_options o = {.depth = 4, .prefill_chunk = alone ? 1 : 8, .drafting = FR_DRAFTING_ON, .ctx = 70};
         fr_accept_run run;
         start_run(&run, model, &o);
         assert_int_equal(fr_accept_judge_text(&run, g.tokens, 70, 0, NULL), FR_OK);
@@ -161,7 +162,7 @@ static void judging_puts_the_cache_back(void **state) {
     fr_model *model = open_model();
     golden g;
     golden_load(MODEL, 70, GOLDEN_F32, &g);
-    fr_session_options o = {.depth = 4, .prefill_chunk = 16, .mtp = FR_MTP_ON, .ctx = 70};
+    fr_session_options o = {.depth = 4, .prefill_chunk = 16, .drafting = FR_DRAFTING_ON, .ctx = 70};
     fr_session *plain = driver_session(model, &o);
     driver_prefill(plain, g.tokens, 70);
     fr_accept_run run;
@@ -238,7 +239,8 @@ static void counts_are_the_sessions_and_add_up(void **state) {
     scratch s = scratch_create();
     fr_prompts prompts;
     scratch_write_text(&s, "p.jsonl", three);
-    fr_session_options session = {.mtp = FR_MTP_ON, .depth = 4, .ctx = 128, .sampling = {.temperature = 0.8f, .seed = 3}};
+    fr_session_options session = {
+        .drafting = FR_DRAFTING_ON, .depth = 4, .ctx = 128, .sampling = {.temperature = 0.8f, .seed = 3}};
     fr_accept_options options = {
         .prompts = scratch_path(&s, "p.jsonl"), .max_tokens = 40, .ignore_eos = true, .session = session};
     assert_int_equal(fr_prompts_load(model, options.prompts, false, &prompts, NULL), FR_OK);

@@ -135,17 +135,17 @@ static const struct {
     const char *what;
     fr_session_options options;
 } plans[] = {
-    {"mtp off", {.mtp = FR_MTP_OFF}},
-    {"mtp depth 1", {.mtp = FR_MTP_ON, .depth = 1}},
-    {"mtp depth 7", {.mtp = FR_MTP_ON, .depth = 7, .kv = FR_KV_F32}},
-    {"auto", {.mtp = FR_MTP_AUTO}},
-    {"n-gram", {.mtp = FR_MTP_ON, .drafter = FR_DRAFTER_NGRAM, .depth = 4}},
+    {"mtp off", {.drafting = FR_DRAFTING_OFF}},
+    {"mtp depth 1", {.drafting = FR_DRAFTING_ON, .depth = 1}},
+    {"mtp depth 7", {.drafting = FR_DRAFTING_ON, .depth = 7, .kv = FR_KV_F32}},
+    {"auto", {.drafting = FR_DRAFTING_AUTO}},
+    {"n-gram", {.drafting = FR_DRAFTING_ON, .drafter = FR_DRAFTER_NGRAM, .depth = 4}},
     {"sampled",
-     {.mtp = FR_MTP_ON,
+     {.drafting = FR_DRAFTING_ON,
       .depth = 3,
       .sampling = {.temperature = 0.8f, .top_k = 30, .top_p = 0.95f, .min_p = 0.01f, .repetition_penalty = 1.1f}}},
     {"rejection",
-     {.mtp = FR_MTP_ON, .depth = 3, .sampling = {.temperature = 0.8f, .top_p = 0.9f, .verify = FR_VERIFY_REJECTION}}},
+     {.drafting = FR_DRAFTING_ON, .depth = 3, .sampling = {.temperature = 0.8f, .top_p = 0.9f, .verify = FR_VERIFY_REJECTION}}},
 };
 
 enum { STEPS_MAKE = 40 };

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "forerun_study.h"
 #include "study/bench/bench.h"
 
 static void quantiles(void **state) {

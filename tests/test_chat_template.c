@@ -63,6 +63,14 @@ static void a_conversation_grows_at_its_end(void **state) {
     fr_tokenizer_destroy(tokenizer);
 }
 
+/* A system turn and a user turn, "U". */
+static const fr_chat_turn *one_turn(const char *system) {
+    static fr_chat_turn turns[2];
+    turns[0] = (fr_chat_turn){FR_CHAT_SYSTEM, system};
+    turns[1] = (fr_chat_turn){FR_CHAT_USER, "U"};
+    return turns;
+}
+
 static void bos_appears_once(void **state) {
     (void)state;
     static const struct {
@@ -75,7 +83,7 @@ static void bos_appears_once(void **state) {
         int32_t *tokens;
         size_t count;
         static const int32_t expected[] = {256, 'S', 258, 'U', 259};
-        assert_int_equal(fr_chat_render_user(tokenizer, "S", "U", &text, NULL), FR_OK);
+        assert_int_equal(fr_chat_render(tokenizer, one_turn("S"), 2, true, &text, NULL), FR_OK);
         assert_int_equal(fr_tokenizer_encode(tokenizer, text, strlen(text), true, &tokens, &count, NULL), FR_OK);
         assert_int_equal(count, 4 + cases[i].bos);
         assert_memory_equal(tokens, expected + 1 - cases[i].bos, count * sizeof *tokens);
@@ -88,10 +96,11 @@ static void bos_appears_once(void **state) {
 static void a_system_turn_is_optional(void **state) {
     (void)state;
     fr_tokenizer *tokenizer = chat_tokenizer(CONFIG("true"));
-    static const char *const none[] = {NULL, ""};
     for (size_t i = 0; i < 2; i++) {
         char *text;
-        assert_int_equal(fr_chat_render_user(tokenizer, none[i], "U", &text, NULL), FR_OK);
+        assert_int_equal(i == 0 ? fr_chat_render(tokenizer, one_turn("") + 1, 1, true, &text, NULL)
+                                : fr_chat_render(tokenizer, one_turn(""), 2, true, &text, NULL),
+                         FR_OK);
         assert_string_equal(text, TOY_USER "U" TOY_ASSISTANT);
         fr_free(text);
     }
@@ -108,7 +117,7 @@ static void tokens_that_are_missing_are_named(void **state) {
         fr_tokenizer *tokenizer = toy_finish(toy, NULL);
         char *text = NULL;
         fr_error error = {0};
-        assert_int_equal(fr_chat_render_user(tokenizer, NULL, "U", &text, &error), FR_ERROR_UNSUPPORTED);
+        assert_int_equal(fr_chat_render(tokenizer, one_turn(""), 2, true, &text, &error), FR_ERROR_UNSUPPORTED);
         assert_non_null(strstr(error.message, needed[missing]));
         assert_non_null(strstr(error.hint, "base model"));
         assert_null(text);

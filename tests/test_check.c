@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "core/checkpoint/checkpoint.h"
+#include "forerun_checkpoint.h"
 #include "scratch.h"
 
 #define GOLDEN FR_TEST_DIR "/golden/"

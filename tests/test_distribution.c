@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "forerun_checkpoint.h"
 #include "mtp/drafters/drafter.h"
 #include "scratch.h"
 
@@ -67,7 +68,7 @@ static tally run_cycles(const fr_model *model, fr_verify verify, double temperat
     static double p[VOCAB], q[VOCAB];
     int32_t prompt[PROMPT];
     fr_session_options o = {
-        .ctx = 128, .mtp = FR_MTP_ON, .depth = 1, .sampling = {.temperature = (float)temperature, .verify = verify}};
+        .ctx = 128, .drafting = FR_DRAFTING_ON, .depth = 1, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
     if (drafter) s->drafter = drafter;
     for (int cycle = 0; cycle < CYCLES;) {
@@ -143,7 +144,7 @@ enum { SMALL_PROMPT = sizeof small_prompt / sizeof small_prompt[0] };
 /* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row,
  * as they will be. */
 static void exact(const fr_model *model, double temperature, double *p) {
-    fr_session_options o = {.ctx = 32, .mtp = FR_MTP_OFF};
+    fr_session_options o = {.ctx = 32, .drafting = FR_DRAFTING_OFF};
     double first[SMALL], second[SMALL], third[SMALL];
     int32_t text[SMALL_PROMPT + 2];
     memcpy(text, small_prompt, sizeof small_prompt);
@@ -171,7 +172,7 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
                              const double *p, uint64_t *accepted) {
     static int counts[CELLS];
     fr_session_options o = {
-        .ctx = 32, .mtp = FR_MTP_ON, .depth = 2, .sampling = {.temperature = (float)temperature, .verify = verify}};
+        .ctx = 32, .drafting = FR_DRAFTING_ON, .depth = 2, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
     if (drafter) s->drafter = drafter;
     memset(counts, 0, sizeof counts);

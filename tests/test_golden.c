@@ -65,7 +65,7 @@ typedef struct limits {
 
 static void check_scores(const golden *g, const fr_model *model, int chunk, const char *isa, const limits *limit, limits *worst) {
     driver_scores s;
-    fr_session_options o = {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .prefill_chunk = chunk};
+    fr_session_options o = {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .prefill_chunk = chunk};
     size_t rows = (size_t)g->length;
     driver_score(model, &o, g->tokens, g->length, &s);
     same_experts(g, s.experts, isa);
@@ -114,8 +114,8 @@ static void check_greedy(const golden *g, const fr_model *model, const fr_sessio
     driver_generate(session, GOLDEN_GREEDY, tokens, NULL, NULL);
     for (int i = 0; i < GOLDEN_GREEDY; i++) {
         if (tokens[i] != g->greedy[i])
-            fail_msg("%s on %s, mtp %d depth %d: token %d is %d, not %d (margin %g)", g->label, isa, o.mtp, o.depth, i, tokens[i],
-                     g->greedy[i], g->greedy_margin[i]);
+            fail_msg("%s on %s, mtp %d depth %d: token %d is %d, not %d (margin %g)", g->label, isa, o.drafting, o.depth, i,
+                     tokens[i], g->greedy[i], g->greedy_margin[i]);
     }
     fr_session_destroy(session);
 }
@@ -123,10 +123,10 @@ static void check_greedy(const golden *g, const fr_model *model, const fr_sessio
 static void test_greedy(void **state) {
     (void)state;
     const fr_session_options plans[] = {
-        {.kv = FR_KV_F32, .mtp = FR_MTP_OFF},
-        {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .depth = 1},
-        {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .depth = 4},
-        {.kv = FR_KV_F32, .mtp = FR_MTP_AUTO},
+        {.kv = FR_KV_F32, .drafting = FR_DRAFTING_OFF},
+        {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 1},
+        {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 4},
+        {.kv = FR_KV_F32, .drafting = FR_DRAFTING_AUTO},
     };
     fr_isa best = driver_best_isa();
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
@@ -179,8 +179,8 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
     ref_drafting expected;
     ref_forward(ref, text, length, REF_ACT_F32, &main_pass);
     size_t last_layer = (size_t)(g->layers - 1) * (size_t)(length * g->hidden_size);
-    const float *hidden = o.mtp_hidden == FR_HIDDEN_PRE ? main_pass.layer_out + last_layer : main_pass.hidden;
-    ref_draft(ref, text, length, g->length, hidden, o.depth, o.mtp_recycle == FR_HIDDEN_PRE, REF_ACT_F32, &expected);
+    const float *hidden = o.mtp_hidden == FR_HIDDEN_PRE_NORM ? main_pass.layer_out + last_layer : main_pass.hidden;
+    ref_draft(ref, text, length, g->length, hidden, o.depth, o.mtp_recycle == FR_HIDDEN_PRE_NORM, REF_ACT_F32, &expected);
 
     o.ctx = length;
     fr_session *session = driver_session(model, &o);
@@ -205,7 +205,7 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
         assert_int_equal(stats.drafted_at[j], expected.drafted_at[j]);
         assert_int_equal(stats.accepted_at[j], expected.accepted_at[j]);
     }
-    if (o.depth == 1 && o.mtp_hidden == FR_HIDDEN_POST) {
+    if (o.depth == 1 && o.mtp_hidden == FR_HIDDEN_POST_NORM) {
         assert_int_equal(expected.drafted, g->spec_drafted);
         assert_int_equal(expected.accepted, g->spec_accepted);
     }
@@ -231,11 +231,11 @@ static void test_drafting(void **state) {
         ref_model *ref = open_reference(name);
         golden g;
         golden_load(name, 7, GOLDEN_F32, &g);
-        fr_session_options o = {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .depth = 1};
+        fr_session_options o = {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 1};
         check_drafting(&g, model, ref, o);
         for (int variant = 0; variant < 4 && strcmp(name, "pico-mtp-s1") == 0; variant++) {
-            o.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
-            o.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
+            o.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
+            o.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
             o.depth = variant == 0 ? 5 : 2;
             check_drafting(&g, model, ref, o);
         }
@@ -264,7 +264,7 @@ static void test_few_rows_bitwise(void **state) {
         fr_isa isa = driver_isas[round / 2];
         const char *name = round % 2 ? "nano-mtp-s1" : "pico-yarn-s1";
         fr_act act = round % 2 ? FR_ACT_FP8 : FR_ACT_NONE;
-        fr_session_options o = {.kv = round % 2 ? FR_KV_BF16 : FR_KV_F32, .mtp = FR_MTP_ON, .prefill_chunk = 1};
+        fr_session_options o = {.kv = round % 2 ? FR_KV_BF16 : FR_KV_F32, .drafting = FR_DRAFTING_ON, .prefill_chunk = 1};
         fr_model *model = driver_open(name, isa, act, 1);
         if (!model) continue;
         golden g;

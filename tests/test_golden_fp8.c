@@ -228,7 +228,7 @@ static void add_rows(const golden *g, const driver_scores *s, statistics *t) {
 /* How often a greedy continuation stays with the golden's: up to the first toss-up all tokens must be the same. */
 static int same_prefix(const golden *g, const fr_model *model) {
     int32_t tokens[GOLDEN_GREEDY];
-    fr_session_options o = {.kv = FR_KV_F32, .mtp = FR_MTP_ON, .depth = 2, .ctx = g->length + GOLDEN_GREEDY};
+    fr_session_options o = {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 2, .ctx = g->length + GOLDEN_GREEDY};
     fr_session *session = driver_session(model, &o);
     driver_prefill(session, g->tokens, g->length);
     driver_generate(session, GOLDEN_GREEDY, tokens, NULL, NULL);

@@ -57,11 +57,11 @@ static void generate(const fr_model *model, const fr_session_options *o, const i
 
 /* Speculation of any kind that there is. */
 static void draw_speculation(fr_session_options *o) {
-    o->mtp = below(4) == 0 ? FR_MTP_AUTO : FR_MTP_ON;
+    o->drafting = below(4) == 0 ? FR_DRAFTING_AUTO : FR_DRAFTING_ON;
     o->depth = 1 + (int)below(FR_MAX_DEPTH);
     o->drafter = below(4) == 0 ? FR_DRAFTER_NGRAM : FR_DRAFTER_MTP;
-    o->mtp_hidden = below(6) == 0 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
-    o->mtp_recycle = below(6) == 0 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
+    o->mtp_hidden = below(6) == 0 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
+    o->mtp_recycle = below(6) == 0 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
 }
 
 static void check_model(const char *name, int trials, uint64_t *drafted, uint64_t *accepted, int *differ) {
@@ -77,7 +77,7 @@ static void check_model(const char *name, int trials, uint64_t *drafted, uint64_
         for (int i = 0; i < length; i++) prompt[i] = (int32_t)below(below(2) ? (uint32_t)info.vocab_size : 12); /* or repeating */
         fr_session_options o = {.ctx = CTX,
                                 .kv = below(2) ? FR_KV_F32 : FR_KV_BF16,
-                                .mtp = FR_MTP_OFF,
+                                .drafting = FR_DRAFTING_OFF,
                                 .sampling = draw_sampling(biases, info.vocab_size)};
         generate(model, &o, prompt, length, expected, &stats);
         assert_int_equal(stats.num_draft_tokens, 0);
@@ -87,7 +87,7 @@ static void check_model(const char *name, int trials, uint64_t *drafted, uint64_
             for (int i = 0; i < MADE; i++)
                 if (made[i] != expected[i])
                     fail_msg("%s, trial %d: token %d is %d with mtp %d depth %d drafter %d, %d without; temperature %g", name,
-                             trial, i, made[i], o.mtp, o.depth, o.drafter, expected[i], (double)o.sampling.temperature);
+                             trial, i, made[i], o.drafting, o.depth, o.drafter, expected[i], (double)o.sampling.temperature);
             *drafted += stats.num_draft_tokens;
             *accepted += stats.num_accepted_tokens;
         }

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "forerun_checkpoint.h"
 #include "model/schema.h"
 #include "scratch.h"
 

@@ -19,11 +19,15 @@ libdir=$(dirname "$(dirname "$pc")")
 export PKG_CONFIG_PATH="${pc%/*}"
 
 version=$(pkg-config --modversion forerun)
-[ -f "$prefix/include/forerun.h" ] || fail "no forerun.h was installed"
+for header in forerun forerun_checkpoint forerun_study; do
+    [ -f "$prefix/include/$header.h" ] || fail "no $header.h was installed"
+done
 for file in libforerun.a libforerun.so libforerun.so.0; do [ -e "$libdir/$file" ] || fail "no $file was installed"; done
 
 cat >"$work/program.c" <<EOF
 #include <forerun.h>
+#include <forerun_checkpoint.h>
+#include <forerun_study.h>
 #include <stdio.h>
 int main(void) {
     fr_error error;
@@ -41,7 +45,7 @@ strict="-std=c11 -Wall -Wextra -Wpedantic -Werror"
     # Both libraries are there and the linker would take the shared one: the name in full asks for the static one.
     "$cc" $strict "$work/program.c" -o "$work/static" \
         $(pkg-config --static --cflags --libs forerun | sed 's/-lforerun/-l:libforerun.a/')
-    "$cc" $strict "$tests/../docs/example.c" -o "$work/example" $(pkg-config --cflags --libs forerun)
+    "$cc" $strict "$tests/../examples/complete.c" -o "$work/example" $(pkg-config --cflags --libs forerun)
     if command -v c++ >/dev/null; then
         c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -x c++ "$work/program.c" -o "$work/cplusplus" \
             $(pkg-config --cflags --libs forerun) -Wl,-rpath,"$libdir"
@@ -58,5 +62,5 @@ readelf -d "$work/shared" | grep -q 'NEEDED.*libforerun\.so\.0' || fail "the sha
 "$prefix/bin/forerun" --version >"$work/version" || fail "the installed forerun does not run"
 grep -qF "$version" "$work/version" || fail "the installed forerun --version does not say $version"
 
-sh "$tests/test_symbols.sh" "$prefix/include/forerun.h" "$libdir/libforerun.a" "$libdir/libforerun.so"
+sh "$tests/test_symbols.sh" "$prefix/include" "$libdir/libforerun.a" "$libdir/libforerun.so"
 echo "installed, linked and run: shared and static"

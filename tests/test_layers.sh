@@ -28,7 +28,7 @@ study/bench     : core core/kernels core/linear core/checkpoint sampler text att
 study/accept    : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
 study/ab        : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study study/report
 study/report    : core study
-cli             : core
+cli             : core study
 '
 
 # Prints the rooms that a room may use, itself included; fails when it is none of the house's.

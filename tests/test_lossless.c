@@ -90,7 +90,7 @@ static void same_cache(const baseline *b, const char *what, const fr_kv_cache *g
 static void same_caches(const baseline *b, const char *what, const fr_session *s) {
     assert_int_equal(s->kv.length, b->plain->kv.length);
     same_cache(b, what, &s->kv, &b->plain->kv, s->kv.length);
-    if (!s->mtp || !b->followed || s->options.mtp_hidden != FR_HIDDEN_POST) return;
+    if (!s->mtp || !b->followed || s->options.mtp_hidden != FR_HIDDEN_POST_NORM) return;
     int shorter = s->mtp_kv.length < b->followed->mtp_kv.length ? s->mtp_kv.length : b->followed->mtp_kv.length;
     assert_true(shorter >= b->prompt - 1);
     same_cache(b, what, &s->mtp_kv, &b->followed->mtp_kv, shorter);
@@ -104,7 +104,7 @@ static void make_baseline(baseline *b, const char *label, const fr_model *model,
     b->logits = calloc((size_t)(count * b->vocab), sizeof *b->logits);
     assert_non_null(b->logits);
     make_prompt(b->text, prompt, b->vocab, (uint32_t)prompt);
-    o.mtp = FR_MTP_OFF;
+    o.drafting = FR_DRAFTING_OFF;
     o.ctx = prompt + count;
     b->plain = driver_session(model, &o);
     driver_prefill(b->plain, b->text, prompt);
@@ -133,8 +133,8 @@ static int check_run(baseline *b, fr_session_options o, fr_force_drafts_fn force
     same_caches(b, what, s);
     fr_stats stats;
     fr_session_get_stats(s, &stats);
-    if (o.mtp == FR_MTP_ON && o.drafter == FR_DRAFTER_MTP && b->count > 2) assert_true(stats.num_drafts > 0);
-    if (o.mtp == FR_MTP_ON && o.depth == 1 && o.mtp_hidden == FR_HIDDEN_POST && !force && !b->followed)
+    if (o.drafting == FR_DRAFTING_ON && o.drafter == FR_DRAFTER_MTP && b->count > 2) assert_true(stats.num_drafts > 0);
+    if (o.drafting == FR_DRAFTING_ON && o.depth == 1 && o.mtp_hidden == FR_HIDDEN_POST_NORM && !force && !b->followed)
         b->followed = s;
     else
         fr_session_destroy(s);
@@ -150,7 +150,7 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
     fr_session_options o = {.kv = kv, .sampling = sampling};
     int accepted = 0;
     make_baseline(&b, label, model, o, prompt, full ? 48 : 20);
-    o.mtp = FR_MTP_ON;
+    o.drafting = FR_DRAFTING_ON;
     o.depth = 1;
     accepted += check_run(&b, o, NULL, NULL, "mtp");
     for (o.depth = 2; o.depth <= FR_MAX_DEPTH; o.depth++) {
@@ -160,8 +160,8 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
         if (!all && turn % 3 + 1 != variant) continue;
         fr_session_options v = o;
         v.depth = 3;
-        v.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
-        v.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
+        v.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
+        v.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
         check_run(&b, v, NULL, NULL, variant & 1 ? "mtp, hidden state before the norm" : "mtp, recycled before the norm");
     }
     if (all || turn % 3 == 0) {
@@ -169,7 +169,7 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
         o.drafter = FR_DRAFTER_NGRAM;
         check_run(&b, o, NULL, NULL, "n-gram");
         o.drafter = FR_DRAFTER_MTP;
-        o.mtp = FR_MTP_AUTO;
+        o.drafting = FR_DRAFTING_AUTO;
         check_run(&b, o, NULL, NULL, "auto");
     }
     release_baseline(&b);
@@ -232,7 +232,7 @@ static void test_threads(void **state) {
             char what[32];
             snprintf(what, sizeof what, "%d threads", threads);
             b.model = more;
-            o.mtp = threads % 2 ? FR_MTP_ON : FR_MTP_OFF;
+            o.drafting = threads % 2 ? FR_DRAFTING_ON : FR_DRAFTING_OFF;
             o.depth = 3;
             check_run(&b, o, NULL, NULL, what);
             fr_model_destroy(more);
@@ -308,7 +308,7 @@ static void test_forced_histories(void **state) {
             char label[96];
             snprintf(label, sizeof label, "%s, forced", golden_cases[i].model);
             make_baseline(&b, label, model, o, prompts[pick], full ? MAX_NEW : 64);
-            o.mtp = FR_MTP_ON;
+            o.drafting = FR_DRAFTING_ON;
             o.depth = 1;
             check_run(&b, o, NULL, NULL, "mtp");
             o.depth = 2;
@@ -359,10 +359,10 @@ static void test_conversation(void **state) {
         make_prompt(prompt, 64, info.vocab_size, 3);
         baseline b = {.vocab = info.vocab_size, .prompt = 1};
         snprintf(b.label, sizeof b.label, "%s, conversation", golden_cases[i].model);
-        fr_session_options o = {.mtp = FR_MTP_OFF, .ctx = 128};
+        fr_session_options o = {.drafting = FR_DRAFTING_OFF, .ctx = 128};
         b.plain = converse(model, o, prompt, expected);
         for (int depth = 1; depth <= FR_MAX_DEPTH; depth += 2) {
-            o.mtp = FR_MTP_ON;
+            o.drafting = FR_DRAFTING_ON;
             o.depth = depth;
             fr_session *s = converse(model, o, prompt, made);
             assert_memory_equal(made, expected, sizeof made);
@@ -382,7 +382,7 @@ static void test_full_context(void **state) {
     int32_t prompt[16], expected[24], made[24];
     make_prompt(prompt, 16, 320, 9);
     for (int depth = 0; depth <= FR_MAX_DEPTH; depth++) {
-        fr_session_options o = {.mtp = depth ? FR_MTP_ON : FR_MTP_OFF, .depth = depth, .ctx = 40};
+        fr_session_options o = {.drafting = depth ? FR_DRAFTING_ON : FR_DRAFTING_OFF, .depth = depth, .ctx = 40};
         fr_session *s = driver_session(model, &o);
         int32_t *tokens = depth ? made : expected;
         driver_prefill(s, prompt, 16);

@@ -9,6 +9,7 @@
 #include "core/available.h"
 #include "core/checkpoint/checkpoint.h"
 #include "driver.h"
+#include "forerun_checkpoint.h"
 #include "goldens.h"
 #include "scratch.h"
 
@@ -94,10 +95,10 @@ static void the_plan_is_what_is_taken(void **state) {
     (void)state;
     static const fr_logit_bias biases[] = {{1, 2.0f}, {3, -1.0f}, {5, 0.5f}};
     static const fr_session_options sessions[] = {
-        {.mtp = FR_MTP_AUTO, .sampling = {.temperature = 1.0f, .logit_bias = biases, .num_logit_bias = 3}},
-        {.mtp = FR_MTP_OFF},
-        {.ctx = 100, .kv = FR_KV_F32, .mtp = FR_MTP_ON},
-        {.ctx = 20, .prefill_chunk = 3, .mtp = FR_MTP_ON, .drafter = FR_DRAFTER_NGRAM},
+        {.drafting = FR_DRAFTING_AUTO, .sampling = {.temperature = 1.0f, .logit_bias = biases, .num_logit_bias = 3}},
+        {.drafting = FR_DRAFTING_OFF},
+        {.ctx = 100, .kv = FR_KV_F32, .drafting = FR_DRAFTING_ON},
+        {.ctx = 20, .prefill_chunk = 3, .drafting = FR_DRAFTING_ON, .drafter = FR_DRAFTER_NGRAM},
         {.ctx = 300, .sampling = {.temperature = 1.0f, .top_p = 0.9f, .verify = FR_VERIFY_REJECTION}},
     };
     static const char *const names[] = {"pico-mtp-s1", "pico-noqlora-s1"};
@@ -114,7 +115,7 @@ static void the_plan_is_what_is_taken(void **state) {
         fr_session_get_memory(session, &memory);
         assert_memory_equal(&info.plan.session, &memory, sizeof memory);
         assert_int_equal(info.plan.ctx, fr_session_ctx(session));
-        assert_int_equal(info.plan.weights, FR_LOAD_MMAP);
+        assert_int_equal(info.plan.weights, FR_WEIGHTS_MMAP);
         assert_int_equal(info.plan.draft_head_bytes, info.private_bytes);
         assert_true(info.plan.draft_head_bytes > 0);
         assert_int_equal(info.plan.private_bytes, memory.kv_bytes + memory.mtp_kv_bytes + memory.workspace_bytes +
@@ -162,7 +163,7 @@ static void a_config_alone_is_planned(void **state) {
     options.memory_limit = 64000 * MIB; /* runs from the disk, but cannot be copied */
     assert_int_equal(fr_plan_memory(inspection, &options, &session, &plan, &error), FR_OK);
     assert_false(plan.all_fits);
-    options.weights = FR_LOAD_COPY;
+    options.weights = FR_WEIGHTS_COPY;
     assert_int_equal(fr_plan_memory(inspection, &options, &session, &plan, &error), FR_ERROR_MEMORY);
     assert_int_equal(plan.private_bytes, plan.total_bytes);
     assert_non_null(strstr(error.message, "weights 637."));
@@ -216,7 +217,7 @@ static void what_cannot_fit_is_refused_with_the_figures(void **state) {
 
     /* Copied weights count. */
     o.memory_limit = info.plan.total_bytes - 1;
-    o.weights = FR_LOAD_COPY;
+    o.weights = FR_WEIGHTS_COPY;
     assert_int_equal(fr_model_open(dir_of("pico-mtp-s1"), &o, &model, &error), FR_ERROR_MEMORY);
     assert_non_null(strstr(error.message, "weights 1."));
     assert_non_null(strstr(error.hint, "--weights mmap"));
@@ -249,7 +250,7 @@ static void a_session_that_cannot_fit_is_refused(void **state) {
 
 /* ---- Where weights are --------------------------------------------------------------------------------------------- */
 
-static const fr_load loads[] = {FR_LOAD_MMAP, FR_LOAD_COPY, FR_LOAD_POPULATE};
+static const fr_weights loads[] = {FR_WEIGHTS_MMAP, FR_WEIGHTS_COPY, FR_WEIGHTS_POPULATE};
 
 static void results_do_not_depend_on_where_weights_are(void **state) {
     (void)state;
@@ -262,9 +263,9 @@ static void results_do_not_depend_on_where_weights_are(void **state) {
         golden_load(names[i], 70, GOLDEN_F32, &g);
         for (int l = 0; l < 3; l++) {
             fr_model *model = open_model(names[i], (fr_model_options){.weights = loads[l]});
-            driver_score(model, &(fr_session_options){.mtp = FR_MTP_ON}, g.tokens, 70, &scores[l]);
+            driver_score(model, &(fr_session_options){.drafting = FR_DRAFTING_ON}, g.tokens, 70, &scores[l]);
             for (int mtp = 0; mtp < 2; mtp++) {
-                fr_session_options o = {.ctx = 128, .mtp = mtp ? FR_MTP_ON : FR_MTP_OFF, .depth = 3};
+                fr_session_options o = {.ctx = 128, .drafting = mtp ? FR_DRAFTING_ON : FR_DRAFTING_OFF, .depth = 3};
                 fr_session *session = driver_session(model, &o);
                 driver_prefill(session, g.tokens, 70);
                 driver_generate(session, MADE, made[l][mtp], NULL, NULL);

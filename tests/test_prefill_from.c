@@ -73,7 +73,7 @@ static void test_as_new(void **unused) {
     make_text(wanted, WANTED, 1);
     for (int variant = 0; variant < 8; variant++) {
         fr_session_options o = {.ctx = CTX, .prefill_chunk = 8, .kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16};
-        o.mtp = variant & 2 ? FR_MTP_ON : FR_MTP_OFF;
+        o.drafting = variant & 2 ? FR_DRAFTING_ON : FR_DRAFTING_OFF;
         o.depth = variant & 2 ? 3 : 0;
         if (variant & 4) o.sampling = (fr_sampling){.temperature = 0.8f, .presence_penalty = 0.5f, .seed = 4};
         fr_session *fresh = new_session(model, &o);
@@ -116,7 +116,7 @@ static void test_in_chunks(void **unused) {
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[WANTED];
     make_text(wanted, WANTED, 1);
-    fr_session_options o = {.ctx = CTX, .kv = FR_KV_F32, .mtp = FR_MTP_ON, .depth = 2};
+    fr_session_options o = {.ctx = CTX, .kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 2};
     fr_error error;
     fr_session *fresh = new_session(model, &o), *session = new_session(model, &o);
     succeed(fr_session_prefill(fresh, wanted, WANTED, &error), &error);
@@ -140,7 +140,7 @@ static void test_errors(void **unused) {
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[CTX + 1];
     make_text(wanted, CTX + 1, 1);
-    fr_session_options o = {.ctx = CTX, .mtp = FR_MTP_ON};
+    fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON};
     fr_session *session = new_session(model, &o), *other = new_session(model, &o);
     fr_error error;
     fill(session, wanted, 10, 5, 6);
@@ -177,7 +177,8 @@ static void test_interrupted(void **unused) {
     int32_t wanted[WANTED];
     make_text(wanted, WANTED, 1);
     int calls = 100;
-    fr_session_options o = {.ctx = CTX, .prefill_chunk = 8, .mtp = FR_MTP_ON, .depth = 2, .progress = stop, .user = &calls};
+    fr_session_options o = {
+        .ctx = CTX, .prefill_chunk = 8, .drafting = FR_DRAFTING_ON, .depth = 2, .progress = stop, .user = &calls};
     fr_session *session = new_session(model, &o), *fresh = new_session(model, &o);
     fr_error error;
     succeed(fr_session_prefill(fresh, wanted, WANTED, &error), &error);

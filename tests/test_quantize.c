@@ -13,6 +13,7 @@
 #include "core/checkpoint/safetensors_writer.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 #include "model/schema.h"
 #include "scratch.h"
 
@@ -44,7 +45,7 @@ static bool exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
-static fr_written quantize(const char *from, const char *dir, fr_weights to) {
+static fr_written quantize(const char *from, const char *dir, fr_precision to) {
     fr_written written;
     fr_error error;
     if (fr_quantize(from, dir, &(fr_quantize_options){.to = to, .threads = 3}, &written, &error) != FR_OK)
@@ -207,7 +208,7 @@ static void golden_there_and_back(void **state) {
     (void)state;
     scratch s = scratch_create();
     const char *golden = GOLDEN "pico-s1";
-    fr_written there = quantize(golden, place(&s, "bf16"), FR_WEIGHTS_BF16);
+    fr_written there = quantize(golden, place(&s, "bf16"), FR_PRECISION_BF16);
     assert_sound(place(&s, "bf16"));
     assert_int_equal(there.tensors_converted, 104);
     assert_int_equal(there.tensors, 239 - 104);
@@ -216,7 +217,7 @@ static void golden_there_and_back(void **state) {
     assert_int_equal(p.linears, 104);
     assert_true(p.plain > 20);
 
-    fr_written back = quantize(place(&s, "bf16"), place(&s, "fp8"), FR_WEIGHTS_AUTO);
+    fr_written back = quantize(place(&s, "bf16"), place(&s, "fp8"), FR_PRECISION_AUTO);
     assert_sound(place(&s, "fp8"));
     assert_int_equal(back.tensors_converted, 104);
     assert_int_equal(back.tensors, 239);
@@ -248,7 +249,7 @@ static void files_follow(void **state) {
     scratch_write_text(&from, "README.md", "about");
     scratch_write_text(&from, ".hidden", "no");
     scratch_write_text(&from, "pytorch_model.bin", "no");
-    quantize(from.dir, place(&s, "bf16"), FR_WEIGHTS_BF16);
+    quantize(from.dir, place(&s, "bf16"), FR_PRECISION_BF16);
     assert_false(config_says_fp8(place(&s, "bf16")));
     for (size_t i = 0; i < 4; i++) {
         char path[600];
@@ -263,7 +264,7 @@ static void files_follow(void **state) {
     assert_false(exists(place(&s, "bf16/.hidden")));
     assert_false(exists(place(&s, "bf16/pytorch_model.bin")));
     assert_false(exists(place(&s, "bf16/model-00002-of-00002.safetensors"))); /* of the original; here is one file */
-    quantize(place(&s, "bf16"), place(&s, "fp8"), FR_WEIGHTS_FP8);
+    quantize(place(&s, "bf16"), place(&s, "fp8"), FR_PRECISION_FP8);
     assert_true(config_says_fp8(place(&s, "fp8")));
     fr_config config;
     assert_int_equal(fr_config_load(place(&s, "fp8"), &config, NULL), FR_OK);
@@ -278,9 +279,9 @@ static void error_is_bounded_and_true(void **state) {
     (void)state;
     scratch s = scratch_create();
     fr_error error;
-    fr_synth_options synth = {.dtype = FR_WEIGHTS_BF16, .seed = 9};
+    fr_synth_options synth = {.dtype = FR_PRECISION_BF16, .seed = 9};
     assert_int_equal(fr_synth(GOLDEN "nano-mtp-s1", place(&s, "bf16"), &synth, NULL, &error), FR_OK);
-    fr_written w = quantize(place(&s, "bf16"), place(&s, "fp8"), FR_WEIGHTS_FP8);
+    fr_written w = quantize(place(&s, "bf16"), place(&s, "fp8"), FR_PRECISION_FP8);
     /* half of the largest step, 32, over the largest code */
     assert_true(w.max_relative_error > 0.02 && w.max_relative_error < 16.0 / 448 + 1e-6);
     pair p = compare_checkpoints(place(&s, "bf16"), place(&s, "fp8"), measure);
@@ -360,7 +361,7 @@ static void blocks_are_scaled_by_their_own(void **state) {
     crafted[162] = 2 * 0x1.8p-9f; /* to 2 * 2^-9 */
     crafted[47 * 160 + 128] = 1e-42f;
     craft(place(&s, "f32"), crafted);
-    fr_written w = quantize(place(&s, "f32"), place(&s, "fp8"), FR_WEIGHTS_FP8);
+    fr_written w = quantize(place(&s, "f32"), place(&s, "fp8"), FR_PRECISION_FP8);
     assert_int_equal(w.tensors_converted, 104);
     assert_int_equal(w.tensors, 239 + 1); /* with the table, and with scales of its own where stale ones were */
     fr_checkpoint *c = open_checkpoint(place(&s, "fp8"));
@@ -410,7 +411,7 @@ static void nonsense_is_refused(void **state) {
     assert_non_null(strstr(error.message, "FP8 already"));
     assert_false(exists(place(&s, "out")));
     refused(GOLDEN "none", place(&s, "out"), NULL, FR_ERROR_IO);
-    fr_quantize_options options = {.to = FR_WEIGHTS_BF16};
+    fr_quantize_options options = {.to = FR_PRECISION_BF16};
     scratch_write_text(&full, "mine.txt", "mine");
     error = refused(GOLDEN "pico-s1", full.dir, &options, FR_ERROR_IO);
     assert_non_null(strstr(error.message, "not empty"));
@@ -449,7 +450,7 @@ static void failed_writes_leave_nothing(void **state) {
         limit.rlim_cur = limits[i];
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         fr_status status =
-            fr_quantize(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_WEIGHTS_BF16}, NULL, &error);
+            fr_quantize(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_PRECISION_BF16}, NULL, &error);
         setrlimit(RLIMIT_FSIZE, &before);
         signal(SIGXFSZ, handler);
         assert_int_equal(status, FR_ERROR_IO);
@@ -470,7 +471,7 @@ static bool stop_at_50(void *user, const char *what, uint64_t done, uint64_t tot
 static void can_be_interrupted(void **state) {
     (void)state;
     scratch s = scratch_create();
-    refused(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_WEIGHTS_BF16, .progress = stop_at_50},
+    refused(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_PRECISION_BF16, .progress = stop_at_50},
             FR_INTERRUPTED);
     assert_false(exists(place(&s, "out")));
     scratch_destroy(&s);

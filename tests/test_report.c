@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "forerun_study.h"
 #include "study/environment.h"
 #include "study/report/svg.h"
 #include "study/result.h"

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "core/checkpoint/safetensors.h"
+#include "forerun_checkpoint.h"
 #include "scratch.h"
 
 static scratch dir;

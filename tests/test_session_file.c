@@ -197,8 +197,8 @@ static void test_going_on(void **unused) {
     uint64_t accepted = 0;
     for (int variant = 0; variant < 32; variant++) {
         fr_session_options o = {.kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16, .depth = variant / 4};
-        o.mtp = o.depth == 0 ? FR_MTP_OFF : FR_MTP_ON;
-        o.mtp_hidden = o.depth == 2 ? FR_HIDDEN_PRE : FR_HIDDEN_POST;
+        o.drafting = o.depth == 0 ? FR_DRAFTING_OFF : FR_DRAFTING_ON;
+        o.mtp_hidden = o.depth == 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
         if (variant & 2) {
             o.sampling.temperature = 0.8f;
             o.sampling.presence_penalty = 0.3f; /* looks at where the completion begins */
@@ -221,7 +221,7 @@ static void test_other_moments(void **unused) {
     int32_t text[40];
     make_text(text, 40, 5);
     snprintf(path, sizeof path, "%s/session", dir.dir);
-    fr_session_options o = {.ctx = CTX, .mtp = FR_MTP_ON, .depth = 3};
+    fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON, .depth = 3};
     fr_session *a = new_session(model, &o), *b = new_session(model, &o);
     prefill(b, text, 9);
     save(a, path);
@@ -238,7 +238,7 @@ static void test_other_moments(void **unused) {
     prefill(b, text + 20, 10);
     assert_same_state(a, b);
 
-    o.mtp = FR_MTP_OFF;
+    o.drafting = FR_DRAFTING_OFF;
     fr_session *plain = new_session(model, &o);
     save(a, path);
     load(plain, path);
@@ -277,7 +277,7 @@ static void test_foreign(void **unused) {
     make_text(text, PROMPT, 9);
     snprintf(path, sizeof path, "%s/session", dir.dir);
     snprintf(none, sizeof none, "%s/none", dir.dir);
-    const fr_session_options own = {.ctx = CTX, .mtp = FR_MTP_ON, .kv = FR_KV_F32};
+    const fr_session_options own = {.ctx = CTX, .drafting = FR_DRAFTING_ON, .kv = FR_KV_F32};
     fr_session_options o = own;
     fr_session *session = new_session(model, &o);
     prefill(session, text, PROMPT);
@@ -301,7 +301,7 @@ static void test_foreign(void **unused) {
         {own, FR_ERROR_CONTEXT, "its 13 tokens do not fit in a context of 12"},
     };
     cases[0].options.kv = FR_KV_BF16;
-    cases[1].options.mtp_hidden = FR_HIDDEN_PRE;
+    cases[1].options.mtp_hidden = FR_HIDDEN_PRE_NORM;
     cases[2].options.ctx = 12;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fr_session *other = new_session(model, &cases[i].options);
@@ -309,7 +309,7 @@ static void test_foreign(void **unused) {
         refuse(other, path, cases[i].status, cases[i].text);
         fr_session_destroy(other);
     }
-    o.mtp = FR_MTP_OFF;
+    o.drafting = FR_DRAFTING_OFF;
     fr_session *plain = new_session(model, &o);
     prefill(plain, text, 5);
     save(plain, path);
@@ -346,7 +346,7 @@ static void test_no_room(void **unused) {
     int32_t text[CTX];
     make_text(text, CTX, 11);
     snprintf(path, sizeof path, "%s/session", dir.dir);
-    fr_session_options o = {.ctx = CTX, .mtp = FR_MTP_ON};
+    fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON};
     fr_session *session = new_session(model, &o), *other = new_session(model, &o);
     prefill(session, text, 5);
     save(session, path);
@@ -390,7 +390,7 @@ static fr_session *moment(const fr_model *model, int which) {
     fr_step step;
     int32_t text[3];
     make_text(text, 3, 21);
-    fr_session_options o = {.ctx = 16, .mtp = FR_MTP_ON, .depth = 2};
+    fr_session_options o = {.ctx = 16, .drafting = FR_DRAFTING_ON, .depth = 2};
     fr_session *session = new_session(model, &o);
     prefill(session, text, 3);
     for (int i = 0; i < 3 && which > 0; i++) succeed(fr_session_step(session, 3, &step, &error), &error);
@@ -516,7 +516,7 @@ static void test_no_numbers(void **unused) {
     for (int variant = 0; variant < 4; variant++) {
         fr_error error;
         size_t size;
-        fr_session_options o = {.ctx = CTX, .mtp = FR_MTP_ON, .depth = 7, .kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16};
+        fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON, .depth = 7, .kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16};
         o.sampling.temperature = variant & 2 ? 0.8f : 0;
         fr_session *session = new_session(model, &o);
         prefill(session, text, 5);

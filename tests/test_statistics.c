@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "forerun_study.h"
 #include "study/bench/bench.h"
 #include "study/statistics.h"
 

@@ -1,19 +1,20 @@
 #!/bin/sh
 # Holds the libraries to what they may show and may call:
-# - the shared library exports exactly the functions that forerun.h declares with FR_API;
+# - the shared library exports exactly the functions that the public headers declare with FR_API;
 # - no object of the library ends the program or reads its environment (a failed assert may, in a debug build).
 #
-#   sh tests/test_symbols.sh forerun.h libforerun.a libforerun.so
+#   sh tests/test_symbols.sh INCLUDE_DIR libforerun.a libforerun.so
 set -eu
-header=$1 archive=$2 shared=$3
+include=$1 archive=$2 shared=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 complain() { echo "$*"; status=1; }
 
 # The name before the first parenthesis of each FR_API declaration.
-sed -n 's/^FR_API [^(]*[ *]\(fr_[a-z0-9_]*\)(.*/\1/p' "$header" | sort >"$work/declared"
-[ "$(wc -l <"$work/declared")" -eq "$(grep -c '^FR_API ' "$header")" ] || complain "$header: an FR_API line that this test cannot read"
+cat "$include"/forerun*.h >"$work/header"
+sed -n 's/^FR_API [^(]*[ *]\(fr_[a-z0-9_]*\)(.*/\1/p' "$work/header" | sort >"$work/declared"
+[ "$(wc -l <"$work/declared")" -eq "$(grep -c '^FR_API ' "$work/header")" ] || complain "$include: an FR_API line that this test cannot read"
 # The marks of the linker and of the OpenMP compiler, and what profilers add, are not ours.
 nm -D --defined-only "$shared" | awk '{ print $NF }' | grep -Ev '^(_init|_fini|_edata|_end|__bss_start|\.gomp_critical_.*|__(gcov|llvm)_.*)$' |
     sort >"$work/exported"

@@ -13,6 +13,7 @@
 #include "core/checkpoint/safetensors_writer.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 #include "model/schema.h"
 #include "scratch.h"
 
@@ -180,7 +181,7 @@ static void assert_distribution(const fr_checkpoint *checkpoint, const char *nam
 }
 
 /* Of wide MLPs: tensors of 64 blocks, so that their scales even out. */
-static void distribution_is_as_planned(fr_weights dtype, const char *format, uint64_t seed) {
+static void distribution_is_as_planned(fr_precision dtype, const char *format, uint64_t seed) {
     const char *const set[] = {"intermediate_size=4096", format};
     scratch s = scratch_create();
     char dir[512];
@@ -191,7 +192,7 @@ static void distribution_is_as_planned(fr_weights dtype, const char *format, uin
     assert_distribution(c, "model.layers.0.mlp.up_proj.weight", 0, 1.0 / 16);   /* [4096, 256] */
     assert_distribution(c, "model.layers.0.mlp.down_proj.weight", 0, 1.0 / 64); /* [256, 4096] */
     const fr_tensor *t = tensor_of(c, "model.layers.0.mlp.down_proj.weight");
-    assert_int_equal(t->dtype, dtype == FR_WEIGHTS_BF16 ? FR_BF16 : FR_F8_E4M3);
+    assert_int_equal(t->dtype, dtype == FR_PRECISION_BF16 ? FR_BF16 : FR_F8_E4M3);
     t = tensor_of(c, "model.layers.2.mlp.gate.weight");
     assert_int_equal(t->dtype, FR_BF16);
     assert_distribution(c, t->name, 0, 1.0 / 16);
@@ -207,8 +208,8 @@ static void distribution_is_as_planned(fr_weights dtype, const char *format, uin
 
 static void values_are_as_planned(void **state) {
     (void)state;
-    distribution_is_as_planned(FR_WEIGHTS_AUTO, NULL, 1);
-    distribution_is_as_planned(FR_WEIGHTS_BF16, NULL, 2);
+    distribution_is_as_planned(FR_PRECISION_AUTO, NULL, 1);
+    distribution_is_as_planned(FR_PRECISION_BF16, NULL, 2);
 }
 
 static void scales_of_the_ue8m0_kind_are_powers_of_two(void **state) {
@@ -218,7 +219,7 @@ static void scales_of_the_ue8m0_kind_are_powers_of_two(void **state) {
     scratch s = scratch_create();
     char dir[512];
     snprintf(dir, sizeof dir, "%s/out", s.dir);
-    distribution_is_as_planned(FR_WEIGHTS_FP8, set[0], 3);
+    distribution_is_as_planned(FR_PRECISION_FP8, set[0], 3);
     synth(GOLDEN "pico-s1", dir, &options);
     fr_checkpoint *c = open_checkpoint(dir);
     for (size_t i = 0; i < fr_checkpoint_count(c); i++) {
@@ -247,7 +248,7 @@ static void writes_what_the_schema_says(void **state) {
     } cases[] = {
         {GOLDEN "pico-s1", {.seed = 0}, 239},
         {GOLDEN "pico-noqlora-s1/config.json", {.seed = 1}, 227},
-        {GOLDEN "pico-yarn-s1", {.dtype = FR_WEIGHTS_BF16}, 239 - 104},
+        {GOLDEN "pico-yarn-s1", {.dtype = FR_PRECISION_BF16}, 239 - 104},
         {GOLDEN "nano-mtp-s1", {.no_mtp_copies = true}, 617},
         {GOLDEN "pico-s1", {.set = tied, .num_set = 2}, 238},
         {V3, {.layers = 2, .experts = 2, .sparse = false, .set = small, .num_set = 3}, 0},
@@ -265,7 +266,7 @@ static void writes_what_the_schema_says(void **state) {
         fr_checkpoint_destroy(c);
         fr_config config;
         assert_int_equal(fr_config_load(dir, &config, NULL), FR_OK);
-        assert_int_equal(config.fp8, cases[i].options.dtype != FR_WEIGHTS_BF16);
+        assert_int_equal(config.fp8, cases[i].options.dtype != FR_PRECISION_BF16);
         remove_out(&s, "out");
         scratch_destroy(&s);
     }
@@ -475,7 +476,8 @@ static void deep_model_stays_finite_and_even(void **state) {
         if (c.count[e] < even / 2 || c.count[e] > even * 2)
             fail_msg("expert %d was chosen %d times; evenly it would be %d", e, (int)c.count[e], (int)even);
 
-    assert_int_equal(fr_session_create(model, &(fr_session_options){.ctx = 64, .mtp = FR_MTP_ON}, &session, &error), FR_OK);
+    assert_int_equal(fr_session_create(model, &(fr_session_options){.ctx = 64, .drafting = FR_DRAFTING_ON}, &session, &error),
+                     FR_OK);
     assert_int_equal(fr_session_prefill(session, text, 8, &error), FR_OK);
     for (int made = 0; made < 8; made += step.count) {
         assert_int_equal(fr_session_step(session, 8 - made, &step, &error), FR_OK);

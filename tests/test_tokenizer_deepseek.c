@@ -97,10 +97,11 @@ static void its_chat_template_is_tokens(void **state) {
     (void)state;
     if (!deepseek) skip();
     static const int32_t expected[] = {0, 3476, 477, 11502, 128803, 19923, 128804}; /* bos, "You are helpful", ... */
+    const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, "You are helpful"}, {FR_CHAT_USER, "Hello"}};
     char *text;
     int32_t *tokens;
     size_t count;
-    assert_int_equal(fr_chat_render_user(deepseek, "You are helpful", "Hello", &text, NULL), FR_OK);
+    assert_int_equal(fr_chat_render(deepseek, turns, 2, true, &text, NULL), FR_OK);
     assert_int_equal(fr_tokenizer_encode(deepseek, text, strlen(text), true, &tokens, &count, NULL), FR_OK);
     assert_int_equal(count, sizeof expected / sizeof *expected);
     for (size_t i = 0; i < count; i++) assert_int_equal(tokens[i], expected[i]);

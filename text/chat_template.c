@@ -66,8 +66,3 @@ fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turn
     *text = w.out;
     return FR_OK;
 }
-
-fr_status fr_chat_render_user(const fr_tokenizer *tokenizer, const char *system, const char *user, char **text, fr_error *error) {
-    const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, system ? system : ""}, {FR_CHAT_USER, user}};
-    return fr_chat_render(tokenizer, turns, 2, true, text, error);
-}

@@ -16,7 +16,5 @@
  * is FR_ERROR_UNSUPPORTED. */
 fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply, char **text,
                          fr_error *error);
-/* As fr_apply_chat_template: one user turn, to be answered. system may be NULL or "". */
-fr_status fr_chat_render_user(const fr_tokenizer *tokenizer, const char *system, const char *user, char **text, fr_error *error);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"

@@ -5,6 +5,7 @@
 
 #include "core/checkpoint/safetensors.h" /* fr_tensor */
 #include "core/status.h"
+#include "forerun_checkpoint.h"
 
 typedef struct fr_checkpoint fr_checkpoint;
 

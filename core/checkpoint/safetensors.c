@@ -12,6 +12,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 
 #define MAX_HEADER 100000000u /* the format's own limit */
 

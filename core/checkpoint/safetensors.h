@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/status.h"
+#include "forerun_checkpoint.h"
 
 #define FR_MAX_RANK 4
 

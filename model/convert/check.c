@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 #include "model/schema.h"
 
 #define SCALE_SUFFIX "_scale_inv"

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 #include "model/plan.h"
 #include "model/schema.h"
 

@@ -12,6 +12,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
 #include "model/schema.h"
 
@@ -304,7 +305,7 @@ fr_status fr_quantize(const char *from, const char *dir, const fr_quantize_optio
     static const fr_quantize_options defaults;
     quantizer q = {.options = options ? options : &defaults, .from = from, .error = error};
     fr_writer_totals totals;
-    q.to_fp8 = q.options->to != FR_WEIGHTS_BF16;
+    q.to_fp8 = q.options->to != FR_PRECISION_BF16;
     fr_status status = quantize(&q, dir, &totals);
     if (status == FR_OK && out)
         *out = (fr_written){.tensors = totals.tensors,

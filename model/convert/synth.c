@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
 #include "model/schema.h"
 
@@ -245,7 +246,7 @@ static fr_status override_experts(synth *s, cJSON *json) {
 static fr_status override(synth *s, const char *path, cJSON *json) {
     const fr_synth_options *o = s->options;
     FR_TRY(fr_config_edit_parse(json, path, &s->config, s->error));
-    s->fp8 = o->dtype == FR_WEIGHTS_FP8 || (o->dtype == FR_WEIGHTS_AUTO && s->config.fp8);
+    s->fp8 = o->dtype == FR_PRECISION_FP8 || (o->dtype == FR_PRECISION_AUTO && s->config.fp8);
     if (o->layers > 0) FR_TRY(override_layers(s, json));
     if (o->experts > 0) FR_TRY(override_experts(s, json));
     FR_TRY(fr_config_edit_fp8(json, s->fp8, s->error));

@@ -21,7 +21,7 @@ static void draft_from(fr_session *s, int pos, int j) {
     size_t hidden = (size_t)s->model->config.hidden_size;
     count_draft(s, pos + 1);
     fr_head(s->model, &s->ws, &s->model->draft_head, s->ws.hidden, 1, s->draft_logits);
-    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
+    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
     s->tokens[s->length + j] = fr_sampler_draft(&s->sampler, s->draft_logits, fr_session_history(s, j), j, &s->confidence[j]);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/environment.h"
 #include "study/result.h"
@@ -28,7 +29,7 @@ bool fr_ab_promises_identity(const fr_ab_options *o) {
 /* ---- Options ---- */
 
 static fr_status check_options(fr_ab_options *o, fr_error *error) {
-    static const fr_ab_arm usual[] = {{FR_MTP_OFF, 0}, {FR_MTP_ON, 0}, {FR_MTP_AUTO, 0}};
+    static const fr_ab_arm usual[] = {{FR_DRAFTING_OFF, 0}, {FR_DRAFTING_ON, 0}, {FR_DRAFTING_AUTO, 0}};
     if (!o->arms) {
         o->arms = usual;
         o->num_arms = sizeof usual / sizeof *usual;
@@ -65,17 +66,17 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
 /* ---- Columns ---- */
 
 static void name_arm(const fr_ab_arm *arm, char *name, size_t size) {
-    const char *word = fr_study_mtp_word(arm->mtp);
-    if (arm->depth > 0 && arm->mtp != FR_MTP_OFF)
+    const char *word = fr_study_drafting_word(arm->drafting);
+    if (arm->depth > 0 && arm->drafting != FR_DRAFTING_OFF)
         snprintf(name, size, "%s:%d", word, arm->depth);
     else
         snprintf(name, size, "%s", word);
 }
 
-static int depth_of(const fr_ab_options *o, fr_mtp mtp, int depth) {
-    if (mtp == FR_MTP_OFF) return 0;
+static int depth_of(const fr_ab_options *o, fr_drafting drafting, int depth) {
+    if (drafting == FR_DRAFTING_OFF) return 0;
     if (depth == 0) depth = o->session.depth;
-    return depth > 0 ? depth : mtp == FR_MTP_ON ? 1 : 3;
+    return depth > 0 ? depth : drafting == FR_DRAFTING_ON ? 1 : 3;
 }
 
 static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
@@ -84,19 +85,21 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     run->again = -1;
     for (size_t i = 0; i < o->num_arms; i++) {
         fr_ab_column *c = &run->columns[run->num_columns];
-        *c = (fr_ab_column){.mtp = o->arms[i].mtp, .depth = depth_of(o, o->arms[i].mtp, o->arms[i].depth)};
+        *c = (fr_ab_column){.drafting = o->arms[i].drafting, .depth = depth_of(o, o->arms[i].drafting, o->arms[i].depth)};
         name_arm(&o->arms[i], c->name, sizeof c->name);
         for (int j = 0; j < run->num_columns; j++)
             if (strcmp(run->columns[j].name, c->name) == 0)
                 return fr_fail(error, FR_ERROR_ARGUMENT, "ab: there are two arms %s", c->name);
-        if (run->base < 0 && c->mtp == FR_MTP_OFF) run->base = run->num_columns;
+        if (run->base < 0 && c->drafting == FR_DRAFTING_OFF) run->base = run->num_columns;
         run->num_columns++;
     }
     if (run->base < 0) run->base = 0;
     for (size_t i = 0; i < o->num_synthetic; i++) {
         fr_ab_column *c = &run->columns[run->num_columns++];
-        *c = (fr_ab_column){
-            .role = FR_AB_SYNTHETIC, .mtp = FR_MTP_ON, .depth = depth_of(o, FR_MTP_ON, 0), .target = o->synthetic[i]};
+        *c = (fr_ab_column){.role = FR_AB_SYNTHETIC,
+                            .drafting = FR_DRAFTING_ON,
+                            .depth = depth_of(o, FR_DRAFTING_ON, 0),
+                            .target = o->synthetic[i]};
         snprintf(c->name, sizeof c->name, "synthetic:%g", c->target);
         run->num_synthetic++;
     }
@@ -104,7 +107,7 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     const fr_ab_column *base = &run->columns[run->base];
     fr_ab_column *again = &run->columns[run->num_columns];
     run->again = run->num_columns++;
-    *again = (fr_ab_column){.role = FR_AB_AGAIN, .mtp = base->mtp, .depth = base->depth};
+    *again = (fr_ab_column){.role = FR_AB_AGAIN, .drafting = base->drafting, .depth = base->depth};
     name_arm(&o->arms[run->base], again->name, sizeof again->name);
     strcat(again->name, " (again)");
     return FR_OK;
@@ -121,7 +124,7 @@ static fr_status open_sessions(fr_ab_run *run, fr_error *error) {
     wanted.progress = on_prefill;
     wanted.user = run;
     for (int c = 0; c < run->num_columns; c++) {
-        wanted.mtp = run->columns[c].mtp;
+        wanted.drafting = run->columns[c].drafting;
         wanted.depth = run->columns[c].depth;
         FR_TRY(fr_session_create(run->model, &wanted, &run->columns[c].session, error));
         if (run->columns[c].depth >= run->probe_rows) run->probe_rows = run->columns[c].depth + 1;

@@ -10,6 +10,7 @@
 #ifndef FR_STUDY_AB_AB_H
 #define FR_STUDY_AB_AB_H
 
+#include "forerun_study.h"
 #include "study/cost_model.h"
 #include "study/document.h"
 #include "study/energy.h"
@@ -27,7 +28,7 @@ typedef enum fr_ab_role {
 typedef struct fr_ab_column {
     fr_ab_role role;
     char name[32];
-    fr_mtp mtp;
+    fr_drafting drafting;
     int depth;           /* 0 with off */
     double target;       /* synthetic: the chance that a draft is right */
     fr_session *session; /* kept from text to text, as in a server: what a policy has learned stays */

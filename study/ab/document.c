@@ -5,6 +5,7 @@
 
 #include "core/checkpoint/checksum.h"
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "study/ab/cost.h"
 #include "study/environment.h"
 #include "study/result.h"
@@ -133,7 +134,7 @@ static void add_arms(writer *w) {
         if (column->role != FR_AB_ARM) continue;
         cJSON *arm = fr_study_object(&w->d, arms, NULL);
         fr_study_text(&w->d, arm, "name", column->name);
-        fr_study_text(&w->d, arm, "mtp", fr_study_mtp_word(column->mtp));
+        fr_study_text(&w->d, arm, "mtp", fr_study_drafting_word(column->drafting));
         fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
@@ -253,11 +254,11 @@ static double acceptance_of(const fr_stats *s) {
 static int modelled(const fr_ab_run *run) {
     static const struct {
         fr_ab_role role;
-        fr_mtp mtp;
-    } order[] = {{FR_AB_ARM, FR_MTP_ON}, {FR_AB_ARM, FR_MTP_AUTO}, {FR_AB_SYNTHETIC, FR_MTP_ON}};
+        fr_drafting drafting;
+    } order[] = {{FR_AB_ARM, FR_DRAFTING_ON}, {FR_AB_ARM, FR_DRAFTING_AUTO}, {FR_AB_SYNTHETIC, FR_DRAFTING_ON}};
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
         for (int c = 0; c < run->num_columns; c++)
-            if (run->columns[c].role == order[i].role && run->columns[c].mtp == order[i].mtp) return c;
+            if (run->columns[c].role == order[i].role && run->columns[c].drafting == order[i].drafting) return c;
     return -1;
 }
 
@@ -266,7 +267,7 @@ static void add_prediction(writer *w, cJSON *to, int c) {
     const fr_stats *stats = &w->figures[c].stats;
     double predicted = fr_cost_predict(&w->costs.measured, stats), by_bytes = fr_cost_predict(&w->costs.bytes, stats);
     /* Predictions are over no drafts; with another arm to compare with nothing was measured that they speak of. */
-    bool over_off = c != w->run->base && w->run->columns[w->run->base].mtp == FR_MTP_OFF;
+    bool over_off = c != w->run->base && w->run->columns[w->run->base].drafting == FR_DRAFTING_OFF;
     double measured = over_off ? w->compared[c].median.estimate : NAN;
     fr_study_real(&w->d, to, "acceptance_rate", acceptance_of(stats));
     fr_study_ratio(&w->d, to, "tokens_per_cycle", (double)(stats->num_cycles + stats->num_accepted_tokens),
@@ -315,7 +316,7 @@ static void add_cost_model(writer *w) {
     }
     cJSON *arms = fr_study_array(&w->d, to, "arms");
     for (int c = 0; c < run->num_columns; c++) {
-        if (run->columns[c].role != FR_AB_ARM || run->columns[c].mtp == FR_MTP_OFF) continue;
+        if (run->columns[c].role != FR_AB_ARM || run->columns[c].drafting == FR_DRAFTING_OFF) continue;
         cJSON *arm = fr_study_object(&w->d, arms, NULL);
         fr_study_text(&w->d, arm, "name", run->columns[c].name);
         add_prediction(w, arm, c);

@@ -90,7 +90,7 @@ static void count_drafting(const fr_session *s, int drafted, fr_ab_text *out) {
 /* The cycles after the first token. */
 static fr_status decode(fr_ab_run *run, int column, size_t prompt, int most, fr_ab_text *out, fr_error *error) {
     fr_session *s = run->columns[column].session;
-    bool drafts_all = run->columns[column].mtp == FR_MTP_ON;
+    bool drafts_all = run->columns[column].drafting == FR_DRAFTING_ON;
     for (bool more = true; more && out->count < most;) {
         fr_step step;
         int taken;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "study/environment.h"
 
 enum { DEFAULT_DEPTH = 3, DEFAULT_REJECTED = 20 };
@@ -117,8 +118,8 @@ static fr_status make_grid(fr_accept_run *run, fr_error *error) {
                     .depth = o->depths[d],
                     .temperature = o->temperatures[t],
                     .verify = verify ? (fr_verify)!s->sampling.verify : s->sampling.verify,
-                    .hidden = hidden ? (fr_hidden)!s->mtp_hidden : s->mtp_hidden,
-                    .recycle = recycle ? (fr_hidden)!s->mtp_recycle : s->mtp_recycle,
+                    .hidden = hidden ? (fr_hidden_state)!s->mtp_hidden : s->mtp_hidden,
+                    .recycle = recycle ? (fr_hidden_state)!s->mtp_recycle : s->mtp_recycle,
                 };
                 FR_TRY(add_config(run, &config, error));
             }
@@ -169,7 +170,7 @@ static fr_status run_prompt(fr_accept_run *run, size_t p, fr_error *error) {
 static fr_status run_config(fr_accept_run *run, fr_accept_config *config, fr_error *error) {
     fr_session_options o = run->options.session;
     fr_status status = FR_OK;
-    o.mtp = FR_MTP_ON;
+    o.drafting = FR_DRAFTING_ON;
     o.depth = config->depth;
     o.mtp_hidden = config->hidden;
     o.mtp_recycle = config->recycle;

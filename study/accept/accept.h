@@ -7,6 +7,7 @@
 #ifndef FR_STUDY_ACCEPT_ACCEPT_H
 #define FR_STUDY_ACCEPT_ACCEPT_H
 
+#include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/document.h"
 #include "study/prompts.h"
@@ -30,7 +31,7 @@ typedef struct fr_accept_config {
     int depth;
     float temperature;
     fr_verify verify;
-    fr_hidden hidden, recycle;
+    fr_hidden_state hidden, recycle;
 
     bool whole;            /* all texts were */
     fr_stats stats;        /* of all cycles */

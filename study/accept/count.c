@@ -1,3 +1,4 @@
+#include "forerun_study.h"
 #include "study/accept/accept.h"
 
 #include <string.h>

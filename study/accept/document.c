@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "study/environment.h"
 #include "study/result.h"
 #include "study/speculation.h"

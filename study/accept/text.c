@@ -64,7 +64,7 @@ static const float *chain(text_run *t, fr_session *s, int i, int j) {
     s->mtp_kv.length = i + 1;
     fr_mtp_forward(model, &s->ws, &s->mtp_kv, s->recycled, s->tokens + i + 1 + j, 1, i + j);
     fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, 1, s->draft_logits);
-    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
+    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
     return s->draft_logits;
 }
 
@@ -120,7 +120,7 @@ static fr_status after_mtp(void *user, fr_session *s, int first, int rows, fr_er
     text_run *t = user;
     const fr_model *model = t->run->model;
     size_t at = (size_t)(first - t->base), bytes = (size_t)rows * hidden_size(t) * sizeof(float);
-    memcpy(t->recycled + at * hidden_size(t), s->options.mtp_recycle == FR_HIDDEN_PRE ? s->ws.x : s->ws.hidden, bytes);
+    memcpy(t->recycled + at * hidden_size(t), s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, bytes);
     fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
     judge_ready(t, s);

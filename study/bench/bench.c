@@ -1,4 +1,5 @@
 #include "study/bench/bench.h"
+#include "forerun_study.h"
 
 enum { DEFAULT_CONTEXT = 512 };
 

@@ -7,6 +7,7 @@
 #define FR_STUDY_BENCH_BENCH_H
 
 #include "core/linear/linear.h"
+#include "forerun_study.h"
 #include "model/weights.h"
 
 enum { FR_BENCH_LIMIT_SAMPLES = 128 }; /* of each limit, all parts together */

@@ -2,6 +2,7 @@
  * take turns within its time, so that a large model's weights come from memory as they do when it decodes. */
 #include "core/kernels/kernels.h"
 #include "core/threads.h"
+#include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
 

@@ -6,6 +6,7 @@
 #include "core/available.h"
 #include "core/kernels/cpu.h"
 #include "core/threads.h"
+#include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
 

@@ -2,6 +2,7 @@
  * are random ones: experts are then chosen nearly independently, which is the dearest case. */
 #include "core/available.h"
 #include "core/threads.h"
+#include "forerun_study.h"
 #include "model/forward.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
@@ -40,7 +41,7 @@ static double a_layer(const fr_model *model, double experts) {
 
 /* ---- Session ---- */
 
-static fr_status open_session(passes *p, fr_mtp mtp, int length, fr_error *error) {
+static fr_status open_session(passes *p, fr_drafting drafting, int length, fr_error *error) {
     const fr_bench_run *b = p->b;
     int most = b->model->config.max_position_embeddings;
     p->ctx = b->options.ctx;
@@ -48,7 +49,7 @@ static fr_status open_session(passes *p, fr_mtp mtp, int length, fr_error *error
     p->tokens = fr_alloc((size_t)p->length * sizeof *p->tokens);
     if (!p->tokens) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     for (int i = 0; i < p->length; i++) p->tokens[i] = token_at(b, (uint64_t)i);
-    fr_session_options options = {.ctx = p->length, .kv = b->options.kv, .mtp = mtp, .depth = 1};
+    fr_session_options options = {.ctx = p->length, .kv = b->options.kv, .drafting = drafting, .depth = 1};
     return fr_session_create(b->model, &options, &p->session, error);
 }
 
@@ -226,7 +227,7 @@ fr_status fr_bench_measure_passes(fr_bench_run *b, fr_error *error) {
     choose_rows(&p, prompts);
     for (int i = 0; i < p.num_prompts; i++)
         if (prompts[i] > length) length = prompts[i];
-    fr_status status = open_session(&p, FR_MTP_OFF, length, error);
+    fr_status status = open_session(&p, FR_DRAFTING_OFF, length, error);
     if (status == FR_OK) status = measure_session(b, &p, error);
     close_session(&p);
     fr_free(prompts);
@@ -240,7 +241,7 @@ fr_status fr_bench_measure_draft(fr_bench_run *b, fr_error *error) {
     passes p = {.b = b};
     fr_figure seconds = {0};
     fr_status status;
-    FR_CHECK(open_session(&p, FR_MTP_ON, b->options.ctx + MARGIN, error));
+    FR_CHECK(open_session(&p, FR_DRAFTING_ON, b->options.ctx + MARGIN, error));
     FR_CHECK(prefill(&p, p.ctx, error));
     status = fr_bench_rounds(b, "draft", 1, run_draft, &p, &seconds, error);
     if (seconds.samples > 0) {

@@ -1,4 +1,5 @@
 /* Figures, and the rounds that they are measured in: what the parts of the benchmark stand on. */
+#include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
 #include "study/statistics.h"

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "study/report/report.h"
 
 enum {

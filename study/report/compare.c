@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/json.h"
+#include "forerun_study.h"
 #include "study/report/report.h"
 
 enum { MOST_ROWS = 40 }; /* of a plot; tables have all */

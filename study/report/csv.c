@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "forerun_study.h"
 #include "study/report/report.h"
 
 /* Where a row belongs. */

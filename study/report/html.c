@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "forerun_study.h"
 #include "study/report/report.h"
 
 /* The last part of the model's path, which is its name for people; NULL without one. */

@@ -5,6 +5,7 @@
 
 #include <cJSON.h>
 
+#include "forerun_study.h"
 #include "study/report/svg.h"
 
 /* ---- Reading a document: study/report/report.c ---- */

@@ -1,6 +1,6 @@
 /* forerun as a library: complete a prompt, drafting with the MTP module.
  *
- *   cc example.c $(pkg-config --cflags --libs forerun) -o example
+ *   cc complete.c $(pkg-config --cflags --libs forerun) -o complete
  *   ./example DIR "Once upon a time"
  */
 #include <forerun.h>
@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
     int left = 100, result = 1;
 
     if (fr_model_open(argv[1], NULL, &model, &error) != FR_OK ||
-        fr_session_create(model, &(fr_session_options){.mtp = FR_MTP_AUTO}, &session, &error) != FR_OK ||
+        fr_session_create(model, &(fr_session_options){.drafting = FR_DRAFTING_AUTO}, &session, &error) != FR_OK ||
         fr_text_stream_create(model, &stream, &error) != FR_OK ||
         fr_tokenize(model, argv[2], strlen(argv[2]), true, &prompt, &count, &error) != FR_OK ||
         fr_session_prefill(session, prompt, count, &error) != FR_OK) {
