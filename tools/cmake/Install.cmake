@@ -1,6 +1,7 @@
-# cmake --install: the program, the library (static and shared) with its headers and forerun.pc, and the demo model.
+# cmake --install: the program, the library (static and shared) with its headers and forerun.pc, the licence, and the demo model.
 install(TARGETS forerun forerun_static forerun_shared)
 install(FILES include/forerun.h include/forerun_checkpoint.h include/forerun_study.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/forerun/models OPTIONAL)
 
 file(RELATIVE_PATH bin_to_lib ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
