@@ -74,7 +74,7 @@ typedef struct fr_synth_options {
     size_t num_set;
     uint64_t seed;
     uint64_t shard_bytes; /* most data in a file; 0: 4.25 GB */
-    fr_precision dtype;     /* auto: as the config's quantization_config says */
+    fr_precision dtype;   /* auto: as the config's quantization_config says */
     bool sparse;          /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
     bool no_mtp_copies;   /* leave out the MTP modules' copies of embedding and head */
     bool force;

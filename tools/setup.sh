@@ -3,7 +3,7 @@
 # too old. Nothing is installed, fetched or asked for when all of it is there.
 #
 #   sh tools/setup.sh          what the program and its tests need
-#   sh tools/setup.sh --clang  also clang with its OpenMP runtime, for the clang and ThreadSanitizer builds
+#   sh tools/setup.sh --clang  also clang with its OpenMP runtime, for the clang and ThreadSanitizer builds, and clang-format
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -37,6 +37,7 @@ missing() {
     fi
     if [ $clang = yes ]; then
         command -v clang >/dev/null || echo clang
+        command -v clang-format-14 >/dev/null || command -v clang-format >/dev/null || echo clang-format
         command -v llvm-symbolizer >/dev/null || echo llvm # reports with file and line
         printf '#include <omp.h>\nint main(void){return omp_get_max_threads()<0;}\n' |
             clang -fopenmp -fsanitize=thread -x c -o /dev/null - 2>/dev/null || echo libclang-rt-dev libomp-dev

@@ -2,7 +2,8 @@
 # Builds forerun with warnings as errors and runs its tests.
 #
 #   sh tools/test.sh        release build, every test: some minutes after setup
-#   sh tools/test.sh --all  also the fast tests under ASan + UBSan, under TSan (clang) and in a clang release build; so does CI=true
+#   sh tools/test.sh --all  what CI=true does too: first the layout of the sources, which must be the formatter's; then also the
+#                           fast tests under ASan + UBSan, under TSan (clang) and in a clang release build
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,7 @@ done
 
 if [ $all = yes ]; then
     sh tools/setup.sh --clang
+    sh tools/format.sh --check
     presets='release asan tsan clang'
 else
     sh tools/setup.sh
