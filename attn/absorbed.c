@@ -6,7 +6,7 @@
 #include "core/threads.h"
 
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads) {
-    size_t few = (size_t)(max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS), pairs = few * (size_t)m->heads;
+    size_t rows = (size_t)(max_rows < FR_DECODE_ROWS ? max_rows : FR_DECODE_ROWS), pairs = rows * (size_t)m->heads;
     s->q_absorbed = FR_TAKE(arena, float, pairs *(size_t)(m->kv_rank + m->rope));
     s->latent = FR_TAKE(arena, float, pairs *(size_t)m->kv_rank);
     s->pair_max = FR_TAKE(arena, float, pairs);
@@ -152,9 +152,9 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
     fr_team_split(m->heads, 1, &begin, &end);
     for (int head = begin; head < end; head++) {
         /* The values of a head are outputs [first, first + v) of kv_b_proj; its weights are read once for all rows. */
-        int first = head * (m->nope + m->v) + m->nope, pairs[FR_FEW_ROWS];
+        int first = head * (m->nope + m->v) + m->nope, pairs[FR_DECODE_ROWS];
         for (int r = 0; r < rows; r++) pairs[r] = r * m->heads + head;
-        fr_linear_few(&m->kv_b_proj, &latents, pairs, rows, first, first + m->v, s->kv_b_out, expanded);
+        fr_linear_decode(&m->kv_b_proj, &latents, pairs, rows, first, first + m->v, s->kv_b_out, expanded);
         for (int r = 0; r < rows; r++)
             memcpy(s->o + (size_t)pairs[r] * (size_t)m->v, s->kv_b_out + (size_t)r * (size_t)expanded + first,
                    (size_t)m->v * sizeof(float));

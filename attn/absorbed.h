@@ -1,4 +1,4 @@
-/* The absorbed form of MLA, for few rows (decode, verify). Private to attn/.
+/* The absorbed form of MLA, for decode and verify passes. Private to attn/.
  *
  * A pair of a row and a head is one thread's work: it goes through the positions of the cache in spans at fixed places, with a
  * running softmax, so that its result does not depend on who shares the pass, nor on how many threads share the work. Of BF16

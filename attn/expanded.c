@@ -33,7 +33,7 @@ static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
 static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count, void *scratch) {
     int first = head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
     int width = skip + m->nope + m->v, k_width = m->nope + m->rope;
-    /* Positions are padded to 16: the regime is that of many rows, however few there are. */
+    /* Positions are padded to 16: the regime is that of prefill, however few there are. */
     fr_rows latents = fr_rows_part(&s->span_rows, at, (count + 15) / 16 * 16);
     fr_linear part = fr_linear_rows(&m->kv_b_proj, aligned, aligned + width);
     fr_linear_range(&part, &latents, 0, width, e->kv, width, scratch);
@@ -68,9 +68,10 @@ static void weigh(float *p, int seen, int count, float *running_max, float *runn
  * the sum of values is kept unnormalized in s->o. */
 static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int pos, int rows, int block, int at,
                        int count, void *scratch) {
-    /* Rows before `first` see nothing of the block. Part of a tile is no less work, and few rows would be another regime. */
+    /* Rows before `first` see nothing of the block. Part of a tile is no less work, and FR_DECODE_ROWS or fewer would be another
+     * regime. */
     int first = block > pos ? (block - pos) / 64 * 64 : 0;
-    if (first > 0 && rows - first <= FR_FEW_ROWS) first -= 64;
+    if (first > 0 && rows - first <= FR_DECODE_ROWS) first -= 64;
     int n = rows - first, k_width = m->nope + m->rope;
     fr_linear keys = {.out = count, .in = k_width, .dtype = FR_F32, .w = e->k, .stride = k_width};
     fr_linear values = {.out = m->v, .in = count, .dtype = FR_F32, .w = e->v, .stride = count};

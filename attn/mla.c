@@ -23,7 +23,7 @@ void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, in
     fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1), FR_ROWS_ANY);
     fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v, FR_ROWS_ANY);
     fr_absorbed_take(s, arena, m, max_rows, threads);
-    if (max_rows <= FR_FEW_ROWS) return; /* never expanded */
+    if (max_rows <= FR_DECODE_ROWS) return; /* never expanded */
     s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->kv_rank);
     s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->rope);
     fr_rows_take(&s->span_rows, arena, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_ROWS_EXACT);
@@ -77,7 +77,7 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     int rows = x->rows;
     project_queries(m, rope, pos, x, s);
     project_latents(m, rope, kv, layer, pos, x, s);
-    if (rows <= FR_FEW_ROWS)
+    if (rows <= FR_DECODE_ROWS)
         fr_attend_absorbed(m, kv, layer, pos, rows, s);
     else
         fr_attend_expanded(m, kv, layer, pos, rows, s);

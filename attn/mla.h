@@ -1,8 +1,8 @@
 /* Multi-head latent attention (DeepSeek-V2 report, section 2.1). Names and shapes are the checkpoint's.
  *
- * Few rows (decode, verify) use the absorbed form: with W_UK, W_UV the two parts of kv_b_proj for a head,
+ * Decode and verify passes use the absorbed form: with W_UK, W_UV the two parts of kv_b_proj for a head,
  *   score = ((W_UK^T q_nope) . ckv + q_pe . k_pe) * softmax_scale,   o = W_UV (sum_t p_t ckv_t),
- * straight on the cache. Many rows (prefill) use the expanded form, keys and values made from the cache a block of
+ * straight on the cache. Prefill uses the expanded form, keys and values made from the cache a block of
  * positions at a time with a running softmax, so that no [T, T] memory is needed. kv_b_proj never quantizes its input. */
 #ifndef FR_ATTN_MLA_H
 #define FR_ATTN_MLA_H
@@ -44,7 +44,7 @@ typedef struct fr_mla_scratch {
     float *ckv_full; /* [R, kv_rank + rope] */
     float *o;        /* [R, heads, v] */
     fr_rows cq_rows, o_rows;
-    /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_FEW_ROWS at most */
+    /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_DECODE_ROWS at most */
     float *q_absorbed;          /* [F * heads, kv_rank + rope], scaled */
     float *latent;              /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
     float *pair_max, *pair_sum; /* [F * heads]: running softmax; without tiles */

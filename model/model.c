@@ -105,7 +105,7 @@ const char *fr_build_info(void) {
              "oneDNN %d.%d.%d\nCPU: %s\ninstruction sets found:%s%s%s%s\nfew rows (decode, verify): %s\nmany rows (prefill): %s\n"
              "threads: %d (physical cores)",
              onednn->major, onednn->minor, onednn->patch, cpu->name, cpu->avx2 ? " avx2" : "", cpu->avx512 ? " avx512" : "",
-             cpu->avx512_bf16 ? " avx512_bf16" : "", cpu->amx ? " amx" : "", fr_kernels_get()->name, fr_linear_many_path(),
+             cpu->avx512_bf16 ? " avx512_bf16" : "", cpu->amx ? " amx" : "", fr_kernels_get()->name, fr_linear_prefill_path(),
              fr_physical_cores());
     return text;
 }

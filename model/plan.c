@@ -35,7 +35,7 @@ fr_session_shape fr_session_shape_of(const fr_model *model, const fr_session_opt
 uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_shape *shape) {
     uint64_t hidden = (uint64_t)model->config.hidden_size, vocab = (uint64_t)model->config.vocab_size;
     return sizeof(int32_t) * (uint64_t)shape->ctx +
-           sizeof(float) * ((uint64_t)(shape->chunk + FR_FEW_ROWS + 1) * hidden + (FR_FEW_ROWS + 1) * vocab);
+           sizeof(float) * ((uint64_t)(shape->chunk + FR_DECODE_ROWS + 1) * hidden + (FR_DECODE_ROWS + 1) * vocab);
 }
 
 static fr_memory session_memory(const fr_model *model, const fr_session_options *o) {
@@ -48,7 +48,7 @@ static fr_memory session_memory(const fr_model *model, const fr_session_options 
     return (fr_memory){.kv_bytes =
                            fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
                        .mtp_kv_bytes = fr_kv_cache_bytes(shape.mtp, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
-                       .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_FEW_ROWS, shape.ctx) +
+                       .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_DECODE_ROWS, shape.ctx) +
                                           fr_session_buffer_bytes(model, &shape) + arena.used};
 }
 

@@ -24,7 +24,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
         fr_rows_take(&ws->joined_rows, arena, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
     }
     /* Prefill attention expands FR_KV_BLOCK positions, however few rows there are. */
-    int most = ws->max_rows > FR_FEW_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
+    int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
     ws->linear_scratch_bytes = fr_linear_scratch_bytes(most);
     ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
     fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch, ws->linear_scratch_bytes);

@@ -16,10 +16,10 @@ unsigned fr_mlp_forms(const fr_mlp *mlp, bool act_fp8) {
     return fr_linear_form(&mlp->gate_proj, act_fp8) | fr_linear_form(&mlp->up_proj, act_fp8);
 }
 
-void fr_mlp_few_product(const fr_mlp_few *f, int begin, int end) {
+void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
     int width = f->mlp->gate_proj.out;
-    fr_linear_few(&f->mlp->gate_proj, f->x, f->index, f->n, begin, end, f->gate, width);
-    fr_linear_few(&f->mlp->up_proj, f->x, f->index, f->n, begin, end, f->up, width);
+    fr_linear_decode(&f->mlp->gate_proj, f->x, f->index, f->n, begin, end, f->gate, width);
+    fr_linear_decode(&f->mlp->up_proj, f->x, f->index, f->n, begin, end, f->up, width);
     for (int i = 0; i < f->n; i++) {
         float *gate = f->gate + (size_t)i * (size_t)width + begin;
         fr_kernels_get()->silu_mul(gate, gate, f->up + (size_t)i * (size_t)width + begin, end - begin);
@@ -37,22 +37,22 @@ void fr_mlp_few_product(const fr_mlp_few *f, int begin, int end) {
     }
 }
 
-static void forward_few(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
-    static const int all[FR_FEW_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7};
+static void forward_decode(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
+    static const int all[FR_DECODE_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7};
     int width = mlp->gate_proj.out, begin, end;
-    fr_mlp_few few = {.mlp = mlp,
-                      .x = x,
-                      .index = all,
-                      .n = x->rows,
-                      .gate = s->gate,
-                      .up = s->up,
-                      .product = &s->rows,
-                      .quantized = form & FR_ROWS_QUANTIZED,
-                      .ue8m0 = ue8m0,
-                      .done = s->done};
+    fr_mlp_decode job = {.mlp = mlp,
+                         .x = x,
+                         .index = all,
+                         .n = x->rows,
+                         .gate = s->gate,
+                         .up = s->up,
+                         .product = &s->rows,
+                         .quantized = form & FR_ROWS_QUANTIZED,
+                         .ue8m0 = ue8m0,
+                         .done = s->done};
     if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, form, ue8m0);
     fr_team_split(width, 16, &begin, &end);
-    if (begin < end) fr_mlp_few_product(&few, begin, end);
+    if (begin < end) fr_mlp_decode_product(&job, begin, end);
     fr_team_barrier();
     fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->linear_scratch);
 }
@@ -60,8 +60,8 @@ static void forward_few(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_r
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
     int width = mlp->gate_proj.out, begin, end;
     unsigned form = fr_linear_form(&mlp->down_proj, act_fp8);
-    if (x->rows <= FR_FEW_ROWS) {
-        forward_few(mlp, form, ue8m0, x, y, s);
+    if (x->rows <= FR_DECODE_ROWS) {
+        forward_decode(mlp, form, ue8m0, x, y, s);
         return;
     }
     fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->linear_scratch);

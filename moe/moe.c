@@ -6,7 +6,7 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
                          size_t linear_scratch_bytes) {
     const fr_router *r = &moe->router;
     size_t rows = (size_t)max_rows, slots = rows * (size_t)r->topk, width = (size_t)moe->intermediate;
-    int few_slots = (max_rows < FR_FEW_ROWS ? max_rows : FR_FEW_ROWS) * r->topk;
+    int decode_slots = (max_rows < FR_DECODE_ROWS ? max_rows : FR_DECODE_ROWS) * r->topk;
     s->max_rows = max_rows;
     s->threads = threads;
     s->linear_scratch = linear_scratch;
@@ -21,14 +21,14 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->next_slot = FR_TAKE(arena, int, r->experts);
     s->slots = FR_TAKE(arena, int, slots);
     for (size_t i = 0; s->slots && i < slots; i++) s->slots[i] = (int)i;
-    size_t most_chosen = (size_t)(few_slots < r->experts ? few_slots : r->experts);
+    size_t most_chosen = (size_t)(decode_slots < r->experts ? decode_slots : r->experts);
     size_t blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
-    s->chosen = FR_TAKE(arena, fr_mlp_few, most_chosen + 1);
+    s->chosen = FR_TAKE(arena, fr_mlp_decode, most_chosen + 1);
     s->done = FR_TAKE(arena, atomic_int, most_chosen * blocks);
     for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
-    s->gate = FR_TAKE(arena, float, (size_t)few_slots *width);
-    s->up = FR_TAKE(arena, float, (size_t)few_slots *width);
-    fr_rows_take(&s->product, arena, few_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_FEW);
+    s->gate = FR_TAKE(arena, float, (size_t)decode_slots *width);
+    s->up = FR_TAKE(arena, float, (size_t)decode_slots *width);
+    fr_rows_take(&s->product, arena, decode_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_DECODE);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
     for (int t = 0; t < threads; t++) {
@@ -48,7 +48,7 @@ unsigned fr_moe_forms(const fr_moe *moe) {
     return moe->has_shared ? forms | fr_mlp_forms(&moe->shared, moe->act_fp8) : forms;
 }
 
-/* Lists what few rows have to sweep over; ONE THREAD. */
+/* Lists what a decode pass has to sweep over; ONE THREAD. */
 static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     int width = moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
     unsigned form = fr_linear_form(&moe->experts[0].down_proj, moe->act_fp8);
@@ -57,34 +57,34 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
     for (int e = 0; e < moe->router.experts; e++) {
         int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
         if (n == 0) continue;
-        s->chosen[s->num_chosen] = (fr_mlp_few){.mlp = &moe->experts[e],
-                                                .x = x,
-                                                .index = s->slot_row + first,
-                                                .n = n,
-                                                .product = &s->product,
-                                                .gate = s->gate + (size_t)first * (size_t)width,
-                                                .up = s->up + (size_t)first * (size_t)width,
-                                                .first = first,
-                                                .quantized = form & FR_ROWS_QUANTIZED,
-                                                .ue8m0 = moe->act_ue8m0,
-                                                .done = s->done + s->num_chosen * blocks,
-                                                .y = s->z + (size_t)first * (size_t)moe->hidden};
+        s->chosen[s->num_chosen] = (fr_mlp_decode){.mlp = &moe->experts[e],
+                                                   .x = x,
+                                                   .index = s->slot_row + first,
+                                                   .n = n,
+                                                   .product = &s->product,
+                                                   .gate = s->gate + (size_t)first * (size_t)width,
+                                                   .up = s->up + (size_t)first * (size_t)width,
+                                                   .first = first,
+                                                   .quantized = form & FR_ROWS_QUANTIZED,
+                                                   .ue8m0 = moe->act_ue8m0,
+                                                   .done = s->done + s->num_chosen * blocks,
+                                                   .y = s->z + (size_t)first * (size_t)moe->hidden};
         s->num_chosen++;
     }
     if (!moe->has_shared) return;
     form = fr_linear_form(&moe->shared.down_proj, moe->act_fp8);
     fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, form, moe->act_ue8m0);
-    s->chosen[s->num_chosen++] = (fr_mlp_few){.mlp = &moe->shared,
-                                              .x = x,
-                                              .index = s->slots,
-                                              .n = x->rows,
-                                              .product = &s->shared.rows,
-                                              .gate = s->shared.gate,
-                                              .up = s->shared.up,
-                                              .quantized = form & FR_ROWS_QUANTIZED,
-                                              .ue8m0 = moe->act_ue8m0,
-                                              .done = s->shared.done,
-                                              .y = y};
+    s->chosen[s->num_chosen++] = (fr_mlp_decode){.mlp = &moe->shared,
+                                                 .x = x,
+                                                 .index = s->slots,
+                                                 .n = x->rows,
+                                                 .product = &s->shared.rows,
+                                                 .gate = s->shared.gate,
+                                                 .up = s->shared.up,
+                                                 .quantized = form & FR_ROWS_QUANTIZED,
+                                                 .ue8m0 = moe->act_ue8m0,
+                                                 .done = s->shared.done,
+                                                 .y = y};
 }
 
 /* Chooses experts for all rows and sorts the pairs into slots; TEAM. */
@@ -110,7 +110,7 @@ static void route_rows(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scr
             s->slot[i] = s->next_slot[s->ids[i]]++;
             s->slot_row[s->slot[i]] = i / r->topk;
         }
-        if (x->rows <= FR_FEW_ROWS) list_chosen(moe, x, y, s);
+        if (x->rows <= FR_DECODE_ROWS) list_chosen(moe, x, y, s);
     }
     fr_team_barrier();
 }
@@ -123,21 +123,21 @@ static bool own_part(int mine, int mine_end, int outputs, int *at, int *begin, i
     return *begin < *end;
 }
 
-/* Few rows: z by slot, and the shared expert's y. Every thread streams its share of all weights together; TEAM. */
-static void run_experts_few(const fr_moe *moe, fr_moe_scratch *s) {
+/* Decode: z by slot, and the shared expert's y. Every thread streams its share of all weights together; TEAM. */
+static void run_experts_decode(const fr_moe *moe, fr_moe_scratch *s) {
     int total = 0, mine, mine_end, begin, end, at = 0;
     for (int c = 0; c < s->num_chosen; c++) total += (s->chosen[c].mlp->gate_proj.out + 15) / 16 * 16;
     fr_team_split(total, 16, &mine, &mine_end);
     for (int c = 0; c < s->num_chosen; c++)
         if (own_part(mine, mine_end, s->chosen[c].mlp->gate_proj.out, &at, &begin, &end))
-            fr_mlp_few_product(&s->chosen[c], begin, end);
+            fr_mlp_decode_product(&s->chosen[c], begin, end);
     fr_team_barrier();
     fr_team_split(s->num_chosen * ((moe->hidden + 15) / 16 * 16), 16, &mine, &mine_end);
     at = 0;
     for (int c = 0; c < s->num_chosen; c++) {
-        const fr_mlp_few *few = &s->chosen[c];
+        const fr_mlp_decode *job = &s->chosen[c];
         if (own_part(mine, mine_end, moe->hidden, &at, &begin, &end))
-            fr_linear_few(&few->mlp->down_proj, few->product, s->slots + few->first, few->n, begin, end, few->y, moe->hidden);
+            fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);
     }
     fr_team_barrier();
 }
@@ -150,13 +150,13 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
     size_t at = (size_t)thread * (size_t)s->max_rows * (size_t)width;
     float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
     fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
-    if (n > FR_FEW_ROWS) {
+    if (n > FR_DECODE_ROWS) {
         fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_forms(expert, moe->act_fp8));
         fr_linear_range(&expert->gate_proj, gathered, 0, width, gate, width, scratch);
         fr_linear_range(&expert->up_proj, gathered, 0, width, up, width, scratch);
     } else {
-        fr_linear_few(&expert->gate_proj, x, s->slot_row + first, n, 0, width, gate, width);
-        fr_linear_few(&expert->up_proj, x, s->slot_row + first, n, 0, width, up, width);
+        fr_linear_decode(&expert->gate_proj, x, s->slot_row + first, n, 0, width, gate, width);
+        fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, 0, width, up, width);
     }
     fr_kernels_get()->silu_mul(gate, gate, up, n * width);
     fr_rows_set_alone(inner, gate, n, width, fr_linear_form(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
@@ -166,8 +166,8 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     int begin, end, e;
     route_rows(moe, x, y, s);
-    if (x->rows <= FR_FEW_ROWS) {
-        run_experts_few(moe, s);
+    if (x->rows <= FR_DECODE_ROWS) {
+        run_experts_decode(moe, s);
     } else {
         while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
             if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, s);

@@ -32,15 +32,15 @@ typedef struct fr_moe_scratch {
     int *slot_row;          /* [R * topk]: row of a slot */
     int *first_slot;        /* [experts + 1] */
     int *next_slot;         /* [experts]: while slots are filled */
-    atomic_int next_expert; /* that nobody has taken: many rows */
+    atomic_int next_expert; /* that nobody has taken: prefill */
     int *slots;             /* 0, 1, 2, ... [R * topk] */
-    /* few rows: the experts that were chosen, and the shared one last, are swept over as if they were one matrix */
-    fr_mlp_few *chosen; /* [num_chosen] */
+    /* decode: the experts that were chosen, and the shared one last, are swept over as if they were one matrix */
+    fr_mlp_decode *chosen; /* [num_chosen] */
     int num_chosen;
-    float *gate, *up; /* [FEW * topk, intermediate] */
+    float *gate, *up; /* [FR_DECODE_ROWS * topk, intermediate] */
     fr_rows product;  /* silu(gate) * up by slot */
-    atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_few */
-    /* many rows, one of each a thread: an expert is one thread's work */
+    atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_decode */
+    /* prefill, one of each a thread: an expert is one thread's work */
     fr_rows *gathered, *inner;
     float *gate_alone, *up_alone; /* [threads, R, intermediate] */
     float *z;                     /* [R * topk, hidden]: an expert's output for a slot */

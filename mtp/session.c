@@ -75,11 +75,11 @@ static fr_status allocate(fr_session *s, fr_error *error) {
     FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
     if (s->mtp) FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
     FR_TRY(allocate_sampler(s, error));
-    FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_FEW_ROWS, s->ctx, error));
+    FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_DECODE_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
-    s->hidden = fr_alloc((size_t)(s->chunk + FR_FEW_ROWS) * hidden * sizeof(float));
+    s->hidden = fr_alloc((size_t)(s->chunk + FR_DECODE_ROWS) * hidden * sizeof(float));
     s->recycled = fr_alloc(hidden * sizeof(float));
-    s->logits = fr_alloc(FR_FEW_ROWS * vocab * sizeof(float));
+    s->logits = fr_alloc(FR_DECODE_ROWS * vocab * sizeof(float));
     s->draft_logits = fr_alloc(vocab * sizeof(float));
     if (!s->tokens || !s->hidden || !s->recycled || !s->logits || !s->draft_logits)
         return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
@@ -142,7 +142,7 @@ void fr_session_check(const fr_session *s) {
     assert(s->length >= 0 && s->length <= s->ctx && s->generated >= 0 && s->generated <= s->length);
     assert(s->kv.length == s->length || s->kv.length == s->length - 1);
     assert(s->mtp_kv.length <= s->kv.length && (s->mtp_kv.length < s->length || s->length == 0));
-    assert(!s->mtp || s->force || s->kv.length - s->mtp_kv.length <= FR_FEW_ROWS);
+    assert(!s->mtp || s->force || s->kv.length - s->mtp_kv.length <= FR_DECODE_ROWS);
     assert(s->kv.length < s->length || s->length == 0 || s->logits_row >= 0);
     (void)s;
 }

@@ -8,8 +8,8 @@
  *    it; rows of chained drafts lie past that length and are computed again from true hidden states.
  *  - hidden holds the main model's hidden states of positions [mtp_kv.length, kv.length), in order: what the MTP module
  *    has yet to read. When there are none (after a truncate) a cycle does not draft. While drafting does not pay there are up
- *    to FR_FEW_ROWS of them; the module then reads them in one pass.
- * What would break losslessness: a pass of more than FR_FEW_ROWS rows in a cycle (another kernel), or a token emitted that
+ *    to FR_DECODE_ROWS of them; the module then reads them in one pass.
+ * What would break losslessness: a pass of more than FR_DECODE_ROWS rows in a cycle (another kernel), or a token emitted that
  * was not the main model's own choice given the tokens before it. */
 #ifndef FR_MTP_SESSION_H
 #define FR_MTP_SESSION_H
@@ -36,10 +36,10 @@ struct fr_session {
     int length;
     int generated; /* the completion begins here: what was prefilled last ends here */
     fr_kv_cache kv, mtp_kv;
-    float *hidden;   /* [chunk + FR_FEW_ROWS, hidden_size] */
+    float *hidden;   /* [chunk + FR_DECODE_ROWS, hidden_size] */
     float *recycled; /* [hidden_size]: what the next chained draft reads */
 
-    float *logits;                        /* [FR_FEW_ROWS, vocab_size] of the last pass */
+    float *logits;                        /* [FR_DECODE_ROWS, vocab_size] of the last pass */
     int logits_row;                       /* the row that chose, or will choose, the newest token; -1: none */
     float *draft_logits;                  /* [vocab_size] */
     const struct fr_drafter *drafter;     /* NULL: none */

@@ -295,7 +295,7 @@ static fr_status check_origin(const fr_session *s, const file *f, const header *
 
 /* The invariants of mtp/session.h, and a size that follows from them. */
 static fr_status check_lengths(const fr_session *s, const file *f, const header *h) {
-    uint32_t n = h->length, most_hidden = FR_FEW_ROWS; /* a prefill pass has to fit behind them */
+    uint32_t n = h->length, most_hidden = FR_DECODE_ROWS; /* a prefill pass has to fit behind them */
     bool evaluated = h->kv_length == n || h->kv_length + 1 == n;
     bool behind = h->mtp_kv_length <= h->kv_length && (h->mtp_kv_length < n || h->mtp_kv_length == 0);
     bool flags = h->mtp <= 1 && h->mtp_hidden <= 1 && h->logits_rows == (n > 0 && h->kv_length == n);

@@ -46,7 +46,7 @@ static void add_machine(fr_study_document *d, cJSON *to) {
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
         if (fr_isa_available(isas[i])) fr_study_text(d, available, NULL, fr_isa_name(isas[i]));
     fr_study_text(d, to, "isa", fr_kernels_get()->name);
-    fr_study_text(d, to, "linear_path", fr_linear_many_path());
+    fr_study_text(d, to, "linear_path", fr_linear_prefill_path());
     fr_study_count(d, to, "physical_cores", (uint64_t)fr_physical_cores());
     if (uname(&system) == 0) {
         snprintf(text, sizeof text, "%s %s %s", system.sysname, system.release, system.machine);

@@ -150,7 +150,7 @@ static const struct {
 
 enum { STEPS_MAKE = 40 };
 
-/* A prefill of many rows and then steps; both must leave the counts where they were. (In a packed many-row pass
+/* A prefill of many rows and then steps; both must leave the counts where they were. (In a packed prefill pass
  * dnnl_brgemm_execute makes itself a short list at each call, which cannot be had otherwise.) */
 static void check_session(const fr_model *model, const char *what, fr_session_options o, const golden *g, bool packed) {
     o.ctx = g->length + STEPS_MAKE + 8;

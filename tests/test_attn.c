@@ -148,7 +148,7 @@ static void cuts_do_not_matter(void **in) {
         run(f, &kv, x, CTX, CTX, CTX, 1, whole);
         for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
             fr_kv_cache_truncate(&kv, 0);
-            run(f, &kv, x, CTX, firsts[i], 70, 1 + (int)i % 3, cut); /* the last pass has more than FR_FEW_ROWS rows left */
+            run(f, &kv, x, CTX, firsts[i], 70, 1 + (int)i % 3, cut); /* the last pass has more than FR_DECODE_ROWS rows left */
             assert_memory_equal(whole, cut, CTX * HIDDEN * sizeof(float));
         }
         fr_kv_cache_release(&kv);
@@ -240,7 +240,7 @@ static void rows_do_not_matter(void **in) {
         fr_kv_cache one, kv;
         assert_int_equal(fr_kv_cache_create(&one, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
         run(f, &one, x, 150, 100, 1, 1, y[0]);
-        for (int step = 2; step <= FR_FEW_ROWS; step++) {
+        for (int step = 2; step <= FR_DECODE_ROWS; step++) {
             assert_int_equal(fr_kv_cache_create(&kv, 2, CTX, KV_RANK, ROPE, (fr_kv)type, NULL), FR_OK);
             run(f, &kv, x, 150, 100, step, 1 + step % 3, y[1]);
             assert_memory_equal(y[0], y[1], 150 * HIDDEN * sizeof(float));
@@ -271,7 +271,7 @@ static void rollback_leaves_no_trace(void **in) {
         if (keep > rows) keep = rows;
         if (keep > 140 - pos) keep = 140 - pos;
         memcpy(mixed, x + pos * HIDDEN, (size_t)keep * HIDDEN * sizeof(float));
-        float out[FR_FEW_ROWS * HIDDEN];
+        float out[FR_DECODE_ROWS * HIDDEN];
         fr_rows_set(&f->rows, mixed, rows, HIDDEN, fr_mla_forms(&f->mla), false);
         fr_mla_forward(&f->mla, &f->rope, &winding, 1, pos, &f->rows, out, &f->scratch);
         memcpy(z + pos * HIDDEN, out, (size_t)keep * HIDDEN * sizeof(float));

@@ -1,5 +1,5 @@
 /* The library against the goldens, through forerun.h, with weights-only FP8 (activations in float32): on every
- * instruction set of this machine, in the few-row (decode) and the many-row (prefill) regime, drafting or not.
+ * instruction set of this machine, in the regimes of decode and of prefill, drafting or not.
  *
  * No router or greedy choice in these goldens is closer than 1e-4 (the first test holds them to that) and float32
  * implementations differ by about 1e-5, so every expert and every token must be the golden's own. */
@@ -77,14 +77,14 @@ static void check_scores(const golden *g, const fr_model *model, int chunk, cons
     driver_scores_release(&s);
 }
 
-/* The few-row kernels and the portable many-row path compute in float32 throughout; the packed many-row path carries
+/* The decode kernels and the portable prefill path compute in float32 throughout; the packed prefill path carries
  * activations as two BF16 parts, 16 bits of mantissa. */
 static const limits float32_limits = {1e-6, 1e-6, 1e-6}, packed_limits = {1e-5, 1e-5, 1e-5};
 
 static void test_scores(void **state) {
     (void)state;
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
-        limits few = {0}, many = {0};
+        limits decode = {0}, prefill = {0};
         bool packed = driver_isas[isa] >= FR_ISA_AVX512;
         for (int i = 0; i < GOLDEN_MODELS; i++) {
             fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 1);
@@ -92,14 +92,15 @@ static void test_scores(void **state) {
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
                 golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
-                if (g.length <= 70) check_scores(&g, model, 5, driver_isa_names[isa], &float32_limits, &few);
-                check_scores(&g, model, 0, driver_isa_names[isa], packed ? &packed_limits : &float32_limits, &many);
+                if (g.length <= 70) check_scores(&g, model, 5, driver_isa_names[isa], &float32_limits, &decode);
+                check_scores(&g, model, 0, driver_isa_names[isa], packed ? &packed_limits : &float32_limits, &prefill);
                 golden_release(&g);
             }
             fr_model_destroy(model);
         }
-        print_message("%s: of their ranges, few rows: logits %.2g hidden %.2g mtp_logits %.2g; many: %.2g %.2g %.2g\n",
-                      driver_isa_names[isa], few.logits, few.hidden, few.mtp_logits, many.logits, many.hidden, many.mtp_logits);
+        print_message("%s: of their ranges, decode: logits %.2g hidden %.2g mtp_logits %.2g; prefill: %.2g %.2g %.2g\n",
+                      driver_isa_names[isa], decode.logits, decode.hidden, decode.mtp_logits, prefill.logits, prefill.hidden,
+                      prefill.mtp_logits);
     }
 }
 
@@ -257,7 +258,7 @@ static void same_bits(const driver_scores *a, const driver_scores *b, const gold
 }
 
 /* Up to 8 rows a pass: a row's bits do not depend on how many rows are with it, nor on the threads. */
-static void test_few_rows_bitwise(void **state) {
+static void test_decode_rows_bitwise(void **state) {
     (void)state;
     enum { ROWS = 44 }; /* so that the last pass has fewer rows than the others */
     for (int round = 0; round < DRIVER_ISAS * 2; round++) {
@@ -360,8 +361,12 @@ static void test_kv_bf16(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_close_choices), cmocka_unit_test(test_scores),           cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_drafting),         cmocka_unit_test(test_few_rows_bitwise), cmocka_unit_test(test_step_by_step),
+        cmocka_unit_test(test_no_close_choices),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_drafting),
+        cmocka_unit_test(test_decode_rows_bitwise),
+        cmocka_unit_test(test_step_by_step),
         cmocka_unit_test(test_kv_bf16),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);

@@ -158,7 +158,7 @@ static void test_layers(void **state) {
         print_message("%s, %d rows a pass: %d of %d rows hit by a flip, %d of %d passes of layer 0, %d of %d choices, rms %.4f\n",
                       driver_isa_names[isa], chunk, f.dirty, f.rows, f.first_dirty, f.first_layers, f.other_choices, f.choices,
                       f.worst_rms);
-        assert_true(f.dirty <= (chunk > FR_FEW_ROWS && driver_isas[isa] >= FR_ISA_AVX512 ? f.rows / 17 : f.rows / 60));
+        assert_true(f.dirty <= (chunk > FR_DECODE_ROWS && driver_isas[isa] >= FR_ISA_AVX512 ? f.rows / 17 : f.rows / 60));
         assert_true(f.first_dirty <= 4);
         assert_true(f.worst_rms < 0.02);
         assert_true(f.choices > 500 && f.other_choices <= f.choices / 200);

@@ -9,8 +9,8 @@
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/linear/linear.h"
-#include "core/linear/many.h"
 #include "core/linear/onednn_fp8.h"
+#include "core/linear/prefill.h"
 #include "core/threads.h"
 #include "model/weights.h"
 #include "reference_linear.h"
@@ -141,16 +141,16 @@ static void assert_near(const fr_linear *w, const float *x, int n, bool quantize
     free(magnitude);
 }
 
-/* Few rows: right, and each row bit for bit the same whatever the number of rows. */
-static void check_few(fr_dtype dtype, int out, int in, bool quantized) {
+/* Decode: right, and each row bit for bit the same whatever the number of rows. */
+static void check_decode(fr_dtype dtype, int out, int in, bool quantized) {
     layer l = make_layer(dtype, out, in);
-    float *x = make_x(FR_FEW_ROWS, in), *all = malloc(sizeof *all * (size_t)(FR_FEW_ROWS * out)),
-          *some = malloc(sizeof *some * (size_t)(FR_FEW_ROWS * out));
+    float *x = make_x(FR_DECODE_ROWS, in), *all = malloc(sizeof *all * (size_t)(FR_DECODE_ROWS * out)),
+          *some = malloc(sizeof *some * (size_t)(FR_DECODE_ROWS * out));
     bool ue8m0 = in % 2;
-    forward(&l.linear, x, FR_FEW_ROWS, quantized, ue8m0, 1, all);
-    assert_near(&l.linear, x, FR_FEW_ROWS, quantized, ue8m0, all, 1e-6);
-    for (int n = 1; n < FR_FEW_ROWS; n++) {
-        int first = (n * 3) % (FR_FEW_ROWS - n + 1);
+    forward(&l.linear, x, FR_DECODE_ROWS, quantized, ue8m0, 1, all);
+    assert_near(&l.linear, x, FR_DECODE_ROWS, quantized, ue8m0, all, 1e-6);
+    for (int n = 1; n < FR_DECODE_ROWS; n++) {
+        int first = (n * 3) % (FR_DECODE_ROWS - n + 1);
         forward(&l.linear, x + first * in, n, quantized, ue8m0, 1, some);
         assert_memory_equal(some, all + first * out, sizeof *all * (size_t)(n * out));
     }
@@ -161,20 +161,20 @@ static void check_few(fr_dtype dtype, int out, int in, bool quantized) {
 }
 
 /* The widest is too wide for eight rows in one run of the tile kernel; the highest leaves some of its regions short. */
-static void few_sizes(void) {
+static void decode_sizes(void) {
     static const int ins[] = {1, 8, 40, 127, 128, 129, 160, 576, 7168}, outs[] = {1, 3, 64, 65, 72, 200, 545};
     for (int kind = 0; kind < 4; kind++) {
         fr_dtype dtype = kind == 3 ? FR_F8_E4M3 : dtypes[kind];
-        for (int i = 0; i < 9; i++) check_few(dtype, ins[i] > 1000 ? 6 : 72, ins[i], kind == 3);
-        for (int i = 0; i < 7; i++) check_few(dtype, outs[i], 160, kind == 3);
+        for (int i = 0; i < 9; i++) check_decode(dtype, ins[i] > 1000 ? 6 : 72, ins[i], kind == 3);
+        for (int i = 0; i < 7; i++) check_decode(dtype, outs[i], 160, kind == 3);
     }
-    check_few(FR_F8_E4M3, 72, 20100, true);
+    check_decode(FR_F8_E4M3, 72, 20100, true);
 }
 
-static void few_rows_are_right_and_row_invariant(void **state) {
+static void decode_rows_are_right_and_row_invariant(void **state) {
     (void)state;
     random_state = 1;
-    for_each_isa(few_sizes);
+    for_each_isa(decode_sizes);
 }
 
 #if defined(__x86_64__)
@@ -186,20 +186,20 @@ static void plain_avx512_is_right_and_row_invariant(void **state) {
     if (!fr_cpu_get()->avx512) skip();
     const fr_kernels *k = &fr_kernels_avx512;
     layer l = make_layer(FR_F8_E4M3, OUT, IN);
-    float *x = make_x(FR_FEW_ROWS, IN), sx[FR_FEW_ROWS][BLOCKS], all[FR_FEW_ROWS * OUT], some[FR_FEW_ROWS * OUT];
-    uint16_t q[FR_FEW_ROWS][BLOCKS * 128], narrow[256];
-    const uint16_t *rows[FR_FEW_ROWS];
-    const float *scales[FR_FEW_ROWS];
-    for (int r = 0; r < FR_FEW_ROWS; r++) {
+    float *x = make_x(FR_DECODE_ROWS, IN), sx[FR_DECODE_ROWS][BLOCKS], all[FR_DECODE_ROWS * OUT], some[FR_DECODE_ROWS * OUT];
+    uint16_t q[FR_DECODE_ROWS][BLOCKS * 128], narrow[256];
+    const uint16_t *rows[FR_DECODE_ROWS];
+    const float *scales[FR_DECODE_ROWS];
+    for (int r = 0; r < FR_DECODE_ROWS; r++) {
         for (int b = 0; b < BLOCKS; b++)
             sx[r][b] = k->quantize_block(q[r] + b * 128, x + r * IN + b * 128, b == 2 ? 44 : 128, false);
         rows[r] = q[r];
         scales[r] = sx[r];
     }
-    k->few_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows, scales, FR_FEW_ROWS, all, OUT);
-    assert_near(&l.linear, x, FR_FEW_ROWS, true, false, all, 1e-6);
-    for (int n = 1; n < FR_FEW_ROWS; n++) {
-        k->few_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows + 1, scales + 1, n, some, OUT);
+    k->decode_linear_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows, scales, FR_DECODE_ROWS, all, OUT);
+    assert_near(&l.linear, x, FR_DECODE_ROWS, true, false, all, 1e-6);
+    for (int n = 1; n < FR_DECODE_ROWS; n++) {
+        k->decode_linear_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows + 1, scales + 1, n, some, OUT);
         assert_memory_equal(some, all + OUT, sizeof *all * (size_t)(n * OUT));
     }
     uint8_t codes[256];
@@ -212,9 +212,9 @@ static void plain_avx512_is_right_and_row_invariant(void **state) {
 }
 #endif
 
-/* Many rows: right (x as two BF16 parts is off by up to 2^-17, and so are F32 weights), and a row does not depend on
+/* Prefill: right (x as two BF16 parts is off by up to 2^-17, and so are F32 weights), and a row does not depend on
  * how many there are, nor on where it stands. */
-static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
+static void check_prefill(fr_dtype dtype, int out, int in, bool quantized) {
     enum { ALL = 150 };
     static const int counts[] = {9, 15, 16, 17, 31, 32, 33, 40, 64, 65, 120};
     layer l = make_layer(dtype, out, in);
@@ -239,19 +239,19 @@ static void check_many(fr_dtype dtype, int out, int in, bool quantized) {
 }
 
 /* The widest takes two panels of blocks. */
-static void many_sizes(void) {
+static void prefill_sizes(void) {
     static const int ins[] = {1, 40, 127, 128, 129, 160, 576, 1160}, outs[] = {1, 3, 64, 65, 72, 200};
     for (int kind = 0; kind < 4; kind++) {
         fr_dtype dtype = kind == 3 ? FR_F8_E4M3 : dtypes[kind];
-        for (int i = 0; i < 8; i++) check_many(dtype, 72, ins[i], kind == 3);
-        for (int i = 0; i < 6; i++) check_many(dtype, outs[i], 160, kind == 3);
+        for (int i = 0; i < 8; i++) check_prefill(dtype, 72, ins[i], kind == 3);
+        for (int i = 0; i < 6; i++) check_prefill(dtype, outs[i], 160, kind == 3);
     }
 }
 
-static void many_rows_are_right_and_row_invariant(void **state) {
+static void prefill_rows_are_right_and_row_invariant(void **state) {
     (void)state;
     random_state = 2;
-    for_each_isa(many_sizes);
+    for_each_isa(prefill_sizes);
 }
 
 /* Rows chosen by index, through oneDNN's FP8 product. */
@@ -284,16 +284,16 @@ static void fp8_matmul_of_onednn_is_right(void **state) {
     random_state = 9;
     if (fr_fp8_name()) assert_int_not_equal(strncmp(fr_fp8_name(), "ref", 3), 0);
     assert_int_equal(fr_fp8_takes(256), fr_fp8_name() != NULL);
-    assert_int_equal(strstr(fr_linear_many_path(), "FP8 x FP8") != NULL, fr_many_packed() && fr_fp8_name());
+    assert_int_equal(strstr(fr_linear_prefill_path(), "FP8 x FP8") != NULL, fr_prefill_packed() && fr_fp8_name());
     size_t before = fr_linear_scratch_bytes(64);
-    if (!fr_many_packed()) skip();
+    if (!fr_prefill_packed()) skip();
     fr_fp8_force(true);
     assert_true(fr_fp8_takes(256) && !fr_fp8_takes(160));
     assert_true(fr_linear_scratch_bytes(64) >= before);
-    assert_non_null(strstr(fr_linear_many_path(), fr_fp8_name()));
-    check_many(FR_F8_E4M3, 200, 128, true);
-    check_many(FR_F8_E4M3, 72, 384, true);
-    check_many(FR_F8_E4M3, 72, 160, true); /* not whole blocks: the other way */
+    assert_non_null(strstr(fr_linear_prefill_path(), fr_fp8_name()));
+    check_prefill(FR_F8_E4M3, 200, 128, true);
+    check_prefill(FR_F8_E4M3, 72, 384, true);
+    check_prefill(FR_F8_E4M3, 72, 160, true); /* not whole blocks: the other way */
     check_gathered_fp8();
     fr_fp8_force(false);
     assert_int_equal(fr_linear_scratch_bytes(64), before);
@@ -326,7 +326,7 @@ static void threads_do_not_change_results(void **state) {
     for_each_isa(thread_counts);
 }
 
-/* Rows chosen by index, few and many, ranges of outputs, and rows of a linear: all are the same numbers as the whole.
+/* Rows chosen by index, in decode and in prefill, ranges of outputs, and rows of a linear: all are the same numbers as the whole.
  */
 static void parts_of_a_product(void) {
     enum { OUT = 300, IN = 200, ROWS = 40, CHOSEN = 13 };
@@ -349,9 +349,9 @@ static void parts_of_a_product(void) {
         fr_linear_range(&sliced, &all.r, 0, sliced.out, part, OUT, memory);
         for (int i = 0; i < ROWS; i++) assert_memory_equal(part + i * OUT, whole + i * OUT + 128, sizeof *part * 162);
 
-        fr_rows_set_alone(&all.r, x, FR_FEW_ROWS, IN, forms_of(kind == 3), true);
-        forward(w, x, FR_FEW_ROWS, kind == 3, true, 1, whole);
-        fr_linear_few(w, &all.r, (int[]){6, 1, 6}, 3, 5, 131, part, OUT);
+        fr_rows_set_alone(&all.r, x, FR_DECODE_ROWS, IN, forms_of(kind == 3), true);
+        forward(w, x, FR_DECODE_ROWS, kind == 3, true, 1, whole);
+        fr_linear_decode(w, &all.r, (int[]){6, 1, 6}, 3, 5, 131, part, OUT);
         for (int i = 0; i < 3; i++)
             assert_memory_equal(part + i * OUT + 5, whole + (i == 1 ? 1 : 6) * OUT + 5, sizeof *part * 126);
         fr_free(memory);
@@ -553,11 +553,11 @@ static void missing_scales_are_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(few_rows_are_right_and_row_invariant),
+        cmocka_unit_test(decode_rows_are_right_and_row_invariant),
 #if defined(__x86_64__)
         cmocka_unit_test(plain_avx512_is_right_and_row_invariant),
 #endif
-        cmocka_unit_test(many_rows_are_right_and_row_invariant),
+        cmocka_unit_test(prefill_rows_are_right_and_row_invariant),
         cmocka_unit_test(fp8_matmul_of_onednn_is_right),
         cmocka_unit_test(threads_do_not_change_results),
         cmocka_unit_test(parts_equal_the_whole),

@@ -20,7 +20,7 @@
 
 static bool full; /* every combination, more tokens */
 
-/* Around the rows of a few-row pass (8), a tile of packed rows (64) and a block of scales or cache (128). */
+/* Around the rows of a decode pass (8), a tile of packed rows (64) and a block of scales or cache (128). */
 static const int prompt_lengths[] = {1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 200};
 enum { PROMPTS = sizeof prompt_lengths / sizeof prompt_lengths[0], MAX_PROMPT = 200, MAX_NEW = 160 };
 

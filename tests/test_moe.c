@@ -1,4 +1,4 @@
-/* The router against a brute-force one, and experts: few rows against many, one row against eight, any thread count. */
+/* The router against a brute-force one, and experts: decode against prefill, one row against eight, any thread count. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -167,11 +167,11 @@ static void rows_do_not_matter(void **in) {
     float *x = random_floats(ROWS * HIDDEN, 1.0f), *one = random_floats(ROWS * HIDDEN, 0.0f),
           *some = random_floats(ROWS * HIDDEN, 0.0f);
     run(f, x, ROWS, 1, 1, one);
-    for (int step = 2; step <= FR_FEW_ROWS; step++) {
+    for (int step = 2; step <= FR_DECODE_ROWS; step++) {
         run(f, x, ROWS, step, 1 + step % 3, some);
         assert_memory_equal(one, some, ROWS * HIDDEN * sizeof(float));
     }
-    run(f, x, ROWS, ROWS, 2, some); /* the many-row regime: close, not equal */
+    run(f, x, ROWS, ROWS, 2, some); /* the prefill regime: close, not equal */
     for (int i = 0; i < ROWS * HIDDEN; i++) assert_true(fabsf(one[i] - some[i]) < 5e-4f);
     float *again = random_floats(ROWS * HIDDEN, 0.0f);
     run(f, x, ROWS, ROWS, 3, again); /* but threads do not matter there either */

@@ -1,7 +1,7 @@
-/* AVX-512 with AMX: few rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
+/* AVX-512 with AMX: decode with rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
  *
  * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those: 32 streams are
- * read, each in the order of memory (core/kernels/few.h).
+ * read, each in the order of memory (core/kernels/decode.h).
  *
  * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
  * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
@@ -58,7 +58,7 @@ INLINE void zip(__m512i *a, __m512i *b) {
  * columns that were neighbours are. */
 INLINE void interleave(int columns, __m512i *z, char *to) {
     UNROLL for (int half = columns / 2; half >= 1; half /= 2) {
-        __m512i t[FR_FEW_ROWS];
+        __m512i t[FR_DECODE_ROWS];
         UNROLL for (int i = 0; i < columns; i++) t[i] = z[i];
         UNROLL for (int i = 0; i < columns / 2; i++) {
             z[2 * i] = t[i];
@@ -70,8 +70,8 @@ INLINE void interleave(int columns, __m512i *z, char *to) {
 }
 
 /* Packs two steps, inputs [at, at + 64), dealt as decode_dealt deals weights. Columns beyond the rows are zero. */
-INLINE void pack_steps(int columns, const fr_few_job *j, int at, char *to) {
-    __m512i a[FR_FEW_ROWS], b[FR_FEW_ROWS];
+INLINE void pack_steps(int columns, const fr_decode_job *j, int at, char *to) {
+    __m512i a[FR_DECODE_ROWS], b[FR_DECODE_ROWS];
     UNROLL for (int c = 0; c < columns; c++) {
         const uint16_t *q = (const uint16_t *)j->x[c < j->rows ? c : 0] + at;
         int n = c < j->rows ? j->in - at : 0;
@@ -83,7 +83,7 @@ INLINE void pack_steps(int columns, const fr_few_job *j, int at, char *to) {
     interleave(columns, b, to + 64 * columns);
 }
 
-static void pack(const fr_few_job *j, const run *k) {
+static void pack(const fr_decode_job *j, const run *k) {
     char *to = k->packed;
     for (int block = k->first; block < k->first + k->blocks; block++, to += block_bytes(k->columns)) {
         float *scale = (float *)(void *)to;
@@ -107,7 +107,7 @@ typedef struct group {
     int output, n;
 } group;
 
-INLINE group group_of(const fr_few_job *j, const run *k, int strip, int g) {
+INLINE group group_of(const fr_decode_job *j, const run *k, int strip, int g) {
     const int output = j->begin + g * GROUP * k->region + strip, left = j->end - output;
     const int n = strip < k->region && left > 0 ? (left + k->region - 1) / k->region : 0;
     return (group){output, n < GROUP ? n : GROUP};
@@ -116,11 +116,11 @@ INLINE group group_of(const fr_few_job *j, const run *k, int strip, int g) {
 /* What strips work with. */
 typedef struct work {
     _Alignas(64) char a[2][STEPS][TILE]; /* decoded weights of one group, and of the next */
-    _Alignas(64) float c[2][GROUP * FR_FEW_ROWS], total[GROUPS][GROUP * FR_FEW_ROWS]; /* [16 outputs][columns] */
+    _Alignas(64) float c[2][GROUP * FR_DECODE_ROWS], total[GROUPS][GROUP * FR_DECODE_ROWS]; /* [16 outputs][columns] */
 } work;
 
 /* Decodes one block of a group's outputs [from, to). */
-INLINE void decode_rows(const fr_few_job *j, const run *k, group g, int block, int from, int to, char (*a)[TILE]) {
+INLINE void decode_rows(const fr_decode_job *j, const run *k, group g, int block, int from, int to, char (*a)[TILE]) {
     const int left = j->in - block * FR_BLOCK;
     /* What comes next: a few blocks ahead, or at the beginning of the next output. */
     const int64_t width = (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK, region = k->region * j->stride;
@@ -166,7 +166,7 @@ INLINE void add_scaled(int columns, const product *p) {
 /* A group is decoded while the one before it is multiplied, and added when the one after it has been: units and memory never
  * wait for each other. The first group of the run's first strip has been decoded; the last strip's last decodes nothing.
  * Returns which half of `a` has the next strip's first group. */
-static int strip(const fr_few_job *j, const run *k, int index, int parity, work *s) {
+static int strip(const fr_decode_job *j, const run *k, int index, int parity, work *s) {
     const int end = k->first + k->blocks, row_bytes = 4 * k->columns;
     group of[GROUPS + 1];
     __m512i scales[GROUPS];
@@ -223,9 +223,9 @@ static int strip(const fr_few_job *j, const run *k, int index, int parity, work 
     return parity;
 }
 
-void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+void fr_decode_linear_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_decode_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     _Alignas(64) char packed[PACKED];
     work s;
     run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};

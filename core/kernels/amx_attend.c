@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/kernels/amx.h"
-#include "core/kernels/many.h"
+#include "core/kernels/prefill.h"
 
 #define SPAN FR_TILED_SPAN
 #define QUERIES FR_TILED_QUERIES
@@ -38,12 +38,12 @@ static void *take_scratch(fr_arena *arena, int width, int rank) {
 /* ---- Queries ---- */
 
 static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, int n, int width, int rank) {
-    const fr_many *many = fr_many_kernels(); /* there: AMX comes with BF16 dot products */
+    const fr_prefill_kernels *prefill = fr_prefill_kernels_get(); /* there: AMX comes with BF16 dot products */
     for (int i = 0; i < width; i += FR_BLOCK) {
         const float *rows[QUERIES];
         for (int j = 0; j < n; j++) rows[j] = q[j] + i;
-        many->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
-                       width - i < FR_BLOCK ? width - i : FR_BLOCK);
+        prefill->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
+                          width - i < FR_BLOCK ? width - i : FR_BLOCK);
     }
     memset(g->sum, 0, (size_t)(up(rank, DEPTH) * QUERIES) * sizeof *g->sum);
     for (int j = 0; j < QUERIES; j++) {

@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "core/dtype.h"
-#include "core/kernels/few.h"
+#include "core/kernels/decode.h"
 #include "core/kernels/isa.h"
 
 #define LANES 8
@@ -229,7 +229,7 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
     return s;
 }
 
-/* ---- Few rows ---- */
+/* ---- Decode ---- */
 
 typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
 
@@ -265,7 +265,7 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
 
 /* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
  * partial last block is copied and padded with zeros. */
-INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int apart, int r0) {
+INLINE void strip(weights kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int r0) {
     const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
     const float *sw[OUTPUTS];
@@ -303,7 +303,7 @@ INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, i
 }
 
 /* All rows of a strip before the next strip, so that its weights come from memory once. */
-INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
+INLINE void all_strips(weights kind, bool quantized, const fr_decode_job *j) {
     const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
     for (int o = j->begin; o < j->begin + apart; o++) {
         int r = 0;
@@ -313,27 +313,27 @@ INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
     }
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                     const float *const *x, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_E4M3, false, &job);
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     all_strips(W_E4M3, true, &job);
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                     int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                               float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_BF16, false, &job);
 }
 
-static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                    int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                              int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_F32, false, &job);
 }
 
@@ -353,8 +353,8 @@ const fr_kernels fr_kernels_avx2 = {
     .exp_sub = exp_sub,
     .silu_mul = silu_mul,
     .quantize_block = quantize_block,
-    .few_e4m3 = few_e4m3,
-    .few_e4m3_q = few_e4m3_q,
-    .few_bf16 = few_bf16,
-    .few_f32 = few_f32,
+    .decode_linear_e4m3 = decode_linear_e4m3,
+    .decode_linear_e4m3_q = decode_linear_e4m3_q,
+    .decode_linear_bf16 = decode_linear_bf16,
+    .decode_linear_f32 = decode_linear_f32,
 };

@@ -187,7 +187,7 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
     return s;
 }
 
-/* ---- Few rows ---- */
+/* ---- Decode ---- */
 
 #define OUTPUTS 8 /* of a strip: streams that memory delivers at a time */
 #define AHEAD 256 /* bytes of a row that are asked for before they are needed */
@@ -243,7 +243,7 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
 
 /* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
  * partial last block is copied and padded with zeros. */
-INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, int o0, int apart, int r0) {
+INLINE void strip(weights kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int r0) {
     const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
     const float *sw[OUTPUTS];
@@ -281,7 +281,7 @@ INLINE void strip(weights kind, bool quantized, int rows, const fr_few_job *j, i
 }
 
 /* All rows of a strip before the next strip, so that its weights come from memory once. */
-INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
+INLINE void all_strips(weights kind, bool quantized, const fr_decode_job *j) {
     const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
     for (int o = j->begin; o < j->begin + apart; o++) {
         int r = 0;
@@ -292,27 +292,27 @@ INLINE void all_strips(weights kind, bool quantized, const fr_few_job *j) {
     }
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                     const float *const *x, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_E4M3, false, &job);
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     all_strips(W_E4M3, true, &job);
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                     int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                               float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_BF16, false, &job);
 }
 
-static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                    int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                              int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
     all_strips(W_F32, false, &job);
 }
 
@@ -320,7 +320,8 @@ static void few_f32(const float *w, int64_t stride, int in, int begin, int end, 
     .dot_f32 = dot_f32, .dot_bf16 = dot_bf16, .axpy_f32 = axpy_f32, .axpy_bf16 = axpy_bf16, .axpy_e4m3 = axpy_e4m3,              \
     .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16, .sum_squares = sum_squares, .max = max_f32, .exp_sub = exp_sub,      \
     .silu_mul = silu_mul, .quantize_block = quantize_block, .attend_scores_bf16 = fr_attend_scores_avx512,                       \
-    .attend_values_bf16 = fr_attend_values_avx512, .few_e4m3 = few_e4m3, .few_bf16 = few_bf16, .few_f32 = few_f32
+    .attend_values_bf16 = fr_attend_values_avx512, .decode_linear_e4m3 = decode_linear_e4m3,                                     \
+    .decode_linear_bf16 = decode_linear_bf16, .decode_linear_f32 = decode_linear_f32
 #define EXTENDED .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16
 
 const fr_kernels fr_kernels_avx512 = {COMMON,
@@ -328,14 +329,14 @@ const fr_kernels fr_kernels_avx512 = {COMMON,
                                       .name = "avx512",
                                       .e4m3_to_bf16 = e4m3_to_bf16,
                                       .add_rows_e4m3 = add_rows_e4m3,
-                                      .few_e4m3_q = few_e4m3_q};
+                                      .decode_linear_e4m3_q = decode_linear_e4m3_q};
 const fr_kernels fr_kernels_avx512_bf16 = {COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512",
-                                           .few_e4m3_q = fr_few_e4m3_q_bf16};
+                                           .decode_linear_e4m3_q = fr_decode_linear_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {COMMON,
                                    EXTENDED,
                                    .isa = FR_ISA_AMX,
                                    .name = "amx",
-                                   .few_e4m3_q = fr_few_e4m3_q_amx,
+                                   .decode_linear_e4m3_q = fr_decode_linear_e4m3_q_amx,
                                    .e4m3_to_tiles = fr_e4m3_to_tiles_amx,
                                    .multiply_panel = fr_multiply_panel_amx,
                                    .tiled_attention = &fr_tiled_attention_amx};

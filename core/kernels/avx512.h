@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "core/kernels/few.h"
+#include "core/kernels/decode.h"
 #include "core/kernels/tiled_attention.h"
 
 #define LANES 16
@@ -66,16 +66,16 @@ INLINE void transpose16(__m512i *r) {
     }
 }
 
-/* e4m3_to_bf16 with byte tables, few_e4m3_q with BF16 dot products, add_rows_e4m3 with bit matrices
+/* e4m3_to_bf16 with byte tables, decode_linear_e4m3_q with BF16 dot products, add_rows_e4m3 with bit matrices
  * (core/kernels/avx512_bf16.c). */
 void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n);
-void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                        const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+void fr_decode_linear_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                  int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
 void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
 
-/* few_e4m3_q with tiles (core/kernels/amx.c). */
-void fr_few_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+/* decode_linear_e4m3_q with tiles (core/kernels/amx.c). */
+void fr_decode_linear_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
 
 /* core/kernels/avx512_attend.c */
 void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
@@ -83,7 +83,7 @@ void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows,
 void fr_attend_values_avx512(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                              int width);
 
-/* core/kernels/amx_many.c, core/kernels/amx_attend.c */
+/* core/kernels/amx_prefill.c, core/kernels/amx_attend.c */
 void fr_e4m3_to_tiles_amx(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
 void fr_multiply_panel_amx(const struct fr_panel *panel);
 extern const fr_tiled_attention fr_tiled_attention_amx;

@@ -1,4 +1,4 @@
-/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: few rows of quantized activations, sums of rows of
+/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: decode with quantized activations, sums of rows of
  * weights. */
 #include "core/kernels/avx512.h"
 #include "core/kernels/e4m3.h"
@@ -66,7 +66,7 @@ INLINE void add_block(int rows, const char *const *w, const char *const *x, __m5
 }
 
 /* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
-INLINE void strip(int rows, const fr_few_job *j, int o0, int apart, int r0) {
+INLINE void strip(int rows, const fr_decode_job *j, int o0, int apart, int r0) {
     const int blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
     const float *sw[OUTPUTS];
@@ -102,9 +102,9 @@ INLINE void strip(int rows, const fr_few_job *j, int o0, int apart, int r0) {
     }
 }
 
-void fr_few_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                        const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_few_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+void fr_decode_linear_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                  int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_decode_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
     const int apart = fr_streams_apart(end - begin, OUTPUTS);
     for (int o = begin; o < begin + apart; o++) {
         int r = 0;

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "core/kernels/few.h"
+#include "core/kernels/decode.h"
 
 /* High and low bytes of the BF16 of each magnitude (core/kernels/avx512_bf16.c). */
 extern const uint8_t fr_e4m3_high[128], fr_e4m3_low[128];

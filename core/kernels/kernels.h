@@ -8,7 +8,7 @@
 #include "core/dtype.h"
 #include "core/status.h"
 
-#define FR_FEW_ROWS 8 /* rows of a decode or verify pass, at most: FR_MAX_DEPTH drafts and the token before them */
+#define FR_DECODE_ROWS 8 /* rows of a decode or verify pass, at most: FR_MAX_DEPTH drafts and the token before them */
 
 struct fr_panel;
 struct fr_tiled_attention;
@@ -40,23 +40,23 @@ typedef struct fr_kernels {
                                int width);
     /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
     const struct fr_tiled_attention *tiled_attention;
-    /* The many-row regime by matrix tiles (both NULL: by oneDNN); core/linear/many.c, core/kernels/many.h. Decodes a whole block
-     * of `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
+    /* The prefill regime by matrix tiles (both NULL: by oneDNN); core/linear/prefill.c, core/kernels/prefill.h. Decodes a whole
+     * block of `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
     void (*e4m3_to_tiles)(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
     void (*multiply_panel)(const struct fr_panel *panel);
     /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
     void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
-    /* Few-row linear kernels: see core/linear/linear.h, fr_linear_few, for shapes. `x` are n pointers to rows, n <= FR_FEW_ROWS.
-     */
-    void (*few_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                     const float *const *x, int n, float *y, int64_t y_stride);
+    /* Linear kernels of decode: see core/linear/linear.h, fr_linear_decode, for shapes. `x` are n pointers to rows,
+     * n <= FR_DECODE_ROWS. */
+    void (*decode_linear_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                               int end, const float *const *x, int n, float *y, int64_t y_stride);
     /* Rows quantized: q are n pointers to BF16 rows, sx their scales a 128-block. */
-    void (*few_e4m3_q)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
-    void (*few_bf16)(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                     int64_t y_stride);
-    void (*few_f32)(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                    int64_t y_stride);
+    void (*decode_linear_e4m3_q)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+    void (*decode_linear_bf16)(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                               float *y, int64_t y_stride);
+    void (*decode_linear_f32)(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                              int64_t y_stride);
 } fr_kernels;
 
 /* The kernels in use; never NULL. Auto (the best that the CPU has) until fr_kernels_select. */

@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "core/dtype.h"
-#include "core/kernels/few.h"
+#include "core/kernels/decode.h"
 #include "core/kernels/isa.h"
 
 typedef enum source { FROM_F32, FROM_BF16, FROM_E4M3 } source;
@@ -90,7 +90,7 @@ static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
     axpy(y, a, FROM_E4M3, x, n);
 }
 
-/* ---- Few rows ------------------------------------------------------------------------------------------------------- */
+/* ---- Decode --------------------------------------------------------------------------------------------------------- */
 
 /* Values [at, at + n) as a whole block of floats, zeros behind. */
 INLINE void load_block(float *to, source kind, const void *from, int64_t at, int n) {
@@ -112,9 +112,9 @@ INLINE float32x4_t dot_block(const float *a, const float *b) {
 
 /* An output's weights are decoded once for all rows. A pair (output, row) has the same chain of operations whatever the number
  * of rows. */
-INLINE void few(source kind, bool quantized, const fr_few_job *job) {
+INLINE void all_outputs(source kind, bool quantized, const fr_decode_job *job) {
     for (int o = job->begin; o < job->end; o++) {
-        float32x4_t total[FR_FEW_ROWS];
+        float32x4_t total[FR_DECODE_ROWS];
         float block[FR_BLOCK], row[FR_BLOCK];
         for (int r = 0; r < job->rows; r++) total[r] = vdupq_n_f32(0);
         for (int i = 0; i < job->in; i += FR_BLOCK) {
@@ -131,28 +131,28 @@ INLINE void few(source kind, bool quantized, const fr_few_job *job) {
     }
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                     const float *const *x, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    few(FROM_E4M3, false, &job);
+static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_outputs(FROM_E4M3, false, &job);
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_few_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
-    few(FROM_E4M3, true, &job);
+static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+    all_outputs(FROM_E4M3, true, &job);
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                     int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    few(FROM_BF16, false, &job);
+static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                               float *y, int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_outputs(FROM_BF16, false, &job);
 }
 
-static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                    int64_t y_stride) {
-    fr_few_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    few(FROM_F32, false, &job);
+static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                              int64_t y_stride) {
+    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
+    all_outputs(FROM_F32, false, &job);
 }
 
 /* ---- The table ------------------------------------------------------------------------------------------------------ */
@@ -170,10 +170,10 @@ static void fill_table(void) {
     table.axpy_f32 = axpy_f32;
     table.axpy_bf16 = axpy_bf16;
     table.axpy_e4m3 = axpy_e4m3;
-    table.few_e4m3 = few_e4m3;
-    table.few_e4m3_q = few_e4m3_q;
-    table.few_bf16 = few_bf16;
-    table.few_f32 = few_f32;
+    table.decode_linear_e4m3 = decode_linear_e4m3;
+    table.decode_linear_e4m3_q = decode_linear_e4m3_q;
+    table.decode_linear_bf16 = decode_linear_bf16;
+    table.decode_linear_f32 = decode_linear_f32;
 }
 
 const fr_kernels *fr_kernels_neon(void) {

@@ -119,10 +119,10 @@ static void add_block(float *total, float scale, const float *w, const float *x,
     for (int j = 0; j < LANES; j++) total[j] += scale * lane[j];
 }
 
-static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                     const float *const *x, int n, float *y, int64_t y_stride) {
+static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
     for (int o = begin; o < end; o++) {
-        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
             int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
             for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
@@ -133,10 +133,10 @@ static void few_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64
     }
 }
 
-static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin, int end,
-                       const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
+static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
+                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
     for (int o = begin; o < end; o++) {
-        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK], row[FR_BLOCK];
+        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK], row[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
             int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
             for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
@@ -150,10 +150,10 @@ static void few_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int
     }
 }
 
-static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                     int64_t y_stride) {
+static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
+                               float *y, int64_t y_stride) {
     for (int o = begin; o < end; o++) {
-        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
             int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
             load_bf16(block, w, o * stride + i, m);
@@ -163,10 +163,10 @@ static void few_bf16(const uint16_t *w, int64_t stride, int in, int begin, int e
     }
 }
 
-static void few_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                    int64_t y_stride) {
+static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
+                              int64_t y_stride) {
     for (int o = begin; o < end; o++) {
-        float total[FR_FEW_ROWS][LANES] = {{0}}, block[FR_BLOCK];
+        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
         for (int i = 0; i < in; i += FR_BLOCK) {
             int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
             load_f32(block, w, o * stride + i, m);
@@ -192,8 +192,8 @@ const fr_kernels fr_kernels_scalar = {
     .exp_sub = exp_sub,
     .silu_mul = silu_mul,
     .quantize_block = quantize_block,
-    .few_e4m3 = few_e4m3,
-    .few_e4m3_q = few_e4m3_q,
-    .few_bf16 = few_bf16,
-    .few_f32 = few_f32,
+    .decode_linear_e4m3 = decode_linear_e4m3,
+    .decode_linear_e4m3_q = decode_linear_e4m3_q,
+    .decode_linear_bf16 = decode_linear_bf16,
+    .decode_linear_f32 = decode_linear_f32,
 };

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/linear/many.h"
+#include "core/linear/prefill.h"
 #include "core/threads.h"
 
 void fr_linear_release(fr_linear *linear) {
@@ -31,11 +31,11 @@ uint64_t fr_linear_bytes(const fr_linear *linear) {
 /* ---- Activations ---- */
 
 void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, unsigned forms) {
-    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_many_columns(max_rows);
+    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_tile_columns(max_rows);
     memset(rows, 0, sizeof *rows);
     rows->max_rows = max_rows;
     rows->max_width = max_width;
-    bool pack = max_rows > FR_FEW_ROWS && !(forms & FR_ROWS_FEW);
+    bool pack = max_rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE);
     if (forms & FR_ROWS_QUANTIZED) {
         rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
         rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
@@ -66,9 +66,9 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
 /* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
  * are packed. */
 static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part, int parts) {
-    bool pack = rows > FR_FEW_ROWS && !(forms & FR_ROWS_FEW) && fr_many_packed();
+    bool pack = rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE) && fr_prefill_packed();
     int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
-    int tile = pack ? FR_MANY_TOKENS : 1, tiles = (rows + tile - 1) / tile;
+    int tile = pack ? FR_TILE_TOKENS : 1, tiles = (rows + tile - 1) / tile;
     fr_rows from = {.x = x, .q = r->q, .scale = r->scale, .rows = rows, .width = width};
     fr_split(tiles * spans, 1, parts, part, &begin, &end);
     for (int unit = begin; unit < end; unit++) {
@@ -77,7 +77,7 @@ static void set_part(const fr_rows *r, const float *x, int rows, int width, unsi
             for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
                 for (int block = first; block < last; block++) fr_rows_quantize(r, x, width, ue8m0, i, block);
         if (pack)
-            for (int block = first; block < last; block++) fr_many_pack(r, &from, NULL, rows, width, forms, t, block);
+            for (int block = first; block < last; block++) fr_prefill_pack(r, &from, NULL, rows, width, forms, t, block);
     }
 }
 
@@ -95,9 +95,9 @@ void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
     int blocks = fr_blocks(from->width);
     fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
-    if (fr_many_packed()) {
-        for (int tile = 0; tile * FR_MANY_TOKENS < n; tile++)
-            for (int block = 0; block < blocks; block++) fr_many_pack(r, from, index, n, from->width, forms, tile, block);
+    if (fr_prefill_packed()) {
+        for (int tile = 0; tile * FR_TILE_TOKENS < n; tile++)
+            for (int block = 0; block < blocks; block++) fr_prefill_pack(r, from, index, n, from->width, forms, tile, block);
         return;
     }
     /* Not packed: the same rows, next to each other. pack_x is large enough for x. */
@@ -124,12 +124,12 @@ fr_rows fr_rows_part(const fr_rows *r, int first, int n) {
 
 /* ---- Products ---- */
 
-/* Rows index[0..n) (NULL: first, first + 1, ...), n <= FR_FEW_ROWS, through the kernels. */
-static void few(const fr_linear *w, const fr_rows *x, const int *index, int first, int n, int begin, int end, float *y,
-                int64_t y_stride) {
+/* Rows index[0..n) (NULL: first, first + 1, ...), n <= FR_DECODE_ROWS, through the kernels. */
+static void decode(const fr_linear *w, const fr_rows *x, const int *index, int first, int n, int begin, int end, float *y,
+                   int64_t y_stride) {
     const fr_kernels *k = fr_kernels_get();
-    const float *rows[FR_FEW_ROWS], *scales[FR_FEW_ROWS];
-    const uint16_t *quantized[FR_FEW_ROWS];
+    const float *rows[FR_DECODE_ROWS], *scales[FR_DECODE_ROWS];
+    const uint16_t *quantized[FR_DECODE_ROWS];
     int64_t blocks = fr_blocks(x->width);
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
     for (int i = 0; i < n; i++) {
@@ -142,32 +142,32 @@ static void few(const fr_linear *w, const fr_rows *x, const int *index, int firs
         }
     }
     if (use_q)
-        k->few_e4m3_q(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, quantized, scales, n, y, y_stride);
+        k->decode_linear_e4m3_q(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, quantized, scales, n, y, y_stride);
     else if (w->dtype == FR_F8_E4M3)
-        k->few_e4m3(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_e4m3(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, rows, n, y, y_stride);
     else if (w->dtype == FR_BF16)
-        k->few_bf16(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_bf16(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
     else
-        k->few_f32(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_f32(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
 }
 
-void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
-                   int64_t y_stride) {
-    few(w, x, index, 0, n, begin, end, y, y_stride);
+void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
+                      int64_t y_stride) {
+    decode(w, x, index, 0, n, begin, end, y, y_stride);
 }
 
 void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch) {
-    if (x->rows > FR_FEW_ROWS && fr_many_packed()) {
-        fr_many_range(w, x, begin, end, y, y_stride, scratch);
+    if (x->rows > FR_DECODE_ROWS && fr_prefill_packed()) {
+        fr_prefill_range(w, x, begin, end, y, y_stride, scratch);
         return;
     }
     /* A strip of outputs at a time, so that its weights are still in cache for the next rows. */
-    const int strip = x->rows > FR_FEW_ROWS ? 16 : end - begin;
+    const int strip = x->rows > FR_DECODE_ROWS ? 16 : end - begin;
     for (int o = begin; o < end; o += strip) {
         int o_end = end - o < strip ? end : o + strip;
-        for (int row = 0; row < x->rows; row += FR_FEW_ROWS) {
-            int n = x->rows - row < FR_FEW_ROWS ? x->rows - row : FR_FEW_ROWS;
-            few(w, x, NULL, row, n, o, o_end, y + row * y_stride, y_stride);
+        for (int row = 0; row < x->rows; row += FR_DECODE_ROWS) {
+            int n = x->rows - row < FR_DECODE_ROWS ? x->rows - row : FR_DECODE_ROWS;
+            decode(w, x, NULL, row, n, o, o_end, y + row * y_stride, y_stride);
         }
     }
 }
@@ -175,15 +175,15 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch) {
     int begin, end;
     char *own = scratch ? (char *)scratch + (size_t)fr_team_rank() * fr_linear_scratch_bytes(x->max_rows) : NULL;
-    /* Few rows: in units that leave few strips short (core/kernels/few.h), where there is enough for all. */
-    int unit = x->rows > FR_FEW_ROWS ? FR_MANY_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
+    /* Decode: in units that leave few strips short (core/kernels/decode.h), where there is enough for all. */
+    int unit = x->rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
     fr_team_split(w->out, unit, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);
     fr_team_barrier();
 }
 
 size_t fr_linear_scratch_bytes(int max_rows) {
-    return max_rows > FR_FEW_ROWS ? fr_many_scratch_bytes(max_rows) : 0;
+    return max_rows > FR_DECODE_ROWS ? fr_prefill_scratch_bytes(max_rows) : 0;
 }
 
 /* y += sum over j < n of v[j] times row o + j, for one 128-block of columns; n <= FR_BLOCK. */

@@ -1,14 +1,14 @@
 /* Linear layers: y = W x, W [out, in] as the checkpoint stores it: E4M3 with one float32 scale for each 128 x 128 block
  * (the last block of a row or column may be partial), or BF16, or F32. All of the network's matrix work goes through here.
  *
- * Two regimes. Up to FR_FEW_ROWS rows (decode and verify passes): each weight is read once for all rows, and the result
+ * Two regimes. Up to FR_DECODE_ROWS rows (decode and verify passes): each weight is read once for all rows, and the result
  * of a row is bit-identical whatever the number of rows and threads. That is what makes drafting lossless. More rows
  * (prefill): BF16 products, by oneDNN brgemm or our own AMX kernel, on tiles of weights decoded in cache; rows and threads
  * do not change the result of a row either, as long as it stays in this regime.
  *
  * Activations of an FP8 linear are quantized or not (DeepSeek-V3 report, section 3.3): with quantization
  *   y = sum over 128-blocks b of sx[b] * sw[b] * (qx[b] . qw[b]), accumulated in float32;
- * without, x stays float32 in the few-row kernels, and in the many-row ones it is carried as a sum of BF16 parts (hi + lo)
+ * without, x stays float32 in the decode kernels, and in the prefill ones it is carried as a sum of BF16 parts (hi + lo)
  * so that the product keeps 16 bits of mantissa. BF16 and F32 weights always see the unquantized x. */
 #ifndef FR_CORE_LINEAR_LINEAR_H
 #define FR_CORE_LINEAR_LINEAR_H
@@ -54,7 +54,7 @@ typedef struct fr_rows {
     const float *x; /* [rows, width], the caller's, must stay while the linears run */
     uint16_t *q;    /* [rows, width rounded up to FR_BLOCK] E4M3 values as BF16, padded with zeros; when quantized */
     float *scale;   /* [rows, ceil(width/128)]; when quantized */
-    /* the form for the many-row regime, when rows > FR_FEW_ROWS; layout private to core/linear/many.c */
+    /* the form for the prefill regime, when rows > FR_DECODE_ROWS; layout private to core/linear/prefill.c */
     uint16_t *pack_q, *pack_x;
     float *pack_scale;
 } fr_rows;
@@ -65,7 +65,7 @@ enum {
     FR_ROWS_EXACT = 2,     /* all others */
     FR_ROWS_BF16 = 8,      /* with EXACT: x holds BF16 numbers only, so that its high parts are all of it */
     FR_ROWS_ANY = 3,
-    FR_ROWS_FEW = 4, /* only fr_linear_few will read them: nothing is packed, however many rows there are */
+    FR_ROWS_DECODE = 4, /* only fr_linear_decode will read them: nothing is packed, however many rows there are */
 };
 /* The form in which a linear wants its input. */
 static inline unsigned fr_linear_form(const fr_linear *w, bool act_fp8) {
@@ -78,13 +78,13 @@ void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, u
 void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0);
 /* ONE THREAD. The same. */
 void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0);
-/* The same by hand, for few rows whose values come piece by piece. fr_rows_begin, by one thread: what the rows will be.
+/* The same by hand, for decode, where values come piece by piece. fr_rows_begin, by one thread: what the rows will be.
  * fr_rows_quantize, by any, for each row and 128-block of x when it is whole; unless they are wanted in exact form alone.
  * A barrier has to follow. */
 void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0);
 void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block);
-/* ONE THREAD. Makes rows index[0..n) of `from` (itself ready, in the same forms) ready for the many-row regime as rows
- * 0..n-1 of r: only their packed form is made, so n > FR_FEW_ROWS. How an expert takes its tokens. */
+/* ONE THREAD. Makes rows index[0..n) of `from` (itself ready, in the same forms) ready for the prefill regime as rows
+ * 0..n-1 of r: only their packed form is made, so n > FR_DECODE_ROWS. How an expert takes its tokens. */
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms);
 
 /* Rows [first, first + n) of r, ready in exact form alone, sharing its memory. first is a multiple of 64; so is n, unless
@@ -93,7 +93,7 @@ fr_rows fr_rows_part(const fr_rows *r, int first, int n);
 
 /* ---- Products ---- */
 
-/* Scratch of one thread for the many-row kernels. */
+/* Scratch of one thread for the prefill kernels. */
 size_t fr_linear_scratch_bytes(int max_rows);
 
 /* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs. `scratch`: fr_linear_scratch_bytes a thread, scratch of
@@ -101,23 +101,24 @@ size_t fr_linear_scratch_bytes(int max_rows);
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch);
 
 /* ONE THREAD. The outputs [begin, end) only, written to y[r * y_stride + o]. `scratch` is this thread's own. Rows decide the
- * regime as above. begin is a multiple of 64 (of anything in the few-row regime). */
+ * regime as above. begin is a multiple of 64 (of anything in the decode regime). */
 void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch);
 
-/* ONE THREAD, few-row regime: outputs [begin, end) for the rows `index[0..n)` of x only: y[i * y_stride + o] is row index[i]. */
-void fr_linear_few(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y, int64_t y_stride);
+/* ONE THREAD, decode regime: outputs [begin, end) for the rows `index[0..n)` of x only: y[i * y_stride + o] is row index[i]. */
+void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
+                      int64_t y_stride);
 
 /* ONE THREAD. y[0..in) = W[begin..end)^T v, v [end - begin]: the absorbed W_UK of MLA. x-quantization does not apply. */
 void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y);
 
 /* ONE THREAD. oneDNN's product of one tile (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay in cache: the
- * most that the many-row regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and
- * nothing done, when the regime is portable. scratch: fr_linear_scratch_bytes of more than FR_FEW_ROWS rows. */
+ * most that the prefill regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and
+ * nothing done, when the regime is portable. scratch: fr_linear_scratch_bytes of more than FR_DECODE_ROWS rows. */
 double fr_linear_tile(void *scratch, int repeats);
 
-/* What runs the many-row regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable". Static storage. */
-const char *fr_linear_many_path(void);
-/* Creates what the many-row regime will need (JIT kernels are cached by shape class, for the process). Called when a
+/* What runs the prefill regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable". Static storage. */
+const char *fr_linear_prefill_path(void);
+/* Creates what the prefill regime will need (JIT kernels are cached by shape class, for the process). Called when a
  * session is created, so that a pass allocates nothing. */
 fr_status fr_linear_prepare(int max_rows, fr_error *error);
 

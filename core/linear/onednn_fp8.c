@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/linear/many.h"
+#include "core/linear/prefill.h"
 
 #define MOST_BLOCKS 256 /* of a row: what scratch is taken for */
 
@@ -102,8 +102,8 @@ static inline uint8_t code_of(uint16_t bf16) {
 }
 
 void fr_fp8_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, int tile, int block) {
-    int blocks = width / FR_BLOCK, columns = fr_many_columns(rows), begin = tile * FR_MANY_TOKENS;
-    int end = begin + FR_MANY_TOKENS < columns ? begin + FR_MANY_TOKENS : columns;
+    int blocks = width / FR_BLOCK, columns = fr_tile_columns(rows), begin = tile * FR_TILE_TOKENS;
+    int end = begin + FR_TILE_TOKENS < columns ? begin + FR_TILE_TOKENS : columns;
     for (int i = begin; i < end; i++) {
         uint8_t *to = (uint8_t *)r->pack_q + (int64_t)i * width + block * FR_BLOCK;
         int64_t row = i < rows && index ? index[i] : i;
@@ -213,7 +213,7 @@ void fr_fp8_range(const fr_linear *w, const fr_rows *x, int begin, int end, floa
         n = end - output < FR_FP8_OUTPUTS ? end - output : FR_FP8_OUTPUTS;
         if (made != n) {
             product_release(&p);
-            made = fp8.right && product_create(&p, fr_many_columns(x->rows), w->in, n, w->stride) ? n : 0;
+            made = fp8.right && product_create(&p, fr_tile_columns(x->rows), w->in, n, w->stride) ? n : 0;
         }
         expand_scales(w, output, n, scales);
         if (!made || !multiply(&p, w, x, output, scales, sum)) multiply_plainly(w, x, output, n, scales, sum);

@@ -27,7 +27,7 @@ static void draft_from(fr_session *s, int pos, int j) {
 
 static int draft(fr_session *s, int depth) {
     int pending = fr_session_pending(s), made = 0;
-    if (depth == 0 && pending >= FR_FEW_ROWS) keep_up(s, pending);
+    if (depth == 0 && pending >= FR_DECODE_ROWS) keep_up(s, pending);
     if (depth == 0 || pending == 0) return 0;
     double start = fr_now();
     fr_session_follow(s, pending, 1);

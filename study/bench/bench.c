@@ -12,7 +12,7 @@ static fr_status check_options(const fr_model *model, fr_bench_options *o, fr_er
         if (o->rows[i] < 1 || o->rows[i] > FR_BENCH_MOST_ROWS)
             return fr_fail(error, FR_ERROR_ARGUMENT, "bench: %d rows, expected 1 to %d", o->rows[i], FR_BENCH_MOST_ROWS);
     if (o->ctx == 0) o->ctx = most / 2 < DEFAULT_CONTEXT ? most / 2 : DEFAULT_CONTEXT;
-    if (o->ctx < 1 || o->ctx > most - FR_FEW_ROWS)
+    if (o->ctx < 1 || o->ctx > most - FR_DECODE_ROWS)
         return fr_fail(error, FR_ERROR_ARGUMENT, "bench: passes after %d tokens do not fit in the model's %d positions", o->ctx,
                        most);
     return FR_OK;
@@ -70,7 +70,7 @@ fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_be
     if (!b.result) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     b.result->threads = model->threads;
     b.result->isa = fr_kernels_get()->name;
-    b.result->many_rows = fr_linear_many_path();
+    b.result->many_rows = fr_linear_prefill_path();
     b.result->ctx = b.options.ctx;
     b.result->has_mtp = model->mtp.present;
     fr_status status = run_parts(&b, error);

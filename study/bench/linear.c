@@ -231,9 +231,9 @@ fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error) {
         goto done;
     }
     for (size_t i = 0; i < count; i++)
-        if (rows[i] <= FR_FEW_ROWS) sorted[num_few++] = rows[i];
+        if (rows[i] <= FR_DECODE_ROWS) sorted[num_few++] = rows[i];
     for (size_t i = 0; i < count; i++)
-        if (rows[i] > FR_FEW_ROWS) sorted[num_few + num_many++] = rows[i];
+        if (rows[i] > FR_DECODE_ROWS) sorted[num_few + num_many++] = rows[i];
     uint64_t cache = b->result->cache_bytes, enough = 2 * cache > (64u << 20) ? 2 * cache : (64u << 20);
     if (num_few) FR_CHECK(measure(b, "linear, few rows", sorted, num_few, enough, true, error));
     /* Many rows compute more than they read: a matrix or two will do. A prefill's head runs on one row. */

@@ -127,7 +127,7 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
         for (size_t i = begin; i < end; i++) b->buffer[i] = i;
         fr_team_leave();
     }
-    return fr_linear_prepare(FR_FEW_ROWS + 1, error);
+    return fr_linear_prepare(FR_DECODE_ROWS + 1, error);
 }
 
 /* ---- Dot products ---- */
@@ -194,7 +194,7 @@ static void measure_peak(const fr_bench_run *b, const peak_work *work, fr_bench_
 }
 
 void fr_bench_measure_machine(fr_bench_run *b) {
-    size_t bytes = fr_linear_scratch_bytes(FR_FEW_ROWS + 1);
+    size_t bytes = fr_linear_scratch_bytes(FR_DECODE_ROWS + 1);
     for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
         for (int v = 0; v < FR_BENCH_READS; v++) {
             double bandwidth = read_bandwidth(b, fr_bench_streams[v]);

@@ -14,9 +14,9 @@ typedef struct passes {
     fr_session *session;
     int32_t *tokens; /* [length]: the prompt */
     int length, ctx;
-    int rows[FR_FEW_ROWS], num_rows; /* of passes */
-    uint64_t unique[FR_FEW_ROWS];    /* by figure: (layer, expert) pairs over all passes */
-    int counted[FR_FEW_ROWS];
+    int rows[FR_DECODE_ROWS], num_rows; /* of passes */
+    uint64_t unique[FR_DECODE_ROWS];    /* by figure: (layer, expert) pairs over all passes */
+    int counted[FR_DECODE_ROWS];
     const int *prompts; /* tokens of prefills */
     int num_prompts;
 } passes;
@@ -92,7 +92,7 @@ static fr_status run_prefill(void *user, int figure, int round, double *seconds,
 static fr_status run_pass(void *user, int figure, int round, double *seconds, fr_error *error) {
     passes *p = user;
     fr_session *s = p->session;
-    int32_t tokens[FR_FEW_ROWS];
+    int32_t tokens[FR_DECODE_ROWS];
     int rows = p->rows[figure];
     (void)error;
     for (int i = 0; i < rows; i++) tokens[i] = token_at(p->b, (uint64_t)(round + 2) * 1000003u + (uint64_t)i);
@@ -163,7 +163,7 @@ static fr_status measure_prefill(fr_bench_run *b, passes *p, fr_error *error) {
 
 static fr_status measure_passes(fr_bench_run *b, passes *p, fr_error *error) {
     fr_bench_result *r = b->result;
-    fr_figure seconds[FR_FEW_ROWS];
+    fr_figure seconds[FR_DECODE_ROWS];
     r->passes = fr_alloc_zeroed((size_t)p->num_rows, sizeof *r->passes);
     if (!r->passes) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     fr_status status = fr_bench_rounds(b, "passes", p->num_rows, run_pass, p, seconds, error);
@@ -200,13 +200,14 @@ static void choose_rows(passes *p, int *prompts) {
     const int *rows = o->rows ? o->rows : defaults;
     size_t count = o->rows ? o->num_rows : sizeof defaults / sizeof *defaults;
     p->rows[p->num_rows++] = 1; /* what the others are compared with */
-    for (int r = 2; r <= FR_FEW_ROWS; r++) {
+    for (int r = 2; r <= FR_DECODE_ROWS; r++) {
         bool asked = false;
         for (size_t i = 0; i < count; i++) asked |= rows[i] == r;
         if (asked) p->rows[p->num_rows++] = r;
     }
     for (size_t i = 0; i < count; i++)
-        if (rows[i] > FR_FEW_ROWS && rows[i] <= p->b->model->config.max_position_embeddings) prompts[p->num_prompts++] = rows[i];
+        if (rows[i] > FR_DECODE_ROWS && rows[i] <= p->b->model->config.max_position_embeddings)
+            prompts[p->num_prompts++] = rows[i];
     p->prompts = prompts;
 }
 
@@ -334,7 +335,7 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     FR_CHECK(c.logits && b->result->contexts ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory"));
     FR_CHECK(fr_kv_cache_create(&c.kv, config->num_hidden_layers, longest + 1, config->kv_lora_rank, config->qk_rope_head_dim,
                                 b->options.kv, error));
-    FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_FEW_ROWS, longest + 1, error));
+    FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_DECODE_ROWS, longest + 1, error));
     fill(&c.kv, longest, b->model->threads);
     status = fr_bench_rounds(b, "context", 2 * c.count, run_context, &c, seconds, error);
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;

@@ -1,11 +1,11 @@
-/* What core/linear/many.c does around products, in vector instructions. Private to core. */
-#ifndef FR_CORE_KERNELS_MANY_H
-#define FR_CORE_KERNELS_MANY_H
+/* What core/linear/prefill.c does around products, in vector instructions. Private to core. */
+#ifndef FR_CORE_KERNELS_PREFILL_H
+#define FR_CORE_KERNELS_PREFILL_H
 
 #include "core/dtype.h"
-#include "core/kernels/many_layout.h"
+#include "core/kernels/prefill_layout.h"
 
-typedef struct fr_many {
+typedef struct fr_prefill_kernels {
     /* x = hi + lo, both BF16: 16 bits of mantissa. x need not be aligned. */
     void (*split)(uint16_t *hi, uint16_t *lo, const float *x, int n);
     /* Packs n <= columns rows of FR_BLOCK values as [FR_BLOCK / 2][columns][2], or in tiles as [columns / 16][FR_BLOCK /
@@ -13,23 +13,23 @@ typedef struct fr_many {
     void (*pack_bf16)(uint16_t *pack, int columns, bool tiles, const uint16_t *const *rows, int n);
     /* The same for the two parts of rows of m <= FR_BLOCK floats, zero beyond m. */
     void (*pack_f32)(uint16_t *hi, uint16_t *lo, int columns, bool tiles, const float *const *rows, int n, int m);
-    /* sum += c * sw * sx[column] (sx NULL: c * sw); both are [FR_MANY_OUTPUTS, FR_MANY_TOKENS]. */
+    /* sum += c * sw * sx[column] (sx NULL: c * sw); both are [FR_TILE_OUTPUTS, FR_TILE_TOKENS]. */
     void (*add_scaled)(float *sum, const float *c, int columns, float sw, const float *sx);
     /* y[token * y_stride + output] = sum[output][token] for `tokens` and `outputs`. */
     void (*transpose)(float *y, int64_t y_stride, const float *sum, int tokens, int outputs);
-} fr_many;
+} fr_prefill_kernels;
 
-/* A tile of weights times a tile of tokens, block by block of inputs, in the layouts of linear_many.c for tiles:
+/* A tile of weights times a tile of tokens, block by block of inputs, in the layouts of core/linear/prefill.c for tiles:
  * sum += sw[block] * sx[block][token] * (a[0] b[0] + .. + a[products - 1] b[products - 1]). */
 typedef struct fr_panel {
     int blocks, products, columns;
-    const uint16_t *a[4]; /* a block is FR_MANY_OUTPUTS * FR_BLOCK */
+    const uint16_t *a[4]; /* a block is FR_TILE_OUTPUTS * FR_BLOCK */
     const uint16_t *b[4]; /* a block is b_stride */
     int64_t b_stride;
     const float *sw; /* [blocks], or NULL: 1 */
     const float *sx; /* rows sx_stride apart, or NULL: 1 */
     int64_t sx_stride;
-    float *sum; /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    float *sum; /* [FR_TILE_OUTPUTS, FR_TILE_TOKENS] */
     /* What will be wanted next, or NULL: it is brought nearer meanwhile. */
     const uint16_t *next_b;
     size_t next_b_bytes;
@@ -37,6 +37,6 @@ typedef struct fr_panel {
 } fr_panel;
 
 /* NULL when the CPU or the build lacks what products need (AVX512-BF16). */
-const fr_many *fr_many_kernels(void);
+const fr_prefill_kernels *fr_prefill_kernels_get(void);
 
 #endif

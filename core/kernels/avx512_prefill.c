@@ -1,5 +1,5 @@
 /* AVX-512 with BF16. */
-#include "core/kernels/many.h"
+#include "core/kernels/prefill.h"
 
 #include "core/kernels/cpu.h"
 
@@ -67,8 +67,8 @@ static void add_scaled(float *sum, const float *c, int columns, float sw, const 
     for (int column = 0; column < columns; column += 16) {
         __m512 s = _mm512_set1_ps(sw);
         if (sx) s = _mm512_mul_ps(s, _mm512_loadu_ps(sx + column));
-        for (int i = 0; i < FR_MANY_OUTPUTS; i++) {
-            int at = i * FR_MANY_TOKENS + column;
+        for (int i = 0; i < FR_TILE_OUTPUTS; i++) {
+            int at = i * FR_TILE_TOKENS + column;
             _mm512_storeu_ps(sum + at, _mm512_fmadd_ps(_mm512_loadu_ps(c + at), s, _mm512_loadu_ps(sum + at)));
         }
     }
@@ -78,7 +78,7 @@ static void transpose(float *y, int64_t y_stride, const float *sum, int tokens, 
     for (int token = 0; token < tokens; token += 16) {
         for (int output = 0; output < outputs; output += 16) {
             __m512i r[16];
-            for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(sum + (output + i) * FR_MANY_TOKENS + token);
+            for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(sum + (output + i) * FR_TILE_TOKENS + token);
             transpose16(r);
             for (int i = 0; i < 16 && token + i < tokens; i++)
                 _mm512_mask_storeu_epi32(y + (token + i) * y_stride + output, first16(outputs - output), r[i]);
@@ -86,13 +86,13 @@ static void transpose(float *y, int64_t y_stride, const float *sum, int tokens, 
     }
 }
 
-static const fr_many kernels = {split, pack_bf16, pack_f32, add_scaled, transpose};
+static const fr_prefill_kernels kernels = {split, pack_bf16, pack_f32, add_scaled, transpose};
 
-const fr_many *fr_many_kernels(void) {
+const fr_prefill_kernels *fr_prefill_kernels_get(void) {
     return fr_cpu_get()->avx512_bf16 ? &kernels : NULL;
 }
 #else
-const fr_many *fr_many_kernels(void) {
+const fr_prefill_kernels *fr_prefill_kernels_get(void) {
     return NULL;
 }
 #endif

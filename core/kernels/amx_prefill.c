@@ -1,10 +1,10 @@
-/* AMX: the many-row regime's products with their scaling (core/kernels/many.h).
+/* AMX: the prefill regime's products with their scaling (core/kernels/prefill.h).
  *
  * Four tiles of sums, 32 outputs x 32 tokens, take a block of 128 inputs; while the matrix unit is busy with the next four,
  * vectors scale and add those. All operands are tiles that lie in one piece: what one product reads, the hardware sees coming. */
 #include "core/kernels/amx.h"
 #include "core/kernels/e4m3.h"
-#include "core/kernels/many.h"
+#include "core/kernels/prefill.h"
 
 #define STEPS 4  /* of 32 inputs a block */
 #define TILE 512 /* BF16 numbers */
@@ -30,14 +30,14 @@ void fr_e4m3_to_tiles_amx(uint16_t *a, const uint8_t *w, int64_t stride, int row
 /* Sums of 32 outputs and 16 * `vectors` tokens that are not added yet. */
 typedef struct pending {
     const float *c; /* [SIDE][SIDE] */
-    float *sum;     /* rows FR_MANY_TOKENS apart */
+    float *sum;     /* rows FR_TILE_TOKENS apart */
     __m512 scale[2];
     int vectors;
 } pending;
 
 INLINE void add_rows(const pending *p, int from, int to) {
     for (int i = from; i < to; i++) {
-        float *sum = p->sum + i * FR_MANY_TOKENS;
+        float *sum = p->sum + i * FR_TILE_TOKENS;
         const float *c = p->c + i * SIDE;
         _mm512_store_ps(sum, _mm512_fmadd_ps(_mm512_load_ps(c), p->scale[0], _mm512_load_ps(sum)));
         if (p->vectors == 2)
@@ -91,22 +91,22 @@ void fr_multiply_panel_amx(const fr_panel *p) {
     load_config(&whole_tiles);
     for (int block = 0; block < p->blocks; block++) {
         const __m512 sw = _mm512_set1_ps(p->sw ? p->sw[block] : 1.0f);
-        for (int output = 0; output < FR_MANY_OUTPUTS; output += SIDE) {
+        for (int output = 0; output < FR_TILE_OUTPUTS; output += SIDE) {
             for (int group = 0; group < groups; group += 2, turn++) {
                 const uint16_t *a[4], *b[4];
                 for (int i = 0; i < p->products; i++) {
-                    a[i] = p->a[i] + block * FR_MANY_OUTPUTS * FR_BLOCK + output * FR_BLOCK;
+                    a[i] = p->a[i] + block * FR_TILE_OUTPUTS * FR_BLOCK + output * FR_BLOCK;
                     b[i] = p->b[i] + block * p->b_stride + group * STEPS * TILE;
                 }
                 ask_for(p->next_b, p->next_b_bytes, turn, units);
-                ask_for(p->next_sum, FR_MANY_OUTPUTS * FR_MANY_TOKENS * sizeof(float), turn, units);
+                ask_for(p->next_sum, FR_TILE_OUTPUTS * FR_TILE_TOKENS * sizeof(float), turn, units);
                 const bool wide = group + 1 < groups;
                 if (wide)
                     multiply(a, b, p->products, true, c[turn % 2], &before);
                 else
                     multiply(a, b, p->products, false, c[turn % 2], &before);
                 before.c = c[turn % 2];
-                before.sum = p->sum + output * FR_MANY_TOKENS + group * 16;
+                before.sum = p->sum + output * FR_TILE_TOKENS + group * 16;
                 before.vectors = wide ? 2 : 1;
                 for (int v = 0; v < before.vectors; v++) {
                     const float *sx = p->sx ? p->sx + block * p->sx_stride + (group + v) * 16 : NULL;

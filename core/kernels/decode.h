@@ -1,8 +1,8 @@
-/* What the few-row kernels of vector units share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output,
+/* What the decode kernels of vector units share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output,
  * row) has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its result does not
  * depend on the number of rows or on how outputs are split between threads. Private to core. */
-#ifndef FR_CORE_KERNELS_FEW_H
-#define FR_CORE_KERNELS_FEW_H
+#ifndef FR_CORE_KERNELS_DECODE_H
+#define FR_CORE_KERNELS_DECODE_H
 
 #include <string.h>
 
@@ -15,8 +15,8 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* A call of a few-row kernel: the arguments of core/kernels/kernels.h. */
-typedef struct fr_few_job {
+/* A call of a decode kernel: the arguments of core/kernels/kernels.h. */
+typedef struct fr_decode_job {
     const void *w;
     int64_t stride;
     const float *scale;
@@ -27,7 +27,7 @@ typedef struct fr_few_job {
     int rows;
     float *y;
     int64_t y_stride;
-} fr_few_job;
+} fr_decode_job;
 
 /* How far apart a strip takes its outputs when it takes `streams` of them: then the weights of each come in the order of
  * memory, strip after strip, and memory serves the streams side by side (neighbouring outputs of a narrow matrix are one

@@ -1,20 +1,20 @@
-#include "core/linear/many.h"
+#include "core/linear/prefill.h"
 
 #include <oneapi/dnnl/dnnl_ukernel.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "core/kernels/many.h"
+#include "core/kernels/prefill.h"
 #include "core/linear/onednn_fp8.h"
 
-/* A product is C [FR_MANY_OUTPUTS, columns] (+)= A [FR_MANY_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
+/* A product is C [FR_TILE_OUTPUTS, columns] (+)= A [FR_TILE_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
  * decoded to BF16, B packed tokens, C the transposed result. Partial tiles of weights are padded with zeros and token
  * tiles are 16, 32, 48 or 64 wide, so few kernels serve every shape: oneDNN's, and one of our own for AMX, which scales
  * and adds what it has multiplied while it multiplies on, with operands cut into the tiles that the instructions load. */
-#define CLASSES (FR_MANY_TOKENS / 16)
-#define A_SIZE (FR_MANY_OUTPUTS * FR_BLOCK)
-#define C_SIZE (FR_MANY_OUTPUTS * FR_MANY_TOKENS)
+#define CLASSES (FR_TILE_TOKENS / 16)
+#define A_SIZE (FR_TILE_OUTPUTS * FR_BLOCK)
+#define C_SIZE (FR_TILE_OUTPUTS * FR_TILE_TOKENS)
 #define GROUP 4 /* tiles of weights that share one reading of the packed tokens */
 #define PANEL 8 /* blocks of inputs that are decoded at a time: a sum then stays in cache for as many products */
 
@@ -23,7 +23,7 @@ static struct {
     size_t scratchpad;                /* bytes that the hungriest wants */
     dnnl_status_t status;             /* of creating them */
     char path[128];
-} many;
+} brgemm;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -45,7 +45,7 @@ static dnnl_status_t get_pack_type(dnnl_brgemm_t kernel, dnnl_pack_type_t *type)
 static dnnl_status_t create_kernel(dnnl_brgemm_t *kernel, int columns, int add) {
     dnnl_pack_type_t type;
     size_t bytes;
-    DNNL_CHECK(dnnl_brgemm_create(kernel, FR_MANY_OUTPUTS, columns, FR_BLOCK, 1, FR_BLOCK, columns, FR_MANY_TOKENS, dnnl_bf16,
+    DNNL_CHECK(dnnl_brgemm_create(kernel, FR_TILE_OUTPUTS, columns, FR_BLOCK, 1, FR_BLOCK, columns, FR_TILE_TOKENS, dnnl_bf16,
                                   dnnl_bf16, dnnl_f32));
     DNNL_CHECK(dnnl_brgemm_set_add_C(*kernel, add));
     DNNL_CHECK(dnnl_brgemm_finalize(*kernel));
@@ -53,7 +53,7 @@ static dnnl_status_t create_kernel(dnnl_brgemm_t *kernel, int columns, int add) 
     if (type != dnnl_pack_type_pack32) return dnnl_unimplemented;
     DNNL_CHECK(dnnl_brgemm_generate(*kernel));
     DNNL_CHECK(dnnl_brgemm_get_scratchpad_size(*kernel, &bytes));
-    if (bytes > many.scratchpad) many.scratchpad = bytes;
+    if (bytes > brgemm.scratchpad) brgemm.scratchpad = bytes;
     return dnnl_success;
 }
 
@@ -74,15 +74,15 @@ static const char *isa_text(void) {
 
 static void create_kernels(void) {
     const dnnl_version_t *version = dnnl_version();
-    many.status = fr_many_kernels() ? dnnl_success : dnnl_unimplemented;
+    brgemm.status = fr_prefill_kernels_get() ? dnnl_success : dnnl_unimplemented;
     for (int i = 0; i < CLASSES; i++)
         for (int add = 0; add < 2; add++)
-            if (many.status == dnnl_success) many.status = create_kernel(&many.kernel[i][add], 16 * (i + 1), add);
-    snprintf(many.path, sizeof many.path, "oneDNN %d.%d.%d brgemm bf16 (%s)", version->major, version->minor, version->patch,
+            if (brgemm.status == dnnl_success) brgemm.status = create_kernel(&brgemm.kernel[i][add], 16 * (i + 1), add);
+    snprintf(brgemm.path, sizeof brgemm.path, "oneDNN %d.%d.%d brgemm bf16 (%s)", version->major, version->minor, version->patch,
              isa_text());
-    if (many.status == dnnl_success) return;
+    if (brgemm.status == dnnl_success) return;
     for (int i = 0; i < 2 * CLASSES; i++) {
-        dnnl_brgemm_t *kernel = &many.kernel[i / 2][i % 2];
+        dnnl_brgemm_t *kernel = &brgemm.kernel[i / 2][i % 2];
         if (*kernel) dnnl_brgemm_destroy(*kernel);
         *kernel = NULL;
     }
@@ -93,18 +93,18 @@ static bool tiled(void) {
     return fr_kernels_get()->multiply_panel != NULL;
 }
 
-bool fr_many_packed(void) {
-    if (!fr_many_kernels() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
+bool fr_prefill_packed(void) {
+    if (!fr_prefill_kernels_get() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
     pthread_once(&once, create_kernels);
-    return many.status == dnnl_success;
+    return brgemm.status == dnnl_success;
 }
 
-const char *fr_linear_many_path(void) {
-    static char both[sizeof many.path + 96];
+const char *fr_linear_prefill_path(void) {
+    static char both[sizeof brgemm.path + 96];
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char text[sizeof both];
-    if (!fr_many_packed()) return "portable";
-    const char *product = tiled() ? "amx tiles" : many.path;
+    if (!fr_prefill_packed()) return "portable";
+    const char *product = tiled() ? "amx tiles" : brgemm.path;
     if (!fr_fp8_name()) return product;
     snprintf(text, sizeof text, "%s; FP8 x FP8 by oneDNN matmul (%s)", product, fr_fp8_name());
     pthread_mutex_lock(&lock);
@@ -114,50 +114,50 @@ const char *fr_linear_many_path(void) {
 }
 
 fr_status fr_linear_prepare(int max_rows, fr_error *error) {
-    if (max_rows <= FR_FEW_ROWS || fr_many_packed()) return FR_OK;
+    if (max_rows <= FR_DECODE_ROWS || fr_prefill_packed()) return FR_OK;
     /* Without kernels there is the portable path, which is right but slow; only a lack of memory is an error. */
-    if (fr_kernels_get()->isa >= FR_ISA_AVX512 && many.status == dnnl_out_of_memory)
+    if (fr_kernels_get()->isa >= FR_ISA_AVX512 && brgemm.status == dnnl_out_of_memory)
         return fr_fail(error, FR_ERROR_MEMORY, "oneDNN brgemm kernels: out of memory");
     return FR_OK;
 }
 
 /* What one thread works with. */
 typedef struct scratch {
-    uint16_t *a, *a_lo; /* [GROUP][PANEL][FR_MANY_OUTPUTS, FR_BLOCK] */
-    float *c;           /* [FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
-    float *sum;         /* [GROUP][token tiles][FR_MANY_OUTPUTS, FR_MANY_TOKENS] */
+    uint16_t *a, *a_lo; /* [GROUP][PANEL][FR_TILE_OUTPUTS, FR_BLOCK] */
+    float *c;           /* [FR_TILE_OUTPUTS, FR_TILE_TOKENS] */
+    float *sum;         /* [GROUP][token tiles][FR_TILE_OUTPUTS, FR_TILE_TOKENS] */
     float *fp8;         /* see fr_fp8_range */
     void *pad;
 } scratch;
 
 static scratch take_scratch(fr_arena *arena, int max_rows) {
     scratch s;
-    int tiles = (max_rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+    int tiles = (max_rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     s.a = FR_TAKE(arena, uint16_t, GROUP * PANEL * A_SIZE);
     s.a_lo = FR_TAKE(arena, uint16_t, GROUP * PANEL * A_SIZE);
     s.c = FR_TAKE(arena, float, C_SIZE);
     s.sum = FR_TAKE(arena, float, GROUP *tiles *C_SIZE);
     s.fp8 = FR_TAKE(arena, float, fr_fp8_scratch_floats());
-    s.pad = fr_arena_take(arena, 1, many.scratchpad);
+    s.pad = fr_arena_take(arena, 1, brgemm.scratchpad);
     return s;
 }
 
-size_t fr_many_scratch_bytes(int max_rows) {
-    if (!fr_many_packed()) return 0;
+size_t fr_prefill_scratch_bytes(int max_rows) {
+    if (!fr_prefill_packed()) return 0;
     fr_arena arena = {0};
     take_scratch(&arena, max_rows);
     return arena.used;
 }
 
-void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms, int tile,
-                  int block) {
-    const fr_many *k = fr_many_kernels();
-    int blocks = fr_blocks(width), all = fr_many_columns(rows), first = tile * FR_MANY_TOKENS;
-    int n = rows - first < FR_MANY_TOKENS ? rows - first : FR_MANY_TOKENS;
-    int columns = fr_many_columns(n), at = block * FR_BLOCK, m = width - at < FR_BLOCK ? width - at : FR_BLOCK;
+void fr_prefill_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms, int tile,
+                     int block) {
+    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    int blocks = fr_blocks(width), all = fr_tile_columns(rows), first = tile * FR_TILE_TOKENS;
+    int n = rows - first < FR_TILE_TOKENS ? rows - first : FR_TILE_TOKENS;
+    int columns = fr_tile_columns(n), at = block * FR_BLOCK, m = width - at < FR_BLOCK ? width - at : FR_BLOCK;
     int64_t tile_at = ((int64_t)first * blocks + (int64_t)columns * block) * FR_BLOCK;
-    const uint16_t *q[FR_MANY_TOKENS];
-    const float *x[FR_MANY_TOKENS];
+    const uint16_t *q[FR_TILE_TOKENS];
+    const float *x[FR_TILE_TOKENS];
     for (int i = 0; i < n; i++) {
         int64_t row = index ? index[first + i] : first + i;
         q[i] = forms & FR_ROWS_QUANTIZED ? from->q + (row * blocks + block) * FR_BLOCK : NULL;
@@ -181,7 +181,7 @@ void fr_many_pack(const fr_rows *r, const fr_rows *from, const int *index, int r
 
 /* A block of one output, padded with zeros, as BF16. F32 fills two parts, the others one. */
 static void decode_row(const fr_linear *w, int output, int block, uint16_t *a, uint16_t *a_lo) {
-    const fr_many *k = fr_many_kernels();
+    const fr_prefill_kernels *k = fr_prefill_kernels_get();
     int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
     const int ahead = FR_BLOCK * (int)fr_dtype_size(w->dtype);
     int64_t from = output * w->stride + at;
@@ -206,7 +206,7 @@ static void place_row(uint16_t *a, int i, const uint16_t *row) {
 
 /* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. */
 static void decode(const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
-    if (rows < FR_MANY_OUTPUTS) {
+    if (rows < FR_TILE_OUTPUTS) {
         memset(a, 0, A_SIZE * sizeof *a);
         memset(a_lo, 0, A_SIZE * sizeof *a_lo);
     }
@@ -228,7 +228,7 @@ static void decode(const fr_linear *w, int output, int rows, int block, uint16_t
 
 static void multiply(int columns, int add, const uint16_t *a, const uint16_t *b, const scratch *s) {
     static const dnnl_dim_t offsets[2] = {0, 0};
-    dnnl_brgemm_execute(many.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
+    dnnl_brgemm_execute(brgemm.kernel[columns / 16 - 1][add], a, b, offsets, s->c, s->pad);
 }
 
 /* One tile of weights, already decoded, times one tile of tokens, into s->c. `pack` holds values in one part, or hi and then
@@ -244,10 +244,10 @@ static void multiply_tile(fr_dtype dtype, bool one_part, int at, int columns, co
 
 /* Blocks [first, last), at most PANEL, of outputs [begin, end) into s->a. */
 static void decode_panel(const fr_linear *w, int begin, int end, int first, int last, const scratch *s) {
-    for (int output = begin, g = 0; output < end; output += FR_MANY_OUTPUTS, g++)
+    for (int output = begin, g = 0; output < end; output += FR_TILE_OUTPUTS, g++)
         for (int block = first; block < last; block++) {
             int at = (g * PANEL + block - first) * A_SIZE, rows = end - output;
-            decode(w, output, rows < FR_MANY_OUTPUTS ? rows : FR_MANY_OUTPUTS, block, s->a + at, s->a_lo + at);
+            decode(w, output, rows < FR_TILE_OUTPUTS ? rows : FR_TILE_OUTPUTS, block, s->a + at, s->a_lo + at);
         }
 }
 
@@ -259,10 +259,10 @@ static void add_product(fr_panel *p, const uint16_t *a, const uint16_t *b) {
 /* Adds the products of a panel with one tile of tokens to the sums, by our own kernel. */
 static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
                                  const scratch *s) {
-    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
-    int token = tile * FR_MANY_TOKENS, columns = all - token < FR_MANY_TOKENS ? all - token : FR_MANY_TOKENS;
+    int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+    int token = tile * FR_TILE_TOKENS, columns = all - token < FR_TILE_TOKENS ? all - token : FR_TILE_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized, one_part = use_q || x->bf16;
-    int groups = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS,
+    int groups = (end - begin + FR_TILE_OUTPUTS - 1) / FR_TILE_OUTPUTS,
         parts = use_q ? 1 : 2; /* x is packed in two, if only one counts */
     const uint16_t *pack =
         (use_q ? x->pack_q : x->pack_x) + ((int64_t)token * blocks + (int64_t)columns * first) * FR_BLOCK * parts;
@@ -274,13 +274,13 @@ static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin
         if (!one_part) add_product(&p, a, lo);
         if (w->dtype == FR_F32) add_product(&p, a_lo, pack);
         if (w->dtype == FR_F32 && !one_part) add_product(&p, a_lo, lo);
-        if (w->scale) p.sw = w->scale + (begin + g * FR_MANY_OUTPUTS) / FR_BLOCK * w->scale_stride + first;
+        if (w->scale) p.sw = w->scale + (begin + g * FR_TILE_OUTPUTS) / FR_BLOCK * w->scale_stride + first;
         if (use_q) p.sx = x->pack_scale + (int64_t)first * all + token;
         p.sx_stride = all;
         p.sum = s->sum + (g * tiles + tile) * C_SIZE;
-        if (tile + 1 < tiles && all - token >= 2 * FR_MANY_TOKENS) { /* each group asks for its part of the next tile's tokens */
+        if (tile + 1 < tiles && all - token >= 2 * FR_TILE_TOKENS) { /* each group asks for its part of the next tile's tokens */
             p.next_b_bytes = (size_t)(p.b_stride * p.blocks / groups) * sizeof *pack;
-            p.next_b = pack + (int64_t)FR_MANY_TOKENS * blocks * FR_BLOCK * parts + g * p.b_stride * p.blocks / groups;
+            p.next_b = pack + (int64_t)FR_TILE_TOKENS * blocks * FR_BLOCK * parts + g * p.b_stride * p.blocks / groups;
             p.next_sum = p.sum + C_SIZE;
         }
         fr_kernels_get()->multiply_panel(&p);
@@ -290,11 +290,11 @@ static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin
 /* The same by oneDNN. */
 static void multiply_panel(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
                            const scratch *s) {
-    const fr_many *k = fr_many_kernels();
-    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
-    int token = tile * FR_MANY_TOKENS, columns = all - token < FR_MANY_TOKENS ? all - token : FR_MANY_TOKENS;
+    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+    int token = tile * FR_TILE_TOKENS, columns = all - token < FR_TILE_TOKENS ? all - token : FR_TILE_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
-    for (int output = begin, g = 0; output < end; output += FR_MANY_OUTPUTS, g++)
+    for (int output = begin, g = 0; output < end; output += FR_TILE_OUTPUTS, g++)
         for (int block = first; block < last; block++) {
             int64_t at = ((int64_t)token * blocks + (int64_t)columns * block) * FR_BLOCK;
             const uint16_t *pack = use_q ? x->pack_q + at : x->pack_x + 2 * at;
@@ -307,28 +307,28 @@ static void multiply_panel(const fr_linear *w, const fr_rows *x, int begin, int 
 
 /* Outputs [begin, end), at most GROUP tiles, of all tokens, into s->sum. */
 static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, const scratch *s) {
-    int blocks = fr_blocks(w->in), all = fr_many_columns(x->rows), tiles = (all + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
-    int group = (end - begin + FR_MANY_OUTPUTS - 1) / FR_MANY_OUTPUTS, configured = 0;
+    int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+    int group = (end - begin + FR_TILE_OUTPUTS - 1) / FR_TILE_OUTPUTS, configured = 0;
     memset(s->sum, 0, (size_t)(group * tiles * C_SIZE) * sizeof *s->sum);
     for (int first = 0; first < blocks; first += PANEL) {
         int last = first + PANEL < blocks ? first + PANEL : blocks;
         decode_panel(w, begin, end, first, last, s);
         for (int tile = 0; tile < tiles; tile++) {
-            int left = all - tile * FR_MANY_TOKENS, columns = left < FR_MANY_TOKENS ? left : FR_MANY_TOKENS;
+            int left = all - tile * FR_TILE_TOKENS, columns = left < FR_TILE_TOKENS ? left : FR_TILE_TOKENS;
             if (tiled()) {
                 multiply_panel_tiled(w, x, begin, end, first, last, tile, s);
                 continue;
             }
-            if (configured != columns) dnnl_brgemm_set_hw_context(many.kernel[columns / 16 - 1][0]);
+            if (configured != columns) dnnl_brgemm_set_hw_context(brgemm.kernel[columns / 16 - 1][0]);
             configured = columns;
             multiply_panel(w, x, begin, end, first, last, tile, s);
         }
     }
 }
 
-void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *memory) {
-    const fr_many *k = fr_many_kernels();
-    const int step = GROUP * FR_MANY_OUTPUTS, tiles = (x->rows + FR_MANY_TOKENS - 1) / FR_MANY_TOKENS;
+void fr_prefill_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *memory) {
+    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    const int step = GROUP * FR_TILE_OUTPUTS, tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, x->rows);
     if (w->dtype == FR_F8_E4M3 && x->quantized && fr_fp8_takes(w->in)) {
@@ -338,9 +338,9 @@ void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, flo
     for (int o = begin; o < end; o += step) {
         multiply_group(w, x, o, end - o < step ? end : o + step, &s);
         for (int i = 0; i < GROUP * tiles; i++) {
-            int output = o + i / tiles * FR_MANY_OUTPUTS, first = i % tiles * FR_MANY_TOKENS;
-            int outputs = end - output < FR_MANY_OUTPUTS ? end - output : FR_MANY_OUTPUTS;
-            int tokens = x->rows - first < FR_MANY_TOKENS ? x->rows - first : FR_MANY_TOKENS;
+            int output = o + i / tiles * FR_TILE_OUTPUTS, first = i % tiles * FR_TILE_TOKENS;
+            int outputs = end - output < FR_TILE_OUTPUTS ? end - output : FR_TILE_OUTPUTS;
+            int tokens = x->rows - first < FR_TILE_TOKENS ? x->rows - first : FR_TILE_TOKENS;
             if (outputs > 0) k->transpose(y + first * y_stride + output, y_stride, s.sum + i * C_SIZE, tokens, outputs);
         }
     }
@@ -348,12 +348,12 @@ void fr_many_range(const fr_linear *w, const fr_rows *x, int begin, int end, flo
 }
 
 double fr_linear_tile(void *memory, int repeats) {
-    if (!fr_many_packed()) return 0.0;
+    if (!fr_prefill_packed()) return 0.0;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
-    scratch s = take_scratch(&arena, FR_MANY_TOKENS);
+    scratch s = take_scratch(&arena, FR_TILE_TOKENS);
     for (int i = 0; i < A_SIZE; i++) s.a[i] = s.a_lo[i] = (uint16_t)(0x3f80 + i % 128); /* BF16 in [1, 2) */
-    dnnl_brgemm_set_hw_context(many.kernel[CLASSES - 1][0]);
-    for (int i = 0; i < repeats; i++) multiply(FR_MANY_TOKENS, 0, s.a, s.a_lo, &s); /* B is as large as A */
+    dnnl_brgemm_set_hw_context(brgemm.kernel[CLASSES - 1][0]);
+    for (int i = 0; i < repeats; i++) multiply(FR_TILE_TOKENS, 0, s.a, s.a_lo, &s); /* B is as large as A */
     dnnl_brgemm_release_hw_context();
-    return 2.0 * A_SIZE * FR_MANY_TOKENS * repeats;
+    return 2.0 * A_SIZE * FR_TILE_TOKENS * repeats;
 }
