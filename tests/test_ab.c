@@ -16,6 +16,7 @@
 #include "forerun_study.h"
 #include "scratch.h"
 #include "study/ab/ab.h"
+#include "study/ab/text.h"
 
 #define MODEL FR_TEST_DIR "/golden/pico-mtp-s1"
 enum { PROMPTS = 3, TOKENS = 12 };

@@ -15,7 +15,8 @@
 #include "core/memory.h"
 #include "forerun_study.h"
 #include "scratch.h"
-#include "study/ab/ab.h"
+#include "study/ab/figures.h"
+#include "study/cost_model.h"
 
 enum { TOKENS = 5 };
 

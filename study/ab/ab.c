@@ -5,25 +5,18 @@
 #include <string.h>
 #include <time.h>
 
-#include "forerun_study.h"
+#include "core/memory.h"
 #include "mtp/session.h"
+#include "study/ab/document.h"
+#include "study/ab/run.h"
+#include "study/ab/text.h"
 #include "study/environment.h"
-#include "study/result.h"
+#include "study/statistics.h"
 
 enum { DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
 
 int fr_ab_order(int columns, size_t prompt, int repeat, int turn) {
     return (prompt + (size_t)repeat) % 2 == 0 ? turn : columns - 1 - turn;
-}
-
-bool fr_ab_turn_is_whole(const fr_ab_run *run, size_t prompt, int repeat) {
-    for (int c = 0; c < run->num_columns; c++)
-        if (!fr_ab_text_at(run, prompt, repeat, c)->whole) return false;
-    return true;
-}
-
-bool fr_ab_promises_identity(const fr_ab_options *o) {
-    return o->session.sampling.verify == FR_VERIFY_COUPLED || o->session.sampling.temperature <= 0.0f;
 }
 
 /* ---- Options ---- */
@@ -259,7 +252,7 @@ fr_status fr_ab(const fr_model *model, const fr_ab_options *options, fr_study_re
     status = run_all(run, error);
     run->interrupted = status == FR_INTERRUPTED;
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;
-    fr_status written = fr_ab_write(run, out, error);
+    fr_status written = fr_ab_document(run, out, error);
     if (written != FR_OK) status = written;
 done:
     release(run);

@@ -7,7 +7,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "forerun_study.h"
-#include "study/ab/ab.h"
+#include "study/ab/figures.h"
 #include "study/report/report.h"
 #include "study/result.h"
 

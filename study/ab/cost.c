@@ -3,7 +3,8 @@
 #include <math.h>
 
 #include "core/memory.h"
-#include "mtp/session.h"
+#include "model/traffic.h"
+#include "study/statistics.h"
 
 static double median_or_nan(double *samples, size_t count) {
     return count > 0 ? fr_median(samples, count) : NAN;

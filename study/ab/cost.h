@@ -2,7 +2,8 @@
 #ifndef FR_STUDY_AB_COST_H
 #define FR_STUDY_AB_COST_H
 
-#include "study/ab/ab.h"
+#include "study/ab/run.h"
+#include "study/cost_model.h"
 
 typedef struct fr_ab_costs {
     int rows; /* passes of 1 .. rows were measured */

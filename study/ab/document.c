@@ -1,12 +1,13 @@
-/* The document of an A/B study (schema forerun.ab/1, docs/REPORTS.md). */
+#include "study/ab/document.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/checkpoint/checksum.h"
 #include "core/memory.h"
-#include "forerun_study.h"
 #include "study/ab/cost.h"
+#include "study/ab/figures.h"
 #include "study/environment.h"
 #include "study/result.h"
 #include "study/speculation.h"
@@ -15,7 +16,7 @@ enum { HISTOGRAM_BINS = 40, CURVE_STEPS = 20 };
 
 typedef struct writer {
     fr_study_document d;
-    fr_ab_run *run;
+    const fr_ab_run *run;
     fr_ab_costs costs;
     fr_ab_comparison noise;
     double resolution; /* NaN: the noise check was not made */
@@ -389,7 +390,7 @@ static void add_result(writer *w, cJSON *results, size_t p) {
 /* ---- The whole ---- */
 
 static fr_status measure(writer *w, fr_error *error) {
-    fr_ab_run *run = w->run;
+    const fr_ab_run *run = w->run;
     double unit_noise = 0.0;
     w->resolution = NAN;
     if (run->again >= 0) {
@@ -406,7 +407,7 @@ static fr_status measure(writer *w, fr_error *error) {
 }
 
 static void write(writer *w) {
-    fr_ab_run *run = w->run;
+    const fr_ab_run *run = w->run;
     fr_study_document *d = &w->d;
     add_options(w, fr_study_header(d, "forerun.ab/1", run->model, &run->options.origin, run->options.session.sampling.seed));
     fr_study_add_prompts(d, &run->prompts, run->num_prompts);
@@ -421,7 +422,7 @@ static void write(writer *w) {
     for (size_t p = 0; p < run->num_prompts; p++) add_result(w, results, p);
 }
 
-fr_status fr_ab_write(fr_ab_run *run, fr_study_result **out, fr_error *error) {
+fr_status fr_ab_document(const fr_ab_run *run, fr_study_result **out, fr_error *error) {
     writer *w = fr_alloc_zeroed(1, sizeof *w);
     if (!w) return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the document");
     w->run = run;

@@ -1,9 +1,8 @@
-/* From texts to figures. A figure of an arm is over its texts; what compares arms is over prompts, each a ratio of what
- * the two arms did with the same prompt in the same turns. */
+#include "study/ab/figures.h"
+
 #include <math.h>
 
 #include "core/memory.h"
-#include "study/ab/ab.h"
 #include "study/speculation.h"
 
 /* ---- Arms ---- */

@@ -1,29 +1,10 @@
-/* Making a text of a prompt and taking its times. */
+#include "study/ab/text.h"
+
 #include <stdio.h>
 
 #include "model/forward.h"
 #include "mtp/session.h"
 #include "sampler/noise.h"
-#include "study/ab/ab.h"
-
-/* ---- Room ---- */
-
-fr_status fr_ab_text_create(fr_ab_text *text, int most, fr_error *error) {
-    size_t n = (size_t)most;
-    *text = (fr_ab_text){.tokens = fr_alloc(n * sizeof *text->tokens),
-                         .token_s = fr_alloc(n * sizeof *text->token_s),
-                         .cycle_s = fr_alloc(n * sizeof *text->cycle_s)};
-    if (text->tokens && text->token_s && text->cycle_s) return FR_OK;
-    fr_ab_text_release(text);
-    return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the texts");
-}
-
-void fr_ab_text_release(fr_ab_text *text) {
-    fr_free(text->tokens);
-    fr_free(text->token_s);
-    fr_free(text->cycle_s);
-    *text = (fr_ab_text){0};
-}
 
 /* ---- Synthetic drafts ---- */
 
