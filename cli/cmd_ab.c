@@ -12,26 +12,13 @@
 #include "cli/study.h"
 #include "cli/table.h"
 #include "forerun_study.h"
+#include "study/words.h"
 
 /* ---- Options ------------------------------------------------------------------------------------------------- */
 
 /* One word of --arms: off, on, auto, on:K, auto:K. */
 static int parse_arm(const char *word, size_t length, fr_ab_arm *arm) {
-    static const struct {
-        const char *word;
-        fr_drafting drafting;
-    } words[] = {{"off", FR_DRAFTING_OFF}, {"on", FR_DRAFTING_ON}, {"auto", FR_DRAFTING_AUTO}};
-    size_t name = strcspn(word, ":,");
-    *arm = (fr_ab_arm){FR_DRAFTING_OFF, 0};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strlen(words[i].word) != name || strncmp(word, words[i].word, name) != 0) continue;
-        arm->drafting = words[i].drafting;
-        if (name == length) return 0;
-        bool digit = length == name + 2 && word[name + 1] >= '1' && word[name + 1] <= '0' + FR_MAX_DEPTH;
-        if (!digit || arm->drafting == FR_DRAFTING_OFF) break;
-        arm->depth = word[name + 1] - '0';
-        return 0;
-    }
+    if (fr_ab_arm_parse(word, length, arm)) return 0;
     fr_cli_error(FR_EXIT_USAGE, "--arms: there is no arm '%.*s'", (int)(length < 40 ? length : 40), word);
     fr_cli_hint("arms are off, on and auto, as they are or with drafts a cycle: on:2 (1 to %d)", FR_MAX_DEPTH);
     return FR_EXIT_USAGE;

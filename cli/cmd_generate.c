@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
+#include "study/words.h"
 
 typedef struct generation {
     const fr_cli_options *options;
@@ -226,12 +227,12 @@ static void print_document(const generation *run) {
     fr_doc_count(part, "threads", (uint64_t)info->threads);
     fr_doc_bool(part, "mtp", info->has_mtp);
     part = fr_doc_add_object(document, "options");
-    fr_doc_text(part, "mtp", fr_cli_choice("mtp", options->mtp));
+    fr_doc_text(part, "mtp", fr_drafting_word(options->mtp));
     fr_doc_count(part, "depth", (uint64_t)fr_cli_depth(options, info));
-    fr_doc_text(part, "mtp_hidden", fr_cli_choice("mtp-hidden", options->mtp_hidden));
-    fr_doc_text(part, "mtp_recycle", fr_cli_choice("mtp-recycle", options->mtp_recycle));
-    fr_doc_text(part, "act", info->act_fp8 ? "fp8" : "none");
-    fr_doc_text(part, "kv", fr_cli_choice("kv", options->kv));
+    fr_doc_text(part, "mtp_hidden", fr_hidden_state_word(options->mtp_hidden));
+    fr_doc_text(part, "mtp_recycle", fr_hidden_state_word(options->mtp_recycle));
+    fr_doc_text(part, "act", fr_act_word(info->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));
+    fr_doc_text(part, "kv", fr_kv_word(options->kv));
     fr_doc_count(part, "ctx", (uint64_t)fr_session_ctx(run->session));
     fr_doc_count(part, "max_tokens", (uint64_t)options->max_tokens);
     fr_doc_bool(part, "ignore_eos", options->ignore_eos);
@@ -244,7 +245,7 @@ static void print_document(const generation *run) {
     fr_doc_real(part, "frequency_penalty", options->frequency_penalty);
     fr_doc_add(part, "logit_bias", fr_doc_biases(options->logit_bias.biases, options->logit_bias.count));
     fr_doc_texts(part, "stop", options->stop.texts, options->stop.count);
-    fr_doc_text(part, "verify", fr_cli_choice("verify", options->verify));
+    fr_doc_text(part, "verify", fr_verify_word(options->verify));
     fr_doc_count(part, "seed", options->seed);
     fr_doc_print(document);
 }

@@ -5,6 +5,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "forerun_checkpoint.h"
+#include "study/words.h"
 
 int fr_cmd_quantize(const fr_cli_options *options) {
     fr_error error = {FR_OK, "", ""};
@@ -15,7 +16,7 @@ int fr_cmd_quantize(const fr_cli_options *options) {
     if (!options->output) return fr_cli_error(FR_EXIT_USAGE, "quantize: --output DIR is missing");
     fr_cli_progress_init(&progress);
     fr_cli_interrupt_defer();
-    fr_quantize_options quantize = {.to = options->to == 0 ? FR_PRECISION_FP8 : FR_PRECISION_BF16,
+    fr_quantize_options quantize = {.to = (fr_precision)(options->to + FR_PRECISION_FP8),
                                     .shard_bytes = options->shard_bytes,
                                     .force = options->force,
                                     .threads = options->threads,
@@ -28,7 +29,7 @@ int fr_cmd_quantize(const fr_cli_options *options) {
         cJSON *document = fr_doc_object();
         fr_doc_text(document, "model", dir);
         fr_doc_text(document, "path", options->output);
-        fr_doc_text(document, "to", fr_cli_choice("to", options->to));
+        fr_doc_text(document, "to", fr_precision_word(quantize.to));
         fr_doc_count(document, "tensors_converted", written.tensors_converted);
         fr_doc_real(document, "max_relative_error", written.max_relative_error);
         fr_doc_count(document, "files", written.files);

@@ -1,16 +1,20 @@
 #include <limits.h>
 
 #include "cli/options.h"
+#include "forerun_checkpoint.h"
+#include "study/words.h"
 
 #define AT(member) offsetof(fr_cli_options, member)
 #define FLAG(long_name, short_name, group, help, member, commands)                                                               \
-    { long_name, NULL, short_name, FR_OPT_FLAG, group, help, NULL, AT(member), 0, 0, NULL, commands }
+    { long_name, NULL, short_name, FR_OPT_FLAG, group, help, NULL, AT(member), 0, 0, NULL, NULL, commands }
 #define NUMBER(long_name, short_name, type, value, low, high, fallback, group, help, member, commands)                           \
-    { long_name, value, short_name, type, group, help, fallback, AT(member), low, high, NULL, commands }
-#define CHOICE(long_name, choices, fallback, group, help, member, commands)                                                      \
-    { long_name, "WORD", 0, FR_OPT_CHOICE, group, help, fallback, AT(member), 0, 0, choices, commands }
+    { long_name, value, short_name, type, group, help, fallback, AT(member), low, high, NULL, NULL, commands }
+#define CHOICE(long_name, word, fallback, group, help, member, commands)                                                         \
+    { long_name, "WORD", 0, FR_OPT_CHOICE, group, help, fallback, AT(member), 0, 0, word, NULL, commands }
+#define CHOICE_OR(also, long_name, word, fallback, group, help, member, commands)                                                \
+    { long_name, "WORD", 0, FR_OPT_CHOICE, group, help, fallback, AT(member), 0, 0, word, also, commands }
 #define TEXT(long_name, short_name, type, value, fallback, group, help, member, commands)                                        \
-    { long_name, value, short_name, type, group, help, fallback, AT(member), 0, 0, NULL, commands }
+    { long_name, value, short_name, type, group, help, fallback, AT(member), 0, 0, NULL, NULL, commands }
 
 #define INPUT "Input"
 #define LENGTH "Length"
@@ -32,6 +36,11 @@ enum {
     WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE,                           /* commands that write a checkpoint */
     STUDY = FR_CMD_ACCEPT | FR_CMD_AB, /* commands that run the model over many prompts and report */
 };
+
+/* What `quantize` can make: all but auto. */
+static const char *target_word(int value) {
+    return fr_precision_word(value + FR_PRECISION_FP8);
+}
 
 const fr_cli_option fr_cli_option_table[] = {
     TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT, "the prompt", prompt, PROMPTED),
@@ -64,8 +73,8 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("set", 0, FR_OPT_TEXTS, "KEY=VALUE", NULL, CONFIG,
          "set a key of the config, as in rope_scaling.factor=4; may be repeated", set, FR_CMD_SYNTH),
     TEXT("output", 'o', FR_OPT_FILE, "DIR", NULL, OUTPUT, "the directory to write: absent or empty", output, WRITE),
-    CHOICE("dtype", "auto|fp8|bf16", "auto", OUTPUT, "of the linears; auto is as the config says", dtype, FR_CMD_SYNTH),
-    CHOICE("to", "fp8|bf16", "fp8", OUTPUT,
+    CHOICE("dtype", fr_precision_word, "auto", OUTPUT, "of the linears; auto is as the config says", dtype, FR_CMD_SYNTH),
+    CHOICE("to", target_word, "fp8", OUTPUT,
            "FP8 with a scale per 128x128 block, amax/448; or FP8 back to BF16.\n"
            "                                max_relative_error is the largest over blocks of max|w - w'| / max|w|",
            to, FR_CMD_QUANTIZE),
@@ -126,32 +135,32 @@ const fr_cli_option fr_cli_option_table[] = {
     FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE | STUDY),
     TEXT("stop", 0, FR_OPT_TEXTS, "TEXT", NULL, LENGTH, "end before this text; may be repeated", stop, MAKE),
 
-    CHOICE("mtp", "auto|off|on", "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
+    CHOICE("mtp", fr_drafting_word, "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle", depth,
            MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION,
            "most drafts a cycle, in arms that do not say", depth, FR_CMD_AB),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "3", SPECULATION, "drafts a cycle: positions 1 to K are measured", depth,
            FR_CMD_ACCEPT),
-    CHOICE("mtp-hidden", "post|pre|both", "post", SPECULATION,
-           "main hidden state that the MTP module reads: after the norm or before; both: a configuration each", mtp_hidden,
-           FR_CMD_ACCEPT),
-    CHOICE("mtp-recycle", "post|pre|both", "post", SPECULATION,
-           "MTP output that the next chained draft reads; both, with --mtp-hidden both: the four-way ablation", mtp_recycle,
-           FR_CMD_ACCEPT),
-    CHOICE("verify", "coupled|rejection|both", "coupled", SPECULATION,
-           "coupled: the same text with and without drafts; rejection: more is accepted; both: a configuration each", verify,
-           FR_CMD_ACCEPT),
-    CHOICE("mtp-hidden", "post|pre", "post", SPECULATION, "main hidden state that the MTP module reads: after the norm or before",
-           mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
-    CHOICE("mtp-recycle", "post|pre", "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
+    CHOICE_OR("both", "mtp-hidden", fr_hidden_state_word, "post", SPECULATION,
+              "main hidden state that the MTP module reads: after the norm or before; both: a configuration each", mtp_hidden,
+              FR_CMD_ACCEPT),
+    CHOICE_OR("both", "mtp-recycle", fr_hidden_state_word, "post", SPECULATION,
+              "MTP output that the next chained draft reads; both, with --mtp-hidden both: the four-way ablation", mtp_recycle,
+              FR_CMD_ACCEPT),
+    CHOICE_OR("both", "verify", fr_verify_word, "coupled", SPECULATION,
+              "coupled: the same text with and without drafts; rejection: more is accepted; both: a configuration each", verify,
+              FR_CMD_ACCEPT),
+    CHOICE("mtp-hidden", fr_hidden_state_word, "post", SPECULATION,
+           "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
+    CHOICE("mtp-recycle", fr_hidden_state_word, "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
            MAKE | FR_CMD_AB),
-    CHOICE("verify", "coupled|rejection", "coupled", SPECULATION,
+    CHOICE("verify", fr_verify_word, "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE | FR_CMD_AB),
-    CHOICE("draft-head", "exact|fp8", "exact", SPECULATION,
+    CHOICE("draft-head", fr_draft_head_word, "exact", SPECULATION,
            "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
            MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
-    CHOICE("drafter", "mtp|ngram", "mtp", SPECULATION,
+    CHOICE("drafter", fr_drafter_word, "mtp", SPECULATION,
            "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE | STUDY),
 
     NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE | STUDY),
@@ -171,8 +180,8 @@ const fr_cli_option fr_cli_option_table[] = {
     TEXT("logit-bias", 0, FR_OPT_BIASES, "ID=F,...", NULL, SAMPLING,
          "add to the logits of tokens, -inf forbids one; may be repeated", logit_bias, MAKE | STUDY),
 
-    CHOICE("act", "auto|fp8|none", "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
-    CHOICE("kv", "bf16|f32", "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE | FR_CMD_INSPECT),
+    CHOICE("act", fr_act_word, "auto", NUMBERS, "FP8 activations; auto is as the checkpoint says", act, EVALUATE),
+    CHOICE("kv", fr_kv_word, "bf16", NUMBERS, "what the KV cache holds", kv, EVALUATE | FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "the model's limit, 4096 at most; for score: the text", NUMBERS,
            "most tokens, prompt included", ctx, RUN | FR_CMD_CHAT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "what the longest text needs", NUMBERS, "most tokens, prompt included", ctx,
@@ -184,9 +193,8 @@ const fr_cli_option fr_cli_option_table[] = {
            FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS, "tokens before a pass, a draft, a step",
            ctx, FR_CMD_BENCH),
-    CHOICE("isa", "auto|scalar|avx2|avx512|amx|neon", "auto", NUMBERS, "instruction set; auto is the best there is", isa,
-           EVALUATE),
-    CHOICE("weights", "auto|mmap|copy|populate", "auto", NUMBERS,
+    CHOICE("isa", fr_isa_word, "auto", NUMBERS, "instruction set; auto is the best there is", isa, EVALUATE),
+    CHOICE("weights", fr_weights_word, "auto", NUMBERS,
            "mapped from their files; or copied into huge pages; or mapped and read at once.\n"
            "                                auto is mmap",
            weights, EVALUATE | FR_CMD_INSPECT),

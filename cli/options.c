@@ -38,24 +38,18 @@ bool fr_cli_is_near(const char *word, size_t distance) {
     return distance <= 1 + strlen(word) / 4;
 }
 
-/* Copies word `index` of "a|b|c"; false when there is no such word. */
-static bool choice_word(const char *choices, int index, char *word, size_t size) {
-    for (; index > 0; index--) {
-        choices = strchr(choices, '|');
-        if (!choices) return false;
-        choices++;
-    }
-    snprintf(word, size, "%.*s", (int)strcspn(choices, "|"), choices);
-    return true;
+/* The word of an FR_OPT_CHOICE option's value; NULL after the last. */
+static const char *choice(const fr_cli_option *option, int value) {
+    const char *word = option->word(value);
+    return word || !option->also || (value > 0 && !option->word(value - 1)) ? word : option->also;
 }
 
-const char *fr_cli_choice(const char *name, int value) {
-    static char word[32];
-    for (size_t i = 0; i < fr_cli_option_count; i++)
-        if (strcmp(fr_cli_option_table[i].name, name) == 0 && fr_cli_option_table[i].choices &&
-            choice_word(fr_cli_option_table[i].choices, value, word, sizeof word))
-            return word;
-    return "";
+/* "off|on|auto". */
+static void list_choices(const fr_cli_option *option, char *list, size_t size) {
+    size_t used = 0;
+    const char *word;
+    for (int i = 0; (word = choice(option, i)) && used < size; i++)
+        used += (size_t)snprintf(list + used, size - used, "%s%s", i ? "|" : "", word);
 }
 
 /* ---- Values ------------------------------------------------------------------------------------------------ */
@@ -141,9 +135,10 @@ static int bad_number(const fr_cli_option *option, const char *text, const char 
 }
 
 static int set_choice(fr_cli_options *options, const fr_cli_option *option, const char *text) {
-    char word[32], nearest[32] = "";
+    const char *word, *nearest = "";
+    char choices[80] = "";
     size_t best = SIZE_MAX;
-    for (int i = 0; choice_word(option->choices, i, word, sizeof word); i++) {
+    for (int i = 0; (word = choice(option, i)); i++) {
         size_t distance = fr_cli_distance(text, word);
         if (distance == 0) {
             *(int *)field(options, option) = i;
@@ -151,10 +146,11 @@ static int set_choice(fr_cli_options *options, const fr_cli_option *option, cons
         }
         if (distance < best) {
             best = distance;
-            memcpy(nearest, word, sizeof nearest);
+            nearest = word;
         }
     }
-    int code = fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not one of %s", option->name, text, option->choices);
+    list_choices(option, choices, sizeof choices);
+    int code = fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not one of %s", option->name, text, choices);
     if (fr_cli_is_near(text, best)) fr_cli_hint("did you mean '%s'?", nearest);
     return code;
 }
@@ -336,8 +332,12 @@ void fr_cli_options_help(unsigned command) {
             group = option->group;
             printf("\n%s\n", group);
         }
-        char left[80];
-        const char *value = option->choices ? option->choices : option->value;
+        char left[80], choices[80];
+        const char *value = option->value;
+        if (option->type == FR_OPT_CHOICE) {
+            list_choices(option, choices, sizeof choices);
+            value = choices;
+        }
         int used = option->letter ? snprintf(left, sizeof left, "  -%c, --%s", option->letter, option->name)
                                   : snprintf(left, sizeof left, "      --%s", option->name);
         if (value && used < (int)sizeof left) snprintf(left + used, sizeof left - (size_t)used, " %s", value);

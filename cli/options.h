@@ -100,7 +100,7 @@ typedef enum fr_cli_type {
     FR_OPT_REAL,   /* double in [low, high] */
     FR_OPT_TEXT,   /* const char *, anything */
     FR_OPT_FILE,   /* const char *, not empty */
-    FR_OPT_CHOICE, /* int: which word of `choices` */
+    FR_OPT_CHOICE, /* int: the value of a word */
     FR_OPT_IDS,    /* fr_cli_ids: comma-separated token ids */
     FR_OPT_TEXTS,  /* fr_cli_texts: each one given is added */
     FR_OPT_BIASES, /* fr_cli_biases: comma-separated id=number, each one given is added */
@@ -114,7 +114,8 @@ typedef struct fr_cli_option {
     const char *fallback; /* the default as --help and the parser read it; NULL: none */
     size_t offset;        /* of the field in fr_cli_options */
     double low, high;
-    const char *choices; /* "off|on|auto": words in the order of the enum's values */
+    const char *(*word)(int value); /* FR_OPT_CHOICE: the word of an enum's value, NULL after the last */
+    const char *also;               /* one word more, whose value is the next; NULL: none */
     unsigned commands;
 } fr_cli_option;
 
@@ -128,8 +129,6 @@ void fr_cli_options_free(fr_cli_options *options);
 
 /* Parses comma-separated ids; *out is allocated. Returns NULL, or what is wrong (a static text). */
 const char *fr_cli_parse_ids(const char *text, fr_cli_ids *out);
-/* The word of an FR_OPT_CHOICE option's value: what the user would write. */
-const char *fr_cli_choice(const char *name, int value);
 /* Edits (insert, delete, replace) between two words: to suggest what was meant. */
 size_t fr_cli_distance(const char *a, const char *b);
 /* Whether `distance` from a word is near enough to be a slip of the finger. */

@@ -1,5 +1,6 @@
 #include "cli/output.h"
 #include "study/speculation.h"
+#include "study/words.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -200,7 +201,7 @@ void fr_doc_speculation(cJSON *to, const fr_stats *stats, const fr_policy_info *
 
 cJSON *fr_doc_plan(const fr_memory_plan *plan, bool fits) {
     cJSON *object = fr_doc_object();
-    fr_doc_text(object, "weights", fr_cli_choice("weights", plan->weights));
+    fr_doc_text(object, "weights", fr_weights_word(plan->weights));
     fr_doc_count(object, "weight_bytes", plan->weight_bytes);
     fr_doc_count(object, "table_bytes", plan->table_bytes);
     fr_doc_count(object, "draft_head_bytes", plan->draft_head_bytes);

@@ -17,6 +17,7 @@
 #include "forerun_checkpoint.h"
 #include "forerun_study.h"
 #include "model/fingerprint.h"
+#include "study/words.h"
 
 #if defined(__clang__)
 #define COMPILER __VERSION__
@@ -103,10 +104,10 @@ static void add_model(fr_study_document *d, cJSON *to, const fr_model *model, co
     fr_study_bool(d, object, "mtp", model->mtp.present);
     add_parameters(d, object, path);
     fr_study_count(d, object, "bytes", fr_checkpoint_bytes(model->checkpoint));
-    fr_study_text(d, object, "act", model->act_fp8 ? "fp8" : "none");
-    fr_study_text(d, object, "draft_head", model->draft_head.owned_w ? "fp8" : "exact");
-    static const char *const loads[] = {"auto", "mmap", "copy", "populate"}; /* by fr_weights */
-    fr_study_text(d, object, "weights", loads[model->plan.weights]);
+    fr_study_text(d, object, "act", fr_act_word(model->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));
+    fr_study_text(d, object, "draft_head",
+                  fr_draft_head_word(model->draft_head.owned_w ? FR_DRAFT_HEAD_FP8 : FR_DRAFT_HEAD_EXACT));
+    fr_study_text(d, object, "weights", fr_weights_word(model->plan.weights));
 }
 
 cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model *model, const fr_study_origin *origin,
@@ -148,26 +149,6 @@ cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, siz
         fr_study_count(d, item, "count", members);
     }
     return object;
-}
-
-const char *fr_study_drafting_word(fr_drafting drafting) {
-    return drafting == FR_DRAFTING_OFF ? "off" : drafting == FR_DRAFTING_ON ? "on" : "auto";
-}
-
-const char *fr_study_verify_word(fr_verify rule) {
-    return rule == FR_VERIFY_REJECTION ? "rejection" : "coupled";
-}
-
-const char *fr_study_hidden_word(fr_hidden_state state) {
-    return state == FR_HIDDEN_PRE_NORM ? "pre" : "post";
-}
-
-const char *fr_study_drafter_word(fr_drafter_kind drafter) {
-    return drafter == FR_DRAFTER_NGRAM ? "ngram" : "mtp";
-}
-
-const char *fr_study_kv_word(fr_kv kv) {
-    return kv == FR_KV_F32 ? "f32" : "bf16";
 }
 
 void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *s) {

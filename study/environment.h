@@ -12,12 +12,6 @@ cJSON *fr_study_header(fr_study_document *d, const char *schema, const fr_model 
                        uint64_t seed);
 /* Adds the object "prompts" at the top, of the first `count` prompts; returns it. */
 cJSON *fr_study_add_prompts(fr_study_document *d, const fr_prompts *prompts, size_t count);
-/* The words of options and documents for these. */
-const char *fr_study_drafting_word(fr_drafting drafting);
-const char *fr_study_verify_word(fr_verify rule);
-const char *fr_study_hidden_word(fr_hidden_state state);
-const char *fr_study_drafter_word(fr_drafter_kind drafter);
-const char *fr_study_kv_word(fr_kv kv);
 /* The sampling options that have a value of their own in every study, into `to`. */
 void fr_study_add_sampling(fr_study_document *d, cJSON *to, const fr_sampling *sampling);
 

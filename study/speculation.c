@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "core/memory.h"
+#include "study/words.h"
 
 void fr_stats_merge(fr_stats *to, const fr_stats *from) {
     to->num_cycles += from->num_cycles;
@@ -34,7 +35,10 @@ static void add_policy(fr_study_document *d, cJSON *to, const fr_policy_info *p)
     cJSON *object = fr_study_object(d, to, "policy");
     bool timed = p->pass_s[0] > 0;
     int depth = p->max_depth;
-    fr_study_text(d, object, "mode", depth == 0 ? "off" : p->adaptive ? "auto" : "on");
+    fr_study_text(d, object, "mode",
+                  fr_drafting_word(depth == 0    ? FR_DRAFTING_OFF
+                                   : p->adaptive ? FR_DRAFTING_AUTO
+                                                 : FR_DRAFTING_ON));
     fr_study_bool(d, object, "on", p->on);
     fr_study_reals(d, object, "acceptance", p->acceptance, (size_t)depth);
     fr_study_reals(d, object, "pass_s", p->pass_s, timed ? (size_t)depth + 1 : 0);

@@ -43,7 +43,7 @@ includes() {
 
 # Which files need each other in a circle: stdin has pairs "FILE FILE", a file and one that it needs.
 circles() {
-    awk '$1 != $2' | sort -u >"$work/edges"
+    awk '$1 != $2 { print $1, $2 }' | sort -u >"$work/edges"
     tsort "$work/edges" 2>&1 >/dev/null | grep -v 'contains a loop' | sed 's/^tsort: //' | tr '\n' ' '
 }
 
@@ -83,6 +83,7 @@ check_objects() { # check_objects LIST
         nm -g "$object" | awk -v file="${object##*/forerun_objects.dir/}" '
             { sub(/\.o$/, "", file); print ($(NF - 1) == "U" ? "uses" : "has"), $NF, file }'
     done <"$1" | awk '
+        BEGIN { n = 0 }
         $1 == "has" { home[$2] = $3 }
         $1 == "uses" { name[n] = $2; user[n++] = $3 }
         END { for (i = 0; i < n; i++) if (name[i] in home) print user[i], home[name[i]], name[i] }' >"$work/uses"
@@ -101,12 +102,12 @@ trap 'rm -rf "$work"' EXIT
 
 # The check itself must find what is planted: every line of `planted` below, and nothing else.
 expect() { # expect COUNT FOUND PATTERN...
-    count=$1 found=$2
+    count=$1 seen=$2
     shift 2
     for pattern; do
-        echo "$found" | grep -q -- "$pattern" || { echo "$0: the check does not see what was planted: $pattern"; echo "$found"; exit 1; }
+        echo "$seen" | grep -q -- "$pattern" || { echo "$0: the check does not see what was planted: $pattern"; echo "$seen"; exit 1; }
     done
-    [ "$(echo "$found" | wc -l)" -eq "$count" ] || { echo "$0: the check reports other things than the $count that were planted:"; echo "$found"; exit 1; }
+    [ "$(echo "$seen" | wc -l)" -eq "$count" ] || { echo "$0: the check reports other things than the $count that were planted:"; echo "$seen"; exit 1; }
 }
 
 fake=$work/fake

@@ -10,8 +10,8 @@
 #include "study/ab/document.h"
 #include "study/ab/run.h"
 #include "study/ab/text.h"
-#include "study/environment.h"
 #include "study/statistics.h"
+#include "study/words.h"
 
 enum { DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
 
@@ -58,14 +58,6 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
 
 /* ---- Columns ---- */
 
-static void name_arm(const fr_ab_arm *arm, char *name, size_t size) {
-    const char *word = fr_study_drafting_word(arm->drafting);
-    if (arm->depth > 0 && arm->drafting != FR_DRAFTING_OFF)
-        snprintf(name, size, "%s:%d", word, arm->depth);
-    else
-        snprintf(name, size, "%s", word);
-}
-
 static int depth_of(const fr_ab_options *o, fr_drafting drafting, int depth) {
     if (drafting == FR_DRAFTING_OFF) return 0;
     if (depth == 0) depth = o->session.depth;
@@ -79,7 +71,7 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     for (size_t i = 0; i < o->num_arms; i++) {
         fr_ab_column *c = &run->columns[run->num_columns];
         *c = (fr_ab_column){.drafting = o->arms[i].drafting, .depth = depth_of(o, o->arms[i].drafting, o->arms[i].depth)};
-        name_arm(&o->arms[i], c->name, sizeof c->name);
+        fr_ab_arm_name(&o->arms[i], c->name, sizeof c->name);
         for (int j = 0; j < run->num_columns; j++)
             if (strcmp(run->columns[j].name, c->name) == 0)
                 return fr_fail(error, FR_ERROR_ARGUMENT, "ab: there are two arms %s", c->name);
@@ -101,7 +93,7 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     fr_ab_column *again = &run->columns[run->num_columns];
     run->again = run->num_columns++;
     *again = (fr_ab_column){.role = FR_AB_AGAIN, .drafting = base->drafting, .depth = base->depth};
-    name_arm(&o->arms[run->base], again->name, sizeof again->name);
+    fr_ab_arm_name(&o->arms[run->base], again->name, sizeof again->name);
     strcat(again->name, " (again)");
     return FR_OK;
 }

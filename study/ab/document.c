@@ -11,6 +11,7 @@
 #include "study/environment.h"
 #include "study/result.h"
 #include "study/speculation.h"
+#include "study/words.h"
 
 enum { HISTOGRAM_BINS = 40, CURVE_STEPS = 20 };
 
@@ -47,13 +48,13 @@ static void add_options(writer *w, cJSON *to) {
     fr_study_bool(d, to, "noise_check", !o->no_noise_check);
     fr_study_count(d, to, "resamples", (uint64_t)o->resamples);
     fr_study_count(d, to, "depth", (uint64_t)s->depth);
-    fr_study_text(d, to, "drafter", fr_study_drafter_word(s->drafter));
-    fr_study_text(d, to, "mtp_hidden", fr_study_hidden_word(s->mtp_hidden));
-    fr_study_text(d, to, "mtp_recycle", fr_study_hidden_word(s->mtp_recycle));
-    fr_study_text(d, to, "verify", fr_study_verify_word(s->sampling.verify));
+    fr_study_text(d, to, "drafter", fr_drafter_word(s->drafter));
+    fr_study_text(d, to, "mtp_hidden", fr_hidden_state_word(s->mtp_hidden));
+    fr_study_text(d, to, "mtp_recycle", fr_hidden_state_word(s->mtp_recycle));
+    fr_study_text(d, to, "verify", fr_verify_word(s->sampling.verify));
     fr_study_real(d, to, "temperature", (double)s->sampling.temperature);
     fr_study_add_sampling(d, to, &s->sampling);
-    fr_study_text(d, to, "kv", fr_study_kv_word(s->kv));
+    fr_study_text(d, to, "kv", fr_kv_word(s->kv));
     fr_study_count(d, to, "ctx", (uint64_t)s->ctx);
     fr_study_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
 }
@@ -135,7 +136,7 @@ static void add_arms(writer *w) {
         if (column->role != FR_AB_ARM) continue;
         cJSON *arm = fr_study_object(&w->d, arms, NULL);
         fr_study_text(&w->d, arm, "name", column->name);
-        fr_study_text(&w->d, arm, "mtp", fr_study_drafting_word(column->drafting));
+        fr_study_text(&w->d, arm, "mtp", fr_drafting_word(column->drafting));
         fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);

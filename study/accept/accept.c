@@ -4,7 +4,7 @@
 
 #include "core/memory.h"
 #include "forerun_study.h"
-#include "study/environment.h"
+#include "study/words.h"
 
 enum { DEFAULT_DEPTH = 3, DEFAULT_REJECTED = 20 };
 
@@ -82,11 +82,11 @@ static void name_config(const fr_accept_options *o, fr_accept_config *c) {
     if (o->num_temperatures > 1)
         used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", temperature %g", (double)c->temperature);
     if (o->both_verify && c->temperature > 0.0f)
-        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", %s", fr_study_verify_word(c->verify));
+        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", %s", fr_verify_word(c->verify));
     if (o->both_hidden)
-        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", hidden %s", fr_study_hidden_word(c->hidden));
+        used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", hidden %s", fr_hidden_state_word(c->hidden));
     if (o->both_recycle && c->depth > 1)
-        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s", fr_study_hidden_word(c->recycle));
+        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s", fr_hidden_state_word(c->recycle));
 }
 
 static fr_status add_config(fr_accept_run *run, const fr_accept_config *like, fr_error *error) {

@@ -9,6 +9,7 @@
 #include "study/environment.h"
 #include "study/result.h"
 #include "study/speculation.h"
+#include "study/words.h"
 
 /* What a prompt, or a domain's, texts come to. */
 typedef struct totals {
@@ -222,10 +223,10 @@ static fr_status add_config(fr_accept_run *run, fr_study_document *d, cJSON *to,
     fr_study_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
     fr_study_count(d, to, "depth", (uint64_t)c->depth);
     fr_study_real(d, to, "temperature", (double)c->temperature);
-    fr_study_text(d, to, "verify", fr_study_verify_word(c->verify));
-    fr_study_text(d, to, "mtp_hidden", fr_study_hidden_word(c->hidden));
-    fr_study_text(d, to, "mtp_recycle", fr_study_hidden_word(c->recycle));
-    fr_study_text(d, to, "drafter", fr_study_drafter_word(o->session.drafter));
+    fr_study_text(d, to, "verify", fr_verify_word(c->verify));
+    fr_study_text(d, to, "mtp_hidden", fr_hidden_state_word(c->hidden));
+    fr_study_text(d, to, "mtp_recycle", fr_hidden_state_word(c->recycle));
+    fr_study_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_study_bool(d, to, "complete", c->whole);
     cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
     if (o->teacher_forced) {
@@ -290,17 +291,17 @@ static void add_options(const fr_accept_run *run, fr_study_document *d, cJSON *t
     for (size_t i = 0; i < o->num_depths; i++) fr_study_count(d, array, NULL, (uint64_t)o->depths[i]);
     array = fr_study_array(d, to, "temperatures");
     for (size_t i = 0; i < o->num_temperatures; i++) fr_study_real(d, array, NULL, (double)o->temperatures[i]);
-    fr_study_text(d, to, "verify", o->both_verify ? "both" : fr_study_verify_word(s->verify));
-    fr_study_text(d, to, "mtp_hidden", o->both_hidden ? "both" : fr_study_hidden_word(o->session.mtp_hidden));
-    fr_study_text(d, to, "mtp_recycle", o->both_recycle ? "both" : fr_study_hidden_word(o->session.mtp_recycle));
-    fr_study_text(d, to, "drafter", fr_study_drafter_word(o->session.drafter));
+    fr_study_text(d, to, "verify", o->both_verify ? "both" : fr_verify_word(s->verify));
+    fr_study_text(d, to, "mtp_hidden", o->both_hidden ? "both" : fr_hidden_state_word(o->session.mtp_hidden));
+    fr_study_text(d, to, "mtp_recycle", o->both_recycle ? "both" : fr_hidden_state_word(o->session.mtp_recycle));
+    fr_study_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_study_add_sampling(d, to, s);
     if (o->max_tokens > 0)
         fr_study_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
     else
         fr_study_null(d, to, "max_tokens"); /* as the prompts say */
     fr_study_bool(d, to, "ignore_eos", o->ignore_eos);
-    fr_study_text(d, to, "kv", fr_study_kv_word(o->session.kv));
+    fr_study_text(d, to, "kv", fr_kv_word(o->session.kv));
     fr_study_count(d, to, "ctx", (uint64_t)o->session.ctx);
     fr_study_count(d, to, "prefill_chunk", (uint64_t)o->session.prefill_chunk);
 }
