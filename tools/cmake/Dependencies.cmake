@@ -70,10 +70,13 @@ endif()
 add_library(forerun_dependencies INTERFACE)
 target_link_libraries(forerun_dependencies INTERFACE DNNL::dnnl PkgConfig::CJSON PkgConfig::PCRE2)
 
-# The sanitizers bring their own allocator.
+# A program has one allocator, and chooses it itself: ours have jemalloc, the libraries link none. (A shared library that brought
+# jemalloc into a program without it would mix the two: jemalloc's operator new, the C library's free.) The sanitizers bring
+# their own.
+add_library(forerun_allocator INTERFACE)
 if(FORERUN_JEMALLOC AND NOT FORERUN_SANITIZE)
     forerun_need(JEMALLOC jemalloc jemalloc 5.2 libjemalloc-dev)
-    target_link_libraries(forerun_dependencies INTERFACE PkgConfig::JEMALLOC)
+    target_link_libraries(forerun_allocator INTERFACE PkgConfig::JEMALLOC)
 endif()
 
 # Optional: lines that the user types can be edited.
