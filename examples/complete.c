@@ -1,19 +1,19 @@
-/* forerun as a library: complete a prompt, drafting with the MTP module.
+/* forerun as a library: completes a prompt, drafting with the MTP module where that pays.
  *
  *   cc complete.c $(pkg-config --cflags --libs forerun) -o complete
- *   ./example DIR "Once upon a time"
+ *   ./complete CHECKPOINT-DIR "Once upon a time"
  */
 #include <forerun.h>
 #include <stdio.h>
 #include <string.h>
 
 static int fail(const fr_error *error) {
-    fprintf(stderr, "example: %s%s%s\n", error->message, error->hint[0] ? "; " : "", error->hint);
+    fprintf(stderr, "complete: %s%s%s\n", error->message, error->hint[0] ? "; " : "", error->hint);
     return 1;
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return fprintf(stderr, "usage: example CHECKPOINT-DIR PROMPT\n"), 2;
+    if (argc != 3) return fprintf(stderr, "usage: complete CHECKPOINT-DIR PROMPT\n"), 2;
     fr_error error;
     fr_model *model = NULL;
     fr_session *session = NULL;

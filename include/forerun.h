@@ -1,12 +1,32 @@
 /* forerun: speculative decoding for DeepSeek-V3-family checkpoints, on CPUs.
  *
+ *     #include <forerun.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *
+ *     int main(int argc, char **argv) { // arguments: a checkpoint's directory, a prompt
+ *         fr_error error = {FR_ERROR_ARGUMENT, "two arguments are needed", ""};
+ *         fr_model *model; fr_session *session; fr_step step = {0};
+ *         int32_t *prompt; size_t count, length; char *text;
+ *         bool ok = argc == 3 && fr_model_open(argv[1], NULL, &model, &error) == FR_OK &&
+ *                   fr_session_create(model, NULL, &session, &error) == FR_OK &&
+ *                   fr_tokenize(model, argv[2], strlen(argv[2]), true, &prompt, &count, &error) == FR_OK &&
+ *                   fr_session_prefill(session, prompt, count, &error) == FR_OK;
+ *         for (int left = 57; ok && left > 0; left -= step.count) ok = fr_session_step(session, left, &step, &error) == FR_OK;
+ *         ok = ok && fr_detokenize(model, fr_session_tokens(session) + count, 57, false, &text, &length, &error) == FR_OK;
+ *         return puts(ok ? text : error.message) < 0 || !ok;
+ *     }
+ *
+ * (examples/complete.c prints the text as it comes, stops at its end, and releases what it made.)
+ *
  * A model is a checkpoint opened for reading: weights and tokenizer, immutable, shared by any number of sessions.
  * A session is one timeline of tokens with its KV caches. A session is used by one thread at a time; the work of a
  * call is spread over the model's threads.
  *
  * Functions that can fail return a status and take an fr_error last (NULL is allowed). Objects are made by open or
  * create and released by destroy, which takes NULL. Options structs are valid when zeroed: zero is the default.
- * A token is an int32_t id in [0, vocab_size). Counts are in tokens, times in seconds, sizes in bytes. */
+ * A token is an int32_t id in [0, vocab_size). Counts are in tokens, times in seconds, sizes in bytes. Strings are UTF-8 and
+ * end with NUL. */
 #ifndef FORERUN_H
 #define FORERUN_H
 
@@ -94,8 +114,8 @@ typedef enum fr_isa {
     FR_ISA_NEON
 } fr_isa; /* instruction set to use */
 
-/* The head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
- * reads. Verification always uses the exact one. */
+/* The LM head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
+ * reads. Verification always uses the checkpoint's own. */
 typedef enum fr_draft_head { FR_DRAFT_HEAD_EXACT = 0, FR_DRAFT_HEAD_FP8 } fr_draft_head;
 
 typedef struct fr_model_options {
@@ -151,9 +171,9 @@ typedef struct fr_chat_turn {
     fr_chat_role role;
     const char *content; /* UTF-8, NUL-terminated; taken as it is, tokens written in it included */
 } fr_chat_turn;
-/* The same for a whole conversation. System turns come first wherever they stand, the others keep their order; with
- * `reply` the text ends where the assistant is to answer. Without `reply`, and for turns that are not the system's, the
- * text is the beginning of that of any conversation that goes on from there. A tokenizer without the template's tokens
+/* The text of a conversation in DeepSeek-V3's chat template, allocated; release with fr_free. System turns are moved to the
+ * front, the others keep their order. With `reply` the text ends where the assistant is to answer. Without it, the text is
+ * a prefix of the text of any longer conversation, unless that adds a system turn. A tokenizer without the template's tokens
  * (a base model's) is FR_ERROR_UNSUPPORTED. */
 FR_API fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
                                 fr_error *error);
@@ -208,8 +228,8 @@ typedef struct fr_sampling {
     fr_verify verify;
 } fr_sampling;
 
-/* Where drafts come from: the MTP module, or lookup of what followed the last time that the text's last tokens stood in it
- * (which needs no MTP module). */
+/* Where drafts come from: the MTP module, or n-gram lookup, which copies what followed the text's last tokens when they last
+ * occurred in it (and needs no MTP module). */
 typedef enum fr_drafter_kind { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_drafter_kind;
 
 typedef struct fr_session_options {
@@ -271,7 +291,9 @@ FR_API fr_status fr_session_save(const fr_session *session, const char *path, fr
  * them, the session is unchanged; for that, memory for a second set of caches is taken while it loads. */
 FR_API fr_status fr_session_load(fr_session *session, const char *path, fr_error *error);
 
-/* Logits [vocab_size] that chose the newest token of the last step, valid until the next call; NULL before the first step. */
+/* Logits [vocab_size], valid until the next call. After a prefill: those of its last token, from which the next step takes
+ * its own. After a step: those that its last token was chosen from. NULL in an empty session, and after a truncate or a load
+ * until the next prefill or step, unless the session is (or was saved) right after a prefill and nothing was cut. */
 FR_API const float *fr_session_logits(const fr_session *session);
 
 /* Counters since create (or reset). Names are vLLM's where it has one. */
@@ -279,7 +301,7 @@ typedef struct fr_stats {
     uint64_t num_cycles; /* verify passes */
     uint64_t num_drafts; /* cycles that drafted */
     uint64_t num_draft_tokens, num_accepted_tokens;
-    /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were judged. */
+    /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were verified in turn. */
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];
     uint64_t depth_histogram[FR_MAX_DEPTH + 1]; /* cycles by number of drafts */
     uint64_t unique_experts, chosen_experts;    /* over verify passes: distinct (layer, expert), and summed over rows */
@@ -287,20 +309,20 @@ typedef struct fr_stats {
     uint64_t verify_bytes, draft_bytes;
     /* Where the time of cycles goes: drafts; passes of the main model; the choice of tokens; bookkeeping after it. */
     double prefill_s, draft_s, verify_s, sample_s, rollback_s;
-    double catch_up_s;      /* part of draft_s: the MTP module reads what was passed over while drafting did not pay */
+    double catch_up_s;      /* part of draft_s: the MTP module reads positions that it skipped while drafting did not pay */
     uint64_t catch_up_rows; /* positions that it read that way */
     uint64_t prefill_tokens;
 } fr_stats;
 FR_API void fr_session_get_stats(const fr_session *session, fr_stats *out);
 FR_API void fr_session_reset_stats(fr_session *session);
 
-/* What the depth policy goes by: estimates as they stand, counts since create. Times are 0 before the first cycle, and
- * those of a session that does not draft stay so. */
+/* What the depth policy goes by: its present estimates, and counts since create. Times are 0 before the first cycle, and stay
+ * 0 in a session that does not draft. */
 typedef struct fr_policy_info {
     bool adaptive; /* auto: else every cycle drafts as deep as it may */
     bool on;       /* drafting pays, as far as is known */
     int max_depth;
-    double acceptance[FR_MAX_DEPTH];    /* chance that a draft at this position stands, given that those before it do */
+    double acceptance[FR_MAX_DEPTH];    /* chance that a draft at this position is accepted if those before it are */
     double pass_s[FR_MAX_DEPTH + 1];    /* a pass of the main model of 1, 2, ... rows, choice of tokens included */
     double draft_first_s, draft_next_s; /* a cycle's first draft; each one that is chained to it */
     /* Of cycles that drafted, lately: tokens, and cost in passes of one row. */

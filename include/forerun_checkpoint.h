@@ -15,8 +15,8 @@ extern "C" {
 typedef struct fr_parameters {
     uint64_t main_total, main_activated, embedding, head;
     uint64_t attention, dense_mlp, moe_mlp; /* over all main layers; moe_mlp includes gates, biases and shared experts */
-    uint64_t mtp_total;                     /* as stored by the original: with its copies of embedding and head */
-    uint64_t mtp_unique, mtp_activated;     /* without them; what one draft touches, head included */
+    uint64_t mtp_total;                     /* as stored by the original: with its copies of embedding and LM head */
+    uint64_t mtp_unique, mtp_activated;     /* without them; what one draft touches, LM head included */
     uint64_t fp8_bytes;                     /* weights as the original stores them: FP8 + scales, BF16 and F32 elsewhere */
     uint64_t kv_bytes_per_token_bf16, kv_bytes_per_token_f32; /* main model */
     uint64_t mtp_kv_bytes_per_token_bf16;

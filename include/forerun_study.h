@@ -53,7 +53,7 @@ typedef struct fr_bench_linear {
     double of_bandwidth, of_peak;
 } fr_bench_linear;
 
-/* A pass of the main model and its head after `ctx` tokens. */
+/* A pass of the main model and its LM head after `ctx` tokens. */
 typedef struct fr_bench_pass {
     int rows;
     fr_figure ms;
@@ -79,7 +79,7 @@ typedef struct fr_bench_draft {
 
 typedef struct fr_bench_context {
     int tokens;             /* before the pass */
-    fr_figure ms;           /* a pass of one row and its head */
+    fr_figure ms;           /* a pass of one row and its LM head */
     fr_figure attention_ms; /* its attention, projections included */
 } fr_bench_context;
 
@@ -93,8 +93,8 @@ typedef struct fr_bench_decode {
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
 typedef struct fr_bench_result {
     int threads, ctx;
-    const char *isa;       /* of few rows */
-    const char *many_rows; /* what runs many rows, as in fr_build_info */
+    const char *isa;       /* of the decode kernels */
+    const char *many_rows; /* what runs prefill, as in fr_build_info */
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */
@@ -148,8 +148,8 @@ typedef struct fr_accept_options {
     size_t num_tokens;
     size_t most_prompts; /* the first ones of the file; 0: all */
     bool chat;           /* texts are put into the chat template */
-    /* false: texts are generated. true: the prompts are the texts, and every position of them is judged as if a cycle
-     * began there: what would be drafted, given the text before it, against what the main model would say. One pass over
+    /* false: texts are generated. true: the prompts are the texts, and every position of them counts as if a cycle began
+     * there: what would be drafted, given the text before it, is compared with what the main model would say. One pass over
      * a text; a draft after the first reads the text's own tokens, as if the drafts before it had been those. Texts longer
      * than the context are cut. */
     bool teacher_forced;

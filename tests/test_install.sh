@@ -22,6 +22,7 @@ version=$(pkg-config --modversion forerun)
 for header in forerun forerun_checkpoint forerun_study; do
     [ -f "$prefix/include/$header.h" ] || fail "no $header.h was installed"
 done
+[ -n "$(find "$prefix" -path '*doc/forerun/LICENSE')" ] || fail "no LICENSE was installed"
 for file in libforerun.a libforerun.so libforerun.so.0; do [ -e "$libdir/$file" ] || fail "no $file was installed"; done
 
 cat >"$work/program.c" <<EOF
@@ -45,7 +46,10 @@ strict="-std=c11 -Wall -Wextra -Wpedantic -Werror"
     # Both libraries are there and the linker would take the shared one: the name in full asks for the static one.
     "$cc" $strict "$work/program.c" -o "$work/static" \
         $(pkg-config --static --cflags --libs forerun | sed 's/-lforerun/-l:libforerun.a/')
-    "$cc" $strict "$tests/../examples/complete.c" -o "$work/example" $(pkg-config --cflags --libs forerun)
+    "$cc" $strict "$tests/../examples/complete.c" -o "$work/complete-shared" \
+        $(pkg-config --cflags --libs forerun) -Wl,-rpath,"$libdir"
+    "$cc" $strict "$tests/../examples/complete.c" -o "$work/complete-static" \
+        $(pkg-config --static --cflags --libs forerun | sed 's/-lforerun/-l:libforerun.a/')
     if command -v c++ >/dev/null; then
         c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -x c++ "$work/program.c" -o "$work/cplusplus" \
             $(pkg-config --cflags --libs forerun) -Wl,-rpath,"$libdir"
@@ -61,6 +65,13 @@ readelf -d "$work/shared" | grep -q 'NEEDED.*libforerun\.so\.0' || fail "the sha
 
 "$prefix/bin/forerun" --version >"$work/version" || fail "the installed forerun does not run"
 grep -qF "$version" "$work/version" || fail "the installed forerun --version does not say $version"
+
+model=$prefix/share/forerun/models/demo prompt='Package: python3-'
+generated=$("$prefix/bin/forerun" generate -p "$prompt" -n 100 -q) || fail "the installed forerun does not generate"
+for kind in shared static; do
+    text=$("$work/complete-$kind" "$model" "$prompt") || fail "examples/complete.c, $kind, fails"
+    [ "${text%?\[*}" = "$generated" ] || fail "examples/complete.c, $kind, writes: $text"
+done
 
 sh "$tests/test_symbols.sh" "$prefix/include" "$libdir/libforerun.a" "$libdir/libforerun.so"
 echo "installed, linked and run: shared and static"
