@@ -152,133 +152,131 @@ static void print_rest(const fr_bench_result *r) {
 /* ---- JSON -------------------------------------------------------------------------------------------------- */
 
 /* A figure's median under `key`, and its spread in the same unit. */
-static void add_figure(cJSON *to, const char *key, const fr_figure *figure) {
+static void add_figure(fr_json_builder *b, cJSON *to, const char *key, const fr_figure *figure) {
     char name[64];
-    fr_doc_real(to, key, figure->median);
+    fr_json_add_number(b, to, key, figure->median);
     snprintf(name, sizeof name, "%s_spread", key);
-    cJSON *spread = fr_doc_add_object(to, name);
-    fr_doc_real(spread, "p10", figure->p10);
-    fr_doc_real(spread, "p90", figure->p90);
-    fr_doc_count(spread, "samples", (uint64_t)figure->samples);
+    cJSON *spread = fr_json_add_object(b, to, name);
+    fr_json_add_number(b, spread, "p10", figure->p10);
+    fr_json_add_number(b, spread, "p90", figure->p90);
+    fr_json_add_count(b, spread, "samples", (uint64_t)figure->samples);
 }
 
 /* A share of a limit, or a ratio; null when what it is relative to was not measured. */
-static void add_share(cJSON *to, const char *key, double share) {
+static void add_share(fr_json_builder *b, cJSON *to, const char *key, double share) {
     if (share > 0)
-        fr_doc_real(to, key, share);
+        fr_json_add_number(b, to, key, share);
     else
-        fr_doc_null(to, key);
+        fr_json_add_null(b, to, key);
 }
 
-static void add_machine(cJSON *document, const fr_cli_runtime *runtime, const fr_bench_result *r) {
-    cJSON *part = fr_doc_add_object(document, "model");
-    fr_doc_text(part, "path", runtime->dir);
-    fr_doc_count(part, "weight_bytes", runtime->info.weight_bytes);
-    fr_doc_bool(part, "mtp", r->has_mtp);
-    fr_doc_real(document, "load_s", runtime->load_s);
-    fr_doc_count(document, "threads", (uint64_t)r->threads);
-    fr_doc_text(document, "isa", r->isa);
-    fr_doc_text(document, "many_rows", r->many_rows);
-    fr_doc_count(document, "cache_bytes", r->cache_bytes);
-    fr_doc_count(document, "read_buffer_bytes", r->read_buffer_bytes);
-    fr_doc_count(document, "read_streams", (uint64_t)r->read_streams);
-    fr_doc_add(document, "memory", fr_doc_memory(&runtime->info, NULL));
-    add_figure(document, "read_bandwidth_bytes_per_s", &r->read_bandwidth);
+static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtime *runtime, const fr_bench_result *r) {
+    cJSON *part = fr_json_add_object(b, document, "model");
+    fr_json_add_text(b, part, "path", runtime->dir);
+    fr_json_add_count(b, part, "weight_bytes", runtime->info.weight_bytes);
+    fr_json_add_bool(b, part, "mtp", r->has_mtp);
+    fr_json_add_number(b, document, "load_s", runtime->load_s);
+    fr_json_add_count(b, document, "threads", (uint64_t)r->threads);
+    fr_json_add_text(b, document, "isa", r->isa);
+    fr_json_add_text(b, document, "many_rows", r->many_rows);
+    fr_json_add_count(b, document, "cache_bytes", r->cache_bytes);
+    fr_json_add_count(b, document, "read_buffer_bytes", r->read_buffer_bytes);
+    fr_json_add_count(b, document, "read_streams", (uint64_t)r->read_streams);
+    fr_cli_add_memory(b, document, &runtime->info, NULL);
+    add_figure(b, document, "read_bandwidth_bytes_per_s", &r->read_bandwidth);
     if (r->peak.samples) {
-        part = fr_doc_add_object(document, "peak");
-        fr_doc_text(part, "name", r->peak_name);
-        add_figure(part, "flops_per_s", &r->peak);
+        part = fr_json_add_object(b, document, "peak");
+        fr_json_add_text(b, part, "name", r->peak_name);
+        add_figure(b, part, "flops_per_s", &r->peak);
     } else {
-        fr_doc_null(document, "peak");
+        fr_json_add_null(b, document, "peak");
     }
-    fr_doc_count(document, "context", (uint64_t)r->ctx);
+    fr_json_add_count(b, document, "context", (uint64_t)r->ctx);
 }
 
-static void add_linears(cJSON *array, const fr_bench_result *r) {
+static void add_linears(fr_json_builder *b, cJSON *array, const fr_bench_result *r) {
     for (size_t i = 0; i < r->num_linear; i++) {
         const fr_bench_linear *l = &r->linear[i];
-        cJSON *item = fr_doc_object();
-        fr_doc_text(item, "name", l->name);
-        fr_doc_text(item, "dtype", l->dtype);
-        fr_doc_count(item, "out", (uint64_t)l->out);
-        fr_doc_count(item, "in", (uint64_t)l->in);
-        fr_doc_count(item, "rows", (uint64_t)l->rows);
-        fr_doc_count(item, "matrices", (uint64_t)l->matrices);
-        fr_doc_bool(item, "cached", l->cached);
-        add_figure(item, "bytes_per_s", &l->bytes_per_s);
-        add_share(item, "of_bandwidth", l->of_bandwidth);
-        add_figure(item, "flops_per_s", &l->flops_per_s);
-        add_share(item, "of_peak", l->of_peak);
-        fr_doc_add(array, NULL, item);
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_text(b, item, "name", l->name);
+        fr_json_add_text(b, item, "dtype", l->dtype);
+        fr_json_add_count(b, item, "out", (uint64_t)l->out);
+        fr_json_add_count(b, item, "in", (uint64_t)l->in);
+        fr_json_add_count(b, item, "rows", (uint64_t)l->rows);
+        fr_json_add_count(b, item, "matrices", (uint64_t)l->matrices);
+        fr_json_add_bool(b, item, "cached", l->cached);
+        add_figure(b, item, "bytes_per_s", &l->bytes_per_s);
+        add_share(b, item, "of_bandwidth", l->of_bandwidth);
+        add_figure(b, item, "flops_per_s", &l->flops_per_s);
+        add_share(b, item, "of_peak", l->of_peak);
     }
 }
 
-static void add_passes(cJSON *array, const fr_bench_result *r) {
+static void add_passes(fr_json_builder *b, cJSON *array, const fr_bench_result *r) {
     for (size_t i = 0; i < r->num_passes; i++) {
         const fr_bench_pass *p = &r->passes[i];
-        cJSON *item = fr_doc_object();
-        fr_doc_count(item, "rows", (uint64_t)p->rows);
-        add_figure(item, "ms", &p->ms);
-        add_share(item, "over_one_row", p->over_one_row);
-        fr_doc_real(item, "unique_experts", p->unique_experts);
-        fr_doc_count(item, "bytes", p->bytes);
-        add_share(item, "of_bandwidth", p->of_bandwidth);
-        fr_doc_add(array, NULL, item);
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_count(b, item, "rows", (uint64_t)p->rows);
+        add_figure(b, item, "ms", &p->ms);
+        add_share(b, item, "over_one_row", p->over_one_row);
+        fr_json_add_number(b, item, "unique_experts", p->unique_experts);
+        fr_json_add_count(b, item, "bytes", p->bytes);
+        add_share(b, item, "of_bandwidth", p->of_bandwidth);
     }
 }
 
-static void add_prefill(cJSON *array, const fr_bench_result *r) {
+static void add_prefill(fr_json_builder *b, cJSON *array, const fr_bench_result *r) {
     for (size_t i = 0; i < r->num_prefill; i++) {
         const fr_bench_prefill *p = &r->prefill[i];
-        cJSON *item = fr_doc_object();
-        fr_doc_count(item, "tokens", (uint64_t)p->tokens);
-        add_figure(item, "tokens_per_s", &p->tokens_per_s);
-        fr_doc_real(item, "flops_per_token", p->flops_per_token);
-        add_share(item, "of_peak", p->of_peak);
-        fr_doc_add(array, NULL, item);
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_count(b, item, "tokens", (uint64_t)p->tokens);
+        add_figure(b, item, "tokens_per_s", &p->tokens_per_s);
+        fr_json_add_number(b, item, "flops_per_token", p->flops_per_token);
+        add_share(b, item, "of_peak", p->of_peak);
     }
 }
 
-static void add_decode(cJSON *document, const fr_bench_result *r) {
+static void add_decode(fr_json_builder *b, cJSON *document, const fr_bench_result *r) {
     const fr_bench_decode *d = &r->decode;
     cJSON *part;
     if (d->tokens_per_s.samples) {
-        part = fr_doc_add_object(document, "decode");
-        add_figure(part, "tokens_per_s", &d->tokens_per_s);
-        fr_doc_count(part, "bytes_per_token", d->bytes_per_token);
-        add_share(part, "of_bandwidth", d->of_bandwidth);
-        fr_doc_bool(part, "cached", d->cached);
+        part = fr_json_add_object(b, document, "decode");
+        add_figure(b, part, "tokens_per_s", &d->tokens_per_s);
+        fr_json_add_count(b, part, "bytes_per_token", d->bytes_per_token);
+        add_share(b, part, "of_bandwidth", d->of_bandwidth);
+        fr_json_add_bool(b, part, "cached", d->cached);
     } else {
-        fr_doc_null(document, "decode");
+        fr_json_add_null(b, document, "decode");
     }
     if (r->draft.ms.samples) {
-        part = fr_doc_add_object(document, "draft");
-        add_figure(part, "ms", &r->draft.ms);
-        add_share(part, "over_one_row", r->draft.over_one_row);
-        fr_doc_count(part, "bytes", r->draft.bytes);
-        add_share(part, "of_bandwidth", r->draft.of_bandwidth);
+        part = fr_json_add_object(b, document, "draft");
+        add_figure(b, part, "ms", &r->draft.ms);
+        add_share(b, part, "over_one_row", r->draft.over_one_row);
+        fr_json_add_count(b, part, "bytes", r->draft.bytes);
+        add_share(b, part, "of_bandwidth", r->draft.of_bandwidth);
     } else {
-        fr_doc_null(document, "draft");
+        fr_json_add_null(b, document, "draft");
     }
 }
 
 static void print_document(const fr_cli_runtime *runtime, const fr_bench_result *r, bool interrupted) {
-    cJSON *document = fr_doc_object(), *array;
-    add_machine(document, runtime, r);
-    fr_doc_bool(document, "complete", !interrupted);
-    add_linears(fr_doc_add_array(document, "linear"), r);
-    add_passes(fr_doc_add_array(document, "passes"), r);
-    add_decode(document, r);
-    add_prefill(fr_doc_add_array(document, "prefill"), r);
-    array = fr_doc_add_array(document, "contexts");
+    fr_json_builder builder, *b = &builder;
+    fr_cli_json_begin(b);
+    cJSON *document = b->root, *array;
+    add_machine(b, document, runtime, r);
+    fr_json_add_bool(b, document, "complete", !interrupted);
+    add_linears(b, fr_json_add_array(b, document, "linear"), r);
+    add_passes(b, fr_json_add_array(b, document, "passes"), r);
+    add_decode(b, document, r);
+    add_prefill(b, fr_json_add_array(b, document, "prefill"), r);
+    array = fr_json_add_array(b, document, "contexts");
     for (size_t i = 0; i < r->num_contexts; i++) {
-        cJSON *item = fr_doc_object();
-        fr_doc_count(item, "tokens", (uint64_t)r->contexts[i].tokens);
-        add_figure(item, "ms", &r->contexts[i].ms);
-        add_figure(item, "attention_ms", &r->contexts[i].attention_ms);
-        fr_doc_add(array, NULL, item);
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_count(b, item, "tokens", (uint64_t)r->contexts[i].tokens);
+        add_figure(b, item, "ms", &r->contexts[i].ms);
+        add_figure(b, item, "attention_ms", &r->contexts[i].attention_ms);
     }
-    fr_doc_print(document);
+    fr_cli_json_print(b);
 }
 
 /* ---- The command ------------------------------------------------------------------------------------------- */

@@ -11,18 +11,18 @@
 typedef struct checking {
     const fr_cli_options *options;
     fr_cli_progress progress;
-    cJSON *problems; /* with --json; otherwise each is printed as it is found */
+    fr_json_builder document;
+    cJSON *problems; /* of the document, with --json; otherwise each is printed as it is found */
 } checking;
 
 static void take_problem(void *user, const fr_problem *problem) {
     checking *run = user;
     const char *tensor = problem->tensor ? problem->tensor : "", *file = problem->file ? problem->file : "";
     if (run->options->json) {
-        cJSON *item = fr_doc_object();
-        fr_doc_text(item, "tensor", tensor);
-        fr_doc_text(item, "file", file);
-        fr_doc_text(item, "problem", problem->problem);
-        fr_doc_add(run->problems, NULL, item);
+        cJSON *item = fr_json_add_object(&run->document, run->problems, NULL);
+        fr_json_add_text(&run->document, item, "tensor", tensor);
+        fr_json_add_text(&run->document, item, "file", file);
+        fr_json_add_text(&run->document, item, "problem", problem->problem);
         return;
     }
     fr_cli_progress_clear(&run->progress);
@@ -35,26 +35,27 @@ int fr_cmd_check(const fr_cli_options *options) {
     uint64_t count = 0;
     const char *dir = fr_cli_model_dir(options);
     if (!dir) return FR_EXIT_FAILED;
-    cJSON *document = fr_doc_object();
-    fr_doc_text(document, "path", dir);
-    run.problems = fr_doc_add_array(document, "problems");
+    fr_json_builder *b = &run.document;
+    fr_cli_json_begin(b);
+    fr_json_add_text(b, b->root, "path", dir);
+    run.problems = fr_json_add_array(b, b->root, "problems");
     fr_cli_progress_init(&run.progress);
     fr_cli_interrupt_defer();
     fr_status status = fr_check(dir, take_problem, &run, fr_cli_progress_update, &run.progress, &count, &error);
     fr_cli_progress_clear(&run.progress);
     bool interrupted = status == FR_INTERRUPTED && fr_cli_interrupted();
     if (status != FR_OK && !interrupted) {
-        cJSON_Delete(document);
+        fr_json_discard(b);
         return fr_cli_failure(&error);
     }
     int code = interrupted ? FR_EXIT_INTERRUPTED : count ? FR_EXIT_NOT_OK : FR_EXIT_DONE;
     if (options->json) {
-        fr_doc_bool(document, "ok", code == FR_EXIT_DONE);
-        fr_doc_count(document, "num_problems", count);
-        fr_doc_bool(document, "complete", !interrupted);
-        fr_doc_print(document);
+        fr_json_add_bool(b, b->root, "ok", code == FR_EXIT_DONE);
+        fr_json_add_count(b, b->root, "num_problems", count);
+        fr_json_add_bool(b, b->root, "complete", !interrupted);
+        fr_cli_json_print(b);
     } else {
-        cJSON_Delete(document);
+        fr_json_discard(b);
         if (interrupted)
             printf("%s: interrupted\n", dir);
         else if (count)

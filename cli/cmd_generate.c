@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
+#include "study/speculation.h"
 #include "study/words.h"
 
 typedef struct generation {
@@ -189,65 +190,80 @@ static double decode_rate(const generation *run) {
     return tokens > 0 && run->decode_s > 0 ? (double)tokens / run->decode_s : NAN;
 }
 
+/* {"token": bias}; JSON has no infinity, so that is "-inf", as --logit-bias takes it. */
+static void add_biases(fr_json_builder *b, cJSON *to, const fr_cli_biases *list) {
+    cJSON *object = fr_json_add_object(b, to, "logit_bias");
+    for (size_t i = 0; i < list->count; i++) {
+        char token[16];
+        snprintf(token, sizeof token, "%d", (int)list->biases[i].token);
+        if (isinf(list->biases[i].bias))
+            fr_json_add_text(b, object, token, "-inf"); /* the other one cannot be given */
+        else
+            fr_json_add_number(b, object, token, (double)list->biases[i].bias);
+    }
+}
+
 static void print_document(const generation *run) {
     const fr_cli_options *options = run->options;
     const fr_model_info *info = &run->runtime.info;
-    cJSON *document = fr_doc_object(), *part;
+    fr_json_builder builder, *b = &builder;
+    cJSON *part;
     fr_stats stats;
     fr_policy_info policy;
     fr_session_get_stats(run->session, &stats);
     fr_session_get_policy(run->session, &policy);
-    fr_doc_ids(document, "tokens", run->tokens, run->count);
-    fr_doc_ids(document, "prompt_tokens", run->prompt_tokens, run->prompt_count);
+    fr_cli_json_begin(b);
+    fr_json_add_ids(b, b->root, "tokens", run->tokens, run->count);
+    fr_json_add_ids(b, b->root, "prompt_tokens", run->prompt_tokens, run->prompt_count);
     if (run->stream)
-        fr_doc_bytes(document, "text", run->text ? run->text : "", run->text_length);
+        fr_json_add_bytes(b, b->root, "text", run->text ? run->text : "", run->text_length);
     else
-        fr_doc_null(document, "text");
-    fr_doc_text(document, "finish_reason", run->finish_reason);
+        fr_json_add_null(b, b->root, "text");
+    fr_json_add_text(b, b->root, "finish_reason", run->finish_reason);
 
-    part = fr_doc_add_object(document, "timing");
-    fr_doc_real(part, "load_s", run->runtime.load_s);
-    fr_doc_real(part, "ttft_s", run->ttft_s);
-    fr_doc_real(part, "prefill_s", run->prefill_s);
-    fr_doc_real(part, "decode_s", run->decode_s);
-    fr_doc_real(part, "decode_tokens_per_s", decode_rate(run));
-    fr_doc_ratio(part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
-    fr_doc_speculation(document, &stats, &policy, fr_cli_depth(options, info));
-    fr_doc_add(document, "memory", fr_doc_memory(info, run->session));
+    part = fr_json_add_object(b, b->root, "timing");
+    fr_json_add_number(b, part, "load_s", run->runtime.load_s);
+    fr_json_add_number(b, part, "ttft_s", run->ttft_s);
+    fr_json_add_number(b, part, "prefill_s", run->prefill_s);
+    fr_json_add_number(b, part, "decode_s", run->decode_s);
+    fr_json_add_number(b, part, "decode_tokens_per_s", decode_rate(run));
+    fr_json_add_ratio(b, part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
+    fr_study_speculation(b, b->root, "speculative_decoding", &stats, &policy, fr_cli_depth(options, info));
+    fr_cli_add_memory(b, b->root, info, run->session);
     if (options->session) {
-        part = fr_doc_add_object(document, "session");
-        fr_doc_text(part, "path", options->session);
-        fr_doc_count(part, "loaded_tokens", run->resumed);
-        fr_doc_count(part, "tokens", fr_session_length(run->session));
+        part = fr_json_add_object(b, b->root, "session");
+        fr_json_add_text(b, part, "path", options->session);
+        fr_json_add_count(b, part, "loaded_tokens", run->resumed);
+        fr_json_add_count(b, part, "tokens", fr_session_length(run->session));
     }
 
-    part = fr_doc_add_object(document, "model");
-    fr_doc_text(part, "path", run->runtime.dir);
-    fr_doc_text(part, "isa", info->isa);
-    fr_doc_count(part, "threads", (uint64_t)info->threads);
-    fr_doc_bool(part, "mtp", info->has_mtp);
-    part = fr_doc_add_object(document, "options");
-    fr_doc_text(part, "mtp", fr_drafting_word(options->mtp));
-    fr_doc_count(part, "depth", (uint64_t)fr_cli_depth(options, info));
-    fr_doc_text(part, "mtp_hidden", fr_hidden_state_word(options->mtp_hidden));
-    fr_doc_text(part, "mtp_recycle", fr_hidden_state_word(options->mtp_recycle));
-    fr_doc_text(part, "act", fr_act_word(info->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));
-    fr_doc_text(part, "kv", fr_kv_word(options->kv));
-    fr_doc_count(part, "ctx", (uint64_t)fr_session_ctx(run->session));
-    fr_doc_count(part, "max_tokens", (uint64_t)options->max_tokens);
-    fr_doc_bool(part, "ignore_eos", options->ignore_eos);
-    fr_doc_real(part, "temperature", options->temperature);
-    fr_doc_count(part, "top_k", (uint64_t)options->top_k);
-    fr_doc_real(part, "top_p", options->top_p);
-    fr_doc_real(part, "min_p", options->min_p);
-    fr_doc_real(part, "repetition_penalty", options->repetition_penalty);
-    fr_doc_real(part, "presence_penalty", options->presence_penalty);
-    fr_doc_real(part, "frequency_penalty", options->frequency_penalty);
-    fr_doc_add(part, "logit_bias", fr_doc_biases(options->logit_bias.biases, options->logit_bias.count));
-    fr_doc_texts(part, "stop", options->stop.texts, options->stop.count);
-    fr_doc_text(part, "verify", fr_verify_word(options->verify));
-    fr_doc_count(part, "seed", options->seed);
-    fr_doc_print(document);
+    part = fr_json_add_object(b, b->root, "model");
+    fr_json_add_text(b, part, "path", run->runtime.dir);
+    fr_json_add_text(b, part, "isa", info->isa);
+    fr_json_add_count(b, part, "threads", (uint64_t)info->threads);
+    fr_json_add_bool(b, part, "mtp", info->has_mtp);
+    part = fr_json_add_object(b, b->root, "options");
+    fr_json_add_text(b, part, "mtp", fr_drafting_word(options->mtp));
+    fr_json_add_count(b, part, "depth", (uint64_t)fr_cli_depth(options, info));
+    fr_json_add_text(b, part, "mtp_hidden", fr_hidden_state_word(options->mtp_hidden));
+    fr_json_add_text(b, part, "mtp_recycle", fr_hidden_state_word(options->mtp_recycle));
+    fr_json_add_text(b, part, "act", fr_act_word(info->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));
+    fr_json_add_text(b, part, "kv", fr_kv_word(options->kv));
+    fr_json_add_count(b, part, "ctx", (uint64_t)fr_session_ctx(run->session));
+    fr_json_add_count(b, part, "max_tokens", (uint64_t)options->max_tokens);
+    fr_json_add_bool(b, part, "ignore_eos", options->ignore_eos);
+    fr_json_add_number(b, part, "temperature", options->temperature);
+    fr_json_add_count(b, part, "top_k", (uint64_t)options->top_k);
+    fr_json_add_number(b, part, "top_p", options->top_p);
+    fr_json_add_number(b, part, "min_p", options->min_p);
+    fr_json_add_number(b, part, "repetition_penalty", options->repetition_penalty);
+    fr_json_add_number(b, part, "presence_penalty", options->presence_penalty);
+    fr_json_add_number(b, part, "frequency_penalty", options->frequency_penalty);
+    add_biases(b, part, &options->logit_bias);
+    fr_json_add_texts(b, part, "stop", options->stop.texts, options->stop.count);
+    fr_json_add_text(b, part, "verify", fr_verify_word(options->verify));
+    fr_json_add_count(b, part, "seed", options->seed);
+    fr_cli_json_print(b);
 }
 
 static void print_summary(const generation *run) {

@@ -161,7 +161,7 @@ static void print_plan(const inspection *run) {
 
 /* ---- JSON -------------------------------------------------------------------------------------------------- */
 
-static void add_tensors(const inspection *run, cJSON *array) {
+static void add_tensors(const inspection *run, fr_json_builder *b, cJSON *array) {
     fr_tensor_info tensor;
     size_t count = fr_inspection_num_tensors(run->found);
     for (size_t i = 0; i < count; i++) {
@@ -169,51 +169,52 @@ static void add_tensors(const inspection *run, cJSON *array) {
         fr_inspection_tensor(run->found, i, &tensor);
         if (!matches(run, &tensor)) continue;
         for (int d = 0; d < tensor.rank && d < 4; d++) shape[d] = (uint64_t)tensor.shape[d];
-        cJSON *item = fr_doc_object();
-        fr_doc_text(item, "name", tensor.name);
-        fr_doc_text(item, "dtype", tensor.dtype);
-        fr_doc_counts(item, "shape", shape, (size_t)tensor.rank);
-        fr_doc_text(item, "file", tensor.file);
-        fr_doc_count(item, "bytes", tensor.bytes);
-        fr_doc_add(array, NULL, item);
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_text(b, item, "name", tensor.name);
+        fr_json_add_text(b, item, "dtype", tensor.dtype);
+        fr_json_add_counts(b, item, "shape", shape, (size_t)tensor.rank);
+        fr_json_add_text(b, item, "file", tensor.file);
+        fr_json_add_count(b, item, "bytes", tensor.bytes);
     }
 }
 
 /* `tensors` is always an array: empty unless --tensors or --filter asks for it; `num_tensors` counts all there are. */
 static void print_document(inspection *run) {
     const fr_parameters *p = run->parameters;
-    cJSON *document = fr_doc_object(), *part;
-    fr_doc_text(document, "path", run->path);
-    part = fr_doc_add_object(document, "parameters");
-    fr_doc_count(part, "main_total", p->main_total);
-    fr_doc_count(part, "main_activated", p->main_activated);
-    fr_doc_count(part, "embedding", p->embedding);
-    fr_doc_count(part, "head", p->head);
-    fr_doc_count(part, "attention", p->attention);
-    fr_doc_count(part, "dense_mlp", p->dense_mlp);
-    fr_doc_count(part, "moe_mlp", p->moe_mlp);
-    fr_doc_count(part, "mtp_total", p->mtp_total);
-    fr_doc_count(part, "mtp_unique", p->mtp_unique);
-    fr_doc_count(part, "mtp_activated", p->mtp_activated);
-    part = fr_doc_add_object(document, "bytes");
-    fr_doc_count(part, "weight_bytes", p->fp8_bytes);
+    fr_json_builder builder, *b = &builder;
+    cJSON *part;
+    fr_cli_json_begin(b);
+    fr_json_add_text(b, b->root, "path", run->path);
+    part = fr_json_add_object(b, b->root, "parameters");
+    fr_json_add_count(b, part, "main_total", p->main_total);
+    fr_json_add_count(b, part, "main_activated", p->main_activated);
+    fr_json_add_count(b, part, "embedding", p->embedding);
+    fr_json_add_count(b, part, "head", p->head);
+    fr_json_add_count(b, part, "attention", p->attention);
+    fr_json_add_count(b, part, "dense_mlp", p->dense_mlp);
+    fr_json_add_count(b, part, "moe_mlp", p->moe_mlp);
+    fr_json_add_count(b, part, "mtp_total", p->mtp_total);
+    fr_json_add_count(b, part, "mtp_unique", p->mtp_unique);
+    fr_json_add_count(b, part, "mtp_activated", p->mtp_activated);
+    part = fr_json_add_object(b, b->root, "bytes");
+    fr_json_add_count(b, part, "weight_bytes", p->fp8_bytes);
     if (run->options->config)
-        fr_doc_null(part, "tensor_bytes");
+        fr_json_add_null(b, part, "tensor_bytes");
     else
-        fr_doc_count(part, "tensor_bytes", run->tensor_bytes);
-    fr_doc_count(part, "kv_per_token_bf16_bytes", p->kv_bytes_per_token_bf16);
-    fr_doc_count(part, "kv_per_token_f32_bytes", p->kv_bytes_per_token_f32);
-    fr_doc_count(part, "mtp_kv_per_token_bf16_bytes", p->mtp_kv_bytes_per_token_bf16);
-    fr_doc_count(part, "kv_full_context_bf16_bytes", run->context * p->kv_bytes_per_token_bf16);
-    fr_doc_count(part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
-    fr_doc_count(part, "needed_full_context_bytes", needed_bytes(run, run->context));
-    fr_doc_add(document, "memory", fr_doc_plan(&run->plan, run->fits));
-    fr_doc_count(document, "num_tensors", fr_inspection_num_tensors(run->found));
-    part = fr_doc_add_array(document, "tensors");
-    if (lists_tensors(run)) add_tensors(run, part);
-    fr_doc_add(document, "config", run->config);
+        fr_json_add_count(b, part, "tensor_bytes", run->tensor_bytes);
+    fr_json_add_count(b, part, "kv_per_token_bf16_bytes", p->kv_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "kv_per_token_f32_bytes", p->kv_bytes_per_token_f32);
+    fr_json_add_count(b, part, "mtp_kv_per_token_bf16_bytes", p->mtp_kv_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "kv_full_context_bf16_bytes", run->context * p->kv_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "needed_full_context_bytes", needed_bytes(run, run->context));
+    fr_cli_add_plan(b, b->root, "memory", &run->plan, run->fits);
+    fr_json_add_count(b, b->root, "num_tensors", fr_inspection_num_tensors(run->found));
+    part = fr_json_add_array(b, b->root, "tensors");
+    if (lists_tensors(run)) add_tensors(run, b, part);
+    fr_json_add(b, b->root, "config", run->config);
     run->config = NULL; /* the document's now */
-    fr_doc_print(document);
+    fr_cli_json_print(b);
 }
 
 /* Returns 0, or an exit code, printed, when there is no such session. That it does not fit is part of the answer. */

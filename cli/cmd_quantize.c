@@ -26,17 +26,18 @@ int fr_cmd_quantize(const fr_cli_options *options) {
     fr_cli_progress_clear(&progress);
     if (status != FR_OK) return fr_cli_failure(&error);
     if (options->json) {
-        cJSON *document = fr_doc_object();
-        fr_doc_text(document, "model", dir);
-        fr_doc_text(document, "path", options->output);
-        fr_doc_text(document, "to", fr_precision_word(quantize.to));
-        fr_doc_count(document, "tensors_converted", written.tensors_converted);
-        fr_doc_real(document, "max_relative_error", written.max_relative_error);
-        fr_doc_count(document, "files", written.files);
-        fr_doc_count(document, "tensors", written.tensors);
-        fr_doc_count(document, "tensor_bytes", written.tensor_bytes);
-        fr_doc_count(document, "apparent_bytes", written.apparent_bytes);
-        fr_doc_print(document);
+        fr_json_builder builder, *b = &builder;
+        fr_cli_json_begin(b);
+        fr_json_add_text(b, b->root, "model", dir);
+        fr_json_add_text(b, b->root, "path", options->output);
+        fr_json_add_text(b, b->root, "to", fr_precision_word(quantize.to));
+        fr_json_add_count(b, b->root, "tensors_converted", written.tensors_converted);
+        fr_json_add_number(b, b->root, "max_relative_error", written.max_relative_error);
+        fr_json_add_count(b, b->root, "files", written.files);
+        fr_json_add_count(b, b->root, "tensors", written.tensors);
+        fr_json_add_count(b, b->root, "tensor_bytes", written.tensor_bytes);
+        fr_json_add_count(b, b->root, "apparent_bytes", written.apparent_bytes);
+        fr_cli_json_print(b);
     } else {
         printf("%s: %s of %s tensors converted, largest error %.3g of a block's largest weight, %s\n", options->output,
                fr_cli_grouped(written.tensors_converted), fr_cli_grouped(written.tensors), written.max_relative_error,

@@ -152,14 +152,15 @@ static void print_result(const scoring *run, bool interrupted) {
         if (isfinite(bits_per_byte)) printf("bits per byte  %.6g\n", bits_per_byte);
         return;
     }
-    cJSON *document = fr_doc_object();
-    fr_doc_ids(document, "tokens", run->prompt.tokens, tokens);
-    fr_doc_reals(document, "logprobs", run->logprobs, predicted);
-    fr_doc_real(document, "perplexity", perplexity);
-    fr_doc_real(document, "bits_per_byte", bits_per_byte);
-    fr_doc_bool(document, "interrupted", interrupted);
-    fr_doc_add(document, "memory", fr_doc_memory(&run->runtime.info, run->session));
-    fr_doc_print(document);
+    fr_json_builder builder, *b = &builder;
+    fr_cli_json_begin(b);
+    fr_json_add_ids(b, b->root, "tokens", run->prompt.tokens, tokens);
+    fr_json_add_reals(b, b->root, "logprobs", run->logprobs, predicted);
+    fr_json_add_number(b, b->root, "perplexity", perplexity);
+    fr_json_add_number(b, b->root, "bits_per_byte", bits_per_byte);
+    fr_json_add_bool(b, b->root, "interrupted", interrupted);
+    fr_cli_add_memory(b, b->root, &run->runtime.info, run->session);
+    fr_cli_json_print(b);
 }
 
 int fr_cmd_score(const fr_cli_options *options) {

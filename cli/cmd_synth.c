@@ -21,16 +21,17 @@ static const char *source_of(const fr_cli_options *options) {
 }
 
 static void print_document(const fr_cli_options *options, const char *source, const fr_written *written) {
-    cJSON *document = fr_doc_object();
-    fr_doc_text(document, "config", source);
-    fr_doc_text(document, "path", options->output);
-    fr_doc_count(document, "files", written->files);
-    fr_doc_count(document, "tensors", written->tensors);
-    fr_doc_count(document, "tensor_bytes", written->tensor_bytes);
-    fr_doc_count(document, "apparent_bytes", written->apparent_bytes);
-    fr_doc_bool(document, "sparse", options->sparse);
-    fr_doc_count(document, "seed", options->seed);
-    fr_doc_print(document);
+    fr_json_builder builder, *b = &builder;
+    fr_cli_json_begin(b);
+    fr_json_add_text(b, b->root, "config", source);
+    fr_json_add_text(b, b->root, "path", options->output);
+    fr_json_add_count(b, b->root, "files", written->files);
+    fr_json_add_count(b, b->root, "tensors", written->tensors);
+    fr_json_add_count(b, b->root, "tensor_bytes", written->tensor_bytes);
+    fr_json_add_count(b, b->root, "apparent_bytes", written->apparent_bytes);
+    fr_json_add_bool(b, b->root, "sparse", options->sparse);
+    fr_json_add_count(b, b->root, "seed", options->seed);
+    fr_cli_json_print(b);
 }
 
 int fr_cmd_synth(const fr_cli_options *options) {

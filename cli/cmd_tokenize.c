@@ -12,15 +12,15 @@ static void print_ids(const int32_t *ids, size_t count) {
 }
 
 /* The text of each token: one that is a part of a character shows as U+FFFD, one without text as null. */
-static void add_pieces(cJSON *document, const fr_model *model, const int32_t *ids, size_t count) {
-    cJSON *pieces = fr_doc_add_array(document, "pieces");
+static void add_pieces(fr_json_builder *b, const fr_model *model, const int32_t *ids, size_t count) {
+    cJSON *pieces = fr_json_add_array(b, b->root, "pieces");
     for (size_t i = 0; i < count; i++) {
         size_t length = 0;
         const char *bytes = fr_token_bytes(model, ids[i], &length);
         if (bytes)
-            fr_doc_bytes(pieces, NULL, bytes, length);
+            fr_json_add_bytes(b, pieces, NULL, bytes, length);
         else
-            fr_doc_null(pieces, NULL);
+            fr_json_add_null(b, pieces, NULL);
     }
 }
 
@@ -28,10 +28,11 @@ static int encode(const fr_cli_options *options, const fr_model *model) {
     fr_cli_prompt prompt;
     int code = fr_cli_prompt_read(&prompt, model, options, true);
     if (!code && options->json) {
-        cJSON *document = fr_doc_object();
-        fr_doc_ids(document, "tokens", prompt.tokens, prompt.count);
-        add_pieces(document, model, prompt.tokens, prompt.count);
-        fr_doc_print(document);
+        fr_json_builder builder, *b = &builder;
+        fr_cli_json_begin(b);
+        fr_json_add_ids(b, b->root, "tokens", prompt.tokens, prompt.count);
+        add_pieces(b, model, prompt.tokens, prompt.count);
+        fr_cli_json_print(b);
     } else if (!code) {
         print_ids(prompt.tokens, prompt.count);
     }
@@ -49,11 +50,12 @@ static int decode(const fr_cli_options *options, const fr_model *model) {
     if (fr_detokenize(model, given->ids, given->count, options->with_special, &text, &length, &error) != FR_OK)
         return fr_cli_failure(&error);
     if (options->json) {
-        cJSON *document = fr_doc_object();
-        fr_doc_bytes(document, "text", text, length);
-        fr_doc_ids(document, "tokens", given->ids, given->count);
-        add_pieces(document, model, given->ids, given->count);
-        fr_doc_print(document);
+        fr_json_builder builder, *b = &builder;
+        fr_cli_json_begin(b);
+        fr_json_add_bytes(b, b->root, "text", text, length);
+        fr_json_add_ids(b, b->root, "tokens", given->ids, given->count);
+        add_pieces(b, model, given->ids, given->count);
+        fr_cli_json_print(b);
     } else {
         fwrite(text, 1, length, stdout);
         putchar('\n');
@@ -62,15 +64,14 @@ static int decode(const fr_cli_options *options, const fr_model *model) {
     return 0;
 }
 
-static void add_result(cJSON *results, const fr_cli_entry *entry, const int32_t *ids, size_t count) {
-    cJSON *result = fr_doc_object();
+static void add_result(fr_json_builder *b, cJSON *results, const fr_cli_entry *entry, const int32_t *ids, size_t count) {
+    cJSON *result = fr_json_add_object(b, results, NULL);
     if (entry->id && entry->id_is_number)
-        fr_doc_add(result, "id", cJSON_CreateRaw(entry->id));
+        fr_json_add(b, result, "id", cJSON_CreateRaw(entry->id));
     else if (entry->id)
-        fr_doc_text(result, "id", entry->id);
-    if (entry->domain) fr_doc_text(result, "domain", entry->domain);
-    fr_doc_ids(result, "tokens", ids, count);
-    fr_doc_add(results, NULL, result);
+        fr_json_add_text(b, result, "id", entry->id);
+    if (entry->domain) fr_json_add_text(b, result, "domain", entry->domain);
+    fr_json_add_ids(b, result, "tokens", ids, count);
 }
 
 /* Tokenizes every line of --prompts, in order; nothing is printed unless all of them could be. */
@@ -87,20 +88,22 @@ static int encode_many(const fr_cli_options *options, const fr_model *model) {
             code = fr_cli_check_ids(model, options->prompts, entry->tokens.ids, entry->tokens.count);
         if (code) fr_cli_hint("this was line %zu of %s", entry->line, options->prompts);
     }
-    cJSON *document = fr_doc_object(), *results = fr_doc_add_array(document, "results");
+    fr_json_builder builder, *b = &builder;
+    fr_cli_json_begin(b);
+    cJSON *results = fr_json_add_array(b, b->root, "results");
     for (size_t i = 0; !code && i < entries.count; i++) {
         const fr_cli_entry *entry = &entries.entries[i];
         const int32_t *ids = entry->prompt ? prompts[i].tokens : entry->tokens.ids;
         size_t count = entry->prompt ? prompts[i].count : entry->tokens.count;
         if (options->json)
-            add_result(results, entry, ids, count);
+            add_result(b, results, entry, ids, count);
         else
             print_ids(ids, count);
     }
     if (!code && options->json)
-        fr_doc_print(document);
+        fr_cli_json_print(b);
     else
-        cJSON_Delete(document);
+        fr_json_discard(b);
     for (size_t i = 0; i < entries.count; i++) fr_cli_prompt_free(&prompts[i]);
     free(prompts);
     fr_cli_entries_free(&entries);

@@ -28,7 +28,7 @@ const char *fr_json_describe(const cJSON *value, char *text, size_t size);
 /* Holds an object to having no key twice (cJSON keeps both, and finds the first). */
 fr_status fr_json_unique(const cJSON *object, const char *where, fr_error *error);
 
-/* The value of a key, exact in case; NULL when it is absent or null. Linear in the number of keys. */
+/* The value of a key, exact in case; NULL when it is absent or null, or `object` is none. Linear in the number of keys. */
 const cJSON *fr_json_find(const cJSON *object, const char *key);
 
 /* Getters of required keys. Numbers must lie in [min, max]; integers may be written as 3.0. Strings and containers
@@ -49,6 +49,15 @@ fr_status fr_json_float_or(const cJSON *object, const char *where, const char *k
 fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *key, bool fallback, bool *out, fr_error *error);
 fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback, const char **out,
                             fr_error *error);
+
+/* Getters for documents of any origin: what is absent, null or of another type is NULL or NaN. An object may be NULL. */
+double fr_json_find_number(const cJSON *object, const char *key);
+const char *fr_json_find_string(const cJSON *object, const char *key);
+const cJSON *fr_json_find_object(const cJSON *object, const char *key);
+const cJSON *fr_json_find_array(const cJSON *object, const char *key); /* NULL also for an empty one */
+/* An array of two numbers. */
+void fr_json_find_interval(const cJSON *object, const char *key, double *low, double *high);
+double fr_json_number_at(const cJSON *array, int i);
 
 /* A number that is a whole, non-negative and exactly represented one (at most 2^53); false otherwise. */
 bool fr_json_to_u64(const cJSON *value, uint64_t *out);

@@ -1,21 +1,31 @@
 #include "study/result.h"
 
+#include <string.h>
+
+#include "core/json.h"
 #include "core/memory.h"
 #include "forerun_study.h"
 
-fr_status fr_study_finish(fr_study_document *d, fr_study_result **out, fr_error *error) {
+fr_status fr_study_finish(fr_json_builder *d, fr_study_result **out, fr_error *error) {
     fr_study_result *result = d->failed ? NULL : fr_alloc_zeroed(1, sizeof *result);
     *out = NULL;
-    if (result) result->text = cJSON_Print(d->root);
+    if (result) result->text = fr_json_print(d);
     if (!result || !result->text) {
         fr_free(result);
-        fr_study_discard(d);
+        fr_json_discard(d);
         return fr_fail(error, FR_ERROR_MEMORY, "study: not enough for its document");
     }
     result->document = d->root;
     d->root = NULL;
     *out = result;
     return FR_OK;
+}
+
+bool fr_study_is(const cJSON *document, const char *name) {
+    const char *schema = fr_json_find_string(document, "schema");
+    size_t length = strlen(name);
+    return schema && strncmp(schema, "forerun.", 8) == 0 && strncmp(schema + 8, name, length) == 0 &&
+           strcmp(schema + 8 + length, "/1") == 0;
 }
 
 const char *fr_study_json(const fr_study_result *result) {

@@ -2,8 +2,8 @@
 #ifndef FR_STUDY_RESULT_H
 #define FR_STUDY_RESULT_H
 
+#include "core/json_builder.h"
 #include "forerun_study.h"
-#include "study/document.h"
 
 struct fr_study_result {
     cJSON *document;
@@ -11,6 +11,9 @@ struct fr_study_result {
 };
 
 /* Makes a result of the document, which is empty afterwards, whatever happens. */
-fr_status fr_study_finish(fr_study_document *d, fr_study_result **out, fr_error *error);
+fr_status fr_study_finish(fr_json_builder *d, fr_study_result **out, fr_error *error);
+
+/* Whether a document's schema is "forerun.NAME/1". */
+bool fr_study_is(const cJSON *document, const char *name);
 
 #endif

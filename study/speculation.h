@@ -2,7 +2,7 @@
 #ifndef FR_STUDY_SPECULATION_H
 #define FR_STUDY_SPECULATION_H
 
-#include "study/document.h"
+#include "core/json_builder.h"
 
 /* Adds all counters and times of `from` to `to`. */
 void fr_stats_merge(fr_stats *to, const fr_stats *from);
@@ -10,10 +10,7 @@ void fr_stats_merge(fr_stats *to, const fr_stats *from);
 /* Adds the object and returns it. depth: most drafts a cycle, the length of arrays by position, which are longer where
  * there were more. policy: of the session that was counted; NULL leaves the key out, as for counters of several
  * sessions. */
-cJSON *fr_study_speculation(fr_study_document *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
+cJSON *fr_study_speculation(fr_json_builder *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
                             int depth);
-
-/* The same object alone, as indented JSON without its key. *json is allocated, release with fr_free. */
-fr_status fr_speculation_json(const fr_stats *stats, const fr_policy_info *policy, int depth, char **json, fr_error *error);
 
 #endif

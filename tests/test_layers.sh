@@ -26,7 +26,7 @@ mtp             : core core/kernels core/linear core/checkpoint sampler text att
 study           : core core/kernels core/linear core/checkpoint sampler text attn moe model model/convert mtp/drafters mtp
 study/bench     : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
 study/accept    : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
-study/ab        : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study study/report
+study/ab        : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
 study/report    : core study
 cli             : core study
 '

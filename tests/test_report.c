@@ -587,17 +587,17 @@ static void test_csv_of_a_whole_study(void **state) {
 /* ---- Documents ------------------------------------------------------------------------------------------------ */
 
 static void test_document(void **state) {
-    fr_study_document d;
+    fr_json_builder d;
     fr_study_result *result = NULL;
     (void)state;
-    fr_study_start(&d);
-    fr_study_count(&d, d.root, "large", UINT64_C(18446744073709551615));
-    fr_study_count(&d, d.root, "small", 7);
-    fr_study_real(&d, d.root, "third", 1.0 / 3.0);
-    fr_study_real(&d, d.root, "unknown", INFINITY);
-    fr_study_ratio(&d, d.root, "of_none", 1, 0);
-    fr_study_interval(&d, d.root, "interval", 0.25, NAN);
-    fr_study_bytes(&d, d.root, "bytes", "a\xC3(\0\xE6\x97", 6);
+    fr_json_begin(&d);
+    fr_json_add_count(&d, d.root, "large", UINT64_C(18446744073709551615));
+    fr_json_add_count(&d, d.root, "small", 7);
+    fr_json_add_real(&d, d.root, "third", 1.0 / 3.0);
+    fr_json_add_real(&d, d.root, "unknown", INFINITY);
+    fr_json_add_ratio(&d, d.root, "of_none", 1, 0);
+    fr_json_add_interval(&d, d.root, "interval", 0.25, NAN);
+    fr_json_add_bytes(&d, d.root, "bytes", "a\xC3(\0\xE6\x97", 6);
     assert_int_equal(fr_study_finish(&d, &result, NULL), FR_OK);
     assert_null(d.root);
     const char *json = fr_study_json(result);
@@ -616,13 +616,13 @@ static void test_document(void **state) {
 
 /* Adding to what could not be made is remembered and reported at the end. */
 static void test_document_without_memory(void **state) {
-    fr_study_document d;
+    fr_json_builder d;
     fr_study_result *result = (fr_study_result *)1;
     fr_error error;
     (void)state;
-    fr_study_start(&d);
-    fr_study_count(&d, NULL, "lost", 1);
-    assert_null(fr_study_object(&d, d.root, "later"));
+    fr_json_begin(&d);
+    fr_json_add_count(&d, NULL, "lost", 1);
+    assert_null(fr_json_add_object(&d, d.root, "later"));
     assert_int_equal(fr_study_finish(&d, &result, &error), FR_ERROR_MEMORY);
     assert_null(result);
 }
@@ -631,13 +631,13 @@ static void test_header(void **state) {
     static const char *const command[] = {"forerun", "accept", "it's"};
     fr_study_origin origin = {FR_TEST_DIR "/golden/pico-mtp-s1", command, 3};
     fr_model *model = NULL;
-    fr_study_document d;
+    fr_json_builder d;
     fr_study_result *result = NULL;
     fr_error error;
     (void)state;
     if (fr_model_open(origin.model_path, NULL, &model, &error) != FR_OK) fail_msg("%s", error.message);
-    fr_study_start(&d);
-    fr_study_real(&d, fr_study_header(&d, "forerun.accept/1", model, &origin, 42), "temperature", 0.5);
+    fr_json_begin(&d);
+    fr_json_add_real(&d, fr_study_header(&d, "forerun.accept/1", model, &origin, 42), "temperature", 0.5);
     assert_int_equal(fr_study_finish(&d, &result, NULL), FR_OK);
     cJSON *read = cJSON_Parse(fr_study_json(result)), *environment = cJSON_GetObjectItem(read, "environment");
     const char *created = cJSON_GetStringValue(cJSON_GetObjectItem(read, "created"));

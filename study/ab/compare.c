@@ -8,13 +8,12 @@
 #include "core/memory.h"
 #include "forerun_study.h"
 #include "study/ab/figures.h"
-#include "study/report/report.h"
 #include "study/result.h"
 
 enum { LEAST_PROMPTS = 2 }; /* for an interval */
 
 typedef struct comparer {
-    fr_study_document d;
+    fr_json_builder d;
     cJSON *before, *after; /* as they were read */
     cJSON *warnings;
     double resolution; /* the larger of the two documents' */
@@ -27,12 +26,12 @@ typedef struct comparer {
 
 /* "" where there is none: names are compared. */
 static const char *text(const cJSON *object, const char *key) {
-    const char *found = fr_report_string(object, key);
+    const char *found = fr_json_find_string(object, key);
     return found ? found : "";
 }
 
 static double median(const cJSON *object, const char *key) {
-    return fr_report_number(fr_report_object(object, key), "median");
+    return fr_json_find_number(fr_json_find_object(object, key), "median");
 }
 
 /* The item of an array whose `key` says `name`. */
@@ -45,8 +44,8 @@ static const cJSON *named(const cJSON *array, const char *key, const char *name)
 static fr_status read_document(const char *json, const char *where, cJSON **out, fr_error *error) {
     static const char *const lists[] = {"arms", "comparisons", "results"};
     FR_TRY(fr_json_parse(json, strlen(json), where, out, error));
-    bool whole = fr_report_is(*out, "ab");
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_report_value(*out, lists[i]));
+    bool whole = fr_study_is(*out, "ab");
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_json_find(*out, lists[i]));
     if (whole) return FR_OK;
     return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")", where);
 }
@@ -60,7 +59,7 @@ static void warn(comparer *c, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    fr_study_text(&c->d, c->warnings, NULL, line);
+    fr_json_add_text(&c->d, c->warnings, NULL, line);
 }
 
 static void describe(const cJSON *value, char *out, size_t size) {
@@ -86,23 +85,22 @@ static void compare_environments(comparer *c) {
      */
     static const char *const skipped[] = {
         "arms", "prompts", "most_prompts", "repeats", "resamples", "warm_up", "synthetic_acceptance", "ctx", "noise_check"};
-    const cJSON *before = fr_report_object(c->before, "environment");
-    const cJSON *after = fr_report_object(c->after, "environment");
+    const cJSON *before = fr_json_find_object(c->before, "environment");
+    const cJSON *after = fr_json_find_object(c->after, "environment");
     char name[96];
     for (size_t i = 0; i < sizeof model_keys / sizeof *model_keys; i++) {
         snprintf(name, sizeof name, "the model's %s", model_keys[i]);
-        warn_if_differs(c, name, fr_report_value(fr_report_object(before, "model"), model_keys[i]),
-                        fr_report_value(fr_report_object(after, "model"), model_keys[i]));
+        warn_if_differs(c, name, fr_json_find(fr_json_find_object(before, "model"), model_keys[i]),
+                        fr_json_find(fr_json_find_object(after, "model"), model_keys[i]));
     }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        warn_if_differs(c, keys[i], fr_report_value(before, keys[i]), fr_report_value(after, keys[i]));
-    const cJSON *options[2] = {fr_report_object(before, "options"), fr_report_object(after, "options")}, *item;
+        warn_if_differs(c, keys[i], fr_json_find(before, keys[i]), fr_json_find(after, keys[i]));
+    const cJSON *options[2] = {fr_json_find_object(before, "options"), fr_json_find_object(after, "options")}, *item;
     for (int side = 0; side < 2; side++) cJSON_ArrayForEach(item, options[side]) {
-            bool skip = side == 1 && fr_report_value(options[0], item->string); /* seen from the other side */
+            bool skip = side == 1 && fr_json_find(options[0], item->string); /* seen from the other side */
             for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) skip |= strcmp(item->string, skipped[i]) == 0;
             snprintf(name, sizeof name, "option %.60s", item->string);
-            if (!skip)
-                warn_if_differs(c, name, fr_report_value(options[0], item->string), fr_report_value(options[1], item->string));
+            if (!skip) warn_if_differs(c, name, fr_json_find(options[0], item->string), fr_json_find(options[1], item->string));
         }
 }
 
@@ -111,19 +109,19 @@ static void compare_runs(comparer *c) {
     const char *const sides[2] = {"before", "after"};
     size_t common = 0, count[2], changed = 0;
     for (int side = 0; side < 2; side++) {
-        const cJSON *noise = fr_report_object(documents[side], "noise");
-        const cJSON *complete = fr_report_value(documents[side], "complete");
-        const cJSON *identical = fr_report_value(documents[side], "identical_outputs");
-        double resolution = fr_report_number(noise, "resolution");
-        count[side] = (size_t)cJSON_GetArraySize(fr_report_array(documents[side], "results"));
+        const cJSON *noise = fr_json_find_object(documents[side], "noise");
+        const cJSON *complete = fr_json_find(documents[side], "complete");
+        const cJSON *identical = fr_json_find(documents[side], "identical_outputs");
+        double resolution = fr_json_find_number(noise, "resolution");
+        count[side] = (size_t)cJSON_GetArraySize(fr_json_find_array(documents[side], "results"));
         if (isfinite(resolution) && resolution > c->resolution) c->resolution = resolution;
         if (!isfinite(resolution)) warn(c, "the run %s has no noise check", sides[side]);
         if (strcmp(text(noise, "verdict"), "noisy") == 0) warn(c, "the run %s was noisy", sides[side]);
         if (cJSON_IsFalse(complete)) warn(c, "the run %s was interrupted", sides[side]);
         if (cJSON_IsFalse(identical)) warn(c, "in the run %s arms gave different texts", sides[side]);
     }
-    cJSON_ArrayForEach(result, fr_report_array(c->after, "results")) {
-        const cJSON *before = named(fr_report_array(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_json_find_array(c->after, "results")) {
+        const cJSON *before = named(fr_json_find_array(c->before, "results"), "id", text(result, "id"));
         if (!before) continue;
         common++;
         changed += strcmp(text(before, "output_crc32c"), text(result, "output_crc32c")) != 0;
@@ -131,16 +129,16 @@ static void compare_runs(comparer *c) {
     if (common < count[0] || common < count[1])
         warn(c, "%zu prompts are in both runs, of %zu before and %zu after; only those count", common, count[0], count[1]);
     if (changed > 0) warn(c, "%zu of %zu prompts gave another text than before", changed, common);
-    fr_study_count(&c->d, c->d.root, "prompts_in_both", common);
-    fr_study_count(&c->d, c->d.root, "texts_changed", changed);
+    fr_json_add_count(&c->d, c->d.root, "prompts_in_both", common);
+    fr_json_add_count(&c->d, c->d.root, "texts_changed", changed);
 }
 
 /* ---- Ratios ---- */
 
 /* A prompt's figure of an arm: its speed, or its speedup over the compared arm. */
 static double of_prompt(const cJSON *result, const char *arm, bool speedup) {
-    if (speedup) return fr_report_number(fr_report_object(result, "speedup"), arm);
-    return fr_report_number(fr_report_object(fr_report_object(result, "arms"), arm), "decode_tokens_per_s");
+    if (speedup) return fr_json_find_number(fr_json_find_object(result, "speedup"), arm);
+    return fr_json_find_number(fr_json_find_object(fr_json_find_object(result, "arms"), arm), "decode_tokens_per_s");
 }
 
 /* Adds ratio, interval and verdict of an arm's figure, after over before, by prompts that are in both. */
@@ -149,62 +147,62 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
     fr_bootstrap ratio = {.estimate = NAN, .interval = {NAN, NAN}};
     fr_bootstrap_options options = {.method = FR_BOOTSTRAP_PERCENTILE, .seed = 1};
     size_t count = 0;
-    cJSON_ArrayForEach(result, fr_report_array(c->after, "results")) {
-        const cJSON *before = named(fr_report_array(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_json_find_array(c->after, "results")) {
+        const cJSON *before = named(fr_json_find_array(c->before, "results"), "id", text(result, "id"));
         double value = of_prompt(result, arm, speedup) / of_prompt(before, arm, speedup);
         if (isfinite(value) && value > 0.0 && count < c->most) c->ratios[count++] = value;
     }
     fr_value_units units = {c->ratios, c->ratios + c->most};
     if (count >= LEAST_PROMPTS) FR_TRY(fr_bootstrap_interval(count, fr_statistic_median, &units, &options, &ratio, c->error));
-    fr_study_count(&c->d, to, "prompts", count);
-    fr_study_real(&c->d, to, "ratio", ratio.estimate);
-    fr_study_interval(&c->d, to, "ci95", ratio.interval.low, ratio.interval.high);
+    fr_json_add_count(&c->d, to, "prompts", count);
+    fr_json_add_real(&c->d, to, "ratio", ratio.estimate);
+    fr_json_add_interval(&c->d, to, "ci95", ratio.interval.low, ratio.interval.high);
     const char *verdict = fr_ab_verdict(count, ratio.estimate, ratio.interval, c->resolution);
-    fr_study_text(&c->d, to, "verdict",
-                  count < LEAST_PROMPTS               ? "unknown"
-                  : strcmp(verdict, "undecided") == 0 ? "no difference shown"
-                                                      : verdict);
+    fr_json_add_text(&c->d, to, "verdict",
+                     count < LEAST_PROMPTS               ? "unknown"
+                     : strcmp(verdict, "undecided") == 0 ? "no difference shown"
+                                                         : verdict);
     return FR_OK;
 }
 
 static fr_status compare_arms(comparer *c) {
     const cJSON *arm;
-    cJSON *array = fr_study_array(&c->d, c->d.root, "arms");
-    cJSON_ArrayForEach(arm, fr_report_array(c->after, "arms")) {
+    cJSON *array = fr_json_add_array(&c->d, c->d.root, "arms");
+    cJSON_ArrayForEach(arm, fr_json_find_array(c->after, "arms")) {
         const char *name = text(arm, "name");
-        const cJSON *before = named(fr_report_array(c->before, "arms"), "name", name);
+        const cJSON *before = named(fr_json_find_array(c->before, "arms"), "name", name);
         if (!before) {
             warn(c, "arm %.40s is only in the run after", name);
             continue;
         }
-        double was = fr_report_number(before, "depth"), is = fr_report_number(arm, "depth");
+        double was = fr_json_find_number(before, "depth"), is = fr_json_find_number(arm, "depth");
         if (was != is) warn(c, "arm %.40s drafts %g tokens before, %g after", name, was, is);
-        cJSON *item = fr_study_object(&c->d, array, NULL);
-        fr_study_text(&c->d, item, "name", name);
-        fr_study_text(&c->d, item, "figure", "decode_tokens_per_s");
-        fr_study_real(&c->d, item, "before", median(before, "decode_tokens_per_s"));
-        fr_study_real(&c->d, item, "after", median(arm, "decode_tokens_per_s"));
+        cJSON *item = fr_json_add_object(&c->d, array, NULL);
+        fr_json_add_text(&c->d, item, "name", name);
+        fr_json_add_text(&c->d, item, "figure", "decode_tokens_per_s");
+        fr_json_add_real(&c->d, item, "before", median(before, "decode_tokens_per_s"));
+        fr_json_add_real(&c->d, item, "after", median(arm, "decode_tokens_per_s"));
         FR_TRY(add_ratio(c, item, name, false));
     }
-    cJSON_ArrayForEach(arm, fr_report_array(c->before, "arms")) {
+    cJSON_ArrayForEach(arm, fr_json_find_array(c->before, "arms")) {
         const char *name = text(arm, "name");
-        if (!named(fr_report_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
+        if (!named(fr_json_find_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
     }
     return FR_OK;
 }
 
 static fr_status compare_comparisons(comparer *c) {
     const cJSON *after;
-    cJSON *array = fr_study_array(&c->d, c->d.root, "comparisons");
-    cJSON_ArrayForEach(after, fr_report_array(c->after, "comparisons")) {
-        const cJSON *before = named(fr_report_array(c->before, "comparisons"), "b", text(after, "b"));
+    cJSON *array = fr_json_add_array(&c->d, c->d.root, "comparisons");
+    cJSON_ArrayForEach(after, fr_json_find_array(c->after, "comparisons")) {
+        const cJSON *before = named(fr_json_find_array(c->before, "comparisons"), "b", text(after, "b"));
         if (!before || strcmp(text(before, "a"), text(after, "a")) != 0) continue;
-        cJSON *item = fr_study_object(&c->d, array, NULL);
-        fr_study_text(&c->d, item, "a", text(after, "a"));
-        fr_study_text(&c->d, item, "b", text(after, "b"));
-        fr_study_text(&c->d, item, "figure", "speedup");
-        fr_study_real(&c->d, item, "before", median(before, "speedup"));
-        fr_study_real(&c->d, item, "after", median(after, "speedup"));
+        cJSON *item = fr_json_add_object(&c->d, array, NULL);
+        fr_json_add_text(&c->d, item, "a", text(after, "a"));
+        fr_json_add_text(&c->d, item, "b", text(after, "b"));
+        fr_json_add_text(&c->d, item, "figure", "speedup");
+        fr_json_add_real(&c->d, item, "before", median(before, "speedup"));
+        fr_json_add_real(&c->d, item, "after", median(after, "speedup"));
         FR_TRY(add_ratio(c, item, text(after, "b"), true));
     }
     return FR_OK;
@@ -213,18 +211,18 @@ static fr_status compare_comparisons(comparer *c) {
 /* ---- The whole ---- */
 
 static fr_status compare(comparer *c) {
-    fr_study_text(&c->d, c->d.root, "schema", "forerun.ab-compare/1");
-    fr_study_text(&c->d, c->d.root, "before", text(c->before, "created"));
-    fr_study_text(&c->d, c->d.root, "after", text(c->after, "created"));
-    c->warnings = fr_study_array(&c->d, c->d.root, "warnings");
+    fr_json_add_text(&c->d, c->d.root, "schema", "forerun.ab-compare/1");
+    fr_json_add_text(&c->d, c->d.root, "before", text(c->before, "created"));
+    fr_json_add_text(&c->d, c->d.root, "after", text(c->after, "created"));
+    c->warnings = fr_json_add_array(&c->d, c->d.root, "warnings");
     compare_environments(c);
     compare_runs(c);
-    fr_study_real(&c->d, c->d.root, "resolution", c->resolution);
+    fr_json_add_real(&c->d, c->d.root, "resolution", c->resolution);
     FR_TRY(compare_arms(c));
     FR_TRY(compare_comparisons(c));
-    fr_study_text(&c->d, c->d.root, "says",
-                  "Ratios are after over before, paired by prompt. Speeds of two runs also differ by what else the machine "
-                  "did at the time, which no check within a run can see; speedups, taken within each run, do not.");
+    fr_json_add_text(&c->d, c->d.root, "says",
+                     "Ratios are after over before, paired by prompt. Speeds of two runs also differ by what else the machine "
+                     "did at the time, which no check within a run can see; speedups, taken within each run, do not.");
     return FR_OK;
 }
 
@@ -232,16 +230,16 @@ fr_status fr_ab_compare(const char *before, const char *after, fr_study_result *
     comparer c = {.error = error};
     fr_status status;
     *out = NULL;
-    fr_study_start(&c.d);
+    fr_json_begin(&c.d);
     FR_CHECK(read_document(before, "the document before", &c.before, error));
     FR_CHECK(read_document(after, "the document after", &c.after, error));
-    c.most = (size_t)cJSON_GetArraySize(fr_report_array(c.after, "results")) + 1;
+    c.most = (size_t)cJSON_GetArraySize(fr_json_find_array(c.after, "results")) + 1;
     c.ratios = fr_alloc(2 * c.most * sizeof *c.ratios);
     FR_CHECK(c.ratios ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "ab: not enough to compare"));
     FR_CHECK(compare(&c));
     status = fr_study_finish(&c.d, out, error);
 done:
-    if (status != FR_OK) fr_study_discard(&c.d);
+    if (status != FR_OK) fr_json_discard(&c.d);
     cJSON_Delete(c.before);
     cJSON_Delete(c.after);
     fr_free(c.ratios);

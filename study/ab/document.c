@@ -16,7 +16,7 @@
 enum { HISTOGRAM_BINS = 40, CURVE_STEPS = 20 };
 
 typedef struct writer {
-    fr_study_document d;
+    fr_json_builder d;
     const fr_ab_run *run;
     fr_ab_costs costs;
     fr_ab_comparison noise;
@@ -30,51 +30,51 @@ typedef struct writer {
 static void add_options(writer *w, cJSON *to) {
     const fr_ab_options *o = &w->run->options;
     const fr_session_options *s = &o->session;
-    fr_study_document *d = &w->d;
+    fr_json_builder *d = &w->d;
     char arms[FR_AB_MOST_ARMS * 34] = "";
     for (int c = 0; c < w->run->num_columns; c++)
         if (w->run->columns[c].role == FR_AB_ARM)
             snprintf(arms + strlen(arms), sizeof arms - strlen(arms), "%s%s", c ? "," : "", w->run->columns[c].name);
-    fr_study_text(d, to, "prompts", o->prompts);
-    fr_study_count(d, to, "most_prompts", o->most_prompts);
-    fr_study_bool(d, to, "chat", o->chat);
-    fr_study_text(d, to, "arms", arms);
-    fr_study_reals(d, to, "synthetic_acceptance", o->synthetic, o->num_synthetic);
-    fr_study_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
-    fr_study_bool(d, to, "ignore_eos", o->ignore_eos);
-    fr_study_count(d, to, "repeats", (uint64_t)o->repeats);
-    fr_study_count(d, to, "warm_up", (uint64_t)(o->warm_up > 0 ? o->warm_up : 0));
-    fr_study_real(d, to, "cool_off_s", o->cool_off_s);
-    fr_study_bool(d, to, "noise_check", !o->no_noise_check);
-    fr_study_count(d, to, "resamples", (uint64_t)o->resamples);
-    fr_study_count(d, to, "depth", (uint64_t)s->depth);
-    fr_study_text(d, to, "drafter", fr_drafter_word(s->drafter));
-    fr_study_text(d, to, "mtp_hidden", fr_hidden_state_word(s->mtp_hidden));
-    fr_study_text(d, to, "mtp_recycle", fr_hidden_state_word(s->mtp_recycle));
-    fr_study_text(d, to, "verify", fr_verify_word(s->sampling.verify));
-    fr_study_real(d, to, "temperature", (double)s->sampling.temperature);
+    fr_json_add_text(d, to, "prompts", o->prompts);
+    fr_json_add_count(d, to, "most_prompts", o->most_prompts);
+    fr_json_add_bool(d, to, "chat", o->chat);
+    fr_json_add_text(d, to, "arms", arms);
+    fr_json_add_reals(d, to, "synthetic_acceptance", o->synthetic, o->num_synthetic);
+    fr_json_add_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
+    fr_json_add_bool(d, to, "ignore_eos", o->ignore_eos);
+    fr_json_add_count(d, to, "repeats", (uint64_t)o->repeats);
+    fr_json_add_count(d, to, "warm_up", (uint64_t)(o->warm_up > 0 ? o->warm_up : 0));
+    fr_json_add_real(d, to, "cool_off_s", o->cool_off_s);
+    fr_json_add_bool(d, to, "noise_check", !o->no_noise_check);
+    fr_json_add_count(d, to, "resamples", (uint64_t)o->resamples);
+    fr_json_add_count(d, to, "depth", (uint64_t)s->depth);
+    fr_json_add_text(d, to, "drafter", fr_drafter_word(s->drafter));
+    fr_json_add_text(d, to, "mtp_hidden", fr_hidden_state_word(s->mtp_hidden));
+    fr_json_add_text(d, to, "mtp_recycle", fr_hidden_state_word(s->mtp_recycle));
+    fr_json_add_text(d, to, "verify", fr_verify_word(s->sampling.verify));
+    fr_json_add_real(d, to, "temperature", (double)s->sampling.temperature);
     fr_study_add_sampling(d, to, &s->sampling);
-    fr_study_text(d, to, "kv", fr_kv_word(s->kv));
-    fr_study_count(d, to, "ctx", (uint64_t)s->ctx);
-    fr_study_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
+    fr_json_add_text(d, to, "kv", fr_kv_word(s->kv));
+    fr_json_add_count(d, to, "ctx", (uint64_t)s->ctx);
+    fr_json_add_count(d, to, "prefill_chunk", (uint64_t)s->prefill_chunk);
 }
 
 /* ---- Arms ---- */
 
 static void add_rate(writer *w, cJSON *to, const char *key, const fr_ab_quantiles *q) {
-    cJSON *object = fr_study_object(&w->d, to, key);
-    fr_study_real(&w->d, object, "median", q->p50);
-    fr_study_real(&w->d, object, "p05", q->p05);
-    fr_study_real(&w->d, object, "p95", q->p95);
-    fr_study_count(&w->d, object, "samples", q->samples);
+    cJSON *object = fr_json_add_object(&w->d, to, key);
+    fr_json_add_real(&w->d, object, "median", q->p50);
+    fr_json_add_real(&w->d, object, "p05", q->p05);
+    fr_json_add_real(&w->d, object, "p95", q->p95);
+    fr_json_add_count(&w->d, object, "samples", q->samples);
 }
 
 static void add_latency(writer *w, cJSON *to, const char *key, const fr_ab_quantiles *q) {
-    cJSON *object = fr_study_object(&w->d, to, key);
-    fr_study_real(&w->d, object, "p50", q->p50);
-    fr_study_real(&w->d, object, "p90", q->p90);
-    fr_study_real(&w->d, object, "p99", q->p99);
-    fr_study_count(&w->d, object, "samples", q->samples);
+    cJSON *object = fr_json_add_object(&w->d, to, key);
+    fr_json_add_real(&w->d, object, "p50", q->p50);
+    fr_json_add_real(&w->d, object, "p90", q->p90);
+    fr_json_add_real(&w->d, object, "p99", q->p99);
+    fr_json_add_count(&w->d, object, "samples", q->samples);
 }
 
 /* Calls fn with the time in milliseconds of every token of a column's whole texts. */
@@ -103,14 +103,14 @@ static void count_in_bin(double *state, double ms) { /* state: least, most, then
 static void add_histogram(writer *w, cJSON *to, int column, const double *range) {
     double state[2 + HISTOGRAM_BINS] = {range[0], range[1]}, edges[HISTOGRAM_BINS + 1];
     if (!(range[1] > range[0])) {
-        fr_study_null(&w->d, to, "itl_histogram");
+        fr_json_add_null(&w->d, to, "itl_histogram");
         return;
     }
     each_token(w, column, count_in_bin, state);
     for (int i = 0; i <= HISTOGRAM_BINS; i++) edges[i] = range[0] * pow(range[1] / range[0], (double)i / HISTOGRAM_BINS);
-    cJSON *object = fr_study_object(&w->d, to, "itl_histogram");
-    fr_study_reals(&w->d, object, "edges_ms", edges, HISTOGRAM_BINS + 1);
-    fr_study_reals(&w->d, object, "counts", state + 2, HISTOGRAM_BINS);
+    cJSON *object = fr_json_add_object(&w->d, to, "itl_histogram");
+    fr_json_add_reals(&w->d, object, "edges_ms", edges, HISTOGRAM_BINS + 1);
+    fr_json_add_reals(&w->d, object, "counts", state + 2, HISTOGRAM_BINS);
 }
 
 static void add_times(writer *w, cJSON *to, int column) {
@@ -121,8 +121,8 @@ static void add_times(writer *w, cJSON *to, int column) {
     add_latency(w, to, "inter_token_ms", &f->token_ms);
     add_latency(w, to, "cycle_ms", &f->cycle_ms);
     add_latency(w, to, "ttft_ms", &f->ttft_ms);
-    fr_study_count(&w->d, to, "tokens", f->tokens);
-    fr_study_real(&w->d, to, "energy_j_per_token", f->energy_j_per_token);
+    fr_json_add_count(&w->d, to, "tokens", f->tokens);
+    fr_json_add_real(&w->d, to, "energy_j_per_token", f->energy_j_per_token);
 }
 
 static void add_arms(writer *w) {
@@ -130,14 +130,14 @@ static void add_arms(writer *w) {
     double range[2] = {INFINITY, 0.0};
     for (int c = 0; c < run->num_columns; c++)
         if (run->columns[c].role == FR_AB_ARM) each_token(w, c, widen, range);
-    cJSON *arms = fr_study_array(&w->d, w->d.root, "arms");
+    cJSON *arms = fr_json_add_array(&w->d, w->d.root, "arms");
     for (int c = 0; c < run->num_columns; c++) {
         const fr_ab_column *column = &run->columns[c];
         if (column->role != FR_AB_ARM) continue;
-        cJSON *arm = fr_study_object(&w->d, arms, NULL);
-        fr_study_text(&w->d, arm, "name", column->name);
-        fr_study_text(&w->d, arm, "mtp", fr_drafting_word(column->drafting));
-        fr_study_count(&w->d, arm, "depth", (uint64_t)column->depth);
+        cJSON *arm = fr_json_add_object(&w->d, arms, NULL);
+        fr_json_add_text(&w->d, arm, "name", column->name);
+        fr_json_add_text(&w->d, arm, "mtp", fr_drafting_word(column->drafting));
+        fr_json_add_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
         fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
@@ -148,37 +148,38 @@ static void add_arms(writer *w) {
 
 static void add_estimate(writer *w, cJSON *to, const char *key, const fr_bootstrap *b) {
     char name[32];
-    fr_study_real(&w->d, to, key, b->estimate);
+    fr_json_add_real(&w->d, to, key, b->estimate);
     snprintf(name, sizeof name, strcmp(key, "median") == 0 ? "ci95" : "%s_ci95", key);
-    fr_study_interval(&w->d, to, name, b->interval.low, b->interval.high);
+    fr_json_add_interval(&w->d, to, name, b->interval.low, b->interval.high);
 }
 
 static void add_speedup(writer *w, cJSON *to, const fr_ab_comparison *c) {
-    cJSON *speedup = fr_study_object(&w->d, to, "speedup");
+    cJSON *speedup = fr_json_add_object(&w->d, to, "speedup");
     add_estimate(w, speedup, "median", &c->median);
     add_estimate(w, speedup, "mean", &c->mean);
-    fr_study_text(&w->d, to, "verdict",
-                  fr_ab_verdict(c->units, c->median.estimate, c->median.interval, isfinite(w->resolution) ? w->resolution : 0.0));
+    fr_json_add_text(
+        &w->d, to, "verdict",
+        fr_ab_verdict(c->units, c->median.estimate, c->median.interval, isfinite(w->resolution) ? w->resolution : 0.0));
 }
 
 static void add_comparisons(writer *w) {
     const fr_ab_run *run = w->run;
-    cJSON *comparisons = fr_study_array(&w->d, w->d.root, "comparisons");
+    cJSON *comparisons = fr_json_add_array(&w->d, w->d.root, "comparisons");
     for (int c = 0; c < run->num_columns; c++) {
         const fr_ab_comparison *compared = &w->compared[c];
         if (run->columns[c].role != FR_AB_ARM || c == run->base) continue;
-        cJSON *item = fr_study_object(&w->d, comparisons, NULL);
-        fr_study_text(&w->d, item, "a", run->columns[run->base].name);
-        fr_study_text(&w->d, item, "b", run->columns[c].name);
+        cJSON *item = fr_json_add_object(&w->d, comparisons, NULL);
+        fr_json_add_text(&w->d, item, "a", run->columns[run->base].name);
+        fr_json_add_text(&w->d, item, "b", run->columns[c].name);
         add_speedup(w, item, compared);
-        fr_study_text(&w->d, item, "unit", compared->by_pair ? "pair" : "prompt");
-        fr_study_count(&w->d, item, "units", compared->units);
-        fr_study_count(&w->d, item, "prompts", compared->prompts);
-        fr_study_count(&w->d, item, "pairs", compared->pairs);
-        cJSON *slower = fr_study_object(&w->d, item, "slower_prompts");
-        fr_study_count(&w->d, slower, "count", compared->slower);
-        fr_study_ratio(&w->d, slower, "share", (double)compared->slower, (double)compared->units);
-        fr_study_count(&w->d, slower, "beyond_noise", compared->slower_beyond_noise);
+        fr_json_add_text(&w->d, item, "unit", compared->by_pair ? "pair" : "prompt");
+        fr_json_add_count(&w->d, item, "units", compared->units);
+        fr_json_add_count(&w->d, item, "prompts", compared->prompts);
+        fr_json_add_count(&w->d, item, "pairs", compared->pairs);
+        cJSON *slower = fr_json_add_object(&w->d, item, "slower_prompts");
+        fr_json_add_count(&w->d, slower, "count", compared->slower);
+        fr_json_add_ratio(&w->d, slower, "share", (double)compared->slower, (double)compared->units);
+        fr_json_add_count(&w->d, slower, "beyond_noise", compared->slower_beyond_noise);
     }
 }
 
@@ -188,19 +189,19 @@ static void add_noise(writer *w) {
     const fr_ab_comparison *n = &w->noise;
     char says[256];
     if (run->again < 0) {
-        fr_study_null(&w->d, w->d.root, "noise");
+        fr_json_add_null(&w->d, w->d.root, "noise");
         return;
     }
-    cJSON *noise = fr_study_object(&w->d, w->d.root, "noise");
+    cJSON *noise = fr_json_add_object(&w->d, w->d.root, "noise");
     bool few = n->units < FR_AB_LEAST_UNITS;
-    fr_study_text(&w->d, noise, "a", run->columns[run->base].name);
-    fr_study_text(&w->d, noise, "b", run->columns[run->again].name);
-    cJSON *ratio = fr_study_object(&w->d, noise, "ratio");
+    fr_json_add_text(&w->d, noise, "a", run->columns[run->base].name);
+    fr_json_add_text(&w->d, noise, "b", run->columns[run->again].name);
+    cJSON *ratio = fr_json_add_object(&w->d, noise, "ratio");
     add_estimate(w, ratio, "median", &n->median);
-    fr_study_count(&w->d, noise, "units", n->units);
-    fr_study_real(&w->d, noise, "spread", n->spread);
-    fr_study_real(&w->d, noise, "resolution", w->resolution);
-    fr_study_text(&w->d, noise, "verdict", !few && w->resolution <= quiet ? "quiet" : "noisy");
+    fr_json_add_count(&w->d, noise, "units", n->units);
+    fr_json_add_real(&w->d, noise, "spread", n->spread);
+    fr_json_add_real(&w->d, noise, "resolution", w->resolution);
+    fr_json_add_text(&w->d, noise, "verdict", !few && w->resolution <= quiet ? "quiet" : "noisy");
     if (few)
         snprintf(says, sizeof says, "Of %zu %s nobody can tell how quiet the machine is; %d are needed.", n->units,
                  n->by_pair ? "pairs" : "prompts", FR_AB_LEAST_UNITS);
@@ -213,7 +214,7 @@ static void add_noise(writer *w) {
                  "The median of the same arm twice may be %.1f %% off 1: the machine is too noisy to tell "
                  "smaller differences. More prompts or repeats, or nothing else running, would help.",
                  100.0 * w->resolution);
-    fr_study_text(&w->d, noise, "says", says);
+    fr_json_add_text(&w->d, noise, "says", says);
 }
 
 static bool nothing_compared(const fr_ab_run *run) {
@@ -227,22 +228,22 @@ static void add_identity(writer *w) {
     const fr_ab_run *run = w->run;
     fr_ab_difference found = fr_ab_find_difference(run);
     bool promised = fr_ab_promises_identity(&run->options);
-    fr_study_bool(&w->d, w->d.root, "identical_outputs", !found.any);
-    cJSON *outputs = fr_study_object(&w->d, w->d.root, "outputs");
-    fr_study_bool(&w->d, outputs, "promised_identical", promised);
-    fr_study_count(&w->d, outputs, "different_texts", found.texts);
+    fr_json_add_bool(&w->d, w->d.root, "identical_outputs", !found.any);
+    cJSON *outputs = fr_json_add_object(&w->d, w->d.root, "outputs");
+    fr_json_add_bool(&w->d, outputs, "promised_identical", promised);
+    fr_json_add_count(&w->d, outputs, "different_texts", found.texts);
     if (found.any) {
-        cJSON *first = fr_study_object(&w->d, outputs, "first_difference");
-        fr_study_text(&w->d, first, "id", run->prompts.items[found.prompt].id);
-        fr_study_text(&w->d, first, "arm", run->columns[found.column].name);
-        fr_study_count(&w->d, first, "repeat", (uint64_t)found.repeat);
-        fr_study_count(&w->d, first, "token", (uint64_t)found.position);
+        cJSON *first = fr_json_add_object(&w->d, outputs, "first_difference");
+        fr_json_add_text(&w->d, first, "id", run->prompts.items[found.prompt].id);
+        fr_json_add_text(&w->d, first, "arm", run->columns[found.column].name);
+        fr_json_add_count(&w->d, first, "repeat", (uint64_t)found.repeat);
+        fr_json_add_count(&w->d, first, "token", (uint64_t)found.position);
     }
-    fr_study_text(&w->d, outputs, "says",
-                  nothing_compared(run) ? "No texts to compare."
-                  : !found.any          ? "All arms gave the same texts."
-                  : promised            ? "Arms gave different texts, which must not be: this is a fault."
-                                        : "Arms gave different texts, as rejection sampling may: speeds are of different texts.");
+    fr_json_add_text(&w->d, outputs, "says",
+                     nothing_compared(run) ? "No texts to compare."
+                     : !found.any          ? "All arms gave the same texts."
+                     : promised            ? "Arms gave different texts, which must not be: this is a fault."
+                                : "Arms gave different texts, as rejection sampling may: speeds are of different texts.");
 }
 
 /* ---- Cost model ---- */
@@ -271,77 +272,77 @@ static void add_prediction(writer *w, cJSON *to, int c) {
     /* Predictions are over no drafts; with another arm to compare with nothing was measured that they speak of. */
     bool over_off = c != w->run->base && w->run->columns[w->run->base].drafting == FR_DRAFTING_OFF;
     double measured = over_off ? w->compared[c].median.estimate : NAN;
-    fr_study_real(&w->d, to, "acceptance_rate", acceptance_of(stats));
-    fr_study_ratio(&w->d, to, "tokens_per_cycle", (double)(stats->num_cycles + stats->num_accepted_tokens),
-                   (double)stats->num_cycles);
-    fr_study_real(&w->d, to, "predicted_speedup", predicted);
-    fr_study_real(&w->d, to, "measured_speedup", measured);
-    fr_study_real(&w->d, to, "of_prediction", measured / predicted);
-    fr_study_real(&w->d, to, "speedup_by_bytes", by_bytes);
-    fr_study_real(&w->d, to, "of_speedup_by_bytes", measured / by_bytes);
-    fr_study_real(&w->d, to, "break_even_acceptance", fr_cost_break_even(&w->costs.measured, w->run->columns[c].depth));
+    fr_json_add_real(&w->d, to, "acceptance_rate", acceptance_of(stats));
+    fr_json_add_ratio(&w->d, to, "tokens_per_cycle", (double)(stats->num_cycles + stats->num_accepted_tokens),
+                      (double)stats->num_cycles);
+    fr_json_add_real(&w->d, to, "predicted_speedup", predicted);
+    fr_json_add_real(&w->d, to, "measured_speedup", measured);
+    fr_json_add_real(&w->d, to, "of_prediction", measured / predicted);
+    fr_json_add_real(&w->d, to, "speedup_by_bytes", by_bytes);
+    fr_json_add_real(&w->d, to, "of_speedup_by_bytes", measured / by_bytes);
+    fr_json_add_real(&w->d, to, "break_even_acceptance", fr_cost_break_even(&w->costs.measured, w->run->columns[c].depth));
 }
 
 static void add_curve(writer *w, cJSON *to, int depth) {
-    cJSON *curve = fr_study_array(&w->d, to, "curve");
+    cJSON *curve = fr_json_add_array(&w->d, to, "curve");
     for (int i = 0; i <= CURVE_STEPS; i++) {
         double acceptance = (double)i / CURVE_STEPS, speedup = fr_cost_speedup(&w->costs.measured, depth, acceptance);
         if (!isfinite(speedup)) continue;
-        cJSON *point = fr_study_object(&w->d, curve, NULL);
-        fr_study_real(&w->d, point, "acceptance", acceptance);
-        fr_study_real(&w->d, point, "speedup", speedup);
-        fr_study_real(&w->d, point, "speedup_by_bytes", fr_cost_speedup(&w->costs.bytes, depth, acceptance));
+        cJSON *point = fr_json_add_object(&w->d, curve, NULL);
+        fr_json_add_real(&w->d, point, "acceptance", acceptance);
+        fr_json_add_real(&w->d, point, "speedup", speedup);
+        fr_json_add_real(&w->d, point, "speedup_by_bytes", fr_cost_speedup(&w->costs.bytes, depth, acceptance));
     }
 }
 
 static void add_cost_model(writer *w) {
     const fr_ab_run *run = w->run;
     const fr_ab_costs *costs = &w->costs;
-    cJSON *to = fr_study_object(&w->d, w->d.root, "cost_model");
+    cJSON *to = fr_json_add_object(&w->d, w->d.root, "cost_model");
     double ms[FR_MAX_DEPTH + 1];
     size_t rows = (size_t)costs->rows;
     int main_column = modelled(run);
     for (size_t r = 0; r < rows; r++) ms[r] = 1e3 * costs->pass_s[r];
-    fr_study_reals(&w->d, to, "pass_ms", ms, rows);
-    fr_study_reals(&w->d, to, "pass_over_one", costs->over_one, rows);
-    fr_study_reals(&w->d, to, "unique_experts", costs->experts, rows);
-    fr_study_count(&w->d, to, "probes", costs->probes);
-    fr_study_real(&w->d, to, "draft_ms", 1e3 * costs->draft_first_s);
-    fr_study_real(&w->d, to, "next_draft_ms", 1e3 * costs->draft_next_s);
-    fr_study_real(&w->d, to, "draft_over_one", costs->measured.draft_first);
-    fr_study_real(&w->d, to, "expert_overlap", costs->overlap);
+    fr_json_add_reals(&w->d, to, "pass_ms", ms, rows);
+    fr_json_add_reals(&w->d, to, "pass_over_one", costs->over_one, rows);
+    fr_json_add_reals(&w->d, to, "unique_experts", costs->experts, rows);
+    fr_json_add_count(&w->d, to, "probes", costs->probes);
+    fr_json_add_real(&w->d, to, "draft_ms", 1e3 * costs->draft_first_s);
+    fr_json_add_real(&w->d, to, "next_draft_ms", 1e3 * costs->draft_next_s);
+    fr_json_add_real(&w->d, to, "draft_over_one", costs->measured.draft_first);
+    fr_json_add_real(&w->d, to, "expert_overlap", costs->overlap);
     if (main_column >= 0) {
-        fr_study_text(&w->d, to, "arm", run->columns[main_column].name);
-        fr_study_count(&w->d, to, "depth", (uint64_t)run->columns[main_column].depth);
+        fr_json_add_text(&w->d, to, "arm", run->columns[main_column].name);
+        fr_json_add_count(&w->d, to, "depth", (uint64_t)run->columns[main_column].depth);
         add_prediction(w, to, main_column);
         add_curve(w, to, run->columns[main_column].depth);
     }
-    cJSON *arms = fr_study_array(&w->d, to, "arms");
+    cJSON *arms = fr_json_add_array(&w->d, to, "arms");
     for (int c = 0; c < run->num_columns; c++) {
         if (run->columns[c].role != FR_AB_ARM || run->columns[c].drafting == FR_DRAFTING_OFF) continue;
-        cJSON *arm = fr_study_object(&w->d, arms, NULL);
-        fr_study_text(&w->d, arm, "name", run->columns[c].name);
+        cJSON *arm = fr_json_add_object(&w->d, arms, NULL);
+        fr_json_add_text(&w->d, arm, "name", run->columns[c].name);
         add_prediction(w, arm, c);
     }
 }
 
 static void add_synthetic(writer *w) {
     const fr_ab_run *run = w->run;
-    cJSON *array = fr_study_array(&w->d, w->d.root, "synthetic");
+    cJSON *array = fr_json_add_array(&w->d, w->d.root, "synthetic");
     for (int c = 0; c < run->num_columns; c++) {
         const fr_stats *stats = &w->figures[c].stats;
         uint64_t reached = 0;
         if (run->columns[c].role != FR_AB_SYNTHETIC) continue;
         for (int j = 0; j < FR_MAX_DEPTH; j++) reached += stats->reached_at[j];
-        cJSON *item = fr_study_object(&w->d, array, NULL);
-        fr_study_real(&w->d, item, "target", run->columns[c].target);
+        cJSON *item = fr_json_add_object(&w->d, array, NULL);
+        fr_json_add_real(&w->d, item, "target", run->columns[c].target);
         /* Of drafts whose predecessors stood: what the target is about. */
-        fr_study_ratio(&w->d, item, "acceptance", (double)stats->num_accepted_tokens, (double)reached);
+        fr_json_add_ratio(&w->d, item, "acceptance", (double)stats->num_accepted_tokens, (double)reached);
         fr_interval wilson = fr_wilson95(stats->num_accepted_tokens, reached);
-        fr_study_interval(&w->d, item, "acceptance_ci95", wilson.low, wilson.high);
-        fr_study_count(&w->d, item, "depth", (uint64_t)run->columns[c].depth);
-        fr_study_count(&w->d, item, "judged", reached);
-        fr_study_count(&w->d, item, "accepted", stats->num_accepted_tokens);
+        fr_json_add_interval(&w->d, item, "acceptance_ci95", wilson.low, wilson.high);
+        fr_json_add_count(&w->d, item, "depth", (uint64_t)run->columns[c].depth);
+        fr_json_add_count(&w->d, item, "judged", reached);
+        fr_json_add_count(&w->d, item, "accepted", stats->num_accepted_tokens);
         add_speedup(w, item, &w->compared[c]);
         add_prediction(w, item, c);
         add_times(w, item, c);
@@ -368,23 +369,24 @@ static void add_result(writer *w, cJSON *results, size_t p) {
     int drafting = modelled(run);
     char checksum[24];
     if (!fr_ab_turn_is_whole(run, p, 0)) return;
-    cJSON *item = fr_study_object(&w->d, results, NULL);
-    fr_study_text(&w->d, item, "id", prompt->id);
-    fr_study_text(&w->d, item, "domain", prompt->domain);
-    fr_study_count(&w->d, item, "prompt_tokens", prompt->count);
-    fr_study_count(&w->d, item, "tokens", (uint64_t)text->count);
+    cJSON *item = fr_json_add_object(&w->d, results, NULL);
+    fr_json_add_text(&w->d, item, "id", prompt->id);
+    fr_json_add_text(&w->d, item, "domain", prompt->domain);
+    fr_json_add_count(&w->d, item, "prompt_tokens", prompt->count);
+    fr_json_add_count(&w->d, item, "tokens", (uint64_t)text->count);
     snprintf(checksum, sizeof checksum, "%08x", (unsigned)fr_crc32c(0, text->tokens, (size_t)text->count * sizeof *text->tokens));
-    fr_study_text(&w->d, item, "output_crc32c", checksum);
-    fr_study_real(&w->d, item, "acceptance_rate", drafting < 0 ? NAN : acceptance_of(&fr_ab_text_at(run, p, 0, drafting)->stats));
-    cJSON *arms = fr_study_object(&w->d, item, "arms"), *speedups = fr_study_object(&w->d, item, "speedup");
+    fr_json_add_text(&w->d, item, "output_crc32c", checksum);
+    fr_json_add_real(&w->d, item, "acceptance_rate",
+                     drafting < 0 ? NAN : acceptance_of(&fr_ab_text_at(run, p, 0, drafting)->stats));
+    cJSON *arms = fr_json_add_object(&w->d, item, "arms"), *speedups = fr_json_add_object(&w->d, item, "speedup");
     for (int c = 0; c < run->num_columns; c++) {
         if (run->columns[c].role != FR_AB_ARM) continue;
         double rate = fr_ab_rate(run, p, -1, c);
-        cJSON *arm = fr_study_object(&w->d, arms, run->columns[c].name);
-        fr_study_real(&w->d, arm, "decode_tokens_per_s", rate);
-        fr_study_real(&w->d, arm, "ttft_ms", mean_ttft_ms(run, p, c));
-        fr_study_real(&w->d, arm, "tpot_ms", 1e3 / rate);
-        if (c != run->base) fr_study_real(&w->d, speedups, run->columns[c].name, rate / fr_ab_rate(run, p, -1, run->base));
+        cJSON *arm = fr_json_add_object(&w->d, arms, run->columns[c].name);
+        fr_json_add_real(&w->d, arm, "decode_tokens_per_s", rate);
+        fr_json_add_real(&w->d, arm, "ttft_ms", mean_ttft_ms(run, p, c));
+        fr_json_add_real(&w->d, arm, "tpot_ms", 1e3 / rate);
+        if (c != run->base) fr_json_add_real(&w->d, speedups, run->columns[c].name, rate / fr_ab_rate(run, p, -1, run->base));
     }
 }
 
@@ -409,17 +411,17 @@ static fr_status measure(writer *w, fr_error *error) {
 
 static void write(writer *w) {
     const fr_ab_run *run = w->run;
-    fr_study_document *d = &w->d;
+    fr_json_builder *d = &w->d;
     add_options(w, fr_study_header(d, "forerun.ab/1", run->model, &run->options.origin, run->options.session.sampling.seed));
     fr_study_add_prompts(d, &run->prompts, run->num_prompts);
-    fr_study_bool(d, d->root, "complete", !run->interrupted);
+    fr_json_add_bool(d, d->root, "complete", !run->interrupted);
     add_arms(w);
     add_comparisons(w);
     add_noise(w);
     add_identity(w);
     add_cost_model(w);
     add_synthetic(w);
-    cJSON *results = fr_study_array(d, d->root, "results");
+    cJSON *results = fr_json_add_array(d, d->root, "results");
     for (size_t p = 0; p < run->num_prompts; p++) add_result(w, results, p);
 }
 
@@ -429,7 +431,7 @@ fr_status fr_ab_document(const fr_ab_run *run, fr_study_result **out, fr_error *
     w->run = run;
     fr_status status = measure(w, error);
     if (status == FR_OK) {
-        fr_study_start(&w->d);
+        fr_json_begin(&w->d);
         write(w);
         status = fr_study_finish(&w->d, out, error);
     }

@@ -7,9 +7,9 @@
 #ifndef FR_STUDY_ACCEPT_ACCEPT_H
 #define FR_STUDY_ACCEPT_ACCEPT_H
 
+#include "core/json_builder.h"
 #include "forerun_study.h"
 #include "mtp/session.h"
-#include "study/document.h"
 #include "study/prompts.h"
 #include "study/statistics.h"
 

@@ -40,16 +40,16 @@ typedef struct units {
 
 /* 95 % interval of sum over / sum under, resampling prompts: drafts of a prompt resemble each other, and the drafts of
  * one cycle hang together. null for a single prompt, which does not say how others differ. */
-static fr_status add_bootstrap(fr_study_document *d, cJSON *to, const char *key, const units *u, uint64_t seed, fr_error *error) {
+static fr_status add_bootstrap(fr_json_builder *d, cJSON *to, const char *key, const units *u, uint64_t seed, fr_error *error) {
     fr_ratio_units ratio = {u->over, u->under};
     fr_bootstrap_options options = {.seed = seed};
     fr_bootstrap bootstrap;
     if (u->count < 2) {
-        fr_study_null(d, to, key);
+        fr_json_add_null(d, to, key);
         return FR_OK;
     }
     FR_TRY(fr_bootstrap_interval(u->count, fr_statistic_ratio, &ratio, &options, &bootstrap, error));
-    fr_study_interval(d, to, key, bootstrap.interval.low, bootstrap.interval.high);
+    fr_json_add_interval(d, to, key, bootstrap.interval.low, bootstrap.interval.high);
     return FR_OK;
 }
 
@@ -68,84 +68,84 @@ static void fill_units(const fr_accept_run *run, const fr_accept_config *c, cons
 
 /* ---- Parts of a configuration ---- */
 
-static void add_wilson(fr_study_document *d, cJSON *to, const char *key, uint64_t successes, uint64_t trials) {
+static void add_wilson(fr_json_builder *d, cJSON *to, const char *key, uint64_t successes, uint64_t trials) {
     fr_interval interval = fr_wilson95(successes, trials);
     if (trials == 0)
-        fr_study_null(d, to, key);
+        fr_json_add_null(d, to, key);
     else
-        fr_study_interval(d, to, key, interval.low, interval.high);
+        fr_json_add_interval(d, to, key, interval.low, interval.high);
 }
 
-static void add_positions(fr_study_document *d, cJSON *to, const fr_accept_positions *at, int depth) {
-    cJSON *array = fr_study_array(d, to, "positions");
+static void add_positions(fr_json_builder *d, cJSON *to, const fr_accept_positions *at, int depth) {
+    cJSON *array = fr_json_add_array(d, to, "positions");
     for (int j = 0; j < depth; j++) {
-        cJSON *item = fr_study_object(d, array, NULL);
-        fr_study_count(d, item, "position", (uint64_t)j + 1);
-        fr_study_count(d, item, "drafted", at->drafted[j]);
-        fr_study_count(d, item, "reached", at->reached[j]);
-        fr_study_count(d, item, "accepted", at->accepted[j]);
-        fr_study_ratio(d, item, "rate", (double)at->accepted[j], (double)at->drafted[j]);
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_count(d, item, "position", (uint64_t)j + 1);
+        fr_json_add_count(d, item, "drafted", at->drafted[j]);
+        fr_json_add_count(d, item, "reached", at->reached[j]);
+        fr_json_add_count(d, item, "accepted", at->accepted[j]);
+        fr_json_add_ratio(d, item, "rate", (double)at->accepted[j], (double)at->drafted[j]);
         add_wilson(d, item, "rate_ci95", at->accepted[j], at->drafted[j]);
-        fr_study_ratio(d, item, "conditional_rate", (double)at->accepted[j], (double)at->reached[j]);
+        fr_json_add_ratio(d, item, "conditional_rate", (double)at->accepted[j], (double)at->reached[j]);
         add_wilson(d, item, "conditional_ci95", at->accepted[j], at->reached[j]);
     }
 }
 
-static fr_status add_domains(fr_accept_run *run, fr_study_document *d, cJSON *to, const fr_accept_config *c, units *u,
+static fr_status add_domains(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c, units *u,
                              fr_error *error) {
-    cJSON *array = fr_study_array(d, to, "domains");
+    cJSON *array = fr_json_add_array(d, to, "domains");
     for (size_t p = 0; p < run->num_prompts; p++) {
         if (!fr_prompt_opens_domain(&run->prompts, p)) continue;
         const char *domain = run->prompts.items[p].domain;
         totals t = {0};
         for (size_t q = p; q < run->num_prompts; q++)
             if (strcmp(run->prompts.items[q].domain, domain) == 0) add_text(&t, &c->texts[q]);
-        cJSON *item = fr_study_object(d, array, NULL);
-        fr_study_text(d, item, "domain", domain);
-        fr_study_count(d, item, "prompts", t.prompts);
-        fr_study_count(d, item, "tokens", t.tokens);
-        fr_study_count(d, item, "drafted", t.drafted);
-        fr_study_count(d, item, "accepted", t.accepted);
-        fr_study_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_text(d, item, "domain", domain);
+        fr_json_add_count(d, item, "prompts", t.prompts);
+        fr_json_add_count(d, item, "tokens", t.tokens);
+        fr_json_add_count(d, item, "drafted", t.drafted);
+        fr_json_add_count(d, item, "accepted", t.accepted);
+        fr_json_add_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
         fill_units(run, c, domain, false, u);
         FR_TRY(add_bootstrap(d, item, "ci95", u, run->options.session.sampling.seed, error));
-        fr_study_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
+        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
         add_positions(d, item, &t.at, c->depth);
     }
     return FR_OK;
 }
 
-static void add_context(fr_study_document *d, cJSON *to, const fr_accept_config *c) {
-    cJSON *array = fr_study_array(d, to, "context");
+static void add_context(fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+    cJSON *array = fr_json_add_array(d, to, "context");
     for (int b = 0; b < FR_ACCEPT_CONTEXTS; b++) {
         if (c->context_drafted[b] == 0) continue;
-        cJSON *item = fr_study_object(d, array, NULL);
-        fr_study_count(d, item, "from", b == 0 ? 0 : UINT64_C(32) << b);
-        fr_study_count(d, item, "to", UINT64_C(64) << b);
-        fr_study_count(d, item, "position", 1);
-        fr_study_count(d, item, "drafted", c->context_drafted[b]);
-        fr_study_count(d, item, "accepted", c->context_accepted[b]);
-        fr_study_ratio(d, item, "rate", (double)c->context_accepted[b], (double)c->context_drafted[b]);
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_count(d, item, "from", b == 0 ? 0 : UINT64_C(32) << b);
+        fr_json_add_count(d, item, "to", UINT64_C(64) << b);
+        fr_json_add_count(d, item, "position", 1);
+        fr_json_add_count(d, item, "drafted", c->context_drafted[b]);
+        fr_json_add_count(d, item, "accepted", c->context_accepted[b]);
+        fr_json_add_ratio(d, item, "rate", (double)c->context_accepted[b], (double)c->context_drafted[b]);
         add_wilson(d, item, "ci95", c->context_accepted[b], c->context_drafted[b]);
     }
 }
 
-static void add_calibration(fr_study_document *d, cJSON *to, const fr_calibration *c) {
-    cJSON *object = fr_study_object(d, to, "calibration");
+static void add_calibration(fr_json_builder *d, cJSON *to, const fr_calibration *c) {
+    cJSON *object = fr_json_add_object(d, to, "calibration");
     uint64_t judged = 0;
     for (int b = 0; b < FR_CALIBRATION_BINS; b++) judged += c->count[b];
-    fr_study_real(d, object, "ece", judged > 0 ? fr_calibration_error(c) : NAN);
-    fr_study_count(d, object, "judged", judged);
-    cJSON *bins = fr_study_array(d, object, "bins");
+    fr_json_add_real(d, object, "ece", judged > 0 ? fr_calibration_error(c) : NAN);
+    fr_json_add_count(d, object, "judged", judged);
+    cJSON *bins = fr_json_add_array(d, object, "bins");
     for (int b = 0; b < FR_CALIBRATION_BINS; b++) {
-        cJSON *item = fr_study_object(d, bins, NULL);
+        cJSON *item = fr_json_add_object(d, bins, NULL);
         double count = (double)c->count[b];
-        fr_study_real(d, item, "from", (double)b / FR_CALIBRATION_BINS);
-        fr_study_real(d, item, "to", (double)(b + 1) / FR_CALIBRATION_BINS);
-        fr_study_count(d, item, "count", c->count[b]);
-        fr_study_ratio(d, item, "mean_confidence", c->confidence[b], count);
-        fr_study_count(d, item, "accepted", c->happened[b]);
-        fr_study_ratio(d, item, "rate", (double)c->happened[b], count);
+        fr_json_add_real(d, item, "from", (double)b / FR_CALIBRATION_BINS);
+        fr_json_add_real(d, item, "to", (double)(b + 1) / FR_CALIBRATION_BINS);
+        fr_json_add_count(d, item, "count", c->count[b]);
+        fr_json_add_ratio(d, item, "mean_confidence", c->confidence[b], count);
+        fr_json_add_count(d, item, "accepted", c->happened[b]);
+        fr_json_add_ratio(d, item, "rate", (double)c->happened[b], count);
         add_wilson(d, item, "ci95", c->happened[b], c->count[b]);
     }
 }
@@ -160,8 +160,8 @@ static int32_t most_rejected(const fr_accept_config *c, int32_t vocab, uint32_t 
     return best;
 }
 
-static void add_rejected(fr_accept_run *run, fr_study_document *d, cJSON *to, const fr_accept_config *c) {
-    cJSON *array = fr_study_array(d, to, "rejected_tokens");
+static void add_rejected(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+    cJSON *array = fr_json_add_array(d, to, "rejected_tokens");
     uint32_t bound = UINT32_MAX;
     int32_t token = -1;
     for (int i = 0; i < run->options.most_rejected; i++) {
@@ -170,64 +170,64 @@ static void add_rejected(fr_accept_run *run, fr_study_document *d, cJSON *to, co
         bound = c->rejected[token];
         size_t length = 0;
         const char *bytes = run->model->tokenizer ? fr_token_bytes(run->model, token, &length) : NULL;
-        cJSON *item = fr_study_object(d, array, NULL);
-        fr_study_count(d, item, "token", (uint64_t)token);
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_count(d, item, "token", (uint64_t)token);
         if (bytes)
-            fr_study_bytes(d, item, "text", bytes, length);
+            fr_json_add_bytes(d, item, "text", bytes, length);
         else
-            fr_study_null(d, item, "text");
-        fr_study_count(d, item, "proposed", c->proposed[token]);
-        fr_study_count(d, item, "rejected", c->rejected[token]);
-        fr_study_ratio(d, item, "rate", (double)c->rejected[token], (double)c->proposed[token]);
+            fr_json_add_null(d, item, "text");
+        fr_json_add_count(d, item, "proposed", c->proposed[token]);
+        fr_json_add_count(d, item, "rejected", c->rejected[token]);
+        fr_json_add_ratio(d, item, "rate", (double)c->rejected[token], (double)c->proposed[token]);
     }
 }
 
-static void add_results(fr_accept_run *run, fr_study_document *d, cJSON *to, const fr_accept_config *c) {
-    cJSON *array = fr_study_array(d, to, "results");
+static void add_results(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+    cJSON *array = fr_json_add_array(d, to, "results");
     for (size_t p = 0; p < run->num_prompts; p++) {
         const fr_prompt *prompt = &run->prompts.items[p];
         totals t = {0};
         add_text(&t, &c->texts[p]);
         if (t.prompts == 0 && !c->texts[p].whole) continue; /* not begun */
-        cJSON *item = fr_study_object(d, array, NULL);
-        fr_study_text(d, item, "id", prompt->id);
-        fr_study_text(d, item, "domain", prompt->domain);
-        fr_study_count(d, item, "prompt_tokens", prompt->count);
-        fr_study_count(d, item, "tokens", t.tokens);
-        fr_study_count(d, item, "drafted", t.drafted);
-        fr_study_count(d, item, "accepted", t.accepted);
-        fr_study_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
-        fr_study_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
-        fr_study_bool(d, item, "complete", c->texts[p].whole);
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_text(d, item, "id", prompt->id);
+        fr_json_add_text(d, item, "domain", prompt->domain);
+        fr_json_add_count(d, item, "prompt_tokens", prompt->count);
+        fr_json_add_count(d, item, "tokens", t.tokens);
+        fr_json_add_count(d, item, "drafted", t.drafted);
+        fr_json_add_count(d, item, "accepted", t.accepted);
+        fr_json_add_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
+        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
+        fr_json_add_bool(d, item, "complete", c->texts[p].whole);
     }
 }
 
 /* Keys of a pass that was not made. */
-static void forget_passes(fr_study_document *d, cJSON *speculation) {
+static void forget_passes(fr_json_builder *d, cJSON *speculation) {
     static const char *const keys[] = {
         "unique_experts_per_pass", "draft_s",      "verify_s",   "sample_s", "rollback_s", "catch_up_s",
         "catch_up_rows",           "verify_bytes", "draft_bytes"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cJSON_DeleteItemFromObject(speculation, keys[i]);
-        fr_study_null(d, speculation, keys[i]);
+        fr_json_add_null(d, speculation, keys[i]);
     }
 }
 
-static fr_status add_config(fr_accept_run *run, fr_study_document *d, cJSON *to, const fr_accept_config *c, units *u,
+static fr_status add_config(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c, units *u,
                             fr_error *error) {
     const fr_accept_options *o = &run->options;
     uint64_t seed = o->session.sampling.seed;
     totals t = {0};
     for (size_t p = 0; p < run->num_prompts; p++) add_text(&t, &c->texts[p]);
-    fr_study_text(d, to, "name", c->name);
-    fr_study_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
-    fr_study_count(d, to, "depth", (uint64_t)c->depth);
-    fr_study_real(d, to, "temperature", (double)c->temperature);
-    fr_study_text(d, to, "verify", fr_verify_word(c->verify));
-    fr_study_text(d, to, "mtp_hidden", fr_hidden_state_word(c->hidden));
-    fr_study_text(d, to, "mtp_recycle", fr_hidden_state_word(c->recycle));
-    fr_study_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
-    fr_study_bool(d, to, "complete", c->whole);
+    fr_json_add_text(d, to, "name", c->name);
+    fr_json_add_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
+    fr_json_add_count(d, to, "depth", (uint64_t)c->depth);
+    fr_json_add_real(d, to, "temperature", (double)c->temperature);
+    fr_json_add_text(d, to, "verify", fr_verify_word(c->verify));
+    fr_json_add_text(d, to, "mtp_hidden", fr_hidden_state_word(c->hidden));
+    fr_json_add_text(d, to, "mtp_recycle", fr_hidden_state_word(c->recycle));
+    fr_json_add_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
+    fr_json_add_bool(d, to, "complete", c->whole);
     cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
     if (o->teacher_forced) {
         forget_passes(d, speculation);
@@ -249,14 +249,14 @@ static fr_status add_config(fr_accept_run *run, fr_study_document *d, cJSON *to,
 /* ---- The whole ---- */
 
 /* What tokens would share if each chose its experts on its own: uniformly, or each expert as often as it was chosen. */
-static void add_experts(fr_accept_run *run, fr_study_document *d) {
+static void add_experts(fr_accept_run *run, fr_json_builder *d) {
     const fr_accept_experts *e = &run->experts;
     double sum = 0.0, popular_sum = 0.0, chosen = e->chosen, tokens = (double)e->tokens;
     if (e->layers == 0 || e->pairs == 0) {
-        fr_study_null(d, d->root, "expert_overlap");
+        fr_json_add_null(d, d->root, "expert_overlap");
         return;
     }
-    cJSON *object = fr_study_object(d, d->root, "expert_overlap"), *layers = cJSON_CreateArray();
+    cJSON *object = fr_json_add_object(d, d->root, "expert_overlap"), *layers = cJSON_CreateArray();
     for (int i = 0, moe = 0; i < run->model->config.num_hidden_layers; i++) {
         if (!run->model->layers[i].is_moe) continue;
         double overlap = (double)e->shared[moe] / ((double)e->pairs * chosen), popular = 0.0;
@@ -264,71 +264,71 @@ static void add_experts(fr_accept_run *run, fr_study_document *d) {
             double share = (double)e->chose[(size_t)moe * (size_t)e->count + (size_t)k] / tokens;
             popular += share * share / chosen;
         }
-        cJSON *item = fr_study_object(d, layers, NULL);
-        fr_study_count(d, item, "layer", (uint64_t)i);
-        fr_study_real(d, item, "overlap", overlap);
-        fr_study_real(d, item, "if_independent", popular);
+        cJSON *item = fr_json_add_object(d, layers, NULL);
+        fr_json_add_count(d, item, "layer", (uint64_t)i);
+        fr_json_add_real(d, item, "overlap", overlap);
+        fr_json_add_real(d, item, "if_independent", popular);
         sum += overlap;
         popular_sum += popular;
         moe++;
     }
-    fr_study_real(d, object, "mean", sum / e->layers);
-    fr_study_real(d, object, "if_independent", chosen / e->count);
-    fr_study_real(d, object, "if_independent_by_popularity", popular_sum / e->layers);
-    fr_study_count(d, object, "pairs", e->pairs);
-    fr_study_add(d, object, "layers", layers);
+    fr_json_add_real(d, object, "mean", sum / e->layers);
+    fr_json_add_real(d, object, "if_independent", chosen / e->count);
+    fr_json_add_real(d, object, "if_independent_by_popularity", popular_sum / e->layers);
+    fr_json_add_count(d, object, "pairs", e->pairs);
+    fr_json_add(d, object, "layers", layers);
 }
 
-static void add_options(const fr_accept_run *run, fr_study_document *d, cJSON *to) {
+static void add_options(const fr_accept_run *run, fr_json_builder *d, cJSON *to) {
     const fr_accept_options *o = &run->options;
     const fr_sampling *s = &o->session.sampling;
     cJSON *array;
-    fr_study_text(d, to, "prompts", o->prompts);
-    fr_study_count(d, to, "most_prompts", o->most_prompts);
-    fr_study_bool(d, to, "chat", o->chat);
-    fr_study_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
-    array = fr_study_array(d, to, "depths");
-    for (size_t i = 0; i < o->num_depths; i++) fr_study_count(d, array, NULL, (uint64_t)o->depths[i]);
-    array = fr_study_array(d, to, "temperatures");
-    for (size_t i = 0; i < o->num_temperatures; i++) fr_study_real(d, array, NULL, (double)o->temperatures[i]);
-    fr_study_text(d, to, "verify", o->both_verify ? "both" : fr_verify_word(s->verify));
-    fr_study_text(d, to, "mtp_hidden", o->both_hidden ? "both" : fr_hidden_state_word(o->session.mtp_hidden));
-    fr_study_text(d, to, "mtp_recycle", o->both_recycle ? "both" : fr_hidden_state_word(o->session.mtp_recycle));
-    fr_study_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
+    fr_json_add_text(d, to, "prompts", o->prompts);
+    fr_json_add_count(d, to, "most_prompts", o->most_prompts);
+    fr_json_add_bool(d, to, "chat", o->chat);
+    fr_json_add_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
+    array = fr_json_add_array(d, to, "depths");
+    for (size_t i = 0; i < o->num_depths; i++) fr_json_add_count(d, array, NULL, (uint64_t)o->depths[i]);
+    array = fr_json_add_array(d, to, "temperatures");
+    for (size_t i = 0; i < o->num_temperatures; i++) fr_json_add_real(d, array, NULL, (double)o->temperatures[i]);
+    fr_json_add_text(d, to, "verify", o->both_verify ? "both" : fr_verify_word(s->verify));
+    fr_json_add_text(d, to, "mtp_hidden", o->both_hidden ? "both" : fr_hidden_state_word(o->session.mtp_hidden));
+    fr_json_add_text(d, to, "mtp_recycle", o->both_recycle ? "both" : fr_hidden_state_word(o->session.mtp_recycle));
+    fr_json_add_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_study_add_sampling(d, to, s);
     if (o->max_tokens > 0)
-        fr_study_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
+        fr_json_add_count(d, to, "max_tokens", (uint64_t)o->max_tokens);
     else
-        fr_study_null(d, to, "max_tokens"); /* as the prompts say */
-    fr_study_bool(d, to, "ignore_eos", o->ignore_eos);
-    fr_study_text(d, to, "kv", fr_kv_word(o->session.kv));
-    fr_study_count(d, to, "ctx", (uint64_t)o->session.ctx);
-    fr_study_count(d, to, "prefill_chunk", (uint64_t)o->session.prefill_chunk);
+        fr_json_add_null(d, to, "max_tokens"); /* as the prompts say */
+    fr_json_add_bool(d, to, "ignore_eos", o->ignore_eos);
+    fr_json_add_text(d, to, "kv", fr_kv_word(o->session.kv));
+    fr_json_add_count(d, to, "ctx", (uint64_t)o->session.ctx);
+    fr_json_add_count(d, to, "prefill_chunk", (uint64_t)o->session.prefill_chunk);
 }
 
 /* What scripts look for at the top is the first configuration's. */
-static void add_first(fr_study_document *d, const cJSON *first) {
+static void add_first(fr_json_builder *d, const cJSON *first) {
     static const char *const keys[] = {"speculative_decoding", "domains", "calibration"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        fr_study_copy(d, d->root, keys[i], cJSON_GetObjectItemCaseSensitive(first, keys[i]));
+        fr_json_add_copy(d, d->root, keys[i], cJSON_GetObjectItemCaseSensitive(first, keys[i]));
 }
 
 fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error) {
-    fr_study_document d;
+    fr_json_builder d;
     fr_status status = FR_OK;
     units u = {fr_alloc(run->num_prompts * sizeof(double)), fr_alloc(run->num_prompts * sizeof(double)), 0};
-    fr_study_start(&d);
+    fr_json_begin(&d);
     d.failed |= !u.over || !u.under;
     if (!d.failed) {
         add_options(
             run, &d,
             fr_study_header(&d, "forerun.accept/1", run->model, &run->options.origin, run->options.session.sampling.seed));
         cJSON *prompts = fr_study_add_prompts(&d, &run->prompts, run->num_prompts);
-        fr_study_count(&d, prompts, "cut", run->num_cut);
-        fr_study_bool(&d, d.root, "complete", complete);
-        cJSON *configurations = fr_study_array(&d, d.root, "configurations");
+        fr_json_add_count(&d, prompts, "cut", run->num_cut);
+        fr_json_add_bool(&d, d.root, "complete", complete);
+        cJSON *configurations = fr_json_add_array(&d, d.root, "configurations");
         for (size_t i = 0; i < run->num_configs && status == FR_OK; i++)
-            status = add_config(run, &d, fr_study_object(&d, configurations, NULL), &run->configs[i], &u, error);
+            status = add_config(run, &d, fr_json_add_object(&d, configurations, NULL), &run->configs[i], &u, error);
         if (status == FR_OK && !d.failed) {
             add_first(&d, cJSON_GetArrayItem(configurations, 0));
             add_experts(run, &d);
@@ -337,6 +337,6 @@ fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result 
     fr_free(u.over);
     fr_free(u.under);
     if (status == FR_OK) return fr_study_finish(&d, out, error);
-    fr_study_discard(&d);
+    fr_json_discard(&d);
     return status;
 }

@@ -17,16 +17,16 @@ enum {
 };
 
 static const char *text_of(const cJSON *object, const char *key, const char *otherwise) {
-    const char *text = fr_report_string(object, key);
+    const char *text = fr_json_find_string(object, key);
     return text ? text : otherwise;
 }
 
 /* The speedup of a comparison. */
 static void speedup_of(const cJSON *comparison, double *median, double *low, double *high) {
-    const cJSON *speedup = fr_report_object(comparison, "speedup");
-    if (!speedup) speedup = fr_report_object(comparison, "ratio");
-    *median = fr_report_number(speedup, "median");
-    fr_report_interval(speedup, "ci95", low, high);
+    const cJSON *speedup = fr_json_find_object(comparison, "speedup");
+    if (!speedup) speedup = fr_json_find_object(comparison, "ratio");
+    *median = fr_json_find_number(speedup, "median");
+    fr_json_find_interval(speedup, "ci95", low, high);
 }
 
 /* "on over off". */
@@ -36,14 +36,14 @@ static void comparison_name(const cJSON *comparison, char *name, size_t size) {
 
 static const cJSON *arm_named(const fr_report *r, const char *name) {
     const cJSON *arm;
-    cJSON_ArrayForEach(arm, fr_report_array(r->document, "arms")) {
+    cJSON_ArrayForEach(arm, fr_json_find_array(r->document, "arms")) {
         if (name && strcmp(text_of(arm, "name", ""), name) == 0) return arm;
     }
     return NULL;
 }
 
 static double rate_of_arm(const fr_report *r, const char *name) {
-    return fr_report_number(fr_report_object(arm_named(r, name), "decode_tokens_per_s"), "median");
+    return fr_json_find_number(fr_json_find_object(arm_named(r, name), "decode_tokens_per_s"), "median");
 }
 
 /* ---- Headline --------------------------------------------------------------------------------------------------- */
@@ -60,17 +60,17 @@ static void add_to(char *text, size_t size, const char *format, ...) {
 }
 
 static void add_headline(fr_report *r) {
-    const cJSON *comparisons = fr_report_array(r->document, "comparisons"), *item;
+    const cJSON *comparisons = fr_json_find_array(r->document, "comparisons"), *item;
     const cJSON *identical = cJSON_IsObject(r->document) ? fr_json_find(r->document, "identical_outputs") : NULL;
-    const cJSON *noise = fr_report_object(r->document, "noise");
-    const char *verdict = fr_report_string(noise, "verdict"), *says = fr_report_string(noise, "says");
+    const cJSON *noise = fr_json_find_object(r->document, "noise");
+    const char *verdict = fr_json_find_string(noise, "verdict"), *says = fr_json_find_string(noise, "says");
     int shown = 0;
     if (comparisons) {
         fr_markup_raw(&r->body, "<div class=\"tiles\">\n");
         cJSON_ArrayForEach(item, comparisons) {
-            double median, low, high, pairs = fr_report_number(item, "pairs");
-            double a = rate_of_arm(r, fr_report_string(item, "a")), b = rate_of_arm(r, fr_report_string(item, "b"));
-            double slower = fr_report_number(fr_report_object(item, "slower_prompts"), "share");
+            double median, low, high, pairs = fr_json_find_number(item, "pairs");
+            double a = rate_of_arm(r, fr_json_find_string(item, "a")), b = rate_of_arm(r, fr_json_find_string(item, "b"));
+            double slower = fr_json_find_number(fr_json_find_object(item, "slower_prompts"), "share");
             char name[160], note[256] = "", text[32];
             if (shown++ == 4) break;
             comparison_name(item, name, sizeof name);
@@ -80,7 +80,7 @@ static void add_headline(fr_report *r) {
             if (isfinite(pairs)) add_to(note, sizeof note, "; %.0f pairs", pairs);
             if (isfinite(slower))
                 add_to(note, sizeof note, "; %s of prompts slower", fr_unit_text(slower, FR_UNIT_PERCENT, text));
-            const char *told = fr_report_string(item, "verdict");
+            const char *told = fr_json_find_string(item, "verdict");
             if (told) add_to(note, sizeof note, "; %.30s", told);
             fr_tile(r, name, median, low, high, FR_UNIT_TIMES, note);
         }
@@ -89,7 +89,7 @@ static void add_headline(fr_report *r) {
     if (cJSON_IsBool(identical)) {
         bool same = cJSON_IsTrue(identical);
         fr_notice(r, same, same ? "Outputs are identical." : "Outputs differ.",
-                  text_of(fr_report_object(r->document, "outputs"), "says",
+                  text_of(fr_json_find_object(r->document, "outputs"), "says",
                           same ? "Every arm gave the same tokens for every prompt."
                                : "Arms gave different tokens for some prompt: their times are not of the same work."));
     }
@@ -113,7 +113,7 @@ static void add_comparison_table(fr_report *r, const cJSON *comparisons) {
     fr_table_begin(r, "Speedup of decoding, tokens a second over tokens a second, paired by prompt", headings,
                    sizeof headings / sizeof *headings, false);
     cJSON_ArrayForEach(item, comparisons) {
-        const cJSON *slower = fr_report_object(item, "slower_prompts");
+        const cJSON *slower = fr_json_find_object(item, "slower_prompts");
         char name[160];
         double median, low, high;
         comparison_name(item, name, sizeof name);
@@ -122,11 +122,11 @@ static void add_comparison_table(fr_report *r, const cJSON *comparisons) {
         fr_table_text(r, name);
         fr_table_number(r, median, FR_UNIT_TIMES);
         fr_table_interval(r, low, high, FR_UNIT_TIMES);
-        fr_table_number(r, fr_report_number(fr_report_object(item, "speedup"), "mean"), FR_UNIT_TIMES);
-        fr_table_number(r, fr_report_number(item, "pairs"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(slower, "count"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(slower, "share"), FR_UNIT_PERCENT);
-        fr_table_number(r, fr_report_number(slower, "beyond_noise"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(fr_json_find_object(item, "speedup"), "mean"), FR_UNIT_TIMES);
+        fr_table_number(r, fr_json_find_number(item, "pairs"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(slower, "count"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(slower, "share"), FR_UNIT_PERCENT);
+        fr_table_number(r, fr_json_find_number(slower, "beyond_noise"), FR_UNIT_COUNT);
         fr_table_text(r, text_of(item, "verdict", low > 1 ? "faster" : high < 1 ? "slower" : "undecided"));
     }
     fr_table_end(r);
@@ -141,7 +141,7 @@ static int by_y(const void *a, const void *b) {
 static int sorted_speedups(const cJSON *results, fr_series *series, char (*names)[96], fr_point **memory) {
     const cJSON *row, *arm;
     int count = 0, rows = cJSON_GetArraySize(results);
-    const cJSON *first = fr_report_object(results ? results->child : NULL, "speedup");
+    const cJSON *first = fr_json_find_object(results ? results->child : NULL, "speedup");
     *memory = first ? fr_alloc((size_t)rows * FR_PLOT_SERIES * sizeof **memory) : NULL;
     if (!*memory) return 0;
     cJSON_ArrayForEach(arm, first) {
@@ -149,7 +149,7 @@ static int sorted_speedups(const cJSON *results, fr_series *series, char (*names
         int n = 0;
         if (count == FR_PLOT_SERIES) break;
         cJSON_ArrayForEach(row, results) {
-            double speedup = fr_report_number(fr_report_object(row, "speedup"), arm->string);
+            double speedup = fr_json_find_number(fr_json_find_object(row, "speedup"), arm->string);
             if (isfinite(speedup)) points[n++] = (fr_point){0, speedup, NAN, NAN};
         }
         qsort(points, (size_t)n, sizeof *points, by_y);
@@ -163,8 +163,8 @@ static int sorted_speedups(const cJSON *results, fr_series *series, char (*names
 }
 
 static void add_comparisons(fr_report *r) {
-    const cJSON *comparisons = fr_report_array(r->document, "comparisons"), *item;
-    const cJSON *noise = fr_report_object(r->document, "noise");
+    const cJSON *comparisons = fr_json_find_array(r->document, "comparisons"), *item;
+    const cJSON *noise = fr_json_find_object(r->document, "noise");
     fr_row rows[MOST_ROWS];
     char names[MOST_ROWS][160];
     fr_reference equal = {1, true, "equal"}, level = {1, false, "equal"};
@@ -198,7 +198,7 @@ static void add_comparisons(fr_report *r) {
     fr_series series[FR_PLOT_SERIES];
     char arms[FR_PLOT_SERIES][96];
     fr_point *memory;
-    int num_series = sorted_speedups(fr_report_array(r->document, "results"), series, arms, &memory);
+    int num_series = sorted_speedups(fr_json_find_array(r->document, "results"), series, arms, &memory);
     if (num_series) {
         fr_plot spread = {.title = "Speedup of each prompt",
                           .note = "Each dot is a prompt; those below the line were slower with drafting.",
@@ -239,32 +239,32 @@ static void add_arm_table(fr_report *r, const cJSON *arms) {
     fr_table_begin(r, "Throughput and latency of each arm; times in milliseconds", headings, sizeof headings / sizeof *headings,
                    false);
     cJSON_ArrayForEach(arm, arms) {
-        const cJSON *decode = fr_report_object(arm, "decode_tokens_per_s");
+        const cJSON *decode = fr_json_find_object(arm, "decode_tokens_per_s");
         fr_table_row(r);
         fr_table_text(r, text_of(arm, "name", "?"));
-        fr_table_number(r, fr_report_number(decode, "median"), FR_UNIT_PLAIN);
-        fr_table_interval(r, fr_report_number(decode, "p05"), fr_report_number(decode, "p95"), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(decode, "median"), FR_UNIT_PLAIN);
+        fr_table_interval(r, fr_json_find_number(decode, "p05"), fr_json_find_number(decode, "p95"), FR_UNIT_PLAIN);
         for (int i = 0; i < 3; i++)
             for (int j = 0; j < 3; j++)
-                fr_table_number(r, fr_report_number(fr_report_object(arm, times[i]), quantiles[j]), FR_UNIT_PLAIN);
-        fr_table_number(r, fr_report_number(fr_report_object(arm, "prefill_tokens_per_s"), "median"), FR_UNIT_PLAIN);
-        fr_table_number(r, fr_report_number(arm, "energy_j_per_token"), FR_UNIT_PLAIN);
-        fr_table_number(r, fr_report_number(arm, "tokens"), FR_UNIT_COUNT);
+                fr_table_number(r, fr_json_find_number(fr_json_find_object(arm, times[i]), quantiles[j]), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(fr_json_find_object(arm, "prefill_tokens_per_s"), "median"), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(arm, "energy_j_per_token"), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(arm, "tokens"), FR_UNIT_COUNT);
     }
     fr_table_end(r);
 }
 
 /* Shares of all tokens in each bin; returns how many points, the last one the end of the last bin. */
 static int histogram_of(const cJSON *arm, fr_point *points) {
-    const cJSON *histogram = fr_report_object(arm, "itl_histogram");
-    const cJSON *edges = fr_report_array(histogram, "edges_ms"), *counts = fr_report_array(histogram, "counts");
+    const cJSON *histogram = fr_json_find_object(arm, "itl_histogram");
+    const cJSON *edges = fr_json_find_array(histogram, "edges_ms"), *counts = fr_json_find_array(histogram, "counts");
     int bins = cJSON_GetArraySize(counts);
     double total = 0;
     if (bins > MOST_BINS || cJSON_GetArraySize(edges) != bins + 1) return 0;
-    for (int i = 0; i < bins; i++) total += fr_report_item(counts, i);
+    for (int i = 0; i < bins; i++) total += fr_json_number_at(counts, i);
     if (!(total > 0)) return 0;
     for (int i = 0; i <= bins; i++) {
-        points[i] = (fr_point){fr_report_item(edges, i), i < bins ? fr_report_item(counts, i) / total : 0, NAN, NAN};
+        points[i] = (fr_point){fr_json_number_at(edges, i), i < bins ? fr_json_number_at(counts, i) / total : 0, NAN, NAN};
         if (!isfinite(points[i].x) || !isfinite(points[i].y)) return 0;
     }
     return bins + 1;
@@ -319,9 +319,9 @@ static void add_quantiles(fr_report *r, const cJSON *arms, const char *key, cons
     const cJSON *arm;
     int count = 0;
     cJSON_ArrayForEach(arm, arms) {
-        const cJSON *times = fr_report_object(arm, key);
-        fr_row row = {text_of(arm, "name", "?"), fr_report_number(times, "p50"), fr_report_number(times, "p50"),
-                      fr_report_number(times, "p99")};
+        const cJSON *times = fr_json_find_object(arm, key);
+        fr_row row = {text_of(arm, "name", "?"), fr_json_find_number(times, "p50"), fr_json_find_number(times, "p50"),
+                      fr_json_find_number(times, "p99")};
         if (count < MOST_ROWS && isfinite(row.value)) rows[count++] = row;
     }
     if (count == 0) return;
@@ -335,7 +335,7 @@ static void add_quantiles(fr_report *r, const cJSON *arms, const char *key, cons
 }
 
 static void add_latency(fr_report *r) {
-    const cJSON *arms = fr_report_array(r->document, "arms");
+    const cJSON *arms = fr_json_find_array(r->document, "arms");
     if (!arms) return;
     fr_section_begin(r, "latency", "Latency");
     fr_figures_begin(r);
@@ -352,13 +352,13 @@ static void add_latency(fr_report *r) {
 /* ---- Acceptance and what it brings ------------------------------------------------------------------------------ */
 
 static void add_acceptance(fr_report *r) {
-    const cJSON *arms = fr_report_array(r->document, "arms"), *arm;
+    const cJSON *arms = fr_json_find_array(r->document, "arms"), *arm;
     fr_point points[FR_PLOT_SERIES][POSITIONS];
     fr_series series[FR_PLOT_SERIES];
     int count = 0, last = 1;
     cJSON_ArrayForEach(arm, arms) {
         if (count == FR_PLOT_SERIES) break;
-        int n = fr_report_positions(fr_report_object(arm, "speculative_decoding"), points[count], POSITIONS);
+        int n = fr_report_positions(fr_json_find_object(arm, "speculative_decoding"), points[count], POSITIONS);
         if (n == 0) continue;
         if (points[count][n - 1].x > last) last = (int)points[count][n - 1].x;
         series[count] = (fr_series){text_of(arm, "name", "?"), FR_MARK_LINE, points[count], n};
@@ -382,7 +382,7 @@ static int curve_of(const cJSON *curve, const char *key, fr_point *points) {
     const cJSON *item;
     int count = 0;
     cJSON_ArrayForEach(item, curve) {
-        fr_point p = {fr_report_number(item, "acceptance"), fr_report_number(item, key), NAN, NAN};
+        fr_point p = {fr_json_find_number(item, "acceptance"), fr_json_find_number(item, key), NAN, NAN};
         if (count < MOST_CURVE && isfinite(p.x) && isfinite(p.y)) points[count++] = p;
     }
     return count;
@@ -392,8 +392,8 @@ static int synthetic_of(const cJSON *synthetic, fr_point *points) {
     const cJSON *item;
     int count = 0;
     cJSON_ArrayForEach(item, synthetic) {
-        fr_point p = {.x = fr_report_number(item, "acceptance")};
-        if (!isfinite(p.x)) p.x = fr_report_number(item, "target");
+        fr_point p = {.x = fr_json_find_number(item, "acceptance")};
+        if (!isfinite(p.x)) p.x = fr_json_find_number(item, "target");
         speedup_of(item, &p.y, &p.low, &p.high);
         if (count < MOST_CURVE && isfinite(p.x) && isfinite(p.y)) points[count++] = p;
     }
@@ -403,11 +403,11 @@ static int synthetic_of(const cJSON *synthetic, fr_point *points) {
 /* The chance of a draft given that those before it stood, over all positions: what the curve is drawn against. The
  * document has, of each position, what was accepted and that chance; their ratio is how often it was reached. */
 static double chance_of(const cJSON *speculation) {
-    const cJSON *accepted = fr_report_array(speculation, "accepted_per_position");
-    const cJSON *conditional = fr_report_array(speculation, "conditional_acceptance_rate");
-    double sum = 0, reached = 0, before = fr_report_number(speculation, "num_drafts");
+    const cJSON *accepted = fr_json_find_array(speculation, "accepted_per_position");
+    const cJSON *conditional = fr_json_find_array(speculation, "conditional_acceptance_rate");
+    double sum = 0, reached = 0, before = fr_json_find_number(speculation, "num_drafts");
     for (int j = 0; j < cJSON_GetArraySize(accepted) && before > 0; j++) {
-        double here = fr_report_item(accepted, j), chance = fr_report_item(conditional, j);
+        double here = fr_json_number_at(accepted, j), chance = fr_json_number_at(conditional, j);
         reached += chance > 0 ? here / chance : before;
         sum += here;
         before = here;
@@ -419,24 +419,24 @@ static double chance_of(const cJSON *speculation) {
 static void measured_interval(const fr_report *r, const char *arm, double *low, double *high) {
     const cJSON *item;
     double median;
-    cJSON_ArrayForEach(item, fr_report_array(r->document, "comparisons")) {
+    cJSON_ArrayForEach(item, fr_json_find_array(r->document, "comparisons")) {
         if (arm && strcmp(text_of(item, "b", ""), arm) == 0) speedup_of(item, &median, low, high);
     }
 }
 
 static void add_curve(fr_report *r, const cJSON *model, fr_point *memory) {
     fr_point *predicted = memory, *synthetic = memory + MOST_CURVE, *bound = memory + 2 * MOST_CURVE, measured;
-    const cJSON *curve = fr_report_array(model, "curve");
-    double break_even = fr_report_number(model, "break_even_acceptance");
+    const cJSON *curve = fr_json_find_array(model, "curve");
+    double break_even = fr_json_find_number(model, "break_even_acceptance");
     fr_series series[4];
     char name[64], text[32];
     int count = 0, n = curve_of(curve, "speedup", predicted);
     if (n) series[count++] = (fr_series){"predicted from the costs", FR_MARK_CURVE, predicted, n};
-    n = synthetic_of(fr_report_array(r->document, "synthetic"), synthetic);
+    n = synthetic_of(fr_json_find_array(r->document, "synthetic"), synthetic);
     if (n) series[count++] = (fr_series){"measured, acceptance set", FR_MARK_DOTS, synthetic, n};
-    const char *arm = fr_report_string(model, "arm");
-    measured = (fr_point){.x = chance_of(fr_report_object(arm_named(r, arm), "speculative_decoding")),
-                          .y = fr_report_number(model, "measured_speedup"),
+    const char *arm = fr_json_find_string(model, "arm");
+    measured = (fr_point){.x = chance_of(fr_json_find_object(arm_named(r, arm), "speculative_decoding")),
+                          .y = fr_json_find_number(model, "measured_speedup"),
                           .low = NAN,
                           .high = NAN};
     measured_interval(r, arm, &measured.low, &measured.high);
@@ -462,10 +462,10 @@ static void add_curve(fr_report *r, const cJSON *model, fr_point *memory) {
 }
 
 static void add_passes(fr_report *r, const cJSON *model, fr_point *points) {
-    const cJSON *over_one = fr_report_array(model, "pass_over_one");
+    const cJSON *over_one = fr_json_find_array(model, "pass_over_one");
     int count = 0;
     for (int i = 0; i < cJSON_GetArraySize(over_one) && count < POSITIONS; i++) {
-        double cost = fr_report_item(over_one, i);
+        double cost = fr_json_number_at(over_one, i);
         if (isfinite(cost)) points[count++] = (fr_point){i + 1, cost, NAN, NAN};
     }
     if (count < 2) return;
@@ -495,7 +495,7 @@ static void add_model_table(fr_report *r, const cJSON *model) {
                  {"measured_speedup", "measured speedup", FR_UNIT_TIMES},
                  {"of_prediction", "measured over predicted", FR_UNIT_PERCENT}};
     static const fr_heading headings[] = {{"of the cost model", false}, {"value", true}};
-    double one_row = fr_report_item(fr_report_array(model, "pass_ms"), 0);
+    double one_row = fr_json_number_at(fr_json_find_array(model, "pass_ms"), 0);
     fr_table_begin(r, "What drafting should bring, and brought", headings, 2, false);
     if (isfinite(one_row)) {
         fr_table_row(r);
@@ -503,7 +503,7 @@ static void add_model_table(fr_report *r, const cJSON *model) {
         fr_table_number(r, one_row, FR_UNIT_MS);
     }
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        double value = fr_report_number(model, lines[i].key);
+        double value = fr_json_find_number(model, lines[i].key);
         if (!isfinite(value)) continue;
         fr_table_row(r);
         fr_table_text(r, lines[i].name);
@@ -513,7 +513,7 @@ static void add_model_table(fr_report *r, const cJSON *model) {
 }
 
 static void add_cost_model(fr_report *r) {
-    const cJSON *model = fr_report_object(r->document, "cost_model");
+    const cJSON *model = fr_json_find_object(r->document, "cost_model");
     if (!model || !model->child) return;
     fr_point *memory = fr_alloc(3 * MOST_CURVE * sizeof *memory);
     r->body.failed |= !memory;

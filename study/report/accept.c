@@ -14,7 +14,7 @@ enum {
 };
 
 static const cJSON *first_configuration(const fr_report *r) {
-    const cJSON *configurations = fr_report_array(r->document, "configurations");
+    const cJSON *configurations = fr_json_find_array(r->document, "configurations");
     return configurations ? configurations->child : NULL;
 }
 
@@ -29,7 +29,7 @@ static const cJSON *part_array(const fr_report *r, const char *key) {
 }
 
 static const char *name_of(const cJSON *configuration) {
-    const char *name = fr_report_string(configuration, "name");
+    const char *name = fr_json_find_string(configuration, "name");
     return name ? name : "configuration";
 }
 
@@ -37,9 +37,9 @@ static const char *name_of(const cJSON *configuration) {
 
 static void add_headline(fr_report *r) {
     const cJSON *speculation = part_object(r, "speculative_decoding"), *overlap = part_object(r, "expert_overlap");
-    double rate, low, high, drafted = fr_report_number(speculation, "num_draft_tokens");
-    double alone = fr_report_number(overlap, "if_independent_by_popularity");
-    if (!isfinite(alone)) alone = fr_report_number(overlap, "if_independent");
+    double rate, low, high, drafted = fr_json_find_number(speculation, "num_draft_tokens");
+    double alone = fr_json_find_number(overlap, "if_independent_by_popularity");
+    if (!isfinite(alone)) alone = fr_json_find_number(overlap, "if_independent");
     char note[200], text[32];
     fr_markup_raw(&r->body, "<div class=\"tiles\">\n");
     const cJSON *first = first_configuration(r);
@@ -47,18 +47,18 @@ static void add_headline(fr_report *r) {
     fr_report_configuration(first, speculation, &rate, &low, &high);
     snprintf(note, sizeof note, "of %.0f drafts", drafted);
     fr_tile(r, "Acceptance rate", rate, low, high, FR_UNIT_PERCENT, isfinite(drafted) ? note : NULL);
-    fr_report_interval(speculation, "mean_acceptance_length_ci95", &length_low, &length_high);
-    if (!isfinite(length_low)) fr_report_interval(first, "mean_acceptance_length_ci95", &length_low, &length_high);
-    fr_tile(r, "Mean acceptance length", fr_report_number(speculation, "mean_acceptance_length"), length_low, length_high,
+    fr_json_find_interval(speculation, "mean_acceptance_length_ci95", &length_low, &length_high);
+    if (!isfinite(length_low)) fr_json_find_interval(first, "mean_acceptance_length_ci95", &length_low, &length_high);
+    fr_tile(r, "Mean acceptance length", fr_json_find_number(speculation, "mean_acceptance_length"), length_low, length_high,
             FR_UNIT_PLAIN, "tokens a cycle that drafted, the bonus token counted");
-    fr_tile(r, "Calibration error", fr_report_number(part_object(r, "calibration"), "ece"), NAN, NAN, FR_UNIT_PERCENT,
+    fr_tile(r, "Calibration error", fr_json_find_number(part_object(r, "calibration"), "ece"), NAN, NAN, FR_UNIT_PERCENT,
             "expected, of the drafts' own confidence");
     snprintf(note, sizeof note, "of a token's experts; %s if tokens were independent",
              fr_unit_text(alone, FR_UNIT_PERCENT, text));
-    fr_tile(r, "Expert overlap with the token before", fr_report_number(overlap, "mean"), NAN, NAN, FR_UNIT_PERCENT,
+    fr_tile(r, "Expert overlap with the token before", fr_json_find_number(overlap, "mean"), NAN, NAN, FR_UNIT_PERCENT,
             isfinite(alone) ? note : NULL);
     fr_markup_raw(&r->body, "</div>\n");
-    const cJSON *configurations = fr_report_array(r->document, "configurations");
+    const cJSON *configurations = fr_json_find_array(r->document, "configurations");
     if (configurations && configurations->child->next) {
         snprintf(note, sizeof note, "All but the sections on configurations are about the first of %d: %.100s.",
                  cJSON_GetArraySize(configurations), name_of(configurations->child));
@@ -68,9 +68,9 @@ static void add_headline(fr_report *r) {
 
 /* What the counts of teacher-forced configurations are of, and what decoding these texts would have come to. */
 static void add_mode(fr_report *r) {
-    const cJSON *first = first_configuration(r), *along = fr_report_object(first, "along_cycles");
-    const char *mode = fr_report_string(first, "mode");
-    double length = fr_report_number(along, "mean_acceptance_length"), rate, low, high;
+    const cJSON *first = first_configuration(r), *along = fr_json_find_object(first, "along_cycles");
+    const char *mode = fr_json_find_string(first, "mode");
+    double length = fr_json_find_number(along, "mean_acceptance_length"), rate, low, high;
     char note[300], text[32];
     if (!mode || strcmp(mode, "teacher-forced") != 0) return;
     fr_section_note(r, "Teacher-forced: every figure counts each position of a text as the beginning of a cycle.");
@@ -90,9 +90,9 @@ static int points_of(const cJSON *array, const char *x_key, const char *key, con
     const cJSON *item;
     int count = 0, at = 0;
     cJSON_ArrayForEach(item, array) {
-        fr_point p = {.x = x_key ? fr_report_number(item, x_key) : at + 1, .y = fr_report_number(item, key)};
+        fr_point p = {.x = x_key ? fr_json_find_number(item, x_key) : at + 1, .y = fr_json_find_number(item, key)};
         at++;
-        fr_report_interval(item, interval, &p.low, &p.high);
+        fr_json_find_interval(item, interval, &p.low, &p.high);
         if (fabs(p.x) < 1e9 && isfinite(p.y) && count < most) points[count++] = p;
     }
     return count;
@@ -106,15 +106,15 @@ static void add_position_table(fr_report *r, const cJSON *positions) {
     cJSON_ArrayForEach(item, positions) {
         double low, high;
         fr_table_row(r);
-        fr_table_number(r, fr_report_number(item, "position"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "drafted"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "reached"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "accepted"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "rate"), FR_UNIT_PERCENT);
-        fr_report_interval(item, "rate_ci95", &low, &high);
+        fr_table_number(r, fr_json_find_number(item, "position"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "drafted"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "reached"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "accepted"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "rate"), FR_UNIT_PERCENT);
+        fr_json_find_interval(item, "rate_ci95", &low, &high);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
-        fr_table_number(r, fr_report_number(item, "conditional_rate"), FR_UNIT_PERCENT);
-        fr_report_interval(item, "conditional_ci95", &low, &high);
+        fr_table_number(r, fr_json_find_number(item, "conditional_rate"), FR_UNIT_PERCENT);
+        fr_json_find_interval(item, "conditional_ci95", &low, &high);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
     }
     fr_table_end(r);
@@ -137,7 +137,7 @@ static void plot_context(fr_report *r) {
     fr_point points[BUCKETS];
     int count = 0;
     cJSON_ArrayForEach(item, buckets) {
-        double from = fr_report_number(item, "from"), to = fr_report_number(item, "to");
+        double from = fr_json_find_number(item, "from"), to = fr_json_find_number(item, "to");
         fr_point p = {.x = count + 1};
         if (count == BUCKETS) break;
         fr_report_acceptance(item, &p.y, &p.low, &p.high);
@@ -190,14 +190,14 @@ static void add_configurations(fr_report *r) {
     static const fr_heading headings[] = {{"configuration", false}, {"mode", false},   {"depth", true},
                                           {"temperature", true},    {"verify", false}, {"drafts", true},
                                           {"acceptance", true},     {"95 %", true},    {"mean length", true}};
-    const cJSON *configurations = fr_report_array(r->document, "configurations"), *item;
+    const cJSON *configurations = fr_json_find_array(r->document, "configurations"), *item;
     fr_row rows[MOST_ROWS];
     int count = 0;
     if (!configurations || !configurations->child->next) return;
     cJSON_ArrayForEach(item, configurations) {
         if (count == MOST_ROWS) break;
         rows[count].name = name_of(item);
-        fr_report_configuration(item, fr_report_object(item, "speculative_decoding"), &rows[count].value, &rows[count].low,
+        fr_report_configuration(item, fr_json_find_object(item, "speculative_decoding"), &rows[count].value, &rows[count].low,
                                 &rows[count].high);
         count++;
     }
@@ -213,19 +213,19 @@ static void add_configurations(fr_report *r) {
     fr_figures_end(r);
     fr_table_begin(r, "Each configuration; the headings sort", headings, sizeof headings / sizeof *headings, true);
     cJSON_ArrayForEach(item, configurations) {
-        const cJSON *speculation = fr_report_object(item, "speculative_decoding");
+        const cJSON *speculation = fr_json_find_object(item, "speculative_decoding");
         double rate, low, high;
         fr_report_configuration(item, speculation, &rate, &low, &high);
         fr_table_row(r);
         fr_table_text(r, name_of(item));
-        fr_table_text(r, fr_report_string(item, "mode"));
-        fr_table_number(r, fr_report_number(item, "depth"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "temperature"), FR_UNIT_PLAIN);
-        fr_table_text(r, fr_report_string(item, "verify"));
-        fr_table_number(r, fr_report_number(speculation, "num_draft_tokens"), FR_UNIT_COUNT);
+        fr_table_text(r, fr_json_find_string(item, "mode"));
+        fr_table_number(r, fr_json_find_number(item, "depth"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "temperature"), FR_UNIT_PLAIN);
+        fr_table_text(r, fr_json_find_string(item, "verify"));
+        fr_table_number(r, fr_json_find_number(speculation, "num_draft_tokens"), FR_UNIT_COUNT);
         fr_table_number(r, rate, FR_UNIT_PERCENT);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
-        fr_table_number(r, fr_report_number(speculation, "mean_acceptance_length"), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(speculation, "mean_acceptance_length"), FR_UNIT_PLAIN);
     }
     fr_table_end(r);
     fr_section_end(r);
@@ -238,19 +238,19 @@ enum { WAYS = 4 };
 
 /* 0 to 3 by what the MTP module reads and what it hands on; -1 when the document does not say. */
 static int way_of(const cJSON *configuration) {
-    const char *hidden = fr_report_string(configuration, "mtp_hidden");
-    const char *recycle = fr_report_string(configuration, "mtp_recycle");
+    const char *hidden = fr_json_find_string(configuration, "mtp_hidden");
+    const char *recycle = fr_json_find_string(configuration, "mtp_recycle");
     if (!hidden || !recycle) return -1;
     return 2 * (strcmp(hidden, "pre") == 0) + (strcmp(recycle, "pre") == 0);
 }
 
 static bool same_text(const cJSON *a, const cJSON *b, const char *key) {
-    const char *x = fr_report_string(a, key), *y = fr_report_string(b, key);
+    const char *x = fr_json_find_string(a, key), *y = fr_json_find_string(b, key);
     return x == y || (x && y && strcmp(x, y) == 0);
 }
 
 static bool same_number(const cJSON *a, const cJSON *b, const char *key) {
-    double x = fr_report_number(a, key), y = fr_report_number(b, key);
+    double x = fr_json_find_number(a, key), y = fr_json_find_number(b, key);
     return x == y || (isnan(x) && isnan(y));
 }
 
@@ -276,7 +276,7 @@ static int choose_ways(const cJSON *configurations, const cJSON *ways[WAYS]) {
     int most = 1;
     cJSON_ArrayForEach(item, configurations) {
         int count = ways_like(configurations, item, ways);
-        bool deeper = best && fr_report_number(item, "depth") > fr_report_number(best, "depth");
+        bool deeper = best && fr_json_find_number(item, "depth") > fr_json_find_number(best, "depth");
         if (count > most || (count == most && deeper)) {
             most = count;
             best = item;
@@ -295,13 +295,13 @@ static void add_ablation_table(fr_report *r, const cJSON *const ways[WAYS]) {
     for (int i = 0; i < WAYS; i++) {
         double rate, low, high;
         if (!ways[i]) continue;
-        fr_report_configuration(ways[i], fr_report_object(ways[i], "speculative_decoding"), &rate, &low, &high);
+        fr_report_configuration(ways[i], fr_json_find_object(ways[i], "speculative_decoding"), &rate, &low, &high);
         fr_table_row(r);
         fr_table_text(r, i < 2 ? "post" : "pre");
         fr_table_text(r, i % 2 ? "pre" : "post");
         fr_table_number(r, rate, FR_UNIT_PERCENT);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
-        fr_table_number(r, fr_report_number(fr_report_object(ways[i], "speculative_decoding"), "mean_acceptance_length"),
+        fr_table_number(r, fr_json_find_number(fr_json_find_object(ways[i], "speculative_decoding"), "mean_acceptance_length"),
                         FR_UNIT_PLAIN);
     }
     fr_table_end(r);
@@ -312,18 +312,18 @@ static void add_ablation(fr_report *r) {
     fr_point points[WAYS][POSITIONS];
     fr_series series[WAYS];
     char note[200];
-    int count = 0, last = 1, found = choose_ways(fr_report_array(r->document, "configurations"), ways);
+    int count = 0, last = 1, found = choose_ways(fr_json_find_array(r->document, "configurations"), ways);
     if (found < 2) return;
     const cJSON *any = NULL;
     for (int i = 0; i < WAYS; i++) {
-        const cJSON *positions = fr_report_array(ways[i], "positions");
+        const cJSON *positions = fr_json_find_array(ways[i], "positions");
         int n = points_of(positions, "position", "conditional_rate", "conditional_ci95", points[i], POSITIONS);
         if (ways[i]) any = ways[i];
         if (n == 0) continue;
         if (points[i][n - 1].x > last) last = (int)points[i][n - 1].x;
         series[count++] = (fr_series){way_names[i], FR_MARK_LINE, points[i], n};
     }
-    double depth = fr_report_number(any, "depth"), temperature = fr_report_number(any, "temperature");
+    double depth = fr_json_find_number(any, "depth"), temperature = fr_json_find_number(any, "temperature");
     snprintf(note, sizeof note,
              "Depth %.0f, temperature %.4g. The first draft reads the main model's hidden state; only later ones "
              "read what was recycled.",
@@ -358,14 +358,14 @@ static void add_domain_table(fr_report *r, const cJSON *domains) {
         double rate, low, high;
         fr_report_acceptance(item, &rate, &low, &high);
         fr_table_row(r);
-        fr_table_text(r, fr_report_string(item, "domain"));
-        fr_table_number(r, fr_report_number(item, "prompts"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "tokens"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "drafted"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "accepted"), FR_UNIT_COUNT);
+        fr_table_text(r, fr_json_find_string(item, "domain"));
+        fr_table_number(r, fr_json_find_number(item, "prompts"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "tokens"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "drafted"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "accepted"), FR_UNIT_COUNT);
         fr_table_number(r, rate, FR_UNIT_PERCENT);
         fr_table_interval(r, low, high, FR_UNIT_PERCENT);
-        fr_table_number(r, fr_report_number(item, "mean_acceptance_length"), FR_UNIT_PLAIN);
+        fr_table_number(r, fr_json_find_number(item, "mean_acceptance_length"), FR_UNIT_PLAIN);
     }
     fr_table_end(r);
 }
@@ -377,7 +377,7 @@ static void add_domains(fr_report *r) {
     int count = 0;
     if (!domains) return;
     cJSON_ArrayForEach(item, domains) {
-        const char *name = fr_report_string(item, "domain");
+        const char *name = fr_json_find_string(item, "domain");
         if (count == MOST_ROWS) break;
         rows[count].name = name ? name : "";
         fr_report_acceptance(item, &rows[count].value, &rows[count].low, &rows[count].high);
@@ -406,16 +406,16 @@ static void add_domains(fr_report *r) {
 
 static void add_calibration(fr_report *r) {
     enum { BINS = 64 };
-    const cJSON *calibration = part_object(r, "calibration"), *bins = fr_report_array(calibration, "bins"), *item;
+    const cJSON *calibration = part_object(r, "calibration"), *bins = fr_json_find_array(calibration, "bins"), *item;
     fr_point rates[BINS], counts[BINS + 1];
-    double ece = fr_report_number(calibration, "ece"), end = NAN;
+    double ece = fr_json_find_number(calibration, "ece"), end = NAN;
     char note[200], text[32];
     int num_rates = points_of(bins, "mean_confidence", "rate", "ci95", rates, BINS), num_counts = 0;
     cJSON_ArrayForEach(item, bins) {
-        double from = fr_report_number(item, "from"), count = fr_report_number(item, "count");
+        double from = fr_json_find_number(item, "from"), count = fr_json_find_number(item, "count");
         if (num_counts < BINS && isfinite(from) && isfinite(count)) {
             counts[num_counts++] = (fr_point){from, count, NAN, NAN};
-            end = fr_report_number(item, "to");
+            end = fr_json_find_number(item, "to");
         }
     }
     if (num_rates == 0) return;
@@ -445,13 +445,13 @@ static void add_calibration(fr_report *r) {
 }
 
 static void add_overlap(fr_report *r) {
-    const cJSON *overlap = part_object(r, "expert_overlap"), *layers = fr_report_array(overlap, "layers");
+    const cJSON *overlap = part_object(r, "expert_overlap"), *layers = fr_json_find_array(overlap, "layers");
     fr_point *points = fr_alloc(2 * MOST_POINTS * sizeof *points), *alone = points + MOST_POINTS;
     int count = points ? points_of(layers, "layer", "overlap", "ci95", points, MOST_POINTS) : 0;
     r->body.failed |= !points;
     if (count) {
         int independent = points_of(layers, "layer", "if_independent", "", alone, MOST_POINTS);
-        fr_reference mean = {fr_report_number(overlap, "mean"), false, "mean"};
+        fr_reference mean = {fr_json_find_number(overlap, "mean"), false, "mean"};
         fr_series series[] = {{"measured", FR_MARK_LINE, points, count},
                               {"if tokens were independent", FR_MARK_LINE, alone, independent}};
         fr_plot plot = {.title = "Expert overlap by layer",
@@ -486,11 +486,11 @@ static void add_rejected(fr_report *r) {
                    sizeof headings / sizeof *headings, true);
     cJSON_ArrayForEach(item, tokens) {
         fr_table_row(r);
-        fr_table_number(r, fr_report_number(item, "token"), FR_UNIT_COUNT);
-        fr_table_token(r, fr_report_string(item, "text"));
-        fr_table_number(r, fr_report_number(item, "proposed"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "rejected"), FR_UNIT_COUNT);
-        fr_table_number(r, fr_report_number(item, "rate"), FR_UNIT_PERCENT);
+        fr_table_number(r, fr_json_find_number(item, "token"), FR_UNIT_COUNT);
+        fr_table_token(r, fr_json_find_string(item, "text"));
+        fr_table_number(r, fr_json_find_number(item, "proposed"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "rejected"), FR_UNIT_COUNT);
+        fr_table_number(r, fr_json_find_number(item, "rate"), FR_UNIT_PERCENT);
     }
     fr_table_end(r);
     fr_section_end(r);

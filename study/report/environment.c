@@ -40,7 +40,7 @@ static void add_list(fr_markup *m, const cJSON *object, const char *title) {
 }
 
 static void add_command(fr_report *r) {
-    const cJSON *command = fr_report_array(r->document, "command"), *word;
+    const cJSON *command = fr_json_find_array(r->document, "command"), *word;
     fr_markup line = {NULL, 0, 0, false};
     if (!command) return;
     cJSON_ArrayForEach(word, command) {
@@ -56,8 +56,8 @@ static void add_command(fr_report *r) {
 }
 
 void fr_report_environment(fr_report *r) {
-    const cJSON *environment = fr_report_object(r->document, "environment");
-    if (!environment && !fr_report_array(r->document, "command")) return;
+    const cJSON *environment = fr_json_find_object(r->document, "environment");
+    if (!environment && !fr_json_find_array(r->document, "command")) return;
     fr_section_begin(r, "environment", "Environment");
     add_command(r);
     if (environment) {
@@ -81,7 +81,7 @@ typedef struct column {
 static bool has_number(const cJSON *results, const char *key) {
     const cJSON *row;
     cJSON_ArrayForEach(row, results) {
-        if (isfinite(fr_report_number(row, key))) return true;
+        if (isfinite(fr_json_find_number(row, key))) return true;
     }
     return false;
 }
@@ -89,7 +89,7 @@ static bool has_number(const cJSON *results, const char *key) {
 static bool has_string(const cJSON *results, const char *key) {
     const cJSON *row;
     cJSON_ArrayForEach(row, results) {
-        if (fr_report_string(row, key)) return true;
+        if (fr_json_find_string(row, key)) return true;
     }
     return false;
 }
@@ -99,7 +99,7 @@ static int names_under(const cJSON *results, const char *key, const char **names
     const cJSON *row, *item;
     int count = 0;
     cJSON_ArrayForEach(row, results) {
-        const cJSON *under = fr_report_object(row, key);
+        const cJSON *under = fr_json_find_object(row, key);
         if (!under) continue;
         cJSON_ArrayForEach(item, under) {
             if (count < MOST_ARMS) names[count++] = item->string;
@@ -141,15 +141,15 @@ void fr_report_prompts(fr_report *r) {
     fr_section_begin(r, "prompts", "Prompts");
     fr_table_begin(r, "Each prompt; the headings sort", headings, count, true);
     cJSON_ArrayForEach(row, results) {
-        const cJSON *in_arms = fr_report_object(row, "arms"), *speedup = fr_report_object(row, "speedup");
+        const cJSON *in_arms = fr_json_find_object(row, "arms"), *speedup = fr_json_find_object(row, "speedup");
         fr_table_row(r);
-        fr_table_text(r, fr_report_string(row, "id"));
-        if (domain) fr_table_text(r, fr_report_string(row, "domain"));
+        fr_table_text(r, fr_json_find_string(row, "id"));
+        if (domain) fr_table_text(r, fr_json_find_string(row, "domain"));
         for (int i = 0; i < NUM_COLUMNS; i++)
-            if (shown[i]) fr_table_number(r, fr_report_number(row, columns[i].key), columns[i].unit);
+            if (shown[i]) fr_table_number(r, fr_json_find_number(row, columns[i].key), columns[i].unit);
         for (int i = 0; i < num_arms; i++)
-            fr_table_number(r, fr_report_number(fr_report_object(in_arms, arms[i]), "decode_tokens_per_s"), FR_UNIT_PLAIN);
-        for (int i = 0; i < num_speedups; i++) fr_table_number(r, fr_report_number(speedup, speedups[i]), FR_UNIT_TIMES);
+            fr_table_number(r, fr_json_find_number(fr_json_find_object(in_arms, arms[i]), "decode_tokens_per_s"), FR_UNIT_PLAIN);
+        for (int i = 0; i < num_speedups; i++) fr_table_number(r, fr_json_find_number(speedup, speedups[i]), FR_UNIT_TIMES);
     }
     fr_table_end(r);
     fr_section_end(r);

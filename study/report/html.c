@@ -6,10 +6,11 @@
 #include "core/memory.h"
 #include "forerun_study.h"
 #include "study/report/report.h"
+#include "study/result.h"
 
 /* The last part of the model's path, which is its name for people; NULL without one. */
 static const char *model_name(const cJSON *document) {
-    const char *path = fr_report_string(fr_report_object(fr_report_object(document, "environment"), "model"), "path");
+    const char *path = fr_json_find_string(fr_json_find_object(fr_json_find_object(document, "environment"), "model"), "path");
     const char *name = path;
     for (; path && *path; path++)
         if (path[0] == '/' && path[1]) name = path + 1;
@@ -18,12 +19,12 @@ static const char *model_name(const cJSON *document) {
 
 /* What ran, in a line. */
 static void add_subtitle(fr_markup *m, const cJSON *document) {
-    const cJSON *environment = fr_report_object(document, "environment");
-    const cJSON *prompts = fr_report_object(document, "prompts");
-    const char *created = fr_report_string(document, "created"), *cpu = fr_report_string(environment, "cpu");
-    const char *isa = fr_report_string(environment, "isa");
-    double threads = fr_report_number(environment, "threads"), count = fr_report_number(prompts, "count");
-    double tokens = fr_report_number(prompts, "tokens");
+    const cJSON *environment = fr_json_find_object(document, "environment");
+    const cJSON *prompts = fr_json_find_object(document, "prompts");
+    const char *created = fr_json_find_string(document, "created"), *cpu = fr_json_find_string(environment, "cpu");
+    const char *isa = fr_json_find_string(environment, "isa");
+    double threads = fr_json_find_number(environment, "threads"), count = fr_json_find_number(prompts, "count");
+    double tokens = fr_json_find_number(prompts, "tokens");
     fr_markup_raw(m, "<p class=\"soft\">");
     if (isfinite(count)) fr_markup_format(m, "%.0f prompt%s", count, count == 1 ? "" : "s");
     if (isfinite(count) && isfinite(tokens)) fr_markup_format(m, " of %.0f tokens", tokens);
@@ -45,7 +46,7 @@ static void add_subtitle(fr_markup *m, const cJSON *document) {
 }
 
 static void add_page(fr_markup *m, const fr_report *r) {
-    const char *kind = fr_report_is(r->document, "accept") ? "Acceptance study" : "A/B latency study";
+    const char *kind = fr_study_is(r->document, "accept") ? "Acceptance study" : "A/B latency study";
     const char *name = model_name(r->document);
     char title[256];
     snprintf(title, sizeof title, "%s%s%.160s", kind, name ? ": " : "", name ? name : "");
@@ -73,7 +74,7 @@ fr_status fr_study_html(const char *json, char **html, fr_error *error) {
     fr_report r = {.document = document};
     if (cJSON_IsFalse(fr_json_find(document, "complete")))
         fr_notice(&r, false, "The study was interrupted.", "Figures are of what was measured until then.");
-    if (fr_report_is(document, "accept"))
+    if (fr_study_is(document, "accept"))
         fr_report_accept(&r);
     else
         fr_report_ab(&r);

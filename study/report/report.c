@@ -4,20 +4,14 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "study/result.h"
 #include "study/statistics.h"
-
-bool fr_report_is(const cJSON *document, const char *name) {
-    const char *schema = fr_report_string(document, "schema");
-    size_t length = strlen(name);
-    return schema && strncmp(schema, "forerun.", 8) == 0 && strncmp(schema + 8, name, length) == 0 &&
-           strcmp(schema + 8 + length, "/1") == 0;
-}
 
 fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error) {
     char found[128];
     *document = NULL;
     FR_TRY(fr_json_parse(json, strlen(json), "report", document, error));
-    if (fr_report_is(*document, "accept") || fr_report_is(*document, "ab")) return FR_OK;
+    if (fr_study_is(*document, "accept") || fr_study_is(*document, "ab")) return FR_OK;
     fr_json_describe(fr_json_find(*document, "schema"), found, sizeof found);
     cJSON_Delete(*document);
     *document = NULL;
@@ -25,45 +19,10 @@ fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error) {
     return fr_hint(error, FR_ERROR_FORMAT, "a report is made of what forerun accept --json or forerun ab --json printed");
 }
 
-const cJSON *fr_report_value(const cJSON *object, const char *key) {
-    return cJSON_IsObject(object) ? fr_json_find(object, key) : NULL;
-}
-
 const cJSON *fr_report_part(const cJSON *document, const char *key) {
-    const cJSON *part = fr_report_value(document, key), *configurations = fr_report_array(document, "configurations");
+    const cJSON *part = fr_json_find(document, key), *configurations = fr_json_find_array(document, "configurations");
     bool empty = !part || !part->child;
-    return empty && configurations ? fr_report_value(configurations->child, key) : part;
-}
-
-double fr_report_number(const cJSON *object, const char *key) {
-    const cJSON *value = fr_report_value(object, key);
-    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
-}
-
-double fr_report_item(const cJSON *array, int i) {
-    const cJSON *value = cJSON_IsArray(array) ? cJSON_GetArrayItem(array, i) : NULL;
-    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
-}
-
-const char *fr_report_string(const cJSON *object, const char *key) {
-    const cJSON *value = fr_report_value(object, key);
-    return cJSON_IsString(value) ? value->valuestring : NULL;
-}
-
-const cJSON *fr_report_object(const cJSON *object, const char *key) {
-    const cJSON *value = fr_report_value(object, key);
-    return cJSON_IsObject(value) ? value : NULL;
-}
-
-const cJSON *fr_report_array(const cJSON *object, const char *key) {
-    const cJSON *value = fr_report_value(object, key);
-    return cJSON_IsArray(value) && value->child ? value : NULL;
-}
-
-void fr_report_interval(const cJSON *object, const char *key, double *low, double *high) {
-    const cJSON *interval = fr_report_array(object, key);
-    *low = fr_report_item(interval, 0);
-    *high = fr_report_item(interval, 1);
+    return empty && configurations ? fr_json_find(configurations->child, key) : part;
 }
 
 void fr_report_plain(fr_markup *m, const cJSON *value) {
@@ -86,31 +45,31 @@ void fr_report_plain(fr_markup *m, const cJSON *value) {
 }
 
 static double either(const cJSON *object, const char *one, const char *other) {
-    double value = fr_report_number(object, one);
-    return isfinite(value) ? value : fr_report_number(object, other);
+    double value = fr_json_find_number(object, one);
+    return isfinite(value) ? value : fr_json_find_number(object, other);
 }
 
 void fr_report_acceptance(const cJSON *object, double *rate, double *low, double *high) {
     *rate = either(object, "acceptance_rate", "rate");
-    fr_report_interval(object, "acceptance_rate_ci95", low, high);
-    if (!isfinite(*low)) fr_report_interval(object, "rate_ci95", low, high);
-    if (!isfinite(*low)) fr_report_interval(object, "ci95", low, high);
+    fr_json_find_interval(object, "acceptance_rate_ci95", low, high);
+    if (!isfinite(*low)) fr_json_find_interval(object, "rate_ci95", low, high);
+    if (!isfinite(*low)) fr_json_find_interval(object, "ci95", low, high);
 }
 
 void fr_report_configuration(const cJSON *configuration, const cJSON *speculation, double *rate, double *low, double *high) {
     double beside_low, beside_high;
     fr_report_acceptance(speculation, rate, low, high);
-    fr_report_interval(configuration, "acceptance_rate_ci95", &beside_low, &beside_high);
+    fr_json_find_interval(configuration, "acceptance_rate_ci95", &beside_low, &beside_high);
     if (isfinite(beside_low)) *low = beside_low, *high = beside_high;
 }
 
 int fr_report_positions(const cJSON *speculation, fr_point *points, int most) {
-    const cJSON *rates = fr_report_array(speculation, "per_position_acceptance_rate");
-    const cJSON *accepted = fr_report_array(speculation, "accepted_per_position");
-    double cycles = fr_report_number(speculation, "num_drafts");
+    const cJSON *rates = fr_json_find_array(speculation, "per_position_acceptance_rate");
+    const cJSON *accepted = fr_json_find_array(speculation, "accepted_per_position");
+    double cycles = fr_json_find_number(speculation, "num_drafts");
     int count = 0;
     for (int j = 0; j < cJSON_GetArraySize(rates) && count < most; j++) {
-        double rate = fr_report_item(rates, j), times = fr_report_item(accepted, j);
+        double rate = fr_json_number_at(rates, j), times = fr_json_number_at(accepted, j);
         if (!isfinite(rate)) continue;
         points[count] = (fr_point){j + 1, rate, NAN, NAN};
         if (cycles > 0 && cycles < 1e15 && times >= 0 && times <= cycles) {

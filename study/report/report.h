@@ -12,18 +12,9 @@
 
 /* Parses it and looks at its schema. *document: cJSON_Delete. */
 fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error);
-/* Whether the schema is "forerun.NAME/1". */
-bool fr_report_is(const cJSON *document, const char *name);
 
-const cJSON *fr_report_value(const cJSON *object, const char *key);  /* of any type; NULL: there is none, or null */
-double fr_report_number(const cJSON *object, const char *key);       /* NaN: there is none */
-double fr_report_item(const cJSON *array, int i);                    /* likewise */
-const char *fr_report_string(const cJSON *object, const char *key);  /* NULL: there is none */
-const cJSON *fr_report_object(const cJSON *object, const char *key); /* NULL: there is none */
-const cJSON *fr_report_array(const cJSON *object, const char *key);  /* NULL: there is none, or nothing in it */
 /* A part that stands at the document's top or else in its first configuration; NULL: there is none. */
 const cJSON *fr_report_part(const cJSON *document, const char *key);
-void fr_report_interval(const cJSON *object, const char *key, double *low, double *high); /* NaN: there is none */
 /* Writes a value as escaped text: numbers with up to six digits, arrays with commas, a dash for null. */
 void fr_report_plain(fr_markup *m, const cJSON *value);
 
