@@ -99,12 +99,13 @@ int fr_policy_plan(fr_policy *p, int limit) {
     return 1;
 }
 
-bool fr_policy_go_on(const fr_policy *p, const double *confidence, int made) {
+bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
+    int made = cycle->made;
     if (made >= p->max_depth) return false;
     if (!p->adaptive) return true;
     if (p->explore > 0) return made < p->explore;
     double tokens = 1.0, reach = 1.0;
-    for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, confidence[j]);
+    for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, cycle->confidence[j]);
     double rate = tokens / (pass_cost(p, made + 1) + draft_cost(p, made));
     for (int k = made + 1; k <= p->max_depth; k++) { /* is any deeper draft better than stopping here? */
         tokens += reach *= mean_chance(p, k - 1);
@@ -113,12 +114,13 @@ bool fr_policy_go_on(const fr_policy *p, const double *confidence, int made) {
     return false;
 }
 
-int fr_policy_keep(const fr_policy *p, const double *confidence, int made) {
+int fr_policy_keep(const fr_policy *p, const fr_cycle *cycle) {
+    int made = cycle->made;
     if (!p->adaptive || p->off || p->explore > 0) return made; /* it is there to learn */
     double tokens = 1.0, reach = 1.0, drafting = draft_cost(p, made), best_rate = 1.0 / (pass_cost(p, 1) + drafting);
     int best = 0;
     for (int j = 0; j < made; j++) { /* the drafting is paid for; only the pass can still get smaller */
-        tokens += reach *= chance_of(p, confidence[j]);
+        tokens += reach *= chance_of(p, cycle->confidence[j]);
         double rate = tokens / (pass_cost(p, j + 2) + drafting);
         if (rate > best_rate) {
             best_rate = rate;
@@ -184,31 +186,37 @@ static void observe_pass(fr_policy *p, int rows, double seconds) {
     }
 }
 
-void fr_policy_observe(fr_policy *p, const double *confidence, int made, int verified, int accepted, double first_s,
-                       double rest_s, double verify_s) {
-    observe_pass(p, verified + 1, verify_s);
+/* What a cycle that drafted brought and cost, and when the next look is due while drafting is off. */
+static void observe_drafting(fr_policy *p, const fr_cycle *c) {
+    double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
+    lean(&p->on_tokens, 1.0 + c->accepted, weight);
+    lean(&p->on_cost, (pass_cost(p, c->verified + 1) + draft_cost(p, c->made)) / pass_cost(p, 1),
+         fmax(1.0 / (p->on_samples + 1), 0.01));
+    if (p->off && c->accepted > 0)
+        p->cycles_off = p->probe_after - 1; /* promising: look again at once */
+    else if (p->off && p->probe_after < rarest_probe(p))
+        p->probe_after *= 2;
+}
+
+/* Learns from drafts that were judged: draft j was if all before it were accepted. */
+static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
+    for (int j = 0; j < c->verified && j <= c->accepted; j++) {
+        double accepted = j < c->accepted ? 1.0 : 0.0;
+        lean(&p->mean[j], accepted, fmax(1.0 / (++p->judged[j] + 2), 0.04));
+        lean(&p->calibrated[bin_of(c->confidence[j])], accepted - c->confidence[j], 0.05);
+    }
+}
+
+void fr_policy_observe(fr_policy *p, const fr_cycle *c) {
+    observe_pass(p, c->verified + 1, c->verify_s + c->sample_s);
     p->cycles++;
-    if (made > 0) observe_draft(&p->draft_first, first_s);
-    if (made > 1) observe_draft(&p->draft_next, rest_s / (made - 1));
-    if (made > 0) {
-        double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
-        lean(&p->on_tokens, 1.0 + accepted, weight);
-        lean(&p->on_cost, (pass_cost(p, verified + 1) + draft_cost(p, made)) / pass_cost(p, 1),
-             fmax(1.0 / (p->on_samples + 1), 0.01));
-        if (p->off && accepted > 0)
-            p->cycles_off = p->probe_after - 1; /* promising: look again at once */
-        else if (p->off && p->probe_after < rarest_probe(p))
-            p->probe_after *= 2;
-    } else if (p->off && p->cycles_off == 0) {
+    if (c->made > 0) observe_draft(&p->draft_first, c->first_s);
+    if (c->made > 1) observe_draft(&p->draft_next, c->rest_s / (c->made - 1));
+    if (c->made > 0)
+        observe_drafting(p, c);
+    else if (p->off && p->cycles_off == 0)
         p->cycles_off = p->probe_after - 1; /* a look at nothing: there was no draft to be had */
-    }
-    /* Draft j was judged if all before it stood. */
-    for (int j = 0; j < verified && j <= accepted; j++) {
-        double stood = j < accepted ? 1.0 : 0.0;
-        lean(&p->mean[j], stood, fmax(1.0 / (++p->judged[j] + 2), 0.04));
-        double *correction = &p->calibrated[bin_of(confidence[j])];
-        lean(correction, stood - confidence[j], 0.05);
-    }
+    observe_acceptance(p, c);
 }
 
 void fr_policy_describe(const fr_policy *p, fr_policy_info *out) {

@@ -13,7 +13,7 @@
 #ifndef FR_MTP_POLICY_H
 #define FR_MTP_POLICY_H
 
-#include "forerun.h"
+#include "mtp/drafters/cycle.h"
 
 enum { FR_POLICY_BINS = 12 }; /* of draft confidence, narrower towards 1 */
 
@@ -54,15 +54,12 @@ void fr_policy_init(fr_policy *policy, bool adaptive, int max_depth, const doubl
 
 /* Before a cycle: the most drafts it should make, at most `limit`; 0: none. */
 int fr_policy_plan(fr_policy *policy, int limit);
-/* Between drafts: whether draft `made` + 1 is worth making, given the confidences of the drafts made. */
-bool fr_policy_go_on(const fr_policy *policy, const double *confidence, int made);
-/* After drafting: how many of the drafts are worth verifying. */
-int fr_policy_keep(const fr_policy *policy, const double *confidence, int made);
-
-/* After a cycle. Of `made` drafts `verified` went into the pass and `accepted` stood; first_s and rest_s are the times of the
- * first draft and of all others, verify_s that of pass and verdict. */
-void fr_policy_observe(fr_policy *policy, const double *confidence, int made, int verified, int accepted, double first_s,
-                       double rest_s, double verify_s);
+/* Between drafts: whether one more is worth making, given those that the cycle has made. */
+bool fr_policy_go_on(const fr_policy *policy, const fr_cycle *cycle);
+/* After drafting: how many of the drafts made are worth verifying. */
+int fr_policy_keep(const fr_policy *policy, const fr_cycle *cycle);
+/* After a cycle: learns from its drafts and its times. */
+void fr_policy_observe(fr_policy *policy, const fr_cycle *cycle);
 
 /* The estimates as the public header names them. */
 void fr_policy_describe(const fr_policy *policy, fr_policy_info *out);

@@ -39,13 +39,11 @@ struct fr_session {
     float *hidden;   /* [chunk + FR_DECODE_ROWS, hidden_size] */
     float *recycled; /* [hidden_size]: what the next chained draft reads */
 
-    float *logits;                        /* [FR_DECODE_ROWS, vocab_size] of the last pass */
-    int logits_row;                       /* the row that chose, or will choose, the newest token; -1: none */
-    float *draft_logits;                  /* [vocab_size] */
-    const struct fr_drafter *drafter;     /* NULL: none */
-    double confidence[FR_MAX_DEPTH];      /* of the drafts of this cycle */
-    int32_t proposed[FR_MAX_DEPTH];       /* the drafts of the last cycle that went into its pass, accepted or not */
-    double first_draft_s, other_drafts_s; /* time that they took */
+    float *logits;                    /* [FR_DECODE_ROWS, vocab_size] of the last pass */
+    int logits_row;                   /* the row that chose, or will choose, the newest token; -1: none */
+    float *draft_logits;              /* [vocab_size] */
+    const struct fr_drafter *drafter; /* NULL: none */
+    fr_cycle cycle;                   /* the last one; its length is 0 when the last step made no pass */
     fr_policy policy;
     fr_traffic traffic;
     fr_sampler sampler;
@@ -82,8 +80,11 @@ int fr_session_pending(const fr_session *session);
  * them; the others only enter its cache, which is cheap. */
 void fr_session_follow(fr_session *session, int rows, int outputs);
 
-/* Adds a cycle of `drafted` drafts (0..FR_MAX_DEPTH), `accepted` of which stood, to the counters of cycles and positions. */
-void fr_stats_count(fr_stats *stats, int drafted, int accepted);
+/* The cycle that the last step ran; NULL when it took its token from a prefill's logits. Valid until the next step. */
+const fr_cycle *fr_session_last_cycle(const fr_session *session);
+
+/* Adds a cycle to the counters. */
+void fr_stats_count(fr_stats *stats, const fr_cycle *cycle);
 
 /* Asserts the invariants above; nothing in a release build. */
 void fr_session_check(const fr_session *session);

@@ -22,13 +22,12 @@
 
 /* The MTP drafter, but what the judge is told of the drafts' distribution makes them look less likely than they were:
  * more of them pass. */
-static int kind_draft(fr_session *s, int depth) {
-    int made = fr_mtp_drafter.draft(s, depth);
-    for (int j = 0; j < made; j++) {
+static void kind_draft(fr_session *s, fr_cycle *cycle) {
+    fr_mtp_drafter.draft(s, cycle);
+    for (int j = 0; j < cycle->made; j++) {
         fr_distribution *q = &s->sampler.proposal[j];
         for (int i = 0; i < q->count; i++) q->p[i] *= 0.7;
     }
-    return made;
 }
 static const fr_drafter kind_drafter = {"kind", kind_draft};
 

@@ -43,24 +43,27 @@ static double simulate(const world *w, const world *later, int fixed, int cycles
     state = 7;
     for (int c = 0; c < cycles; c++) {
         const world *now = later && c >= cycles / 2 ? later : w;
-        double chance[FR_MAX_DEPTH], confidence[FR_MAX_DEPTH];
-        int depth = fixed >= 0 ? fixed : fr_policy_plan(p, FR_MAX_DEPTH), made = 0, accepted = 0;
-        while (made < depth) {
-            chance[made] = clamp(now->acceptance + now->spread * (2.0 * uniform() - 1.0));
-            confidence[made] = clamp(chance[made] + now->boast);
-            made++;
-            if (fixed < 0 && made < depth && !fr_policy_go_on(p, confidence, made)) break;
+        double chance[FR_MAX_DEPTH];
+        fr_cycle cycle = {.planned = fixed >= 0 ? fixed : fr_policy_plan(p, FR_MAX_DEPTH)};
+        while (cycle.made < cycle.planned) {
+            int j = cycle.made++;
+            chance[j] = clamp(now->acceptance + now->spread * (2.0 * uniform() - 1.0));
+            cycle.confidence[j] = clamp(chance[j] + now->boast);
+            if (fixed < 0 && cycle.made < cycle.planned && !fr_policy_go_on(p, &cycle)) break;
         }
-        int verified = fixed >= 0 ? made : fr_policy_keep(p, confidence, made);
-        while (accepted < verified && uniform() < chance[accepted]) accepted++;
-        double pass = 1.0 + now->row * verified, first = made > 0 ? now->draft : 0.0,
-               rest = made > 1 ? (made - 1) * now->draft : 0.0;
+        cycle.verified = fixed >= 0 ? cycle.made : fr_policy_keep(p, &cycle);
+        while (cycle.accepted < cycle.verified && uniform() < chance[cycle.accepted]) cycle.accepted++;
+        double pass = 1.0 + now->row * cycle.verified, first = cycle.made > 0 ? now->draft : 0.0,
+               rest = cycle.made > 1 ? (cycle.made - 1) * now->draft : 0.0;
         time += pass + first + rest;
-        tokens += 1.0 + accepted;
+        tokens += 1.0 + cycle.accepted;
         double noise[3], slow = c / 300 % 2 ? 1.0 + now->sway : 1.0;
         for (int i = 0; i < 3; i++)
             noise[i] = slow * (1.0 + now->jitter * (2.0 * uniform() - 1.0)) * (uniform() < now->late ? 5.0 : 1.0);
-        fr_policy_observe(p, confidence, made, verified, accepted, first * noise[0], rest * noise[1], pass * noise[2]);
+        cycle.first_s = first * noise[0];
+        cycle.rest_s = rest * noise[1];
+        cycle.verify_s = pass * noise[2];
+        fr_policy_observe(p, &cycle);
     }
     return tokens / time;
 }
@@ -133,15 +136,16 @@ static void finds_its_way_back(void **in) {
 
 static void fixed_depth_is_fixed(void **in) {
     (void)in;
-    const double shape[FR_MAX_DEPTH + 1] = {1, 1, 1, 1, 1, 1, 1, 1}, confidence[FR_MAX_DEPTH] = {0};
+    const double shape[FR_MAX_DEPTH + 1] = {1, 1, 1, 1, 1, 1, 1, 1};
+    const fr_cycle cycle = {.planned = 3, .made = 3, .verified = 3, .first_s = 1.0, .rest_s = 2.0, .verify_s = 1.0};
     fr_policy p;
     fr_policy_init(&p, false, 3, shape, 0.1, 0.1);
     for (int i = 0; i < 100; i++) {
         assert_int_equal(fr_policy_plan(&p, 7), 3);
         assert_int_equal(fr_policy_plan(&p, 2), 2);
-        assert_true(fr_policy_go_on(&p, confidence, 1));
-        assert_int_equal(fr_policy_keep(&p, confidence, 3), 3);
-        fr_policy_observe(&p, confidence, 3, 3, 0, 1.0, 2.0, 1.0);
+        assert_true(fr_policy_go_on(&p, &(fr_cycle){.made = 1}));
+        assert_int_equal(fr_policy_keep(&p, &cycle), 3);
+        fr_policy_observe(&p, &cycle);
     }
     assert_int_equal(fr_policy_plan(&p, 0), 0);
 }

@@ -6,10 +6,10 @@
 
 typedef struct fr_drafter {
     const char *name;
-    /* Writes up to `depth` drafts to s->tokens[s->length ..], draft j by fr_sampler_draft or fr_sampler_propose, and its
-     * confidence to s->confidence[j]; returns how many. Called once a cycle, also with depth 0: a drafter that follows the
-     * main model's passes can then keep up. There is room in tokens and caches for `depth`. */
-    int (*draft)(fr_session *s, int depth);
+    /* Makes up to cycle->planned drafts: draft j by fr_sampler_draft or fr_sampler_propose, to s->tokens[s->length + j] with its
+     * confidence to cycle->confidence[j]. Called once a cycle, also when none is planned: a drafter that follows the main
+     * model's passes can then keep up. There is room in tokens and caches for all that are planned. */
+    void (*draft)(fr_session *s, fr_cycle *cycle);
 } fr_drafter;
 
 /* The MTP module, chained on its own output from the second draft on. */

@@ -9,19 +9,19 @@ static int find(const int32_t *tokens, int length, int n) {
     return -1;
 }
 
-static int draft(fr_session *s, int depth) {
+static void draft(fr_session *s, fr_cycle *cycle) {
     int from = -1;
-    if (depth == 0) return 0; /* there is nothing to keep up with */
+    if (cycle->planned == 0) return; /* there is nothing to keep up with */
     for (int n = LONGEST; n >= SHORTEST && from < 0; n--)
         if (s->length > n) from = find(s->tokens, s->length, n);
-    if (from < 0) return 0;
-    int count = depth < s->length - from ? depth : s->length - from;
+    if (from < 0) return;
+    int count = cycle->planned < s->length - from ? cycle->planned : s->length - from;
     for (int j = 0; j < count; j++) {
         s->tokens[s->length + j] = s->tokens[from + j];
         fr_sampler_propose(&s->sampler, j, s->tokens[from + j]);
-        s->confidence[j] = 1.0;
+        cycle->confidence[j] = 1.0;
     }
-    return count;
+    cycle->made = count;
 }
 
 const fr_drafter fr_ngram_drafter = {"ngram", draft};

@@ -57,14 +57,14 @@ static fr_status report(fr_ab_run *run, int column, size_t prompt, int made, fr_
     return fr_fail(error, FR_INTERRUPTED, "ab: interrupted in prompt %zu of %zu", prompt + 1, run->num_prompts);
 }
 
-static void count_drafting(const fr_session *s, int drafted, fr_ab_text *out) {
-    if (drafted > 0) {
-        out->first_draft_s += s->first_draft_s;
+static void count_drafting(const fr_cycle *cycle, fr_ab_text *out) {
+    if (cycle->verified > 0) {
+        out->first_draft_s += cycle->first_s;
         out->first_drafts++;
     }
-    if (drafted > 1) {
-        out->next_draft_s += s->other_drafts_s;
-        out->next_drafts += drafted - 1;
+    if (cycle->verified > 1) {
+        out->next_draft_s += cycle->rest_s;
+        out->next_drafts += cycle->verified - 1;
     }
 }
 
@@ -82,7 +82,7 @@ static fr_status decode(fr_ab_run *run, int column, size_t prompt, int most, fr_
         for (int i = 0; i < taken; i++) out->token_s[out->count - 1 - taken + i] = seconds / taken;
         out->cycle_s[out->cycles++] = seconds;
         out->decode_s += seconds;
-        if (drafts_all) count_drafting(s, step.drafted, out);
+        if (drafts_all) count_drafting(fr_session_last_cycle(s), out);
         FR_TRY(report(run, column, prompt, out->count, error));
     }
     return FR_OK;

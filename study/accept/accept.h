@@ -67,14 +67,9 @@ typedef struct fr_accept_run {
     size_t total, done;        /* tokens, for progress */
 } fr_accept_run;
 
-/* One cycle, or one position as if a cycle began there. context: tokens known. tokens and confidence [drafted]; only
- * the judged ones are read. */
-typedef struct fr_accept_cycle {
-    int context, drafted, accepted;
-    const int32_t *tokens;
-    const double *confidence;
-} fr_accept_cycle;
-void fr_accept_note(fr_accept_run *run, const fr_accept_cycle *cycle);
+/* One cycle, or one position as if a cycle began there: length, verified and accepted, and of the judged drafts the tokens and
+ * their confidence. */
+void fr_accept_note(fr_accept_run *run, const fr_cycle *cycle);
 
 /* `rows` neighbouring tokens' experts, ws->experts of a pass of pass_rows rows from row 0 on; the first is the
  * neighbour of the last one noted. Only of the first configuration; nothing for the others. */

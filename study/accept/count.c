@@ -12,23 +12,23 @@ static int bucket_of(int context) {
     return bucket;
 }
 
-void fr_accept_note(fr_accept_run *run, const fr_accept_cycle *c) {
+void fr_accept_note(fr_accept_run *run, const fr_cycle *c) {
     fr_accept_config *config = run->config;
     fr_accept_positions *at = &run->text->at;
-    run->text->cycles += c->drafted > 0;
-    for (int j = 0; j < c->drafted; j++) {
+    run->text->cycles += c->verified > 0;
+    for (int j = 0; j < c->verified; j++) {
         at->drafted[j]++;
         if (j > c->accepted) continue;
-        bool stood = j < c->accepted;
+        bool accepted = j < c->accepted;
         at->reached[j]++;
-        at->accepted[j] += stood;
-        fr_calibration_add(&config->calibration, c->confidence[j], stood);
-        config->proposed[c->tokens[j]]++;
-        config->rejected[c->tokens[j]] += !stood;
+        at->accepted[j] += accepted;
+        fr_calibration_add(&config->calibration, c->confidence[j], accepted);
+        config->proposed[c->drafts[j]]++;
+        config->rejected[c->drafts[j]] += !accepted;
     }
-    if (c->drafted == 0) return;
-    config->context_drafted[bucket_of(c->context)]++;
-    config->context_accepted[bucket_of(c->context)] += c->accepted > 0;
+    if (c->verified == 0) return;
+    config->context_drafted[bucket_of(c->length)]++;
+    config->context_accepted[bucket_of(c->length)] += c->accepted > 0;
 }
 
 /* Members that two ascending lists share. */

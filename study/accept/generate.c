@@ -3,13 +3,13 @@
 #include "study/speculation.h"
 
 /* Notes what a step did. Returns how many of its tokens count, and whether the text ends with them. */
-static int note_step(fr_accept_run *run, const fr_step *step, int context, bool passed, bool *ends) {
+static int note_step(fr_accept_run *run, const fr_step *step, bool *ends) {
     const fr_session *s = run->session;
-    if (passed) {
-        fr_accept_cycle cycle = {context, step->drafted, step->accepted, s->proposed, s->confidence};
-        fr_accept_note(run, &cycle);
+    const fr_cycle *cycle = fr_session_last_cycle(s);
+    if (cycle) {
+        fr_accept_note(run, cycle);
         /* Rows of accepted drafts are the text's; what rejected ones chose says nothing about it. */
-        fr_accept_note_experts(run, s->ws.experts, step->drafted + 1, step->accepted + 1);
+        fr_accept_note_experts(run, s->ws.experts, cycle->verified + 1, cycle->accepted + 1);
     }
     for (int i = 0; i < step->count; i++)
         if (!run->options.ignore_eos && fr_token_ends_text(run->model, step->tokens[i])) {
@@ -28,10 +28,8 @@ fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_err
     FR_TRY(fr_session_prefill(s, prompt->tokens, prompt->count, error));
     while (!ends && run->text->tokens < most && s->length < s->ctx) {
         fr_step step;
-        int context = s->length;
-        uint64_t cycles = s->stats.num_cycles;
         FR_CHECK(fr_session_step(s, (int)(most - run->text->tokens), &step, error));
-        run->text->tokens += (uint64_t)note_step(run, &step, context, s->stats.num_cycles > cycles, &ends);
+        run->text->tokens += (uint64_t)note_step(run, &step, &ends);
         FR_CHECK(fr_accept_report(run, prompt->count + run->text->tokens, error));
     }
 done:

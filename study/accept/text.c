@@ -69,18 +69,15 @@ static const float *chain(text_run *t, fr_session *s, int i, int j) {
 }
 
 static void judge_start(text_run *t, fr_session *s, int i) {
-    int depth = depth_at(t, i), accepted = 0;
-    int32_t drafts[FR_MAX_DEPTH];
-    double confidence[FR_MAX_DEPTH];
-    for (; accepted < depth; accepted++) {
-        const float *logits = accepted == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, accepted);
-        if (!judge(t, s, logits, i, accepted, &drafts[accepted], &confidence[accepted])) break;
+    fr_cycle cycle = {.length = i + 2, .verified = depth_at(t, i)};
+    for (int j = 0; j < cycle.verified; j = ++cycle.accepted) {
+        const float *logits = j == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, j);
+        if (!judge(t, s, logits, i, j, &cycle.drafts[j], &cycle.confidence[j])) break;
     }
-    t->drafted[i] = (int8_t)depth;
-    t->accepted[i] = (int8_t)accepted;
-    fr_accept_cycle cycle = {i + 2, depth, accepted, drafts, confidence};
+    t->drafted[i] = (int8_t)cycle.verified;
+    t->accepted[i] = (int8_t)cycle.accepted;
     fr_accept_note(t->run, &cycle);
-    fr_stats_count(&t->run->config->stats, depth, accepted);
+    fr_stats_count(&t->run->config->stats, &cycle);
     t->run->text->tokens++;
 }
 
@@ -131,9 +128,10 @@ static fr_status after_mtp(void *user, fr_session *s, int first, int rows, fr_er
 static void walk(const text_run *t) {
     fr_stats *stats = &t->run->config->along_cycles;
     for (int i = t->first; i < t->count - 2;) {
-        int drafted = t->drafted[i] < 0 ? 0 : t->drafted[i], accepted = t->accepted[i] < 0 ? 0 : t->accepted[i];
-        fr_stats_count(stats, drafted, accepted);
-        i += accepted + 1;
+        fr_cycle cycle = {0};
+        if (t->drafted[i] >= 0) cycle = (fr_cycle){.verified = t->drafted[i], .accepted = t->accepted[i]};
+        fr_stats_count(stats, &cycle);
+        i += cycle.accepted + 1;
     }
 }
 
