@@ -5,8 +5,8 @@
 #
 #   sh benchmarks/auto.sh [-m MODEL_DIR] [-n TOKENS] [-d DEPTH] [-r ROUNDS] [-t THREADS] [-- OPTIONS OF generate]
 #
-# The prompt is README.md's beginning unless OPTIONS has one. Acceptance is what the model's MTP module makes of it; the other
-# end, where no draft stands, is a model with random weights (`forerun synth`) or a prompt of random tokens at a temperature.
+# The prompt is README.md's beginning unless OPTIONS has one. The acceptance is the model's own; for one near 0
+# use a model with random weights (`forerun synth`) or a prompt of random tokens at a temperature.
 # FORERUN (default build/forerun) names the program.
 set -eu
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }

@@ -1,5 +1,5 @@
-# What the tests of the program share; sourced by them with $json_check set. $work is a folder of the test's own, stdout of the last
-# run is $work/out and stderr $work/err; `fail` notes a failure and goes on.
+# Shared by the tests of the program, which source it with $json_check set. $work is a folder of the test's own; stdout of the last
+# run is $work/out, stderr $work/err. `fail` records a failure and goes on.
 [ -x "$FORERUN" ] && [ -x "$json_check" ] || { echo "there is no program at $FORERUN, or no $json_check"; exit 1; }
 golden=$(cd "$(dirname "$0")" && pwd)/golden
 work=$(mktemp -d)
@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; failed=1; }
 failed=0
 
-# run EXIT ARGUMENTS...: runs the program and holds it to that exit code.
+# run EXIT ARGUMENTS...: runs the program, which must end with that exit code.
 run() {
     expected=$1
     shift

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Conversations through a pipe and, where there is script(1), on a terminal; and generate --session. Every reply is held to
+# Conversations through a pipe and, where there is script(1), on a terminal; and generate --session. Every reply must be
 # what the same text gives in another way: in one go, through session files, after /reset.
 #
 #   FORERUN=build/forerun sh tests/test_chat.sh JSON_CHECK
@@ -80,7 +80,7 @@ for settings in '' '--temperature 0.8 --seed 5' '--temperature 0.8 --seed 6 --mt
     same expected turns "/reset leaves something behind with $settings"
 done
 
-# generate --session without a prompt goes on where it was: as if it had not stopped, wherever the end fell.
+# generate --session without a prompt continues as if it had not stopped, wherever that was.
 for settings in '--mtp on --depth 3' '--temperature 0.7 --seed 3' '--mtp off --temperature 0.7 --kv f32'; do
     generate -p 'Once upon a time' -n 31 $settings
     value tokens | tr -d '[]' >"$work/straight"
@@ -95,7 +95,7 @@ for settings in '--mtp on --depth 3' '--temperature 0.7 --seed 3' '--mtp off --t
     done
 done
 
-# An end-of-sequence token ends a reply, and what the last cycle made behind it is gone.
+# An end-of-sequence token ends a reply, and tokens that the last cycle made after it are dropped.
 ids=$("$json_check" -p "$model/golden/L7-f32.json" tokens | tr -d '[]')
 third=$("$json_check" -p "$model/golden/L7-f32.json" greedy.2)
 mkdir "$work/stops"
@@ -160,7 +160,7 @@ for file in "$model"/*; do case $file in */tokenizer*.json | */golden) ;; *) cp 
 chat 1 'hello\n' -m "$work/mute"
 says 'no tokenizer.json'
 
-# A full context: said, and only /reset helps.
+# A full context is reported, and only /reset helps.
 chat 0 'Once upon a time\n/stats\n/reset\nOnce upon a time\n' $plain --ctx 24 -n 100
 says 'the context of 24 tokens is full; /reset'
 prints '^context     24 of 24 tokens$'
@@ -238,7 +238,7 @@ if [ -e models/demo/config.json ]; then
     says 'the reply was cut after 5 tokens'
     keep both
     prints "^context     $((one + 5)) of "
-    # What ends the first reply stands before the second message, which has no bos: that is as many tokens.
+    # The token that ends the first reply comes before the second message, which has no bos: that is as many tokens.
     prints "^context     $((one + 5 + two + 5)) of "
     prints "^last turn   $((one + 5 - 1)) tokens kept, $((two + 1)) read"
     [ "$(value tokens | tr -d '[]' | cut -d, -f1)" = 0 ] || fail "the demo model has no bos"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds the program to its contract: exit codes, what goes to stdout and what to stderr, the keys of every document, the same
-# tokens whatever drafts, the shapes of the arrays it writes, and that no argument surprises it.
+# The program's contract: exit codes, what goes to stdout and what to stderr, the keys of every document, the same tokens with any
+# drafter and depth, the shapes of the arrays it writes, and an error for every wrong argument.
 #
 #   FORERUN=build/forerun sh tests/test_cli.sh JSON_CHECK
 set -eu
@@ -12,7 +12,7 @@ unset NO_COLOR || true
 says() { grep -q -e "$1" "$work/err" || { fail "stderr does not say: $1"; cat "$work/err"; }; }
 silent() { [ ! -s "$work/err" ] || { fail "stderr is not empty after: $*"; cat "$work/err"; }; }
 no_output() { [ ! -s "$work/out" ] || fail "there is output on stdout after: $*"; }
-# refused EXIT TEXT ARGUMENTS...: ends with that code, an error that holds TEXT, and nothing on stdout.
+# refused EXIT TEXT ARGUMENTS...: ends with that code, an error that contains TEXT, and nothing on stdout.
 refused() {
     refused_exit=$1 refused_text=$2
     shift 2
@@ -31,7 +31,7 @@ for command in generate score inspect check tokenize; do
     "$FORERUN" "$command" --help >"$work/help" 2>"$work/err" || fail "$command --help: exit $?"
     silent "$command" --help
     grep -q '^Example$' "$work/help" && grep -q -- '--json' "$work/help" && grep -q '(default: the demo model)' "$work/help" ||
-        fail "$command --help is not whole"
+        fail "$command --help is incomplete"
 done
 run 0 --version
 silent --version
@@ -71,7 +71,7 @@ refused 2 'chat' generate -m "$model" --chat --prompt-tokens 1
 refused 1 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
 refused 1 'cannot read: Is a directory' generate -m "$model" -f "$work"
 refused 1 "$work/none" generate -m "$work/none" -p a
-refused 1 "$work/no?\[31mne" generate -m "$work/$(printf 'no\033[31mne')" -p a # a terminal is not to obey a name
+refused 1 "$work/no?\[31mne" generate -m "$work/$(printf 'no\033[31mne')" -p a # a terminal must not obey a name
 refused 1 'forerun: ' score -m "$work" -p a -q
 refused 1 'do not fit in a context of 4' generate -m "$model" -p 'a longer prompt' --ctx 4
 refused 1 'cannot write: No such file' score -m "$model" -p abc --logits "$work/none/l.npy"
@@ -122,7 +122,7 @@ code=0
 holds tokens="$tokens"
 refused 1 'chat template' generate -m "$model" -p 'Once upon a time' --chat -n 2
 
-# The same tokens whatever drafts, and those of the reference.
+# The same tokens with any drafter and depth, and they are the reference's.
 ids=$("$json_check" -p "$model/golden/L7-f32.json" tokens | tr -d '[]')
 reference=$("$json_check" -p "$model/golden/L7-f32.json" greedy)
 for mtp in off on auto 'on --depth 2' 'on --depth 5' 'on --depth 7' 'auto --depth 7' 'on --depth 3 --mtp-hidden pre' \
@@ -149,7 +149,7 @@ run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1 --json -q
 holds tokens#1 finish_reason=length timing.decode_tokens_per_s=null
 run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1000 --ctx 7 --json -q
 holds tokens#0 finish_reason=context text= timing.ttft_s=null
-# A model whose eos token is the third of the reference's stops there, and only without --ignore-eos.
+# A model whose eos token is the reference's third token stops there, but not with --ignore-eos.
 third=$("$json_check" -p "$model/golden/L7-f32.json" greedy.2)
 mkdir "$work/stops"
 for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/stops/"; done
@@ -176,7 +176,7 @@ refused 1 'MTP' generate -m "$work/plain" -p a --mtp on
 refused 1 'no MTP module' score -m "$work/plain" -p a --mtp-logits "$work/x.npy"
 [ ! -e "$work/x.npy" ] || fail "a file was left behind"
 
-# Sampling: a seed gives one text, whatever drafts; another seed another.
+# Sampling: a seed gives one text, with any drafter and depth; another seed another.
 sampled() { run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --temperature 0.9 "$@"; }
 sampled --seed 7
 holds options.temperature=0.9 options.seed=7 options.verify=coupled
@@ -196,14 +196,14 @@ sampled --seed 8 --min-p 1
 holds tokens="$greedy"
 sampled --seed 7 --verify rejection --mtp on --depth 2
 holds tokens#40 options.verify=rejection speculative_decoding.num_accepted_tokens'>0'
-# Another head or another source of drafts: the same text.
+# Another LM head for drafts or another drafter: the same text.
 for drafts in '--draft-head fp8' '--drafter ngram'; do
     # shellcheck disable=SC2086
     sampled --seed 7 --mtp on --depth 3 $drafts
     holds tokens="$tokens" speculative_decoding.num_drafts'>0'
 done
 
-# Penalties, biases and stop strings, whatever drafts.
+# Penalties, biases and stop strings, with any drafter and depth.
 for mtp in off 'on --depth 3'; do
     # shellcheck disable=SC2086
     run 0 generate -m "$model" --prompt-tokens "$ids" -n 40 -t 1 --ignore-eos --json -q --mtp $mtp --logit-bias 100=80,101=-inf \
@@ -249,7 +249,7 @@ if [ -w /dev/full ]; then
     says '^forerun: standard output: '
 fi
 
-# Interrupted: a whole result. Where the run is over before the signal comes, again.
+# Interrupted: still a complete document. If the run is over before the signal comes, try again.
 for try in 1 2 3 4 5; do
     rm -f "$work/out" "$work/err"
     "$FORERUN" generate -m "$golden/nano-mtp-s1" -p a -n 2000 --ctx 2048 --ignore-eos -t 1 --isa scalar >"$work/out" 2>"$work/err" &

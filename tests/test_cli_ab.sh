@@ -1,5 +1,5 @@
 #!/bin/sh
-# Holds `forerun ab` to its contract: keys, exit codes, tables, files, what an interrupt leaves. Never a speed.
+# The contract of `forerun ab`: keys, exit codes, tables, files, what an interrupt leaves. No speed is tested.
 #
 #   FORERUN=build/forerun sh tests/test_cli_ab.sh JSON_CHECK
 set -eu
@@ -68,7 +68,7 @@ for arm in 0 1 2; do
     holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0" \
         "arms.$arm.speculative_decoding.verify_bytes>0" "arms.$arm.speculative_decoding.sample_s>0"
 done
-# What the others are compared with is off, wherever it stands.
+# The others are compared with off, wherever it is in the list.
 holds arms.0.name=on:2 arms.0.depth=2 arms.1.name=off arms.1.mtp=off arms.2.name=auto comparisons.0.a=off comparisons.0.b=on:2 \
     comparisons.1.b=auto comparisons.0.speedup.median'>0' comparisons.0.speedup.mean'>0' comparisons.0.speedup.ci95#2 \
     comparisons.0.pairs=6 comparisons.0.slower_prompts.count:number comparisons.0.slower_prompts.share:number \
@@ -98,7 +98,7 @@ done
 grep -q "$(printf '\033')" "$work/out" "$work/err" && fail "there are colours in what is no terminal"
 if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what is no terminal"; fi
 
-# -n is the most, whatever a prompt says; without it prompts have their say.
+# -n limits every prompt; without it each prompt's own limit counts.
 printf '{"tokens": [1, 5], "max_tokens": 20}\n{"tokens": [7, 8], "max_tokens": 3}\n' >"$work/limits.jsonl"
 for case in "-n 6:6:3" ":20:3"; do
     run 0 ab -m "$model" -t 1 --prompts "$work/limits.jsonl" ${case%%:*} --ignore-eos --json -q --repeats 1 --no-noise-check \
@@ -120,7 +120,7 @@ run 3 ab --from "$work/forged.json" --json
 holds identical_outputs=false
 grep -q '^forerun: outputs: ' "$work/err" || fail "exit 3 without saying why"
 
-# Words of a document that a terminal would obey are not given to it.
+# Control characters of a document do not reach the terminal.
 sed 's/"identical_outputs":	true/"identical_outputs":	false/; s/"isa":	"/&\\u001b[31m\\u009b2J/; s/"says":	"/&\\u001b]0;x\\u0007/
     s/"different_texts":	0/"different_texts": 1, "first_difference": {"id": "\\u001b[31mid", "arm": "o\\rn", "token": 3}/' \
     "$work/run.json" >"$work/forged.json"
@@ -143,7 +143,7 @@ run 0 ab --from "$work/run.json" --compare "$work/other.json"
 grep -q '^! threads differs: 64 before, 1 after' "$work/out" || fail "--compare does not warn of threads"
 grep -q '^! option kv differs' "$work/out" || fail "--compare does not warn of options"
 grep -q '^  auto over off .*no difference shown' "$work/out" || { fail "--compare shows no verdict"; cat "$work/out"; }
-# A document that was compared before is compared anew.
+# A document that already has a comparison gets a new one.
 run 0 ab --from "$work/compared.json" --compare "$work/other.json" --json
 [ "$(grep -c '^"compare": ' "$work/out")" -eq 1 ] || fail "--compare leaves the comparison that was there"
 holds compare.warnings.0='threads differs: 64 before, 1 after' compare.arms.0.ratio=1 results#3
@@ -155,7 +155,7 @@ grep -q 'cannot write' "$work/err" || fail "it does not say that the report cann
 
 # ---- Interrupted: what was measured until then, as a whole document -------------------------------------------------------------
 
-# Before the measuring has begun a signal ends the program without a document: then again, with more patience.
+# Before measuring has begun a signal ends the program without a document: then try again, and wait longer.
 for seconds in 1 4 15 60; do
     "$FORERUN" ab -m "$model" --prompts "$work/prompts.jsonl" -n 200 --repeats 1000 --ignore-eos -t 1 --json >"$work/out" 2>"$work/err" &
     process=$!

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds `forerun accept` to its contract: keys, the files it writes, what it refuses, and that an interrupted study prints what
-# was measured.
+# The contract of `forerun accept`: keys, the files it writes, what it refuses, and that an interrupted study prints what was
+# measured.
 #
 #   FORERUN=build/forerun sh tests/test_cli_accept.sh JSON_CHECK
 set -eu
@@ -24,7 +24,7 @@ cat >"$work/p.jsonl" <<'END'
 END
 
 run 0 accept --help
-grep -q '^Example$' "$work/out" && grep -q -- '--teacher-forced' "$work/out" || fail "accept --help is not whole"
+grep -q '^Example$' "$work/out" && grep -q -- '--teacher-forced' "$work/out" || fail "accept --help is incomplete"
 
 # ---- Documents --------------------------------------------------------------------------------------------------------
 
@@ -44,26 +44,26 @@ holds schema=forerun.accept/1 complete=true created:string command.0=forerun com
     configurations.0.positions#2 configurations.0.positions.0.rate_ci95#2 configurations.0.results#3 \
     configurations.0.context:array configurations.0.rejected_tokens:array expert_overlap.mean:number
 [ "$(value speculative_decoding)" = "$(value configurations.0.speculative_decoding)" ] ||
-    fail "the first configuration is not what stands at the top"
+    fail "the first configuration is not what is at the top level"
 [ "$(value speculative_decoding.num_drafts)" = "$(value configurations.0.positions.0.drafted)" ] ||
     fail "cycles that drafted are not the drafts at position 1"
 grep -q '^<!doctype html>\|^<!DOCTYPE html>' "$work/r.html" && [ "$(wc -l <"$work/r.csv")" -gt 3 ] || fail "--html or --csv"
 first=$(value speculative_decoding.num_accepted_tokens)
 
-# The model's own cycles: what generate counts for the same prompt.
+# The cycles are those that generate counts for the same prompt.
 run 0 generate -m "$model" -p 'Once upon a time' -n 24 --mtp on --depth 2 --ignore-eos --json -q
 generated=$(value speculative_decoding.per_position_acceptance_rate)
 printf '{"prompt": "Once upon a time"}' >"$work/one.jsonl"
 run 0 accept -m "$model" --prompts "$work/one.jsonl" -n 24 --depth 2 --ignore-eos --json -q
 holds speculative_decoding.per_position_acceptance_rate="$generated" configurations.0.acceptance_rate_ci95=null
 
-# -n is the most, whatever a prompt says; without it prompts have their say.
+# -n limits every prompt; without it each prompt's own limit counts.
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 8 --ignore-eos --json -q
 holds configurations.0.results.0.tokens=8 configurations.0.results.1.tokens=8 environment.options.max_tokens=8
 run 0 accept -m "$model" --prompts "$work/p.jsonl" --ignore-eos --json -q
 holds configurations.0.results.0.tokens=128 configurations.0.results.1.tokens=12 environment.options.max_tokens=null
 
-# The grid, and the same seed the same counts.
+# A grid of configurations; the same seed gives the same counts.
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depths 2,1 --ignore-eos --json -q --mtp-hidden both --mtp-recycle both
 holds configurations#6 configurations.0.depth=2 speculative_decoding.num_accepted_tokens="$first" \
     configurations.0.mtp_hidden=post configurations.0.mtp_recycle=post configurations.5.mtp_hidden=pre
@@ -78,7 +78,7 @@ holds configurations.0.drafter=ngram
 run 0 accept -m "$model" --prompt-tokens 1,2,3 -n 4 --json -q --logit-bias 5=-inf,6=0.5
 holds prompts.count=1 configurations.0.results.0.tokens=4 environment.options.logit_bias.5=-inf environment.options.logit_bias.6=0.5
 
-# The demo model, named from where one stands.
+# The demo model's path is relative to the working directory where it lies below.
 program=$(cd "$(dirname "$FORERUN")" && pwd)/$(basename "$FORERUN")
 if [ -e "$golden/../../models/demo/config.json" ]; then
     (cd "$golden/../.." && "$program" accept --most-prompts 1 -n 4 --json -q </dev/null >"$work/out") || fail "the demo model, from above"
@@ -94,7 +94,7 @@ if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what 
 shows '^3 prompts, texts generated'
 shows '^ *2 .* %'
 shows 'confidence of a draft'
-if grep -q 'every position' "$work/out"; then fail "generated texts are shown as judged ones"; fi
+if grep -q 'every position' "$work/out"; then fail "generated texts are shown as teacher-forced ones"; fi
 if LC_ALL=C grep -q "$(printf '\033\\|\r')" "$work/out"; then fail "escapes in a pipe"; fi
 
 run 0 accept -m "$model" --prompts "$work/p.jsonl" --teacher-forced --depth 2
@@ -116,7 +116,7 @@ refused 1 'teacher-forced' --prompts "$work/p.jsonl" --teacher-forced --drafter 
 
 # ---- Interruption ---------------------------------------------------------------------------------------------------------
 
-# The signal may come before the study begins (there is no document then) or, on a fast machine, after its end: again, later.
+# The signal may come before the study begins (then there is no document) or, on a fast machine, after its end: then try again.
 for seconds in 1 2 4 8; do
     "$FORERUN" accept -m "$golden/nano-mtp-s1" --prompt-tokens 1,2,3 -n 2000 --depths 1,2,3,4,5,6,7 --temperatures 0,1,2,3 \
         --mtp-hidden both --ignore-eos -t 1 --isa scalar --json >"$work/out" 2>"$work/err" &

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Holds `forerun bench` to its contract: keys, what is in which part, and that figures agree with each other. Never a speed.
+# The contract of `forerun bench`: keys, what is in which part, and that figures agree with each other. No speed is tested.
 #
 #   FORERUN=build/forerun sh tests/test_cli_bench.sh JSON_CHECK
 set -eu
@@ -38,7 +38,7 @@ get='function text(key) { return match($0, "\"" key "\":[^,}]*") ? substr($0, RS
 
 run 0 --help
 [ ! -s "$work/err" ] || fail "--help writes on stderr"
-grep -q '^Example$' "$work/out" && grep -q -- '--only PART' "$work/out" || fail "--help is not whole"
+grep -q '^Example$' "$work/out" && grep -q -- '--only PART' "$work/out" || fail "--help is incomplete"
 
 refused "no part 'passe'" -m "$model" --only linear,passe
 refused 'no part' -m "$model" --only ''
@@ -60,7 +60,7 @@ holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>
     contexts.0.attention_ms'>0'
 bandwidth=$(value read_bandwidth_bytes_per_s)
 
-# 17 kinds of matrices at 5 numbers of few rows, all but the head at 2 of many.
+# 17 kinds of matrices at 5 row counts of decode, all but the LM head at 2 of prefill.
 items linear name >"$work/linear"
 [ "$(wc -l <"$work/linear")" -eq $((17 * 5 + 16 * 2)) ] || fail "there are $(wc -l <"$work/linear") linears"
 awk -v bandwidth="$bandwidth" "$get"'
@@ -77,7 +77,7 @@ for kind in q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj mlp.gate_proj 
     shared_experts.down_proj eh_proj; do
     [ "$(grep -c "^{\"name\":\"$kind\"," "$work/linear")" -eq 7 ] || fail "$kind is not there 7 times"
 done
-grep '"name":"lm_head"' "$work/linear" | grep -q '"out":320,"in":160,"rows":8,' || fail "the head"
+grep '"name":"lm_head"' "$work/linear" | grep -q '"out":320,"in":160,"rows":8,' || fail "the LM head"
 
 items passes rows >"$work/passes"
 awk -v bandwidth="$bandwidth" "$get"'
@@ -87,7 +87,7 @@ awk -v bandwidth="$bandwidth" "$get"'
     !near(get("of_bandwidth") * bandwidth * ms, 1000 * get("bytes")) { bad("share of read") }
     NR > 1 && get("bytes") < bytes { bad("fewer bytes than with fewer rows") }
     { bytes = get("bytes") }' "$work/passes" || fail "passes do not agree"
-# A decoded token reads what a pass of one row does, but for the KV cache: 3 layers of 48 BF16 values a token.
+# A decoded token reads what a pass of one row reads, but for the KV cache: 3 layers of 48 BF16 values a token.
 echo "$(value decode.bytes_per_token) $(value passes.0.bytes) $(value decode.of_bandwidth) $(value decode.tokens_per_s) $bandwidth" |
     awk "$get"'!($1 >= $2 && $1 <= $2 + 128 * 288) || !near($3 * $5, $1 * $4) { bad("decode") }' || fail "decode does not agree"
 
@@ -117,7 +117,7 @@ done
 
 # ---- Interrupted: what was measured until then, as a whole document -----------------------------------------------------------
 
-# Before the measuring has begun a signal ends the program without a document: then again, with more patience.
+# Before measuring has begun a signal ends the program without a document: then try again, and wait longer.
 for seconds in 1 4 15 60; do
     "$FORERUN" bench -m "$model" --seconds 3600 --only prefill --rows 2000 --isa scalar -t 1 --json >"$work/out" 2>"$work/err" &
     process=$!

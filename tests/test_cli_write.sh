@@ -1,5 +1,5 @@
 #!/bin/sh
-# Holds the commands that write checkpoints to their contract: options, exit codes, documents, and that what they write is sound.
+# The contract of the commands that write checkpoints: options, exit codes, documents, and that `check` accepts what they write.
 #
 #   FORERUN=build/forerun sh tests/test_cli_write.sh JSON_CHECK
 set -eu
@@ -18,7 +18,7 @@ refused() {
 for command in synth quantize; do
     run 0 $command --help
     [ ! -s "$work/err" ] || fail "$command --help writes on stderr"
-    grep -q '^Example$' "$work/out" && grep -q -- '--output DIR' "$work/out" || fail "$command --help is not whole"
+    grep -q '^Example$' "$work/out" && grep -q -- '--output DIR' "$work/out" || fail "$command --help is incomplete"
 done
 
 # ---- synth ----------------------------------------------------------------------------------------------------------------

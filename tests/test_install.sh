@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 fail() { echo "$*"; exit 1; }
 
 "$cmake" --install "$build" --prefix "$work/usr" >"$work/log" 2>&1 || { cat "$work/log"; fail "the installation failed"; }
-# A second place proves that nothing remembers the first.
+# Moved, so that nothing may depend on the first place.
 mv "$work/usr" "$work/moved"
 prefix=$work/moved
 pc=$(find "$prefix" -name forerun.pc)

@@ -25,7 +25,7 @@ show() {
     grep 'CONSOLE' "$work/log" >"$work/console" || true
 }
 
-# A browser that cannot start here (no user namespaces, no memory) says nothing about the page.
+# If the browser cannot start here (no user namespaces, no memory), the test is skipped.
 echo '<!DOCTYPE html><title>t</title><p>it works</p><script>console.error("seen")</script>' >"$work/probe.html"
 if ! show "$work/probe.html" 800 >"$work/dom" || ! grep -q 'it works' "$work/dom"; then
     echo "SKIPPED: $browser does not run here"

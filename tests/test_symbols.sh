@@ -1,5 +1,5 @@
 #!/bin/sh
-# Holds the libraries to what they may show and may call:
+# What the libraries export and call:
 # - the shared library exports exactly the functions that the public headers declare with FR_API;
 # - no object of the library ends the program or reads its environment (a failed assert may, in a debug build).
 #
@@ -15,7 +15,7 @@ complain() { echo "$*"; status=1; }
 cat "$include"/forerun*.h >"$work/header"
 sed -n 's/^FR_API [^(]*[ *]\(fr_[a-z0-9_]*\)(.*/\1/p' "$work/header" | sort >"$work/declared"
 [ "$(wc -l <"$work/declared")" -eq "$(grep -c '^FR_API ' "$work/header")" ] || complain "$include: an FR_API line that this test cannot read"
-# The marks of the linker and of the OpenMP compiler, and what profilers add, are not ours.
+# Symbols of the linker, of OpenMP and of profilers are not ours.
 nm -D --defined-only "$shared" | awk '{ print $NF }' | grep -Ev '^(_init|_fini|_edata|_end|__bss_start|\.gomp_critical_.*|__(gcov|llvm)_.*)$' |
     sort >"$work/exported"
 comm -13 "$work/declared" "$work/exported" | while read -r name; do echo "exported, but not declared FR_API: $name"; done >"$work/extra"
@@ -29,7 +29,7 @@ nm -u "$archive" 2>/dev/null | awk '
         print "the library may not call " $2 " (" substr(object, 1, length(object) - 1) " does)"
     }' >"$work/calls"
 [ ! -s "$work/calls" ] || complain "$(cat "$work/calls")"
-# The reading above would see it: the objects do call something.
+# The objects do call something: nm was read correctly.
 nm -u "$archive" 2>/dev/null | awk '$1 == "U"' | grep -q . || complain "$archive: nm shows no undefined symbols at all"
 
 [ $status -ne 0 ] || echo "$(wc -l <"$work/exported") functions exported, all declared; no call that the library may not make"
