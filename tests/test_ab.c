@@ -212,7 +212,7 @@ static void figures_agree_with_each_other(void **state) {
     cJSON_Delete(d);
 }
 
-static void a_prompt_of_tokens(void **state) {
+static void a_single_prompt_is_compared_by_pairs(void **state) {
     const int32_t tokens[] = {3, 4, 5};
     fr_ab_options o = usual();
     (void)state;
@@ -244,7 +244,7 @@ static void rejection_may_change_texts(void **state) {
 
 /* ---- Synthetic acceptance ---- */
 
-static void spoiled_drafts(void **state) {
+static void spoiled_drafts_are_right_as_often_as_asked(void **state) {
     enum { TRIALS = 20000, VOCAB = 10 };
     const double targets[] = {0.0, 0.1, 0.5, 0.9, 1.0};
     int seen[VOCAB] = {0};
@@ -287,11 +287,11 @@ static void synthetic_acceptance_hits_its_target(void **state) {
             assert_true(cJSON_IsTrue(at(d, "identical_outputs"))); /* also of the synthetic columns' texts */
             for (int i = 0; i < 3; i++) {
                 const cJSON *item = cJSON_GetArrayItem(at(d, "synthetic"), i);
-                double judged = number(item, "judged"), accepted = number(item, "accepted"), p = targets[i];
+                double reached = number(item, "judged"), accepted = number(item, "accepted"), p = targets[i];
                 assert_int_equal(number(item, "depth"), depth);
-                assert_true(judged > 50.0);
-                assert_true(fabs(accepted - p * judged) <= 4.5 * sqrt(p * (1.0 - p) * judged));
-                assert_float_equal(number(item, "acceptance"), accepted / judged, 1e-9);
+                assert_true(reached > 50.0);
+                assert_true(fabs(accepted - p * reached) <= 4.5 * sqrt(p * (1.0 - p) * reached));
+                assert_float_equal(number(item, "acceptance"), accepted / reached, 1e-9);
                 assert_true(number(item, "predicted_speedup") > 0.0);
             }
             cJSON_Delete(d);
@@ -299,7 +299,7 @@ static void synthetic_acceptance_hits_its_target(void **state) {
 }
 
 /* A text that an eos token ends: drafts beyond it have nothing to be taken from. */
-static void synthetic_drafts_stop_at_the_end(void **state) {
+static void synthetic_drafts_stop_where_the_text_ends(void **state) {
     const double targets[] = {1.0};
     fr_ab_options o = usual();
     (void)state;
@@ -319,7 +319,7 @@ static void synthetic_drafts_stop_at_the_end(void **state) {
 
 /* ---- Stopped, and refused ---- */
 
-static void stopped_in_the_middle(void **state) {
+static void a_stopped_run_counts_whole_turns_only(void **state) {
     fr_ab_options o = usual();
     watch w = {.stop_at = -1};
     (void)state;
@@ -392,12 +392,12 @@ int main(void) {
         cmocka_unit_test(turns_go_forward_and_backward),
         cmocka_unit_test(a_run_takes_turns),
         cmocka_unit_test(figures_agree_with_each_other),
-        cmocka_unit_test(a_prompt_of_tokens),
+        cmocka_unit_test(a_single_prompt_is_compared_by_pairs),
         cmocka_unit_test(rejection_may_change_texts),
-        cmocka_unit_test(spoiled_drafts),
+        cmocka_unit_test(spoiled_drafts_are_right_as_often_as_asked),
         cmocka_unit_test(synthetic_acceptance_hits_its_target),
-        cmocka_unit_test(synthetic_drafts_stop_at_the_end),
-        cmocka_unit_test(stopped_in_the_middle),
+        cmocka_unit_test(synthetic_drafts_stop_where_the_text_ends),
+        cmocka_unit_test(a_stopped_run_counts_whole_turns_only),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

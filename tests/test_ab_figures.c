@@ -73,7 +73,7 @@ static made_up *make(size_t prompts, double speedup, double slope, double noise)
     return m;
 }
 
-static void figures_of_an_arm(void **state) {
+static void figures_of_an_arm_are_over_its_whole_turns(void **state) {
     made_up *m = make(3, 2.0, 0.0, 0.0);
     fr_ab_figures f;
     (void)state;
@@ -100,7 +100,7 @@ static void figures_of_an_arm(void **state) {
     fr_free(m);
 }
 
-static void speedups(void **state) {
+static void speedups_are_ratios_by_prompt(void **state) {
     made_up *m = make(11, 0.95, 0.01, 0.0); /* 0.95 to 1.05 */
     fr_ab_comparison c, again, other;
     (void)state;
@@ -132,7 +132,7 @@ static void speedups(void **state) {
     fr_free(m);
 }
 
-static void noise(void **state) {
+static void verdicts_need_more_than_noise(void **state) {
     fr_ab_comparison c;
     made_up *m = make(20, 1.1, 0.0, 0.01);
     (void)state;
@@ -168,7 +168,7 @@ static void differences_are_found(void **state) {
 
 /* ---- Cost model ---- */
 
-static void cost_model(void **state) {
+static void the_cost_model_predicts_speedups(void **state) {
     fr_cost_model m = {{1.0, 1.2, 1.4}, 0.1, 0.05};
     (void)state;
     for (int r = 3; r <= FR_MAX_DEPTH; r++) m.pass[r] = NAN;
@@ -249,7 +249,7 @@ static bool warns(const cJSON *d, const char *of) {
     return false;
 }
 
-static void verdicts_on_documents(void **state) {
+static void documents_are_compared_by_prompt(void **state) {
     paper after = plain;
     (void)state;
     cJSON *d = compare(plain, plain);
@@ -288,7 +288,7 @@ static void verdicts_on_documents(void **state) {
     cJSON_Delete(d);
 }
 
-static void what_is_not_comparable(void **state) {
+static void what_is_not_comparable_is_warned_of(void **state) {
     paper after = plain;
     fr_study_result *result;
     fr_error error;
@@ -332,7 +332,7 @@ static void remove_zones(const scratch *s) {
     assert_int_equal(system(command), 0);
 }
 
-static void energy_counters(void **state) {
+static void energy_counters_are_summed_and_may_wrap(void **state) {
     scratch s = scratch_create();
     fr_energy energy;
     (void)state;
@@ -362,9 +362,14 @@ static void energy_counters(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(figures_of_an_arm),      cmocka_unit_test(speedups),        cmocka_unit_test(noise),
-        cmocka_unit_test(differences_are_found),  cmocka_unit_test(cost_model),      cmocka_unit_test(verdicts_on_documents),
-        cmocka_unit_test(what_is_not_comparable), cmocka_unit_test(energy_counters),
+        cmocka_unit_test(figures_of_an_arm_are_over_its_whole_turns),
+        cmocka_unit_test(speedups_are_ratios_by_prompt),
+        cmocka_unit_test(verdicts_need_more_than_noise),
+        cmocka_unit_test(differences_are_found),
+        cmocka_unit_test(the_cost_model_predicts_speedups),
+        cmocka_unit_test(documents_are_compared_by_prompt),
+        cmocka_unit_test(what_is_not_comparable_is_warned_of),
+        cmocka_unit_test(energy_counters_are_summed_and_may_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

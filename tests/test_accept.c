@@ -80,7 +80,7 @@ static void same_counts(const fr_stats *a, const fr_stats *b) {
 
 /* In passes of eight rows both modes run the same kernels, so that every verdict is the same, whatever the rule: text
  * that the model generated itself is judged into the very cycles that made it. */
-static void judging_agrees_with_generating_bit_for_bit(void **state) {
+static void verifying_a_text_agrees_with_generating_it_bit_for_bit(void **state) {
     (void)state;
     static const int prompts[] = {1, 7, 60};
     fr_model *model = open_model();
@@ -112,7 +112,7 @@ static void judging_agrees_with_generating_bit_for_bit(void **state) {
 }
 
 /* Prefill passes of many rows sum in another order: near ties may be judged otherwise, and nothing else. */
-static void judging_in_large_passes_differs_in_near_ties_only(void **state) {
+static void verifying_in_large_passes_differs_in_near_ties_only(void **state) {
     (void)state;
     fr_model *model = open_model();
     golden g;
@@ -157,7 +157,7 @@ static void chains_do_not_see_each_other(void **state) {
 }
 
 /* Judging leaves the MTP module's cache as evaluating alone would, chained rows gone. */
-static void judging_puts_the_cache_back(void **state) {
+static void verifying_puts_the_cache_back(void **state) {
     (void)state;
     fr_model *model = open_model();
     golden g;
@@ -320,7 +320,7 @@ static void rejected_tokens_are_all_there(void **state) {
     fr_model_destroy(model);
 }
 
-static void grid_has_what_can_differ(void **state) {
+static void the_grid_has_what_can_differ(void **state) {
     (void)state;
     fr_model *model = open_model();
     const int32_t tokens[] = {1, 2, 3};
@@ -349,7 +349,7 @@ static void grid_has_what_can_differ(void **state) {
     fr_model_destroy(model);
 }
 
-static void teacher_forced_documents(void **state) {
+static void teacher_forced_documents_count_every_position(void **state) {
     (void)state;
     fr_model *model = open_model();
     golden g;
@@ -526,14 +526,14 @@ static void an_interrupted_study_has_what_was_measured(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(judging_agrees_with_generating_bit_for_bit),
-        cmocka_unit_test(judging_in_large_passes_differs_in_near_ties_only),
+        cmocka_unit_test(verifying_a_text_agrees_with_generating_it_bit_for_bit),
+        cmocka_unit_test(verifying_in_large_passes_differs_in_near_ties_only),
         cmocka_unit_test(chains_do_not_see_each_other),
-        cmocka_unit_test(judging_puts_the_cache_back),
+        cmocka_unit_test(verifying_puts_the_cache_back),
         cmocka_unit_test(counts_are_the_sessions_and_add_up),
         cmocka_unit_test(rejected_tokens_are_all_there),
-        cmocka_unit_test(grid_has_what_can_differ),
-        cmocka_unit_test(teacher_forced_documents),
+        cmocka_unit_test(the_grid_has_what_can_differ),
+        cmocka_unit_test(teacher_forced_documents_count_every_position),
         cmocka_unit_test(overlap_counts_shared_experts),
         cmocka_unit_test(bad_prompt_files_are_refused),
         cmocka_unit_test(plain_text_is_one_prompt),

@@ -10,7 +10,7 @@
 #include "forerun_study.h"
 #include "study/bench/bench.h"
 
-static void quantiles(void **state) {
+static void figures_are_quantiles_of_their_samples(void **state) {
     double samples[] = {9, 1, 5, 3, 7, 0, 8, 2, 6, 4, 10}, two[] = {4, 2};
     fr_figure figure = fr_figure_of(samples, 11);
     (void)state;
@@ -27,7 +27,7 @@ static void quantiles(void **state) {
     assert_true(figure.samples == 0 && figure.median == 0.0);
 }
 
-static void rates(void **state) {
+static void rates_are_low_where_times_are_long(void **state) {
     fr_figure seconds = {0.5, 0.25, 1.0, 7}, rate = fr_figure_rate(seconds, 10.0), ms = fr_figure_scale(seconds, 1e3);
     (void)state;
     assert_true(rate.median == 20.0 && rate.p10 == 10.0 && rate.p90 == 40.0 && rate.samples == 7); /* slow is low */
@@ -83,7 +83,7 @@ static void figures_take_turns(void **state) {
     }
 }
 
-static void stopped_in_the_middle(void **state) {
+static void a_stopped_run_has_its_whole_rounds(void **state) {
     (void)state;
     for (int stop = 0; stop < 13; stop++) {
         record r;
@@ -131,10 +131,10 @@ static void options_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantiles),
-        cmocka_unit_test(rates),
+        cmocka_unit_test(figures_are_quantiles_of_their_samples),
+        cmocka_unit_test(rates_are_low_where_times_are_long),
         cmocka_unit_test(figures_take_turns),
-        cmocka_unit_test(stopped_in_the_middle),
+        cmocka_unit_test(a_stopped_run_has_its_whole_rounds),
         cmocka_unit_test(a_failure_is_passed_on),
         cmocka_unit_test(options_are_checked),
     };

@@ -174,7 +174,7 @@ static void pairs_are_resampled_together(void **state) {
     near(bca.standard_error, 0.1335, 0.003);
 }
 
-static void bootstrap_is_a_function_of_the_seed(void **state) {
+static void the_bootstrap_is_a_function_of_the_seed(void **state) {
     (void)state;
     fr_value_units units = {.values = spatial};
     fr_bootstrap first, again, other;
@@ -188,7 +188,7 @@ static void bootstrap_is_a_function_of_the_seed(void **state) {
     near(first.standard_error, sqrt(171.534 / 26), 0.25); /* of a mean: s / sqrt(n) */
 }
 
-static void bootstrap_of_little(void **state) {
+static void the_bootstrap_takes_few_units(void **state) {
     (void)state;
     double one[] = {3.0}, same[] = {2.0, 2.0, 2.0}, scratch[3];
     fr_value_units units = {one, scratch};
@@ -245,8 +245,8 @@ int main(void) {
         cmocka_unit_test(wilson_inverts_the_score_test),
         cmocka_unit_test(bca_gives_the_published_interval),
         cmocka_unit_test(pairs_are_resampled_together),
-        cmocka_unit_test(bootstrap_is_a_function_of_the_seed),
-        cmocka_unit_test(bootstrap_of_little),
+        cmocka_unit_test(the_bootstrap_is_a_function_of_the_seed),
+        cmocka_unit_test(the_bootstrap_takes_few_units),
         cmocka_unit_test(ratios_are_of_sums),
         cmocka_unit_test(calibration_error_is_the_weighted_gap),
     };
