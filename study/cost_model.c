@@ -1,8 +1,10 @@
 #include "study/cost_model.h"
 
+#include <assert.h>
 #include <math.h>
 
 double fr_cost_cycle(const fr_cost_model *m, int k) {
+    assert(k >= 0 && k <= FR_MAX_DEPTH);
     return m->pass[k] + (k > 0 ? m->draft_first + (k - 1) * m->draft_next : 0.0);
 }
 

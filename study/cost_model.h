@@ -14,7 +14,7 @@ typedef struct fr_cost_model {
 
 /* Cost of a cycle with k drafts. */
 double fr_cost_cycle(const fr_cost_model *model, int k);
-/* Tokens of a cycle with k drafts if each has the chance `acceptance` given that those before it stood. */
+/* Tokens of a cycle with k drafts if each is accepted with the chance `acceptance`, given that those before it were. */
 double fr_cost_tokens(double acceptance, int k);
 /* Speedup of cycles with k drafts over none. */
 double fr_cost_speedup(const fr_cost_model *model, int k, double acceptance);

@@ -45,9 +45,9 @@ static void end_run(fr_accept_run *run) {
 
 enum { MADE = 64 };
 
-/* Generates after `prompt` tokens of a golden text, then judges the text that came out. Gives what both counted. */
+/* Generates after `prompt` tokens of a golden text, then verifies the text that came out. Gives what both counted. */
 static void both_modes(const fr_model *model, const golden *g, int prompt, fr_session_options o, fr_stats *generated,
-                       fr_stats *judged) {
+                       fr_stats *forced) {
     int32_t text[512];
     fr_accept_run run;
     o.drafting = FR_DRAFTING_ON;
@@ -60,8 +60,8 @@ static void both_modes(const fr_model *model, const golden *g, int prompt, fr_se
     fr_session_destroy(session);
 
     start_run(&run, model, &o);
-    assert_int_equal(fr_accept_judge_text(&run, text, prompt + MADE, prompt - 1, NULL), FR_OK);
-    *judged = run.config->along_cycles;
+    assert_int_equal(fr_accept_verify_text(&run, text, prompt + MADE, prompt - 1, NULL), FR_OK);
+    *forced = run.config->along_cycles;
     assert_int_equal(run.text->tokens, MADE - 2); /* every position from the prompt's last on but those at the end */
     assert_int_equal(run.config->stats.num_cycles, run.text->tokens);
     end_run(&run);
@@ -78,8 +78,8 @@ static void same_counts(const fr_stats *a, const fr_stats *b) {
     assert_memory_equal(a->depth_histogram, b->depth_histogram, sizeof a->depth_histogram);
 }
 
-/* In passes of eight rows both modes run the same kernels, so that every verdict is the same, whatever the rule: text
- * that the model generated itself is judged into the very cycles that made it. */
+/* In passes of eight rows both modes run the same kernels, so that all drafts are accepted and rejected alike, whatever the rule:
+ * text that the model generated itself is verified into the very cycles that made it. */
 static void verifying_a_text_agrees_with_generating_it_bit_for_bit(void **state) {
     (void)state;
     static const int prompts[] = {1, 7, 60};
@@ -99,19 +99,19 @@ static void verifying_a_text_agrees_with_generating_it_bit_for_bit(void **state)
                          .seed = 5,
                          .verify = way / 6 >= 2 ? FR_VERIFY_REJECTION : FR_VERIFY_COUPLED},
         };
-        fr_stats generated, judged;
-        both_modes(model, &g, prompts[way % 7 % 3], o, &generated, &judged);
-        same_counts(&generated, &judged);
-        accepted += judged.num_accepted_tokens;
-        rejected += judged.num_draft_tokens - judged.num_accepted_tokens;
-        deep += judged.accepted_at[2];
+        fr_stats generated, forced;
+        both_modes(model, &g, prompts[way % 7 % 3], o, &generated, &forced);
+        same_counts(&generated, &forced);
+        accepted += forced.num_accepted_tokens;
+        rejected += forced.num_draft_tokens - forced.num_accepted_tokens;
+        deep += forced.accepted_at[2];
     }
     assert_true(accepted > 100 && rejected > 100 && deep > 5); /* there was something to agree on */
     golden_release(&g);
     fr_model_destroy(model);
 }
 
-/* Prefill passes of many rows sum in another order: near ties may be judged otherwise, and nothing else. */
+/* Prefill passes of many rows sum in another order: near ties may come out otherwise, and nothing else. */
 static void verifying_in_large_passes_differs_in_near_ties_only(void **state) {
     (void)state;
     fr_model *model = open_model();
@@ -120,10 +120,10 @@ static void verifying_in_large_passes_differs_in_near_ties_only(void **state) {
     int drafted = 0, differ = 0;
     for (int prompt = 1; prompt < 70; prompt += 4) {
         fr_session_options o = {.depth = 1, .prefill_chunk = 24};
-        fr_stats generated, judged;
-        both_modes(model, &g, prompt, o, &generated, &judged);
+        fr_stats generated, forced;
+        both_modes(model, &g, prompt, o, &generated, &forced);
         drafted += (int)generated.num_draft_tokens;
-        differ += abs((int)generated.num_accepted_tokens - (int)judged.num_accepted_tokens);
+        differ += abs((int)generated.num_accepted_tokens - (int)forced.num_accepted_tokens);
     }
     assert_true(drafted > 400);
     if (differ > drafted / 50) fail_msg("%d verdicts of %d differ", differ, drafted);
@@ -132,7 +132,7 @@ static void verifying_in_large_passes_differs_in_near_ties_only(void **state) {
 }
 
 /* A chain reads the true rows before it, whatever chains of other places wrote there: with passes of one row places are
- * judged one at a time, and every confidence is the same. */
+ * verified one at a time, and every confidence is the same. */
 static void chains_do_not_see_each_other(void **state) {
     (void)state;
     fr_model *model = open_model();
@@ -143,7 +143,7 @@ static void chains_do_not_see_each_other(void **state) {
         fr_session_options o = {.depth = 4, .prefill_chunk = alone ? 1 : 8, .drafting = FR_DRAFTING_ON, .ctx = 70};
         fr_accept_run run;
         start_run(&run, model, &o);
-        assert_int_equal(fr_accept_judge_text(&run, g.tokens, 70, 0, NULL), FR_OK);
+        assert_int_equal(fr_accept_verify_text(&run, g.tokens, 70, 0, NULL), FR_OK);
         assert_true(run.config->stats.accepted_at[1] > 3);
         calibration[alone] = run.config->calibration;
         end_run(&run);
@@ -156,7 +156,7 @@ static void chains_do_not_see_each_other(void **state) {
     fr_model_destroy(model);
 }
 
-/* Judging leaves the MTP module's cache as evaluating alone would, chained rows gone. */
+/* Verifying leaves the MTP module's cache as evaluating alone would, chained rows gone. */
 static void verifying_puts_the_cache_back(void **state) {
     (void)state;
     fr_model *model = open_model();
@@ -167,7 +167,7 @@ static void verifying_puts_the_cache_back(void **state) {
     driver_prefill(plain, g.tokens, 70);
     fr_accept_run run;
     start_run(&run, model, &o);
-    assert_int_equal(fr_accept_judge_text(&run, g.tokens, 70, 0, NULL), FR_OK);
+    assert_int_equal(fr_accept_verify_text(&run, g.tokens, 70, 0, NULL), FR_OK);
     assert_true(run.config->stats.accepted_at[0] > 0); /* chains were followed */
     assert_int_equal(run.session->mtp_kv.length, plain->mtp_kv.length);
     size_t row = (size_t)(plain->mtp_kv.rank + plain->mtp_kv.rope) * sizeof(uint16_t);
@@ -382,8 +382,8 @@ static void overlap_counts_shared_experts(void **state) {
                          .experts = {.layers = 2, .chosen = 2, .count = 8, .last = last, .shared = shared, .chose = chose}};
     /* [layers, rows, chosen]: of three rows the last is a rejected draft's */
     const int32_t pass[] = {0, 1, 1, 2, 5, 6, 3, 4, 3, 4, 3, 4}, next[] = {1, 2, 0, 7};
-    fr_accept_note_experts(&run, pass, 3, 2);
-    fr_accept_note_experts(&run, next, 1, 1);
+    fr_accept_count_experts(&run, pass, 3, 2);
+    fr_accept_count_experts(&run, next, 1, 1);
     assert_int_equal(run.experts.tokens, 3);
     assert_int_equal(run.experts.pairs, 2);
     assert_int_equal(shared[0], 1 + 2);
@@ -391,7 +391,7 @@ static void overlap_counts_shared_experts(void **state) {
     assert_int_equal(chose[1], 3);
     assert_int_equal(chose[5], 0);
     fr_accept_new_text(&run);
-    fr_accept_note_experts(&run, next, 1, 1);
+    fr_accept_count_experts(&run, next, 1, 1);
     assert_int_equal(run.experts.pairs, 2);
 }
 

@@ -1,6 +1,7 @@
 /* The study: options, sessions, and the order in which texts are made. */
 #include "study/ab/ab.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -16,6 +17,7 @@
 enum { DEFAULT_REPEATS = 2, WARM_UP_TOKENS = 32, MOST_REPEATS = 1000 };
 
 int fr_ab_order(int columns, size_t prompt, int repeat, int turn) {
+    assert(turn >= 0 && turn < columns);
     return (prompt + (size_t)repeat) % 2 == 0 ? turn : columns - 1 - turn;
 }
 

@@ -336,7 +336,7 @@ static void add_synthetic(writer *w) {
         for (int j = 0; j < FR_MAX_DEPTH; j++) reached += stats->reached_at[j];
         cJSON *item = fr_json_add_object(&w->d, array, NULL);
         fr_json_add_real(&w->d, item, "target", run->columns[c].target);
-        /* Of drafts whose predecessors stood: what the target is about. */
+        /* Of drafts whose predecessors were all accepted: what the target is about. */
         fr_json_add_ratio(&w->d, item, "acceptance", (double)stats->num_accepted_tokens, (double)reached);
         fr_interval wilson = fr_wilson95(stats->num_accepted_tokens, reached);
         fr_json_add_interval(&w->d, item, "acceptance_ci95", wilson.low, wilson.high);

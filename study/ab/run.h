@@ -9,6 +9,8 @@
 #ifndef FR_STUDY_AB_RUN_H
 #define FR_STUDY_AB_RUN_H
 
+#include <assert.h>
+
 #include "forerun_study.h"
 #include "study/energy.h"
 #include "study/prompts.h"
@@ -71,6 +73,7 @@ typedef struct fr_ab_run {
 } fr_ab_run;
 
 static inline fr_ab_text *fr_ab_text_at(const fr_ab_run *run, size_t prompt, int repeat, int column) {
+    assert(prompt < run->num_prompts && repeat >= 0 && repeat < run->options.repeats && column >= 0 && column < run->num_columns);
     return run->texts + (prompt * (size_t)run->options.repeats + (size_t)repeat) * (size_t)run->num_columns + column;
 }
 /* Whether all columns of this turn are whole: only such turns count. */

@@ -26,7 +26,7 @@ int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_
     return (int32_t)(((int64_t)right + away) % vocab_size);
 }
 
-/* An fr_force_drafts_fn. A wrong draft is not what the model says there: output cannot change, and no draft stands by
+/* An fr_force_drafts_fn. A wrong draft is not what the model says there: output cannot change, and no wrong draft is accepted by
  * luck. */
 static void spoil(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
     const spoiler *s = user;

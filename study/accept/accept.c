@@ -8,6 +8,10 @@
 
 enum { DEFAULT_DEPTH = 3, DEFAULT_REJECTED = 20 };
 
+/* The grid takes `!` for the other one of two. */
+_Static_assert(FR_VERIFY_COUPLED == 0 && FR_VERIFY_REJECTION == 1, "two rules");
+_Static_assert(FR_HIDDEN_POST_NORM == 0 && FR_HIDDEN_PRE_NORM == 1, "two hidden states");
+
 /* ---- Options ---- */
 
 static fr_status out_of_memory(fr_error *error) {
@@ -52,7 +56,7 @@ static fr_status load_prompts(fr_accept_run *run, fr_error *error) {
     return FR_OK;
 }
 
-/* A context for the longest text. One that does not fit is cut if it is only judged; a prompt that does not fit is an
+/* A context for the longest text. A text that does not fit is cut when it is teacher-forced; a prompt that does not fit is an
  * error, before anything runs. */
 static fr_status set_context(fr_accept_run *run, fr_error *error) {
     int *ctx = &run->options.session.ctx, most = run->model->config.max_position_embeddings;
@@ -159,7 +163,7 @@ static fr_status run_prompt(fr_accept_run *run, size_t p, fr_error *error) {
     run->text = &run->config->texts[p];
     fr_accept_new_text(run);
     FR_TRY(fr_session_truncate(run->session, 0, error));
-    fr_status status = run->options.teacher_forced ? fr_accept_judge_text(run, prompt->tokens, (int)prompt->count, 0, error)
+    fr_status status = run->options.teacher_forced ? fr_accept_verify_text(run, prompt->tokens, (int)prompt->count, 0, error)
                                                    : fr_accept_generate(run, prompt, error);
     if (status != FR_OK && status != FR_INTERRUPTED) return fr_context(error, status, "prompt \"%.60s\"", prompt->id);
     run->text->whole = status == FR_OK;

@@ -1,9 +1,9 @@
-/* An acceptance study: how often the drafts of a configuration stand. Private to study/; the face is fr_accept.
+/* An acceptance study: how often the drafts of a configuration are accepted. Private to study/; the face is fr_accept.
  *
- * Terms, the same everywhere. A cycle proposes `drafted` drafts; they are judged one after the other until one falls,
- * so min(drafted, accepted + 1) are judged. Position j is the j-th draft of a cycle.
- *  - rate of a position: accepted / drafted; falls with j. Conditional rate: accepted / judged ("reached").
- *  - acceptance rate: all accepted / all drafted. It depends on the depth: deeper drafts are rarely reached. */
+ * Terms, the same everywhere. A cycle proposes `drafted` drafts. They are verified one after the other until one is rejected, so
+ * min(drafted, accepted + 1) of them are reached. Position j is the j-th draft of a cycle.
+ *  - Rate of a position: accepted / drafted; it falls with j. Conditional rate: accepted / reached.
+ *  - Acceptance rate: all accepted / all drafted. It depends on the depth: deeper drafts are rarely reached. */
 #ifndef FR_STUDY_ACCEPT_ACCEPT_H
 #define FR_STUDY_ACCEPT_ACCEPT_H
 
@@ -22,7 +22,7 @@ typedef struct fr_accept_positions {
 /* One prompt under one configuration. */
 typedef struct fr_accept_text {
     bool whole;
-    uint64_t tokens, cycles; /* generated, or judged positions; cycles that drafted */
+    uint64_t tokens, cycles; /* generated, or verified positions; cycles that drafted */
     fr_accept_positions at;
 } fr_accept_text;
 
@@ -38,8 +38,8 @@ typedef struct fr_accept_config {
     fr_stats along_cycles; /* teacher-forced: of those alone that decoding this text would have made */
     fr_accept_text *texts; /* [prompts] */
     uint64_t context_drafted[FR_ACCEPT_CONTEXTS], context_accepted[FR_ACCEPT_CONTEXTS]; /* first drafts */
-    fr_calibration calibration;                                                         /* judged drafts */
-    uint32_t *proposed, *rejected;                                                      /* [vocab]: judged drafts by token */
+    fr_calibration calibration;                                                         /* drafts reached */
+    uint32_t *proposed, *rejected;                                                      /* [vocab]: drafts reached, by token */
 } fr_accept_config;
 
 /* Which experts neighbouring tokens share. */
@@ -57,7 +57,7 @@ typedef struct fr_accept_run {
     fr_accept_options options; /* with defaults filled in */
     fr_prompts prompts;        /* max_tokens filled in */
     size_t num_prompts;        /* of them take part */
-    size_t num_cut;            /* texts that were too long to judge whole */
+    size_t num_cut;            /* texts that were too long for the context */
     fr_accept_config *configs;
     size_t num_configs;
     fr_accept_experts experts; /* of the first configuration */
@@ -67,14 +67,14 @@ typedef struct fr_accept_run {
     size_t total, done;        /* tokens, for progress */
 } fr_accept_run;
 
-/* One cycle, or one position as if a cycle began there: length, verified and accepted, and of the judged drafts the tokens and
- * their confidence. */
-void fr_accept_note(fr_accept_run *run, const fr_cycle *cycle);
+/* Counts a cycle, or a position as if a cycle began there. Reads length, verified and accepted, and of the drafts reached the
+ * tokens and their confidence. */
+void fr_accept_count_cycle(fr_accept_run *run, const fr_cycle *cycle);
 
-/* `rows` neighbouring tokens' experts, ws->experts of a pass of pass_rows rows from row 0 on; the first is the
- * neighbour of the last one noted. Only of the first configuration; nothing for the others. */
-void fr_accept_note_experts(fr_accept_run *run, const int32_t *experts, int pass_rows, int rows);
-/* What comes next is no neighbour of what was. */
+/* Counts the experts of `rows` neighbouring tokens: ws->experts of a pass of pass_rows rows, from row 0 on. The first is the
+ * neighbour of the last one counted. Only of the first configuration; nothing for the others. */
+void fr_accept_count_experts(fr_accept_run *run, const int32_t *experts, int pass_rows, int rows);
+/* The next token counted has no neighbour. */
 void fr_accept_new_text(fr_accept_run *run);
 
 /* Reports progress: `tokens` of the text at hand. FR_INTERRUPTED when it is to stop. */
@@ -82,9 +82,9 @@ fr_status fr_accept_report(fr_accept_run *run, size_t tokens, fr_error *error);
 
 /* Each runs one prompt through run->session, which is empty. */
 fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_error *error);
-/* `count` tokens are the text. Every position from `first` on is judged as the last one evaluated when a cycle begins:
- * a text of which tokens [0, first + 1) were the prompt, if it was generated. */
-fr_status fr_accept_judge_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error);
+/* Teacher-forced: verifies the text of `count` tokens. Every position from `first` on is taken for the last one evaluated when a
+ * cycle begins, as if tokens [0, first + 1) had been the prompt. */
+fr_status fr_accept_verify_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error);
 
 /* The document of a run, finished or not. */
 fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error);

@@ -1,7 +1,7 @@
-#include "forerun_study.h"
-#include "study/accept/accept.h"
-
+#include <assert.h>
 #include <string.h>
+
+#include "study/accept/accept.h"
 
 static int bucket_of(int context) {
     int bucket = 0;
@@ -12,9 +12,10 @@ static int bucket_of(int context) {
     return bucket;
 }
 
-void fr_accept_note(fr_accept_run *run, const fr_cycle *c) {
+void fr_accept_count_cycle(fr_accept_run *run, const fr_cycle *c) {
     fr_accept_config *config = run->config;
     fr_accept_positions *at = &run->text->at;
+    assert(c->accepted >= 0 && c->accepted <= c->verified && c->verified <= FR_MAX_DEPTH);
     run->text->cycles += c->verified > 0;
     for (int j = 0; j < c->verified; j++) {
         at->drafted[j]++;
@@ -46,9 +47,10 @@ static uint64_t shared(const int32_t *a, const int32_t *b, int count) {
     return both;
 }
 
-void fr_accept_note_experts(fr_accept_run *run, const int32_t *experts, int pass_rows, int rows) {
+void fr_accept_count_experts(fr_accept_run *run, const int32_t *experts, int pass_rows, int rows) {
     fr_accept_experts *e = &run->experts;
     if (run->config != run->configs || e->layers == 0) return;
+    assert(rows <= pass_rows);
     size_t chosen = (size_t)e->chosen;
     for (int r = 0; r < rows; r++) {
         for (int layer = 0; layer < e->layers; layer++) {

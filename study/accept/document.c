@@ -132,10 +132,10 @@ static void add_context(fr_json_builder *d, cJSON *to, const fr_accept_config *c
 
 static void add_calibration(fr_json_builder *d, cJSON *to, const fr_calibration *c) {
     cJSON *object = fr_json_add_object(d, to, "calibration");
-    uint64_t judged = 0;
-    for (int b = 0; b < FR_CALIBRATION_BINS; b++) judged += c->count[b];
-    fr_json_add_real(d, object, "ece", judged > 0 ? fr_calibration_error(c) : NAN);
-    fr_json_add_count(d, object, "judged", judged);
+    uint64_t reached = 0;
+    for (int b = 0; b < FR_CALIBRATION_BINS; b++) reached += c->count[b];
+    fr_json_add_real(d, object, "ece", reached > 0 ? fr_calibration_error(c) : NAN);
+    fr_json_add_count(d, object, "judged", reached);
     cJSON *bins = fr_json_add_array(d, object, "bins");
     for (int b = 0; b < FR_CALIBRATION_BINS; b++) {
         cJSON *item = fr_json_add_object(d, bins, NULL);

@@ -2,14 +2,14 @@
 #include "study/accept/accept.h"
 #include "study/speculation.h"
 
-/* Notes what a step did. Returns how many of its tokens count, and whether the text ends with them. */
-static int note_step(fr_accept_run *run, const fr_step *step, bool *ends) {
+/* Counts what a step did. Returns how many of its tokens count, and whether the text ends with them. */
+static int count_step(fr_accept_run *run, const fr_step *step, bool *ends) {
     const fr_session *s = run->session;
     const fr_cycle *cycle = fr_session_last_cycle(s);
     if (cycle) {
-        fr_accept_note(run, cycle);
+        fr_accept_count_cycle(run, cycle);
         /* Rows of accepted drafts are the text's; what rejected ones chose says nothing about it. */
-        fr_accept_note_experts(run, s->ws.experts, cycle->verified + 1, cycle->accepted + 1);
+        fr_accept_count_experts(run, s->ws.experts, cycle->verified + 1, cycle->accepted + 1);
     }
     for (int i = 0; i < step->count; i++)
         if (!run->options.ignore_eos && fr_token_ends_text(run->model, step->tokens[i])) {
@@ -29,7 +29,7 @@ fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_err
     while (!ends && run->text->tokens < most && s->length < s->ctx) {
         fr_step step;
         FR_CHECK(fr_session_step(s, (int)(most - run->text->tokens), &step, error));
-        run->text->tokens += (uint64_t)note_step(run, &step, &ends);
+        run->text->tokens += (uint64_t)count_step(run, &step, &ends);
         FR_CHECK(fr_accept_report(run, prompt->count + run->text->tokens, error));
     }
 done:

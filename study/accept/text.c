@@ -1,14 +1,14 @@
 /* Acceptance along a given text, teacher-forced.
  *
- * The text is evaluated in prefill passes, the MTP module following, and every position i is taken for the last one
- * whose hidden state is known when a cycle begins: tokens 0..i+1 stand, the first draft is for position i+2. It comes
- * from the MTP module's row i, which the pass has made anyway; the main model's logits of position i+1 judge it. Draft
- * j (from 0 on) is for position i+2+j, judged by the logits of position i+1+j. It takes a chained row of its own: the
- * MTP module at position i+j, given its last output and the text's token i+1+j, its cache holding the true rows 0..i
- * and the chained ones. Chains are only followed while drafts stand.
+ * The text is evaluated in prefill passes, the MTP module following. Every position i is a start: it is taken for the last one
+ * whose hidden state is known when a cycle begins. Tokens 0..i+1 are known then, and draft j (from 0 on) is for position i+2+j.
+ *  - Draft 0 comes from the MTP module's row i, which the pass has made anyway.
+ *  - Draft j > 0 takes a chained row of its own: the MTP module at position i+j, given its last output and the text's token
+ *    i+1+j, its cache holding the true rows 0..i and the chained ones. A chain ends with the first rejected draft.
+ *  - The main model's logits of position i+1+j verify draft j.
  *
- * Chained rows overwrite the true rows after i. So the starts of a pass are gone through from the last to the first (a
- * chain needs nothing that later ones have overwritten), and the true rows put back in the end. */
+ * Chained rows overwrite the true rows after i. So the starts of a pass are gone through from the last to the first (a chain
+ * needs nothing that later ones have overwritten), and the true rows put back in the end. */
 #include <string.h>
 
 #include "core/memory.h"
@@ -18,7 +18,7 @@
 
 typedef struct text_run {
     fr_accept_run *run;
-    int count, first;           /* tokens; where judging begins */
+    int count, first;           /* tokens; where verifying begins */
     int base;                   /* the buffers' row 0 is this position: the first start that is not done yet */
     int main_end, mtp_end;      /* positions evaluated by either */
     float *logits;              /* [rows, vocab]: the main model's */
@@ -26,7 +26,7 @@ typedef struct text_run {
     float *recycled;            /* [rows, hidden]: what the second draft reads */
     char *saved;                /* [rows] of the MTP module's cache */
     int rows;                   /* of the buffers */
-    int8_t *drafted, *accepted; /* [count], by start; -1: not judged */
+    int8_t *drafted, *accepted; /* [count], by start; -1: not verified */
 } text_run;
 
 static size_t hidden_size(const text_run *t) {
@@ -47,9 +47,8 @@ static int depth_at(const text_run *t, int i) {
     return room < t->run->config->depth ? room : t->run->config->depth;
 }
 
-/* Draft j of start i: its logits are in s->draft_logits, the text's tokens before it in s->tokens. Whether it stands.
- */
-static bool judge(text_run *t, fr_session *s, const float *logits, int i, int j, int32_t *draft, double *confidence) {
+/* Takes draft j of start i from its logits and verifies it: whether it is accepted. */
+static bool verify(text_run *t, fr_session *s, const float *logits, int i, int j, int32_t *draft, double *confidence) {
     fr_history history = {s->tokens, i + 2 + j, t->first + 1};
     *draft = fr_sampler_draft(&s->sampler, logits, history, j, confidence);
     const float *main_logits = t->logits + (size_t)(i + 1 + j - t->base) * vocab_size(t);
@@ -68,21 +67,21 @@ static const float *chain(text_run *t, fr_session *s, int i, int j) {
     return s->draft_logits;
 }
 
-static void judge_start(text_run *t, fr_session *s, int i) {
+static void verify_start(text_run *t, fr_session *s, int i) {
     fr_cycle cycle = {.length = i + 2, .verified = depth_at(t, i)};
     for (int j = 0; j < cycle.verified; j = ++cycle.accepted) {
         const float *logits = j == 0 ? t->draft_logits + (size_t)(i - t->base) * vocab_size(t) : chain(t, s, i, j);
-        if (!judge(t, s, logits, i, j, &cycle.drafts[j], &cycle.confidence[j])) break;
+        if (!verify(t, s, logits, i, j, &cycle.drafts[j], &cycle.confidence[j])) break;
     }
     t->drafted[i] = (int8_t)cycle.verified;
     t->accepted[i] = (int8_t)cycle.accepted;
-    fr_accept_note(t->run, &cycle);
+    fr_accept_count_cycle(t->run, &cycle);
     fr_stats_count(&t->run->config->stats, &cycle);
     t->run->text->tokens++;
 }
 
-/* Judges the starts whose logits are all there, and moves what the others need to the front. */
-static void judge_ready(text_run *t, fr_session *s) {
+/* Verifies the starts whose logits are all there, and moves what the others need to the front. */
+static void verify_starts(text_run *t, fr_session *s) {
     int end = t->base;
     while (end < t->mtp_end && (depth_at(t, end) < 1 || end + depth_at(t, end) < t->main_end)) end++;
     /* Chains write up to position end + depth - 2, of which the module has evaluated those before mtp_end. */
@@ -92,7 +91,7 @@ static void judge_ready(text_run *t, fr_session *s) {
     char *cache = (char *)fr_kv_cache_row(&s->mtp_kv, 0, t->base);
     if (rows > 0) memcpy(t->saved, cache, (size_t)rows * bytes);
     for (int i = end - 1; i >= t->base; i--)
-        if (i >= t->first && depth_at(t, i) > 0) judge_start(t, s, i);
+        if (i >= t->first && depth_at(t, i) > 0) verify_start(t, s, i);
     s->mtp_kv.length = length;
     if (rows > 0) memcpy(cache, t->saved, (size_t)rows * bytes);
 
@@ -108,7 +107,7 @@ static fr_status after_main(void *user, fr_session *s, int first, int rows, fr_e
     const fr_model *model = t->run->model;
     (void)error;
     fr_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, t->logits + (size_t)(first - t->base) * vocab_size(t));
-    fr_accept_note_experts(t->run, s->ws.experts, rows, rows);
+    fr_accept_count_experts(t->run, s->ws.experts, rows, rows);
     t->main_end = first + rows;
     return FR_OK;
 }
@@ -120,7 +119,7 @@ static fr_status after_mtp(void *user, fr_session *s, int first, int rows, fr_er
     memcpy(t->recycled + at * hidden_size(t), s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, bytes);
     fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
-    judge_ready(t, s);
+    verify_starts(t, s);
     return fr_accept_report(t->run, (size_t)t->main_end, error);
 }
 
@@ -151,7 +150,7 @@ static fr_status allocate(text_run *t, const fr_session *s, fr_error *error) {
     return FR_OK;
 }
 
-fr_status fr_accept_judge_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error) {
+fr_status fr_accept_verify_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error) {
     fr_session *s = run->session;
     text_run t = {.run = run, .count = count, .first = first};
     fr_status status;
@@ -159,7 +158,7 @@ fr_status fr_accept_judge_text(fr_accept_run *run, const int32_t *tokens, int co
     FR_CHECK(fr_session_append(s, tokens, (size_t)count, error));
     double start = fr_now();
     FR_CHECK(fr_session_evaluate(s, after_main, after_mtp, &t, error));
-    judge_ready(&t, s);
+    verify_starts(&t, s);
     run->config->stats.prefill_s += fr_now() - start;
     run->config->stats.prefill_tokens += (uint64_t)count;
     walk(&t);

@@ -14,7 +14,9 @@
 #include <immintrin.h>
 #endif
 
-enum { SWEEPS = 5, PAGE = 4096, LEAST_BUFFER_MB = 512 };
+enum { SWEEPS = 5, PAGE = 4096, LEAST_BUFFER_MB = 512, RUN_WORDS = 32 };
+
+_Static_assert(PAGE / sizeof(uint64_t) % (RUN_WORDS * 8) == 0, "a page is whole runs of each of 8 streams");
 
 const int fr_bench_streams[FR_BENCH_READS] = {1, 4, 8};
 
@@ -23,22 +25,26 @@ const int fr_bench_streams[FR_BENCH_READS] = {1, 4, 8};
 /* count: a multiple of PAGE. From one place, or from some in turn, four cache lines at a time: how much of memory's latency the
  * hardware hides depends on how many runs it sees. */
 static inline __attribute__((always_inline)) uint64_t sum_words(const uint64_t *p, size_t count, size_t streams) {
-    uint64_t sum[32] = {0}, all = 0;
+    uint64_t sum[RUN_WORDS] = {0}, all = 0;
     size_t part = count / streams;
-    for (size_t i = 0; i < part; i += 32)
+    for (size_t i = 0; i < part; i += RUN_WORDS)
         for (size_t s = 0; s < streams; s++)
-            for (size_t j = 0; j < 32; j++) sum[j] += p[s * part + i + j];
-    for (int j = 0; j < 32; j++) all += sum[j];
+            for (size_t j = 0; j < RUN_WORDS; j++) sum[j] += p[s * part + i + j];
+    for (int j = 0; j < RUN_WORDS; j++) all += sum[j];
     return all;
 }
 
-static uint64_t sum_plain(const uint64_t *p, size_t count, int streams) {
+static inline __attribute__((always_inline)) uint64_t sum_streams(const uint64_t *p, size_t count, int streams) {
     return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+}
+
+static uint64_t sum_plain(const uint64_t *p, size_t count, int streams) {
+    return sum_streams(p, count, streams);
 }
 
 #if defined(__x86_64__)
 __attribute__((target("avx2"))) static uint64_t sum_avx2(const uint64_t *p, size_t count, int streams) {
-    return streams == 8 ? sum_words(p, count, 8) : streams == 4 ? sum_words(p, count, 4) : sum_words(p, count, 1);
+    return sum_streams(p, count, streams);
 }
 #else
 #define sum_avx2 sum_plain
