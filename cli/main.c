@@ -30,7 +30,7 @@ static const command commands[] = {
      "forerun synth --config config.json --layers 4 --experts 16 -o DIR", FR_CMD_SYNTH, fr_cmd_synth},
     {"bench", "Measuring", "measures this machine on the model's shapes: each part as a share of its limit",
      "forerun bench -m DIR --only linear,passes", FR_CMD_BENCH, fr_cmd_bench},
-    {"accept", "Measuring", "acceptance study: how often drafts stand, by position, domain and confidence",
+    {"accept", "Measuring", "acceptance study: how often drafts are accepted, by position, domain and confidence",
      "forerun accept -m DIR --prompts prompts.jsonl --depth 3 --html accept.html", FR_CMD_ACCEPT, fr_cmd_accept},
     {"ab", "Measuring", "A/B latency study: drafting on against off, in pairs by prompt",
      "forerun ab -m DIR --arms off,on,auto --html ab.html", FR_CMD_AB, fr_cmd_ab},

@@ -95,8 +95,8 @@ const fr_cli_option fr_cli_option_table[] = {
          FR_CMD_SCORE),
 
     FLAG("teacher-forced", 0, MEASURES,
-         "the prompts are the texts: all positions are judged, in prefill passes, nothing is generated", teacher_forced,
-         FR_CMD_ACCEPT),
+         "the prompts are the texts: drafts are verified at every position, in prefill passes, nothing is generated",
+         teacher_forced, FR_CMD_ACCEPT),
     TEXT("depths", 0, FR_OPT_IDS, "1,2,3", NULL, MEASURES, "a configuration for each depth, instead of --depth", depths,
          FR_CMD_ACCEPT),
     TEXT("temperatures", 0, FR_OPT_TEXT, "0,0.6,1", NULL, MEASURES,
@@ -158,10 +158,10 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE("verify", fr_verify_word, "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE | FR_CMD_AB),
     CHOICE("draft-head", fr_draft_head_word, "exact", SPECULATION,
-           "head that drafts are taken with; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
+           "LM head of drafts; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
            MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
     CHOICE("drafter", fr_drafter_word, "mtp", SPECULATION,
-           "where drafts come from; ngram: what followed the last time that the text stood like this", drafter, MAKE | STUDY),
+           "where drafts come from; ngram: what followed the text's last tokens when they last occurred", drafter, MAKE | STUDY),
 
     NUMBER("temperature", 0, FR_OPT_REAL, "F", 0, 100, "0", SAMPLING, "0 is greedy", temperature, MAKE | STUDY),
     NUMBER("top-k", 0, FR_OPT_INT, "N", 0, INT_MAX, "0", SAMPLING, "keep the N most probable tokens; 0: all", top_k,
