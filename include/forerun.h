@@ -184,8 +184,8 @@ typedef struct fr_text_stream fr_text_stream;
 FR_API fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error);
 /* Text that became whole with this token (possibly ""), valid until the next call. */
 FR_API const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *length);
-/* Lets the text end before the first of these strings, wherever tokens meet in it: what may be the beginning of one is held
- * back, and once one is whole nothing comes any more. To be called before the first push; the strings are copied. */
+/* Ends the text before the first occurrence of any of these strings, also across tokens: text that may be the beginning of one
+ * is held back, and once one is complete push returns "" only. To be called before the first push; the strings are copied. */
 FR_API fr_status fr_text_stream_stop_at(fr_text_stream *stream, const char *const *strings, size_t count, fr_error *error);
 FR_API bool fr_text_stream_stopped(const fr_text_stream *stream);
 /* What is still held back, with U+FFFD for what will never be whole. The stream can then take another text. */
@@ -204,8 +204,8 @@ typedef enum fr_kv { FR_KV_BF16 = 0, FR_KV_F32 } fr_kv;
 typedef enum fr_hidden_state { FR_HIDDEN_POST_NORM = 0, FR_HIDDEN_PRE_NORM } fr_hidden_state;
 
 /* How drafts are verified. Coupled: the text is the same with drafting on and off, at any temperature (drafts and main
- * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; the
- * distribution is the same and acceptance higher, the text is not the same. */
+ * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; more
+ * drafts are accepted, and with a fixed depth the distribution is the same, but the text is not. */
 typedef enum fr_verify { FR_VERIFY_COUPLED = 0, FR_VERIFY_REJECTION } fr_verify;
 
 typedef struct fr_logit_bias {
@@ -250,16 +250,16 @@ typedef struct fr_session_options {
 FR_API fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error);
 FR_API void fr_session_destroy(fr_session *session);
 
-/* Appends tokens and evaluates all of them. Ids outside the vocabulary are FR_ERROR_ARGUMENT, more than fit are
+/* Appends tokens and evaluates all of them. No tokens, or ids outside the vocabulary, are FR_ERROR_ARGUMENT, more than fit are
  * FR_ERROR_CONTEXT; the session is then unchanged. */
 FR_API fr_status fr_session_prefill(fr_session *session, const int32_t *tokens, size_t count, fr_error *error);
 
-/* Makes `tokens` the session's whole text, whatever it holds: keeps the longest beginning that they share, cuts the rest
- * off and evaluates what is missing, the last token in any case unless its logits are still there. *reused (may be NULL):
- * how many tokens were not evaluated again. Errors as for prefill.
- * What is kept was computed in passes of other sizes than a new session's prefill would make, and float sums depend on
- * that in their last bits (unless prefill_chunk is 8 or less): the text that follows is that of a new session but for
- * near ties, its logits are not the same to the bit. */
+/* Makes `tokens` the session's whole text: keeps the longest prefix that the two share, cuts off the rest and evaluates what
+ * is missing, and the last token in any case unless its logits are still there. *reused (may be NULL): how many tokens were
+ * not evaluated again. Errors as for prefill.
+ * The reused part was computed in passes of other sizes than a new session's prefill would make, and float sums depend on
+ * that in their last bits (unless prefill_chunk is 8 or less). So logits are not a new session's to the bit, and the text that
+ * follows can differ at a near tie. */
 FR_API fr_status fr_session_prefill_from(fr_session *session, const int32_t *tokens, size_t count, size_t *reused,
                                          fr_error *error);
 
@@ -278,17 +278,18 @@ FR_API fr_status fr_session_step(fr_session *session, int max_tokens, fr_step *o
 /* Cuts the timeline to its first `count` tokens (count <= length). */
 FR_API fr_status fr_session_truncate(fr_session *session, size_t count, fr_error *error);
 FR_API size_t fr_session_length(const fr_session *session);
+/* [length], prompt included; owned by the session, valid until its next call. */
 FR_API const int32_t *fr_session_tokens(const fr_session *session);
 FR_API int fr_session_ctx(const fr_session *session);
 
-/* Session files: the text, both KV caches and all else that tokens to come depend on, so that a session that loads one
- * goes on as the saved one would have, bit for bit (with the same options, threads and instruction set: options, what
- * drafting has learned and statistics are the session's own and not in the file; the seed is, and replaces its own).
+/* Session files: the text, both KV caches and whatever else later tokens depend on, so that a session that loads one continues
+ * as the saved one would have, bit for bit, with the same options and instruction set. Options, statistics and what drafting
+ * has learned are not in the file; the seed is, and replaces the loading session's.
  * Save replaces the file as a whole or, on an error, leaves it as it was. */
 FR_API fr_status fr_session_save(const fr_session *session, const char *path, fr_error *error);
-/* Replaces what the session holds. It must be of the same model with the same kv, mtp_hidden and kind of activations, and
- * its ctx long enough; one without MTP takes a file with it, not the other way round. On any error, a damaged file's among
- * them, the session is unchanged; for that, memory for a second set of caches is taken while it loads. */
+/* Replaces what the session holds. The file must be of the same model with the same kv, mtp_hidden and kind of activations, and
+ * fit into ctx. A session without MTP loads a file that was saved with it, but not the other way round. On any error, as with
+ * a damaged file, the session is unchanged; so a second set of caches is allocated while it loads. */
 FR_API fr_status fr_session_load(fr_session *session, const char *path, fr_error *error);
 
 /* Logits [vocab_size], valid until the next call. After a prefill: those of its last token, from which the next step takes
@@ -319,7 +320,7 @@ FR_API void fr_session_reset_stats(fr_session *session);
 /* What the depth policy goes by: its present estimates, and counts since create. Times are 0 before the first cycle, and stay
  * 0 in a session that does not draft. */
 typedef struct fr_policy_info {
-    bool adaptive; /* auto: else every cycle drafts as deep as it may */
+    bool adaptive; /* with auto; else every cycle drafts to max_depth */
     bool on;       /* drafting pays, as far as is known */
     int max_depth;
     double acceptance[FR_MAX_DEPTH];    /* chance that a draft at this position is accepted if those before it are */
