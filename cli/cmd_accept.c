@@ -11,13 +11,14 @@
 #include "cli/output.h"
 #include "cli/study.h"
 #include "cli/table.h"
+#include "core/text_size.h"
 #include "forerun_study.h"
 
 /* ---- Tables -------------------------------------------------------------------------------------------------- */
 
 static void cell_count(fr_cli_table *table, const cJSON *object, const char *key) {
     double value = fr_cli_number(object, key);
-    fr_cli_table_cell(table, "%s", isfinite(value) ? fr_cli_grouped((uint64_t)value) : "-");
+    fr_cli_table_cell(table, "%s", isfinite(value) ? FR_TEXT_GROUPED((uint64_t)value) : "-");
 }
 
 /* A share, its interval and a bar of both. */
@@ -188,7 +189,7 @@ static void print_along_cycles(const cJSON *configuration) {
 static void print_tables(const cJSON *document) {
     const cJSON *prompts = fr_cli_part(document, "prompts"), *configurations = fr_cli_part(document, "configurations");
     const cJSON *first = cJSON_GetArrayItem(configurations, 0);
-    printf("%s prompts, %s; %s%s\n", fr_cli_grouped((uint64_t)fr_cli_number(prompts, "count")),
+    printf("%s prompts, %s; %s%s\n", FR_TEXT_GROUPED((uint64_t)fr_cli_number(prompts, "count")),
            strcmp(fr_cli_text(first, "mode"), "generated") == 0 ? "texts generated" : "teacher-forced: every position judged",
            fr_cli_text(first, "drafter"),
            cJSON_IsTrue(fr_cli_part(document, "complete")) ? "" : "; interrupted: what was measured until then");

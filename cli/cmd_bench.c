@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "core/text_size.h"
 #include "forerun_study.h"
 
 static const struct {
@@ -59,10 +60,10 @@ static const char *percent(double share) {
 static void print_machine(const fr_bench_result *r) {
     const fr_figure *read = &r->read_bandwidth, *peak = &r->peak;
     printf("%d %s, last-level cache %s\n", r->threads, r->threads == 1 ? "thread" : "threads",
-           r->cache_bytes ? fr_cli_size(r->cache_bytes) : "unknown");
+           r->cache_bytes ? FR_TEXT_SIZE(r->cache_bytes) : "unknown");
     printf("few rows by %s, many by %s\n", r->isa, r->many_rows);
     printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
-           1e-9 * read->p90, fr_cli_size(r->read_buffer_bytes), r->read_streams, r->read_streams == 1 ? "stream" : "streams");
+           1e-9 * read->p90, FR_TEXT_SIZE(r->read_buffer_bytes), r->read_streams, r->read_streams == 1 ? "stream" : "streams");
     if (peak->samples)
         printf("BF16 peak%8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10, 1e-9 * peak->p90,
                r->peak_name);
@@ -126,12 +127,12 @@ static void print_rest(const fr_bench_result *r) {
         const fr_bench_draft *d = &r->draft;
         printf("\ndraft    %8.3f ms  (%.3f to %.3f)", d->ms.median, d->ms.p10, d->ms.p90);
         if (d->over_one_row > 0) printf(", %.3f of a pass of one row", d->over_one_row);
-        printf("; reads %s, %s of read\n", fr_cli_size(d->bytes), percent(d->of_bandwidth));
+        printf("; reads %s, %s of read\n", FR_TEXT_SIZE(d->bytes), percent(d->of_bandwidth));
     }
     if (r->decode.tokens_per_s.samples) {
         const fr_bench_decode *d = &r->decode;
         printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
-               d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, fr_cli_size(d->bytes_per_token),
+               d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, FR_TEXT_SIZE(d->bytes_per_token),
                percent(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
     }
     if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");

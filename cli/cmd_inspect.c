@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/shown.h"
+#include "core/text_size.h"
 #include "forerun_checkpoint.h"
 
 typedef struct inspection {
@@ -54,13 +55,13 @@ static void print_config(const inspection *run) {
     fr_cli_print_shown(stdout, "  architecture         %s", cJSON_IsString(architecture) ? architecture->valuestring : "?");
     printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
            dense < layers ? dense : layers, dense < layers ? layers - dense : 0, config_count(c, "num_nextn_predict_layers"));
-    printf("  hidden size          %s\n", fr_cli_grouped(config_count(c, "hidden_size")));
-    printf("  vocabulary           %s\n", fr_cli_grouped(config_count(c, "vocab_size")));
+    printf("  hidden size          %s\n", FR_TEXT_GROUPED(config_count(c, "hidden_size")));
+    printf("  vocabulary           %s\n", FR_TEXT_GROUPED(config_count(c, "vocab_size")));
     printf("  attention            %s heads; kv_lora_rank %s, positions %s; ",
-           fr_cli_grouped(config_count(c, "num_attention_heads")), fr_cli_grouped(config_count(c, "kv_lora_rank")),
-           fr_cli_grouped(config_count(c, "qk_rope_head_dim")));
+           FR_TEXT_GROUPED(config_count(c, "num_attention_heads")), FR_TEXT_GROUPED(config_count(c, "kv_lora_rank")),
+           FR_TEXT_GROUPED(config_count(c, "qk_rope_head_dim")));
     if (config_count(c, "q_lora_rank"))
-        printf("q_lora_rank %s\n", fr_cli_grouped(config_count(c, "q_lora_rank")));
+        printf("q_lora_rank %s\n", FR_TEXT_GROUPED(config_count(c, "q_lora_rank")));
     else
         printf("no q_lora_rank\n");
     printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64 " shared\n",
@@ -72,21 +73,21 @@ static void print_config(const inspection *run) {
     else
         printf("  quantization         none\n");
     if (cJSON_IsObject(scaling))
-        fr_cli_print_shown(stdout, "  context              %s (%s, %s extended)", fr_cli_grouped(run->context),
+        fr_cli_print_shown(stdout, "  context              %s (%s, %s extended)", FR_TEXT_GROUPED(run->context),
                            config_text(scaling, "type"),
-                           fr_cli_grouped(config_count(scaling, "original_max_position_embeddings")));
+                           FR_TEXT_GROUPED(config_count(scaling, "original_max_position_embeddings")));
     else
-        printf("  context              %s\n", fr_cli_grouped(run->context));
+        printf("  context              %s\n", FR_TEXT_GROUPED(run->context));
 }
 
 static void print_count(const char *name, uint64_t value) {
-    printf("  %-20s %19s", name, fr_cli_grouped(value));
-    if (value >= 1000) printf("  %s", fr_cli_short(value));
+    printf("  %-20s %19s", name, FR_TEXT_GROUPED(value));
+    if (value >= 1000) printf("  %s", FR_TEXT_COUNT(value));
     putchar('\n');
 }
 
 static void print_bytes(const char *name, uint64_t value) {
-    printf("  %-20s %19s  %s\n", name, fr_cli_grouped(value), fr_cli_size(value));
+    printf("  %-20s %19s  %s\n", name, FR_TEXT_GROUPED(value), FR_TEXT_SIZE(value));
 }
 
 static void print_counts(const inspection *run) {
@@ -144,7 +145,7 @@ static void print_tensors(const inspection *run) {
 
 static void print_plan(const inspection *run) {
     const fr_memory_plan *p = &run->plan;
-    printf("\nmemory for a context of %s\n", fr_cli_grouped((uint64_t)p->ctx));
+    printf("\nmemory for a context of %s\n", FR_TEXT_GROUPED((uint64_t)p->ctx));
     print_bytes(p->weights == FR_WEIGHTS_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
     print_bytes("tables", p->table_bytes);
     if (p->draft_head_bytes) print_bytes("draft head", p->draft_head_bytes);
@@ -262,7 +263,7 @@ int fr_cmd_inspect(const fr_cli_options *options) {
         if (lists_tensors(&run))
             print_tensors(&run);
         else if (!options->config)
-            printf("\n%s tensors\n", fr_cli_grouped(fr_inspection_num_tensors(run.found)));
+            printf("\n%s tensors\n", FR_TEXT_GROUPED(fr_inspection_num_tensors(run.found)));
     }
     cJSON_Delete(run.config);
     fr_inspection_destroy(run.found);

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "core/text_size.h"
 #include "forerun_checkpoint.h"
 #include "study/words.h"
 
@@ -40,8 +41,8 @@ int fr_cmd_quantize(const fr_cli_options *options) {
         fr_cli_json_print(b);
     } else {
         printf("%s: %s of %s tensors converted, largest error %.3g of a block's largest weight, %s\n", options->output,
-               fr_cli_grouped(written.tensors_converted), fr_cli_grouped(written.tensors), written.max_relative_error,
-               fr_cli_size(written.apparent_bytes));
+               FR_TEXT_GROUPED(written.tensors_converted), FR_TEXT_GROUPED(written.tensors), written.max_relative_error,
+               FR_TEXT_SIZE(written.apparent_bytes));
     }
     return fr_cli_flush(FR_EXIT_DONE);
 }

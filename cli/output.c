@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "cli/message.h"
+#include "core/text_size.h"
 #include "study/words.h"
 
 /* ---- Documents --------------------------------------------------------------------------------------------- */
@@ -75,42 +76,6 @@ void fr_cli_add_memory(fr_json_builder *b, cJSON *to, const fr_model_info *info,
         fr_json_add_null(b, object, "peak_rss_bytes");
 }
 
-/* ---- Numbers for people -------------------------------------------------------------------------------------- */
-
-static char *next_buffer(void) {
-    static char buffers[4][40];
-    static int turn;
-    turn = (turn + 1) % 4;
-    return buffers[turn];
-}
-
-const char *fr_cli_grouped(uint64_t value) {
-    char digits[24], *text = next_buffer(), *to = text;
-    int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
-    for (int i = 0; i < length; i++) {
-        if (i && (length - i) % 3 == 0) *to++ = ',';
-        *to++ = digits[i];
-    }
-    *to = 0;
-    return text;
-}
-
-static const char *scaled(double value, double step, const char *const *units, int count) {
-    char *text = next_buffer();
-    int unit = 0;
-    while (value >= step && unit + 1 < count) {
-        value /= step;
-        unit++;
-    }
-    snprintf(text, 40, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}
-
-const char *fr_cli_size(uint64_t bytes) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    return scaled((double)bytes, 1024, units, 6);
-}
-
 void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
     size_t used = 0;
     const struct {
@@ -122,19 +87,14 @@ void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
         {"workspace", plan->session.workspace_bytes},
     };
     const char *how = plan->weights == FR_WEIGHTS_COPY ? "copied" : "mapped";
-    used += (size_t)snprintf(text, size, "weights %s %s", fr_cli_size(plan->weight_bytes), how);
+    used += (size_t)snprintf(text, size, "weights %s %s", FR_TEXT_SIZE(plan->weight_bytes), how);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && used < size; i++) {
         if (parts[i].bytes == 0) continue;
-        used += (size_t)snprintf(text + used, size - used, ", %s %s", parts[i].what, fr_cli_size(parts[i].bytes));
+        used += (size_t)snprintf(text + used, size - used, ", %s %s", parts[i].what, FR_TEXT_SIZE(parts[i].bytes));
         if (i == 1 && used < size)
-            used += (size_t)snprintf(text + used, size - used, " for %s tokens", fr_cli_grouped((uint64_t)plan->ctx));
+            used += (size_t)snprintf(text + used, size - used, " for %s tokens", FR_TEXT_GROUPED((uint64_t)plan->ctx));
     }
-    if (used < size) used += (size_t)snprintf(text + used, size - used, "; %s to allocate", fr_cli_size(plan->private_bytes));
+    if (used < size) used += (size_t)snprintf(text + used, size - used, "; %s to allocate", FR_TEXT_SIZE(plan->private_bytes));
     if (used < size && plan->available_bytes)
-        snprintf(text + used, size - used, ", %s available", fr_cli_size(plan->available_bytes));
-}
-
-const char *fr_cli_short(uint64_t value) {
-    static const char *const units[] = {"", "K", "M", "B", "T"};
-    return scaled((double)value, 1000, units, 5);
+        snprintf(text + used, size - used, ", %s available", FR_TEXT_SIZE(plan->available_bytes));
 }

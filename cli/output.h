@@ -1,4 +1,4 @@
-/* What the commands' JSON documents share, and numbers for people. */
+/* What the commands' JSON documents share, and the memory plan as a line. */
 #ifndef FR_CLI_OUTPUT_H
 #define FR_CLI_OUTPUT_H
 
@@ -15,11 +15,5 @@ void fr_cli_add_memory(fr_json_builder *b, cJSON *to, const fr_model_info *info,
 void fr_cli_add_plan(fr_json_builder *b, cJSON *to, const char *key, const fr_memory_plan *plan, bool fits);
 /* A plan in a line: "weights 15.5 MiB mapped, KV 2.25 MiB for 4,096 tokens, ...". */
 void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size);
-
-/* "1,234,567" and "1.23 GiB", in turns of four static buffers. */
-const char *fr_cli_grouped(uint64_t value);
-const char *fr_cli_size(uint64_t bytes);
-/* "671.03 B" for counts. */
-const char *fr_cli_short(uint64_t value);
 
 #endif

@@ -1,6 +1,5 @@
 #include "cli/prompt.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,33 +7,13 @@
 #include <cJSON.h>
 
 #include "cli/message.h"
+#include "core/file.h"
 
 /* ---- Files ------------------------------------------------------------------------------------------------- */
 
 int fr_cli_read_file(const char *path, char **out, size_t *length) {
-    bool standard = strcmp(path, "-") == 0;
-    FILE *file = standard ? stdin : fopen(path, "rb");
-    const char *name = standard ? "standard input" : path;
-    if (!file) return fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", name, strerror(errno));
-    size_t used = 0, room = 1 << 16;
-    char *bytes = fr_cli_alloc(room, 1);
-    for (;;) {
-        used += fread(bytes + used, 1, room - used - 1, file);
-        if (feof(file) || ferror(file)) break;
-        room *= 2;
-        bytes = fr_cli_grow(bytes, room, 1);
-    }
-    int code = 0;
-    if (ferror(file)) code = fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", name, strerror(errno));
-    if (!standard) fclose(file);
-    if (code) {
-        free(bytes);
-        return code;
-    }
-    bytes[used] = 0;
-    *out = bytes;
-    *length = used;
-    return 0;
+    fr_error error = {FR_OK, "", ""};
+    return fr_read_input(path, out, length, &error) == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
 /* ---- One prompt ---------------------------------------------------------------------------------------------- */
@@ -112,7 +91,7 @@ int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cl
     if (!code && length == 0 && !empty_allowed) code = empty_prompt();
     if (!code) code = fr_cli_text_tokens(model, text, length, options->chat, !options->no_special, prompt);
     if (!code && prompt->count == 0 && !empty_allowed) code = empty_prompt();
-    free(read);
+    fr_free(read);
     return code;
 }
 
@@ -199,7 +178,7 @@ int fr_cli_entries_read(fr_cli_entries *entries, const char *path) {
         line = end + 1;
     }
     if (!code && entries->count == 0) code = fr_cli_error(FR_EXIT_FAILED, "%s: there is no prompt in it", path);
-    free(bytes);
+    fr_free(bytes);
     return code;
 }
 

@@ -11,7 +11,7 @@ typedef struct fr_cli_prompt {
     size_t text_length; /* its bytes, chat template included */
 } fr_cli_prompt;
 
-/* Reads a whole file ("-": stdin) into a NUL-terminated buffer, released with free. Returns 0 or an exit code, printed. */
+/* Reads a whole file ("-": stdin) into a NUL-terminated buffer, released with fr_free. Returns 0 or an exit code, printed. */
 int fr_cli_read_file(const char *path, char **out, size_t *length);
 
 /* Checks that the options name one prompt. Returns 0 or FR_EXIT_USAGE, printed; to be called before a model is loaded.

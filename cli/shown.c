@@ -3,22 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-size_t fr_cli_utf8_length(const char *bytes, size_t room) {
-    const unsigned char *text = (const unsigned char *)bytes;
-    unsigned char c = text[0], low = 0x80, high = 0xBF; /* bounds of the second byte */
-    size_t length;
-    if (c < 0x80) return 1;
-    if (c < 0xC2 || c > 0xF4) return 0;
-    length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    if (c == 0xE0) low = 0xA0; /* shorter forms, surrogates and what is above U+10FFFF are malformed */
-    if (c == 0xED) high = 0x9F;
-    if (c == 0xF0) low = 0x90;
-    if (c == 0xF4) high = 0x8F;
-    if (room < length || text[1] < low || text[1] > high) return 0;
-    for (size_t i = 2; i < length; i++)
-        if ((text[i] & 0xC0) != 0x80) return 0;
-    return length;
-}
+#include "core/utf8.h"
 
 /* The code of a well-formed character. */
 static uint32_t code_of(const char *text, size_t length) {
@@ -39,10 +24,10 @@ int fr_cli_columns(const char *text, int *length) {
         {0xFE00, 0xFE0F, 0},   {0xFE30, 0xFE6F, 2},   {0xFEFF, 0xFEFF, -1},  {0xFF01, 0xFF60, 2},   {0xFFE0, 0xFFE6, 2},
         {0x1F300, 0x1F64F, 2}, {0x1F680, 0x1F6FF, 2}, {0x1F900, 0x1F9FF, 2}, {0x20000, 0x3FFFD, 2}, {0xE0000, 0xE0FFF, -1},
     };
-    size_t bytes = fr_cli_utf8_length(text, strnlen(text, 4));
-    *length = bytes ? (int)bytes : 1;
-    if (bytes == 0) return -1;
-    uint32_t c = code_of(text, bytes);
+    int bytes = fr_utf8_next((const uint8_t *)text, strnlen(text, 4));
+    *length = bytes > 0 ? bytes : 1;
+    if (bytes <= 0) return -1;
+    uint32_t c = code_of(text, (size_t)bytes);
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges && ranges[i].first <= c; i++)
         if (c <= ranges[i].last) return ranges[i].columns;
     return 1;

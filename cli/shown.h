@@ -6,8 +6,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Length of the well-formed UTF-8 character that starts at text, which has `room` bytes; 0 when there is none. */
-size_t fr_cli_utf8_length(const char *text, size_t room);
 /* Columns that a terminal gives the character at `text` (not at its NUL), and its length in bytes: 0 for those that
  * stand on the one before, 2 for East Asian ones and pictures, -1 for those that cannot be shown. */
 int fr_cli_columns(const char *text, int *length);

@@ -1,67 +1,12 @@
 #include "core/json.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/file.h"
 #include "core/memory.h"
-
-/* ---- Files ---- */
-
-/* O_NONBLOCK: opening a FIFO must not wait for a writer; regular files do not care. */
-static fr_status open_regular(const char *path, uint64_t limit, int *fd, size_t *size, fr_error *error) {
-    struct stat st;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
-    if (fstat(*fd, &st) != 0) {
-        fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
-    } else if ((uint64_t)st.st_size > limit) {
-        fr_fail(error, FR_ERROR_FORMAT, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are expected of such a file", path,
-                (uint64_t)st.st_size, limit);
-        close(*fd);
-        return FR_ERROR_FORMAT;
-    } else {
-        *size = (size_t)st.st_size;
-        return FR_OK;
-    }
-    close(*fd);
-    return FR_ERROR_IO;
-}
-
-fr_status fr_read_file(const char *path, uint64_t limit, char **text, size_t *length, fr_error *error) {
-    int fd;
-    size_t size = 0, done = 0;
-    FR_TRY(open_regular(path, limit, &fd, &size, error));
-    fr_status status = FR_OK;
-    char *buffer = fr_alloc(size + 1);
-    if (!buffer) status = fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", path, size);
-    while (status == FR_OK && done < size) {
-        ssize_t n = read(fd, buffer + done, size - done);
-        if (n > 0)
-            done += (size_t)n;
-        else if (n == 0)
-            break; /* shorter than it was: what is there will be judged by its reader */
-        else if (errno != EINTR)
-            status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
-    }
-    close(fd);
-    if (status != FR_OK) {
-        fr_free(buffer);
-        return status;
-    }
-    buffer[done] = '\0';
-    *text = buffer;
-    *length = done;
-    return FR_OK;
-}
 
 /* ---- Parsing ---- */
 

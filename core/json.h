@@ -11,10 +11,6 @@
 
 #define FR_JSON_MAX_DEPTH 64
 
-/* Reads a regular file of at most `limit` bytes. *text is NUL-terminated (not counted in *length); release with
- * fr_free. */
-fr_status fr_read_file(const char *path, uint64_t limit, char **text, size_t *length, fr_error *error);
-
 /* Parses one JSON value with nothing but white space around it. Nesting beyond FR_JSON_MAX_DEPTH, bare control
  * characters in strings, and NUL even when escaped (cJSON's strings end there) are errors. *out belongs to the caller:
  * cJSON_Delete. */

@@ -6,6 +6,7 @@
 
 #include "attn/kv_cache.h"
 #include "core/available.h"
+#include "core/text_size.h"
 #include "core/threads.h"
 #include "model/schema.h"
 #include "model/workspace.h"
@@ -107,28 +108,17 @@ static uint64_t draft_head_bytes(const fr_model *model, fr_draft_head wanted) {
 
 /* ---- What there is --------------------------------------------------------------------------------------------- */
 
-static const char *size_text(uint64_t bytes, char *text, size_t size) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    int unit = 0;
-    for (; value >= 1024 && unit < 4; unit++) value /= 1024;
-    snprintf(text, size, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}
-
-#define SIZE(bytes) size_text(bytes, (char[32]){0}, 32)
-
 /* weight_bytes: of the copy that could be done without, or 0. */
 static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32, fr_error *error) {
     char weights[96] = "", session[128] = "", copy[64] = "", ctx[96] = "";
-    if (weight_bytes) snprintf(weights, sizeof weights, "weights %s copied, ", SIZE(weight_bytes));
+    if (weight_bytes) snprintf(weights, sizeof weights, "weights %s copied, ", FR_TEXT_SIZE(weight_bytes));
     if (p->ctx)
         snprintf(session, sizeof session, "KV caches %s for %d tokens, workspace %s",
-                 SIZE(p->session.kv_bytes + p->session.mtp_kv_bytes), p->ctx, SIZE(p->session.workspace_bytes));
+                 FR_TEXT_SIZE(p->session.kv_bytes + p->session.mtp_kv_bytes), p->ctx, FR_TEXT_SIZE(p->session.workspace_bytes));
     fr_status status =
         fr_fail(error, FR_ERROR_MEMORY, "memory: %s are needed (%s%s%stables and draft head %s), but %s are available",
-                SIZE(p->private_bytes), weights, session, *session ? ", " : "", SIZE(p->table_bytes + p->draft_head_bytes),
-                SIZE(p->available_bytes));
+                FR_TEXT_SIZE(p->private_bytes), weights, session, *session ? ", " : "",
+                FR_TEXT_SIZE(p->table_bytes + p->draft_head_bytes), FR_TEXT_SIZE(p->available_bytes));
     if (weight_bytes) snprintf(copy, sizeof copy, "--weights mmap leaves the weights in their files");
     if (p->ctx) snprintf(ctx, sizeof ctx, "%sa smaller --ctx%s needs less", *copy ? "; " : "", f32 ? ", or --kv bf16," : "");
     return *copy || *ctx ? fr_hint(error, status, "%s%s", copy, ctx) : status;

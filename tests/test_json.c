@@ -4,9 +4,14 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
+#include <sys/wait.h>
 
+#include "core/file.h"
 #include "core/json.h"
+#include "core/json_builder.h"
 #include "core/memory.h"
+#include "core/text_size.h"
 #include "scratch.h"
 
 static cJSON *parse(const char *text) {
@@ -156,6 +161,137 @@ static void u64_is_exact_or_refused(void **state) {
     cJSON_Delete(json);
 }
 
+static void find_getters_take_documents_of_any_shape(void **state) {
+    (void)state;
+    double low, high;
+    cJSON *json = parse("{\"n\": 1.5, \"s\": \"t\", \"o\": {}, \"a\": [1, \"x\"], \"empty\": [], \"none\": null}");
+    assert_true(fr_json_find_number(json, "n") == 1.5);
+    assert_string_equal(fr_json_find_string(json, "s"), "t");
+    assert_non_null(fr_json_find_object(json, "o"));
+    assert_int_equal(cJSON_GetArraySize(fr_json_find_array(json, "a")), 2);
+    assert_true(isnan(fr_json_find_number(json, "s")) && isnan(fr_json_find_number(json, "none")));
+    assert_null(fr_json_find_string(json, "n"));
+    assert_null(fr_json_find_object(json, "a"));
+    assert_null(fr_json_find_array(json, "empty"));
+    assert_null(fr_json_find_array(json, "o"));
+    assert_null(fr_json_find(json, "none"));
+    fr_json_find_interval(json, "a", &low, &high);
+    assert_true(low == 1 && isnan(high));
+    const cJSON *const not_objects[] = {NULL, fr_json_find(json, "n"), fr_json_find(json, "s"), fr_json_find(json, "a")};
+    for (size_t i = 0; i < sizeof not_objects / sizeof *not_objects; i++)
+        assert_true(!fr_json_find(not_objects[i], "n") && isnan(fr_json_find_number(not_objects[i], "n")));
+    assert_true(isnan(fr_json_number_at(NULL, 0)) && isnan(fr_json_number_at(json, 0)));
+    cJSON_Delete(json);
+}
+
+/* Adds `bytes` to a new document; the text of the document is the caller's. */
+static char *with_bytes(bool keeps_bytes, const char *bytes, size_t length) {
+    fr_json_builder b;
+    fr_json_begin(&b);
+    b.keeps_bytes = keeps_bytes;
+    fr_json_add_bytes(&b, b.root, "b", bytes, length);
+    char *text = fr_json_print(&b);
+    assert_non_null(text);
+    fr_json_discard(&b);
+    return text;
+}
+
+static void strings_hold_any_bytes(void **state) {
+    (void)state;
+#define MARK "\xEF\xBF\xBD"
+    static const struct {
+        const char *bytes, *again, *kept; /* as a document that we read again has them, and one that keeps bytes */
+        size_t length;
+    } cases[] = {
+        {"", "", "", 0},
+        {"\"\\\b\f\n\r\t/\x01\x1F\x7F", "\\\"\\\\\\b\\f\\n\\r\\t/\\u0001\\u001f\x7F",
+         "\\\"\\\\\\b\\f\\n\\r\\t/\\u0001\\u001f\x7F", 11},
+        {"\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x99\x82", "\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x99\x82", "\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x99\x82",
+         9},
+        {"a\0b", "a" MARK "b", "a\\u0000b", 3},
+        {"\xE4\xBD", MARK, MARK MARK, 2}, /* the beginning of a character */
+        {"\xF0\x9F\x98(\xFF\xFE", MARK "(" MARK MARK, MARK MARK MARK "(" MARK MARK, 6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int keeps = 0; keeps < 2; keeps++) {
+            char expected[256];
+            char *text = with_bytes(keeps, cases[i].bytes, cases[i].length);
+            snprintf(expected, sizeof expected, "{\n\t\"b\":\t\"%s\"\n}", keeps ? cases[i].kept : cases[i].again);
+            assert_string_equal(text, expected);
+            cJSON *json = NULL;
+            if (!keeps) assert_int_equal(fr_json_parse(text, strlen(text), "t.json", &json, NULL), FR_OK);
+            cJSON_Delete(json);
+            cJSON_free(text);
+        }
+#undef MARK
+}
+
+static void numbers_have_ten_digits_or_all_of_them(void **state) {
+    (void)state;
+    fr_json_builder b;
+    fr_json_begin(&b);
+    fr_json_add_real(&b, b.root, "real", 1.0 / 3);
+    fr_json_add_number(&b, b.root, "number", 1.0 / 3);
+    fr_json_add_number(&b, b.root, "none", NAN);
+    fr_json_add_count(&b, b.root, "count", UINT64_MAX);
+    fr_json_add_ids(&b, b.root, "ids", (int32_t[]){0, INT32_MAX}, 2);
+    fr_json_add_reals(&b, b.root, "reals", (double[]){1e-7, -INFINITY}, 2);
+    fr_json_add_texts(&b, b.root, "texts", (const char *[]){"a", NULL}, 2);
+    char *text = fr_json_print(&b);
+    assert_non_null(text);
+    assert_string_equal(text, "{\n\t\"real\":\t0.3333333333,\n\t\"number\":\t0.33333333333333331,\n\t\"none\":\tnull,\n"
+                              "\t\"count\":\t18446744073709551615,\n\t\"ids\":\t[0, 2147483647],\n\t\"reals\":\t[1e-07, null],\n"
+                              "\t\"texts\":\t[\"a\", null]\n}");
+    cJSON_free(text);
+    fr_json_add_null(&b, NULL, "lost"); /* as when memory ran out: it is remembered */
+    assert_null(fr_json_print(&b));
+    fr_json_discard(&b);
+    fr_json_discard(&b);
+}
+
+static void sizes_are_in_the_largest_unit_that_they_reach(void **state) {
+    (void)state;
+    assert_string_equal(FR_TEXT_SIZE(0), "0 B");
+    assert_string_equal(FR_TEXT_SIZE(1023), "1023 B");
+    assert_string_equal(FR_TEXT_SIZE(1024), "1.00 KiB");
+    assert_string_equal(FR_TEXT_SIZE(UINT64_C(690) << 30), "690.00 GiB");
+    assert_string_equal(FR_TEXT_SIZE(UINT64_MAX), "16384.00 PiB");
+    assert_string_equal(FR_TEXT_COUNT(999), "999 ");
+    assert_string_equal(FR_TEXT_COUNT(671026419200), "671.03 B");
+    assert_string_equal(FR_TEXT_GROUPED(0), "0");
+    assert_string_equal(FR_TEXT_GROUPED(1234567), "1,234,567");
+    assert_string_equal(FR_TEXT_GROUPED(UINT64_MAX), "18,446,744,073,709,551,615");
+}
+
+static void input_may_be_a_pipe_of_any_length(void **state) {
+    (void)state;
+    enum { BYTES = 200000 }; /* more than a pipe holds, and than is read at once */
+    fr_error error;
+    int ends[2];
+    char path[32], *read_back = NULL, *sent = malloc(BYTES);
+    size_t length = 0;
+    assert_non_null(sent);
+    for (int i = 0; i < BYTES; i++) sent[i] = (char)(i * 31);
+    assert_int_equal(pipe(ends), 0);
+    pid_t writer = fork();
+    if (writer == 0) {
+        for (ssize_t at = 0, n; at < BYTES && (n = write(ends[1], sent + at, (size_t)(BYTES - at))) > 0;) at += n;
+        _exit(0);
+    }
+    close(ends[1]);
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
+    assert_int_equal(fr_read_input(path, &read_back, &length, &error), FR_OK);
+    assert_int_equal(length, BYTES);
+    assert_memory_equal(read_back, sent, BYTES);
+    assert_int_equal(read_back[length], 0);
+    fr_free(read_back);
+    free(sent);
+    close(ends[0]);
+    assert_int_equal(waitpid(writer, NULL, 0), writer);
+    assert_int_equal(fr_read_input("/", &read_back, &length, &error), FR_ERROR_IO);
+    assert_string_equal(error.message, "/: cannot read: Is a directory");
+}
+
 static void files_have_a_limit_and_a_name_in_errors(void **state) {
     (void)state;
     scratch s = scratch_create();
@@ -186,10 +322,18 @@ static void files_have_a_limit_and_a_name_in_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_what_is_not_one_json_value),      cmocka_unit_test(limits_nesting),
-        cmocka_unit_test(getters_say_what_they_expected),          cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
-        cmocka_unit_test(finds_keys_that_are_there_twice),         cmocka_unit_test(u64_is_exact_or_refused),
+        cmocka_unit_test(refuses_what_is_not_one_json_value),
+        cmocka_unit_test(limits_nesting),
+        cmocka_unit_test(getters_say_what_they_expected),
+        cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
+        cmocka_unit_test(finds_keys_that_are_there_twice),
+        cmocka_unit_test(u64_is_exact_or_refused),
+        cmocka_unit_test(find_getters_take_documents_of_any_shape),
+        cmocka_unit_test(strings_hold_any_bytes),
+        cmocka_unit_test(numbers_have_ten_digits_or_all_of_them),
+        cmocka_unit_test(sizes_are_in_the_largest_unit_that_they_reach),
         cmocka_unit_test(files_have_a_limit_and_a_name_in_errors),
+        cmocka_unit_test(input_may_be_a_pipe_of_any_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

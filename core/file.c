@@ -1,0 +1,69 @@
+#include "core/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/memory.h"
+
+/* Reads `most` bytes or to the end, whichever comes first: an end before `most` is no error, the file was cut meanwhile.
+ * room: how much to begin with. Returns 0 or an errno. */
+static int read_bytes(int fd, size_t room, size_t most, char **bytes, size_t *length) {
+    size_t done = 0;
+    char *buffer = fr_alloc(room + 1);
+    int problem = buffer ? 0 : ENOMEM;
+    while (!problem && done < most) {
+        if (done == room) {
+            char *grown = fr_grow(buffer, room, 2 * room + 1);
+            if (!grown) problem = ENOMEM;
+            if (!grown) break;
+            buffer = grown;
+            room *= 2;
+        }
+        ssize_t n = read(fd, buffer + done, room - done);
+        if (n == 0) break;
+        if (n > 0)
+            done += (size_t)n;
+        else if (errno != EINTR)
+            problem = errno;
+    }
+    if (problem) {
+        fr_free(buffer);
+        return problem;
+    }
+    buffer[done] = '\0';
+    *bytes = buffer;
+    *length = done;
+    return 0;
+}
+
+fr_status fr_read_file(const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO does not wait for a writer; regular files do not care */
+    if (fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    fr_status status = FR_OK;
+    if (fstat(fd, &st) != 0)
+        status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        status = fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+    else if ((uint64_t)st.st_size > limit)
+        status = fr_fail(error, FR_ERROR_FORMAT, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are expected of such a file", path,
+                         (uint64_t)st.st_size, limit);
+    int problem = status == FR_OK ? read_bytes(fd, (size_t)st.st_size, (size_t)st.st_size, bytes, length) : 0;
+    close(fd);
+    if (problem == ENOMEM) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", path, (size_t)st.st_size);
+    return problem ? fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(problem)) : status;
+}
+
+fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error *error) {
+    bool standard = strcmp(path, "-") == 0;
+    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (standard) path = "standard input";
+    int problem = fd < 0 ? errno : read_bytes(fd, 1 << 16, SIZE_MAX, bytes, length);
+    if (!standard && fd >= 0) close(fd);
+    if (problem == ENOMEM) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for what is in it", path);
+    return problem ? fr_fail(error, FR_ERROR_IO, "%s: cannot read: %s", path, strerror(problem)) : FR_OK;
+}

@@ -1,0 +1,12 @@
+/* Reading whole files. What is read is NUL-terminated, which *length does not count, and released with fr_free. */
+#ifndef FR_CORE_FILE_H
+#define FR_CORE_FILE_H
+
+#include "core/status.h"
+
+/* A regular file of at most `limit` bytes. */
+fr_status fr_read_file(const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error);
+/* What a user names: a file of any kind and size, a pipe among them; "-" is standard input. Waits for whoever writes it. */
+fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error *error);
+
+#endif
