@@ -1,10 +1,11 @@
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
+#include "core/json.h"
+#include "study/prompts.h"
 
 static void print_ids(const int32_t *ids, size_t count) {
     for (size_t i = 0; i < count; i++) printf("%s%d", i ? "," : "", (int)ids[i]);
@@ -64,49 +65,73 @@ static int decode(const fr_cli_options *options, const fr_model *model) {
     return 0;
 }
 
-static void add_result(fr_json_builder *b, cJSON *results, const fr_cli_entry *entry, const int32_t *ids, size_t count) {
-    cJSON *result = fr_json_add_object(b, results, NULL);
-    if (entry->id && entry->id_is_number)
-        fr_json_add(b, result, "id", cJSON_CreateRaw(entry->id));
-    else if (entry->id)
-        fr_json_add_text(b, result, "id", entry->id);
-    if (entry->domain) fr_json_add_text(b, result, "domain", entry->domain);
-    fr_json_add_ids(b, result, "tokens", ids, count);
+/* The lines of --prompts. */
+typedef struct batch {
+    const fr_cli_options *options;
+    const fr_model *model;
+    fr_json_builder document;
+    cJSON *results; /* of the document */
+    int code;       /* of a line whose tokens are not to be had, printed; 0: none */
+} batch;
+
+/* An fr_prompt_line_fn: adds a line's tokens to the results. */
+static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *error) {
+    batch *run = user;
+    const fr_cli_options *options = run->options;
+    fr_json_builder *b = &run->document;
+    fr_cli_prompt text = {.tokens = NULL};
+    (void)error;
+    run->code = line->text
+                    ? fr_cli_text_tokens(run->model, line->text, strlen(line->text), options->chat, !options->no_special, &text)
+                    : fr_cli_check_ids(run->model, options->prompts, line->tokens, line->count);
+    if (run->code) {
+        fr_cli_hint("this was line %zu of %s", line->number, options->prompts);
+        return FR_ERROR_FORMAT;
+    }
+    cJSON *result = fr_json_add_object(b, run->results, NULL);
+    if (cJSON_IsNumber(line->id))
+        fr_json_add_copy(b, result, "id", line->id);
+    else if (line->id)
+        fr_json_add_text(b, result, "id", line->id->valuestring);
+    if (line->domain) fr_json_add_text(b, result, "domain", line->domain);
+    fr_json_add_ids(b, result, "tokens", line->text ? text.tokens : line->tokens, line->text ? text.count : line->count);
+    fr_cli_prompt_free(&text);
+    return FR_OK;
+}
+
+static void print_results(batch *run) {
+    const cJSON *result, *id;
+    if (run->options->json) {
+        fr_cli_json_print(&run->document);
+        return;
+    }
+    cJSON_ArrayForEach(result, run->results) {
+        const cJSON *ids = fr_json_find(result, "tokens");
+        cJSON_ArrayForEach(id, ids) printf("%s%d", id != ids->child ? "," : "", id->valueint);
+        putchar('\n');
+    }
 }
 
 /* Tokenizes every line of --prompts, in order; nothing is printed unless all of them could be. */
 static int encode_many(const fr_cli_options *options, const fr_model *model) {
-    fr_cli_entries entries;
-    int code = fr_cli_entries_read(&entries, options->prompts);
-    fr_cli_prompt *prompts = fr_cli_alloc(entries.count, sizeof *prompts);
-    for (size_t i = 0; !code && i < entries.count; i++) {
-        const fr_cli_entry *entry = &entries.entries[i];
-        if (entry->prompt)
-            code =
-                fr_cli_text_tokens(model, entry->prompt, strlen(entry->prompt), options->chat, !options->no_special, &prompts[i]);
-        else
-            code = fr_cli_check_ids(model, options->prompts, entry->tokens.ids, entry->tokens.count);
-        if (code) fr_cli_hint("this was line %zu of %s", entry->line, options->prompts);
-    }
-    fr_json_builder builder, *b = &builder;
-    fr_cli_json_begin(b);
-    cJSON *results = fr_json_add_array(b, b->root, "results");
-    for (size_t i = 0; !code && i < entries.count; i++) {
-        const fr_cli_entry *entry = &entries.entries[i];
-        const int32_t *ids = entry->prompt ? prompts[i].tokens : entry->tokens.ids;
-        size_t count = entry->prompt ? prompts[i].count : entry->tokens.count;
-        if (options->json)
-            add_result(b, results, entry, ids, count);
-        else
-            print_ids(ids, count);
-    }
-    if (!code && options->json)
-        fr_cli_json_print(b);
+    batch run = {.options = options, .model = model};
+    fr_error error = {FR_OK, "", ""};
+    char *text;
+    size_t length;
+    const char *name = strcmp(options->prompts, "-") == 0 ? "standard input" : options->prompts;
+    int code = fr_cli_read_file(options->prompts, &text, &length);
+    if (code) return code;
+    fr_cli_json_begin(&run.document);
+    run.results = fr_json_add_array(&run.document, run.document.root, "results");
+    fr_status status = fr_prompts_parse(text, length, name, encode_line, &run, &error);
+    if (status != FR_OK)
+        code = run.code ? run.code : fr_cli_failure(&error);
+    else if (cJSON_GetArraySize(run.results) == 0)
+        code = fr_cli_error(FR_EXIT_FAILED, "%s: there is no prompt in it", name);
     else
-        fr_json_discard(b);
-    for (size_t i = 0; i < entries.count; i++) fr_cli_prompt_free(&prompts[i]);
-    free(prompts);
-    fr_cli_entries_free(&entries);
+        print_results(&run);
+    fr_json_discard(&run.document);
+    fr_free(text);
     return code;
 }
 

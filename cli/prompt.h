@@ -1,4 +1,4 @@
-/* What a command is given to read: one prompt as text or tokens, or a file of many. */
+/* What a command is given to read: a prompt as text or tokens. */
 #ifndef FR_CLI_PROMPT_H
 #define FR_CLI_PROMPT_H
 
@@ -22,24 +22,7 @@ int fr_cli_prompt_check(const fr_cli_options *options, bool empty_allowed);
 int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cli_options *options, bool empty_allowed);
 void fr_cli_prompt_free(fr_cli_prompt *prompt);
 
-/* One line of a prompts file: {"id", "domain", "prompt" or "tokens"}. */
-typedef struct fr_cli_entry {
-    char *id, *domain; /* NULL: not given. An id that is a number is kept as its digits. */
-    bool id_is_number;
-    char *prompt; /* NULL: tokens are given */
-    fr_cli_ids tokens;
-    size_t line; /* from 1, for messages */
-} fr_cli_entry;
-
-typedef struct fr_cli_entries {
-    fr_cli_entry *entries;
-    size_t count;
-} fr_cli_entries;
-
-/* Reads a file of JSON lines ("-" is stdin; blank lines are skipped). Returns 0 or an exit code, printed. */
-int fr_cli_entries_read(fr_cli_entries *entries, const char *path);
-void fr_cli_entries_free(fr_cli_entries *entries);
-/* The tokens of a text, in the chat template if chat; *tokens is released with fr_free. Returns 0 or an exit code,
+/* The tokens of a text, in the chat template if chat; fr_cli_prompt_free, also where it failed. Returns 0 or an exit code,
  * printed. */
 int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out);
 /* 0, or FR_EXIT_USAGE after naming the id that the model does not have. where: what the ids came from. */

@@ -13,6 +13,89 @@ enum { MOST_BYTES = 1 << 30, DEFAULT_TOKENS = 128 };
 
 static const char *const blanks = " \t\r\n\f\v";
 
+static fr_status out_of_memory(fr_error *error) {
+    return fr_fail(error, FR_ERROR_MEMORY, "prompts: out of memory");
+}
+
+/* ---- Lines ---- */
+
+static fr_status read_tokens(const cJSON *array, int32_t *tokens, fr_error *error) {
+    const cJSON *item;
+    char found[64];
+    size_t count = 0;
+    cJSON_ArrayForEach(item, array) {
+        if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint || item->valueint < 0)
+            return fr_fail(error, FR_ERROR_FORMAT, "token %zu: expected an id, found %s", count,
+                           fr_json_describe(item, found, sizeof found));
+        tokens[count++] = item->valueint;
+    }
+    return FR_OK;
+}
+
+/* Takes an object apart, but for its tokens. */
+static fr_status read_object(const cJSON *object, fr_prompt_line *line, const cJSON **tokens, fr_error *error) {
+    const cJSON *text = fr_json_find(object, "prompt");
+    const char *key = text ? "prompt" : "text", *id;
+    char found[64];
+    *tokens = fr_json_find(object, "tokens");
+    FR_TRY(fr_json_unique(object, "prompt", error));
+    if (!text && !*tokens) text = fr_json_find(object, "text");
+    if (!text == !*tokens)
+        return fr_fail(error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s", text ? "both" : "neither");
+    if (text && !cJSON_IsString(text))
+        return fr_fail(error, FR_ERROR_FORMAT, "%s: expected a string, found %s", key,
+                       fr_json_describe(text, found, sizeof found));
+    if (*tokens && !cJSON_IsArray(*tokens))
+        return fr_fail(error, FR_ERROR_FORMAT, "tokens: expected an array, found %s",
+                       fr_json_describe(*tokens, found, sizeof found));
+    line->text = text ? text->valuestring : NULL;
+    line->id = fr_json_find(object, "id");
+    if (!cJSON_IsNumber(line->id)) FR_TRY(fr_json_string_or(object, "prompt", "id", NULL, &id, error));
+    FR_TRY(fr_json_string_or(object, "prompt", "domain", NULL, &line->domain, error));
+    return fr_json_int_or(object, "prompt", "max_tokens", 1, INT32_MAX, 0, &line->max_tokens, error);
+}
+
+static fr_status read_line(size_t number, const char *text, size_t length, fr_prompt_line_fn fn, void *user, fr_error *error) {
+    fr_prompt_line line = {.number = number};
+    cJSON *value = NULL;
+    const cJSON *array;
+    int32_t *tokens = NULL;
+    fr_status status;
+    char found[64];
+    FR_CHECK(fr_json_parse(text, length, "line", &value, error));
+    if (!cJSON_IsObject(value))
+        FR_CHECK(
+            fr_fail(error, FR_ERROR_FORMAT, "expected a JSON object, found %s", fr_json_describe(value, found, sizeof found)));
+    FR_CHECK(read_object(value, &line, &array, error));
+    line.count = (size_t)cJSON_GetArraySize(array);
+    if (array) line.tokens = tokens = fr_alloc(line.count * sizeof *tokens);
+    if (array && !tokens) FR_CHECK(out_of_memory(error));
+    FR_CHECK(read_tokens(array, tokens, error));
+    status = fn(user, &line, error);
+done:
+    fr_free(tokens);
+    cJSON_Delete(value);
+    return status;
+}
+
+fr_status fr_prompts_parse(const char *text, size_t length, const char *name, fr_prompt_line_fn fn, void *user, fr_error *error) {
+    size_t number = 1;
+    for (const char *line = text, *end = text + length; line < end; number++) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        size_t size = (size_t)((stop ? stop : end) - line);
+        const char *first = line;
+        while (first < line + size && strchr(blanks, *first) && *first) first++;
+        if (first < line + size) {
+            fr_status status = read_line(number, line, size, fn, user, error);
+            if (status != FR_OK) return fr_context(error, status, "%s:%zu", name, number);
+        }
+        line += size + 1;
+    }
+    return FR_OK;
+}
+
+/* ---- Prompts ---- */
+
 typedef struct reader {
     const fr_model *model;
     const char *path;
@@ -21,10 +104,6 @@ typedef struct reader {
     size_t room;
     fr_error *error;
 } reader;
-
-static fr_status out_of_memory(fr_error *error) {
-    return fr_fail(error, FR_ERROR_MEMORY, "prompts: out of memory");
-}
 
 /* An empty prompt at the end of the list. */
 static fr_status add(reader *r, fr_prompt **prompt) {
@@ -49,105 +128,52 @@ static fr_status name(reader *r, fr_prompt *prompt, const char *id, const char *
     return prompt->id && prompt->domain ? FR_OK : out_of_memory(r->error);
 }
 
-static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t length) {
+fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, bool chat, bool add_special,
+                             int32_t **tokens, size_t *count, fr_error *error) {
     char *turn = NULL;
-    fr_status status = FR_OK;
-    if (length == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty");
-    if (r->chat && memchr(text, 0, length))
-        return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
-    if (r->chat) FR_CHECK(fr_render_chat(r->model, &(fr_chat_turn){FR_CHAT_USER, text}, 1, true, &turn, r->error));
-    FR_CHECK(
-        fr_tokenize(r->model, turn ? turn : text, turn ? strlen(turn) : length, true, &prompt->tokens, &prompt->count, r->error));
-    if (prompt->count == 0) status = fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
-done:
+    if (chat) {
+        FR_TRY(fr_render_chat(model, &(fr_chat_turn){FR_CHAT_USER, text}, 1, true, &turn, error));
+        *length = strlen(turn);
+    }
+    fr_status status = fr_tokenize(model, turn ? turn : text, *length, add_special, tokens, count, error);
     fr_free(turn);
     return status;
 }
 
-static fr_status set_tokens(reader *r, fr_prompt *prompt, const cJSON *array) {
+static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t length) {
+    if (length == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty");
+    if (r->chat && memchr(text, 0, length))
+        return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
+    FR_TRY(fr_prompt_tokenize(r->model, text, &length, r->chat, true, &prompt->tokens, &prompt->count, r->error));
+    return prompt->count ? FR_OK : fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
+}
+
+/* kind: of the error where these are no tokens of the model's. */
+static fr_status set_tokens(reader *r, fr_prompt *prompt, const int32_t *tokens, size_t count, fr_status kind) {
     int vocab = r->model->config.vocab_size;
-    size_t count = (size_t)cJSON_GetArraySize(array);
-    const cJSON *item;
-    char found[64];
-    if (count == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
-    prompt->tokens = fr_alloc(count * sizeof *prompt->tokens);
+    if (count == 0) return fr_fail(r->error, kind, "the prompt is empty: no tokens");
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return fr_fail(r->error, kind, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i], vocab);
+    prompt->tokens = fr_alloc(count * sizeof *tokens);
     if (!prompt->tokens) return out_of_memory(r->error);
-    cJSON_ArrayForEach(item, array) {
-        if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint)
-            return fr_fail(r->error, FR_ERROR_FORMAT, "token %zu: expected an id, found %s", prompt->count,
-                           fr_json_describe(item, found, sizeof found));
-        if (item->valueint < 0 || item->valueint >= vocab)
-            return fr_fail(r->error, FR_ERROR_FORMAT, "token %zu: id %d is not in the vocabulary of %d", prompt->count,
-                           item->valueint, vocab);
-        prompt->tokens[prompt->count++] = item->valueint;
-    }
+    memcpy(prompt->tokens, tokens, count * sizeof *tokens);
+    prompt->count = count;
     return FR_OK;
 }
 
-/* An id is a string or a number, as files have them. */
-static fr_status get_id(reader *r, const cJSON *line, char *digits, size_t size, const char **id) {
-    const cJSON *value = fr_json_find(line, "id");
-    *id = NULL;
-    if (!value) return FR_OK;
-    if (!cJSON_IsNumber(value)) return fr_json_string(line, "prompt", "id", id, r->error);
-    snprintf(digits, size, "%.17g", value->valuedouble);
-    *id = digits;
-    return FR_OK;
-}
-
-static fr_status read_object(reader *r, const cJSON *line) {
+/* An fr_prompt_line_fn: a line is a prompt. Ids that are numbers become strings, as results are told by. */
+static fr_status add_line(void *user, const fr_prompt_line *line, fr_error *error) {
+    reader *r = user;
     fr_prompt *prompt = NULL;
-    const char *id, *domain;
-    char digits[40], found[64];
-    const cJSON *text = fr_json_find(line, "prompt"), *tokens = fr_json_find(line, "tokens");
-    const char *key = text ? "prompt" : "text";
-    FR_TRY(fr_json_unique(line, "prompt", r->error));
-    if (!text && !tokens) text = fr_json_find(line, "text");
-    if (!text == !tokens)
-        return fr_fail(r->error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s", text ? "both" : "neither");
-    if (text && !cJSON_IsString(text))
-        return fr_fail(r->error, FR_ERROR_FORMAT, "%s: expected a string, found %s", key,
-                       fr_json_describe(text, found, sizeof found));
-    if (tokens && !cJSON_IsArray(tokens))
-        return fr_fail(r->error, FR_ERROR_FORMAT, "tokens: expected an array, found %s",
-                       fr_json_describe(tokens, found, sizeof found));
+    char digits[40];
+    (void)error; /* the reader's */
     FR_TRY(add(r, &prompt));
-    FR_TRY(get_id(r, line, digits, sizeof digits, &id));
-    FR_TRY(fr_json_string_or(line, "prompt", "domain", NULL, &domain, r->error));
-    FR_TRY(fr_json_int_or(line, "prompt", "max_tokens", 1, INT32_MAX, 0, &prompt->max_tokens, r->error));
-    FR_TRY(name(r, prompt, id, domain));
-    return text ? set_text(r, prompt, text->valuestring, strlen(text->valuestring)) : set_tokens(r, prompt, tokens);
-}
-
-static fr_status read_line(reader *r, const char *line, size_t length) {
-    cJSON *value = NULL;
-    fr_status status;
-    char found[64];
-    FR_CHECK(fr_json_parse(line, length, "line", &value, r->error));
-    if (!cJSON_IsObject(value))
-        status =
-            fr_fail(r->error, FR_ERROR_FORMAT, "expected a JSON object, found %s", fr_json_describe(value, found, sizeof found));
-    else
-        status = read_object(r, value);
-done:
-    cJSON_Delete(value);
-    return status;
-}
-
-static fr_status read_lines(reader *r, const char *text, size_t length) {
-    size_t number = 1;
-    for (const char *line = text, *end = text + length; line < end; number++) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        size_t size = (size_t)((stop ? stop : end) - line);
-        const char *first = line;
-        while (first < line + size && strchr(blanks, *first) && *first) first++;
-        if (first < line + size) {
-            fr_status status = read_line(r, line, size);
-            if (status != FR_OK) return fr_context(r->error, status, "%s:%zu", r->path, number);
-        }
-        line += size + 1;
-    }
-    return FR_OK;
+    if (cJSON_IsNumber(line->id)) snprintf(digits, sizeof digits, "%.17g", line->id->valuedouble);
+    FR_TRY(name(r, prompt, !line->id ? NULL : cJSON_IsNumber(line->id) ? digits : line->id->valuestring, line->domain));
+    prompt->max_tokens = line->max_tokens;
+    if (line->text) return set_text(r, prompt, line->text, strlen(line->text));
+    return set_tokens(r, prompt, line->tokens, line->count, FR_ERROR_FORMAT);
 }
 
 static fr_status read_text(reader *r, const char *text, size_t length) {
@@ -186,7 +212,7 @@ fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr
     *out = (fr_prompts){0};
     FR_CHECK(fr_read_file(path, MOST_BYTES, &text, &length, error));
     size_t start = strspn(text, blanks);
-    FR_CHECK(text[start] == '{' ? read_lines(&r, text, length) : read_text(&r, text, length));
+    FR_CHECK(text[start] == '{' ? fr_prompts_parse(text, length, path, add_line, &r, error) : read_text(&r, text, length));
     status = check_ids(&r);
 done:
     fr_free(text);
@@ -201,15 +227,7 @@ fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, s
     *out = (fr_prompts){0};
     FR_CHECK(add(&r, &prompt));
     FR_CHECK(name(&r, prompt, NULL, NULL));
-    if (count == 0) FR_CHECK(fr_fail(error, FR_ERROR_ARGUMENT, "the prompt is empty: no tokens"));
-    for (size_t i = 0; i < count; i++)
-        if (tokens[i] < 0 || tokens[i] >= model->config.vocab_size)
-            FR_CHECK(fr_fail(error, FR_ERROR_ARGUMENT, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i],
-                             model->config.vocab_size));
-    prompt->tokens = fr_alloc(count * sizeof *tokens);
-    if (!prompt->tokens) FR_CHECK(out_of_memory(error));
-    memcpy(prompt->tokens, tokens, count * sizeof *tokens);
-    prompt->count = count;
+    FR_CHECK(set_tokens(&r, prompt, tokens, count, FR_ERROR_ARGUMENT));
 done:
     if (status != FR_OK) fr_prompts_release(out);
     return status;

@@ -2,6 +2,8 @@
 #ifndef FR_STUDY_PROMPTS_H
 #define FR_STUDY_PROMPTS_H
 
+#include <cJSON.h>
+
 #include "forerun.h"
 
 typedef struct fr_prompt {
@@ -16,11 +18,31 @@ typedef struct fr_prompts {
     size_t count;
 } fr_prompts;
 
-/* Reads prompts and tokenizes them, special tokens as for fr_tokenize with add_special. A file whose first character
- * other than white space is '{' has one JSON object a line: {"prompt": TEXT or "tokens": [ids], optional "id",
- * "domain", "max_tokens"} ("text" serves where there is neither "prompt" nor "tokens"); other keys are ignored, empty
- * lines too. Any other file is one prompt: its text. chat: a text is put into the chat template as a user turn. Errors
- * name file and line; *out is then empty. Prompts of the same id, or of no tokens, are errors. */
+/* A line of a file of prompts: a JSON object {"prompt": TEXT or "tokens": [ids], optional "id", "domain", "max_tokens"}. "text"
+ * serves where there is neither "prompt" nor "tokens"; other keys are ignored. What it points to lasts as long as the call. */
+typedef struct fr_prompt_line {
+    size_t number;      /* from 1, in the file */
+    const cJSON *id;    /* a string or a number; NULL: none */
+    const char *domain; /* NULL: none */
+    const char *text;   /* NULL: tokens are given */
+    const int32_t *tokens;
+    size_t count;   /* of tokens, which are not held to any vocabulary */
+    int max_tokens; /* 0: none */
+} fr_prompt_line;
+
+typedef fr_status (*fr_prompt_line_fn)(void *user, const fr_prompt_line *line, fr_error *error);
+
+/* Hands each line to `fn`, but for blank ones. The message of an error, also of one from `fn`, begins with "NAME:LINE: ". */
+fr_status fr_prompts_parse(const char *text, size_t length, const char *name, fr_prompt_line_fn fn, void *user, fr_error *error);
+
+/* Tokenizes a text, as a user turn in the chat template if `chat` (it ends at a NUL then). *length, of the text, becomes that of
+ * what was tokenized. *tokens is released with fr_free. */
+fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, bool chat, bool add_special,
+                             int32_t **tokens, size_t *count, fr_error *error);
+
+/* Reads prompts and tokenizes them, special tokens as for fr_tokenize with add_special. A file whose first character other than
+ * white space is '{' has lines as above; any other file is one prompt: its text. chat: a text is put into the chat template as
+ * a user turn. Errors name file and line; *out is then empty. Prompts of the same id, or of no tokens, are errors. */
 fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error);
 /* One prompt made of tokens, copied; id "1", domain "all". */
 fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out, fr_error *error);

@@ -358,13 +358,14 @@ run 0 tokenize -m "$model" -p 'Hello, world' --no-special --json -q
 [ "[0,$(value tokens | tr -d '[]')]" = "$tokens" ] || fail "tokenize --no-special"
 run 0 tokenize -m "$model" -p '' --json -q
 holds tokens=[0]
-printf '{"id": "a", "domain": "d", "prompt": "Hello, world"}\n\n{"id": 7, "tokens": [5, 6]}\n{"prompt": "\\u00e9\\n"}' >"$work/p.jsonl"
+printf '{"id": "a", "domain": "d", "prompt": "Hello, world"}\n\n{"id": 7, "tokens": [5, 6]}\n{"prompt": "\\u00e9\\n"}\n{"id": null, "text": "Hello, world"}' >"$work/p.jsonl"
 run 0 tokenize -m "$model" --prompts "$work/p.jsonl" --json -q
-holds results#3 results.0.tokens="$tokens" results.0.id=a results.1.id=7 results.1.tokens=[5,6] '!results.2.id'
+holds results#4 results.0.tokens="$tokens" results.0.id=a results.1.id=7 results.1.tokens=[5,6] '!results.2.id' '!results.3.id' \
+    results.3.tokens="$tokens"
 for line in '{' '[]' '{}' '{"prompt": 5}' '{"tokens": [1.5]}' '{"tokens": ["a"]}' '{"tokens": [-1]}' '{"prompt": "a", "tokens": [1]}' \
     '{"prompt": "\u0000"}' '{"prompt": "a"} x'; do
     printf '{"prompt": "fine"}\n%s\n' "$line" >"$work/bad.jsonl"
-    refused 1 'bad.jsonl: line 2: ' tokenize -m "$model" --prompts "$work/bad.jsonl"
+    refused 1 'bad.jsonl:2: ' tokenize -m "$model" --prompts "$work/bad.jsonl"
 done
 refused 1 'no prompt in it' tokenize -m "$model" --prompts /dev/null
 refused 2 'not in the vocabulary' tokenize -m "$model" --decode 5000
