@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/shown.h"
+#include "core/json.h"
 #include "core/text_size.h"
 #include "forerun_checkpoint.h"
 
@@ -22,13 +23,13 @@ typedef struct inspection {
 } inspection;
 
 static uint64_t config_count(const cJSON *config, const char *key) {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, key);
-    return cJSON_IsNumber(item) && item->valuedouble > 0 ? (uint64_t)item->valuedouble : 0;
+    double value = fr_json_find_number(config, key);
+    return value > 0 ? (uint64_t)value : 0;
 }
 
 static const char *config_text(const cJSON *config, const char *key) {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, key);
-    return cJSON_IsString(item) ? item->valuestring : "?";
+    const char *text = fr_json_find_string(config, key);
+    return text ? text : "?";
 }
 
 static bool matches(const inspection *run, const fr_tensor_info *tensor) {
@@ -47,9 +48,9 @@ static uint64_t needed_bytes(const inspection *run, uint64_t tokens) {
 /* ---- Text -------------------------------------------------------------------------------------------------- */
 
 static void print_config(const inspection *run) {
-    const cJSON *c = run->config, *quantization = cJSON_GetObjectItemCaseSensitive(c, "quantization_config");
-    const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(c, "rope_scaling");
-    const cJSON *architecture = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "architectures"), 0);
+    const cJSON *c = run->config, *quantization = fr_json_find_object(c, "quantization_config");
+    const cJSON *scaling = fr_json_find_object(c, "rope_scaling");
+    const cJSON *architecture = cJSON_GetArrayItem(fr_json_find(c, "architectures"), 0);
     uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
     printf("%s\n", run->path);
     fr_cli_print_shown(stdout, "  architecture         %s", cJSON_IsString(architecture) ? architecture->valuestring : "?");
@@ -67,12 +68,12 @@ static void print_config(const inspection *run) {
     printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64 " shared\n",
            config_count(c, "n_routed_experts"), config_count(c, "n_group"), config_count(c, "topk_group"),
            config_count(c, "num_experts_per_tok"), config_count(c, "n_shared_experts"));
-    if (cJSON_IsObject(quantization))
+    if (quantization)
         fr_cli_print_shown(stdout, "  quantization         %s %s, activations %s", config_text(quantization, "quant_method"),
                            config_text(quantization, "fmt"), config_text(quantization, "activation_scheme"));
     else
         printf("  quantization         none\n");
-    if (cJSON_IsObject(scaling))
+    if (scaling)
         fr_cli_print_shown(stdout, "  context              %s (%s, %s extended)", FR_TEXT_GROUPED(run->context),
                            config_text(scaling, "type"),
                            FR_TEXT_GROUPED(config_count(scaling, "original_max_position_embeddings")));
