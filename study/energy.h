@@ -1,5 +1,4 @@
-/* Energy that the processors have used, where Linux lets it be read (powercap: RAPL counters of packages and memory).
- */
+/* The energy that processors and their memory have used, where Linux lets it be read (powercap's RAPL counters). */
 #ifndef FR_STUDY_ENERGY_H
 #define FR_STUDY_ENERGY_H
 
@@ -18,12 +17,11 @@ typedef struct fr_energy {
     double joules;
 } fr_energy;
 
-/* Finds the counters below root (FR_ENERGY_ROOT, but for tests): packages and their memory; parts of a package, and
- * zones that count a package again, are left out. If one of them cannot be read, none is used: a sum without it would
- * mislead. */
+/* Finds the counters below root (FR_ENERGY_ROOT, but for tests): packages and their memory. Parts of a package are left out, and
+ * zones that count a package again. If one of them cannot be read, none is used: a sum without it would mislead. */
 void fr_energy_open(fr_energy *energy, const char *root);
-/* Joules since open; NaN when nothing can be read. To be called more often than the counters go round, which they do
- * within a minute at the earliest; a longer gap loses whole rounds. */
+/* Joules since open; NaN when nothing can be read. To be called more often than the counters wrap, which they do within a minute
+ * at the earliest: a longer gap loses whole rounds. */
 double fr_energy_read(fr_energy *energy);
 
 #endif

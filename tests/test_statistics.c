@@ -52,8 +52,7 @@ static void figures_of_the_bench_use_them(void **state) {
 
 /* ---- The normal distribution ---- */
 
-/* Tables of the normal distribution (Abramowitz and Stegun 26.2), to more digits from Python's statistics.NormalDist.
- */
+/* Tables of the normal distribution (Abramowitz and Stegun 26.2), to more digits from Python's statistics.NormalDist. */
 static void normal_quantiles_invert_the_distribution(void **state) {
     (void)state;
     static const double table[][2] = {{1e-300, -37.0470962993612},  {1e-10, -6.361340902404056}, {0.001, -3.090232306167813},

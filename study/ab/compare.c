@@ -81,8 +81,7 @@ static void compare_environments(comparer *c) {
     static const char *const keys[] = {"forerun", "onednn",         "compiler", "cpu",      "isa", "linear_path",
                                        "threads", "physical_cores", "os",       "governor", "seed"};
     static const char *const model_keys[] = {"fingerprint", "act", "draft_head", "weights"};
-    /* The arms are compared one by one, and what only makes a run longer or shorter does not change what it measures.
-     */
+    /* Arms are compared one by one. What makes a run longer or shorter does not change what it measures. */
     static const char *const skipped[] = {
         "arms", "prompts", "most_prompts", "repeats", "resamples", "warm_up", "synthetic_acceptance", "ctx", "noise_check"};
     const cJSON *before = fr_json_find_object(c->before, "environment");

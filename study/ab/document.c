@@ -252,8 +252,7 @@ static double acceptance_of(const fr_stats *s) {
     return s->num_draft_tokens > 0 ? (double)s->num_accepted_tokens / (double)s->num_draft_tokens : NAN;
 }
 
-/* The column that the model's own figures are about: the first that always drafts, else the first that drafts at all.
- */
+/* The column that the cost model's own figures are about: the first that always drafts, else the first that drafts at all. */
 static int modelled(const fr_ab_run *run) {
     static const struct {
         fr_ab_role role;
@@ -265,7 +264,7 @@ static int modelled(const fr_ab_run *run) {
     return -1;
 }
 
-/* What the model says of a column, and what was measured. By bytes: on a machine that only waits for memory. */
+/* What the cost model says of a column, and what was measured. By bytes: on a machine that only waits for memory. */
 static void add_prediction(writer *w, cJSON *to, int c) {
     const fr_stats *stats = &w->figures[c].stats;
     double predicted = fr_cost_predict(&w->costs.measured, stats), by_bytes = fr_cost_predict(&w->costs.bytes, stats);

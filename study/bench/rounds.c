@@ -1,4 +1,4 @@
-/* Figures, and the rounds that they are measured in: what the parts of the benchmark stand on. */
+/* Figures, and the rounds in which they are measured. */
 #include "forerun_study.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
