@@ -31,10 +31,10 @@ typedef struct fr_cli_runtime {
     fr_cli_progress progress; /* of loading */
 } fr_cli_runtime;
 
-/* Opens the model to create the session that the options ask for; says on stderr what memory that takes. Returns 0, or an
- * exit code after printing why. fr_cli_runtime_close takes one that failed to open. */
+/* Opens the model for the session that the options ask for, and prints on stderr what memory that takes. Returns 0, or an exit
+ * code after printing why. fr_cli_runtime_close is for a runtime that failed to open, too. */
 int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options);
-/* The same for another session; NULL: none, and nothing is said. */
+/* The same for another session; NULL: for none, and nothing is printed. */
 int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session);
 /* The model that the options ask for. */
 fr_model_options fr_cli_model_options(const fr_cli_options *options);

@@ -39,7 +39,7 @@ static void add_tokens(chat *c, const int32_t *tokens, size_t count) {
     c->count += count;
 }
 
-/* Cuts off what the session holds behind the conversation: tokens after the end of a reply, a message broken off. */
+/* Truncates the session to the conversation: drops tokens after the end of a reply, or of a message that was interrupted. */
 static void settle(chat *c) {
     fr_error error;
     if (fr_session_length(c->session) > c->count) fr_session_truncate(c->session, c->count, &error);
@@ -47,7 +47,7 @@ static void settle(chat *c) {
 
 /* ---- A turn ------------------------------------------------------------------------------------------------ */
 
-/* Adds tokens of turns in the template. Only a conversation's first token may be bos. */
+/* Adds the tokens of turns in the chat template. bos is kept at the beginning of a conversation only. */
 static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, bool reply, fr_error *error) {
     char *text = NULL;
     int32_t *tokens = NULL;
@@ -64,7 +64,7 @@ static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, boo
     return status;
 }
 
-/* Adds what the user said, up to where the model is to answer. */
+/* Adds the user's message, up to where the model is to answer. */
 static fr_status add_message(chat *c, const char *message, fr_error *error) {
     const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, c->options->system}, {FR_CHAT_USER, message}};
     if (c->templated) {
@@ -81,7 +81,7 @@ static fr_status add_message(chat *c, const char *message, fr_error *error) {
     return status;
 }
 
-/* Takes over a step's tokens and shows their text. Returns whether they end the reply. */
+/* Adds a step's tokens and prints their text. Returns whether they end the reply. */
 static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
     for (int i = 0; i < step->count; i++) {
         size_t length;
@@ -98,7 +98,7 @@ static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
     return false;
 }
 
-/* Generates until there is a reason to end; says the reason when it is not the reply's own end. */
+/* Generates a reply. Prints why it ended, unless it ended by itself. */
 static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
     size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
     bool over = false;
@@ -131,7 +131,7 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
     return FR_OK;
 }
 
-/* One message and its reply. What cannot be said leaves the conversation as it was. */
+/* One message and its reply. A message that cannot be evaluated leaves the conversation as it was. */
 static int take_turn(chat *c, const char *message) {
     fr_error error = {FR_OK, "", ""};
     fr_text_stream *stream = NULL;
@@ -268,7 +268,7 @@ static int run_command(chat *c, char *line) {
 
 /* ---- The conversation -------------------------------------------------------------------------------------- */
 
-/* Somebody who types goes on after an error; a script must not. */
+/* After an error a terminal session goes on; a script ends. */
 static int converse(chat *c) {
     int code = 0;
     while (!c->ended && (!code || c->line.interactive)) {

@@ -15,7 +15,7 @@ typedef struct generation {
     const fr_cli_options *options;
     fr_cli_runtime runtime;
     fr_cli_prompt prompt;
-    int32_t *prompt_tokens; /* what is prefilled: the prompt's, without a second bos */
+    int32_t *prompt_tokens; /* to prefill: the prompt's, without bos where a session goes on */
     size_t prompt_count;
     size_t resumed; /* tokens of the session file that was loaded */
     fr_cli_progress progress;
@@ -65,7 +65,7 @@ static void emit_end(generation *run) {
 
 /* ---- The run ------------------------------------------------------------------------------------------------- */
 
-/* Takes over a step's tokens, up to and with an eos token or the one that makes a stop string whole. */
+/* Adds a step's tokens up to the one that ends the text: an eos token, or the last one of a stop string. */
 static void take(generation *run, const fr_step *step) {
     if (run->count + (size_t)step->count > run->room) {
         run->room = 2 * (run->count + (size_t)step->count) + 64;
@@ -93,7 +93,7 @@ static const char *reason_to_end(const generation *run) {
 static int generate(generation *run) {
     fr_error error = {FR_OK, "", ""};
     double start = fr_cli_seconds(), before = start, now = start;
-    fr_status status = FR_OK; /* a session that was loaded can go on without a prompt */
+    fr_status status = FR_OK; /* a session that was loaded needs no prompt */
     if (run->prompt_count > 0 || run->resumed == 0)
         status = fr_session_prefill(run->session, run->prompt_tokens, run->prompt_count, &error);
     run->prefill_s = fr_cli_seconds() - start;
@@ -137,14 +137,14 @@ static int load_session(generation *run) {
     if (fr_session_load(run->session, run->options->session, &error) != FR_OK) return fr_cli_failure(&error);
     run->resumed = fr_session_length(run->session);
     bool bos = run->prompt_count > 0 && run->prompt_tokens[0] == run->runtime.info.bos_token_id;
-    if (run->resumed > 0 && run->prompt.is_text && bos) { /* that of a text which has begun long ago */
+    if (run->resumed > 0 && run->prompt.is_text && bos) { /* the text began in the session */
         run->prompt_tokens++;
         run->prompt_count--;
     }
     return 0;
 }
 
-/* Without what the last step made behind the end of the text. */
+/* Saves the session, truncated to the text: the last step may have generated more. */
 static int save_session(generation *run) {
     fr_error error = {FR_OK, "", ""};
     size_t length = run->resumed + run->prompt_count + run->count;

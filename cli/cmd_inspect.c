@@ -16,7 +16,7 @@ typedef struct inspection {
     fr_inspection *found;
     const fr_parameters *parameters;
     cJSON *config;
-    uint64_t context;      /* max_position_embeddings, 0 when the config does not say */
+    uint64_t context;      /* max_position_embeddings; 0: not in the config */
     uint64_t tensor_bytes; /* of all tensors in the files */
     fr_memory_plan plan;
     bool fits;
@@ -219,7 +219,7 @@ static void print_document(inspection *run) {
     fr_cli_json_print(b);
 }
 
-/* Returns 0, or an exit code, printed, when there is no such session. That it does not fit is part of the answer. */
+/* Returns 0, or an exit code, printed, when there is no such session. One that does not fit is no error: run->fits says so. */
 static int make_plan(inspection *run) {
     fr_error error = {FR_OK, "", ""};
     fr_model_options model = fr_cli_model_options(run->options);

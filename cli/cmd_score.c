@@ -32,7 +32,7 @@ static double logprob(const float *logits, int vocab, int32_t token) {
     return (double)logits[token] - largest - log(sum);
 }
 
-/* An fr_score_fn: takes the log-probabilities of a chunk and appends its rows to the files. */
+/* An fr_score_fn: computes the log-probabilities of a chunk and writes its rows to the files. */
 static bool take_batch(void *user, const fr_score_batch *batch) {
     scoring *run = user;
     const fr_model_info *info = &run->runtime.info;
@@ -85,7 +85,7 @@ static int open_files(scoring *run) {
     return 0;
 }
 
-/* The context that was not asked for is the text's, which is known once there is a tokenizer. */
+/* ctx 0: the length of the text, which is known only after the model was opened. */
 static fr_session_options session_options(const fr_cli_options *options) {
     return (fr_session_options){
         .ctx = options->ctx,
@@ -130,7 +130,7 @@ static int score(scoring *run) {
     return 0;
 }
 
-/* Bytes of text that the log-probabilities speak of: the first token is given, not predicted. */
+/* Bytes of text that were predicted: all but those of the first token, which is given. */
 static size_t predicted_bytes(const scoring *run) {
     size_t first = 0, length = run->prompt.text_length;
     int32_t token = run->prompt.tokens[0];

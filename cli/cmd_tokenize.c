@@ -12,7 +12,7 @@ static void print_ids(const int32_t *ids, size_t count) {
     putchar('\n');
 }
 
-/* The text of each token: one that is a part of a character shows as U+FFFD, one without text as null. */
+/* The text of each token: U+FFFD for the parts of a character, null for a token without text. */
 static void add_pieces(fr_json_builder *b, const fr_model *model, const int32_t *ids, size_t count) {
     cJSON *pieces = fr_json_add_array(b, b->root, "pieces");
     for (size_t i = 0; i < count; i++) {
@@ -112,7 +112,7 @@ static void print_results(batch *run) {
     }
 }
 
-/* Tokenizes every line of --prompts, in order; nothing is printed unless all of them could be. */
+/* Tokenizes every line of --prompts, in order. Prints nothing if one of them fails. */
 static int encode_many(const fr_cli_options *options, const fr_model *model) {
     batch run = {.options = options, .model = model};
     fr_error error = {FR_OK, "", ""};

@@ -8,16 +8,16 @@
 typedef enum fr_cli_line_status {
     FR_LINE_READ,
     FR_LINE_END,         /* of the file; Ctrl-D */
-    FR_LINE_INTERRUPTED, /* Ctrl-C; after it the next one ends the program, unless a line was read before */
+    FR_LINE_INTERRUPTED, /* Ctrl-C; the next one ends the program, unless a line is read in between */
     FR_LINE_FAILED,      /* printed */
 } fr_cli_line_status;
 
 typedef struct fr_cli_line {
-    char *text;    /* the last line without its end; bytes as they came, and a NUL behind them */
+    char *text;    /* the last line without its line end; any bytes, then a NUL */
     size_t length; /* in bytes */
     size_t room;
-    bool interactive;             /* somebody types */
-    struct fr_cli_editor *editor; /* NULL: none, or nobody who could use it */
+    bool interactive;             /* stdin is a terminal */
+    struct fr_cli_editor *editor; /* NULL: built without one, or not interactive */
 } fr_cli_line;
 
 void fr_cli_line_init(fr_cli_line *line);

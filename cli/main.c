@@ -84,9 +84,9 @@ static int unknown_command(const char *name) {
 static int run_command(const command *chosen, int count, char **arguments) {
     static char program[] = "forerun";
     fr_cli_options options;
-    arguments[-2] = program; /* where it lies is of no use to who repeats a study */
+    arguments[-2] = program; /* studies print their command line, and its path does not help to repeat them */
     int code = fr_cli_options_parse(&options, chosen->bit, chosen->name, count, arguments);
-    options.arguments = (const char *const *)arguments - 2; /* the program and the command stand before */
+    options.arguments = (const char *const *)arguments - 2; /* before them are the program and the command */
     options.num_arguments = (size_t)count + 2;
     if (!code && options.help) {
         printf("forerun %s: %s\n\nusage: forerun %s [options]\n", chosen->name, chosen->summary, chosen->name);

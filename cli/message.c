@@ -20,9 +20,9 @@ bool fr_cli_quiet(void) {
 }
 
 static void print_line(const char *start, const char *format, va_list arguments) {
-    fflush(stdout); /* on a terminal, what was written before the message stands before it */
+    fflush(stdout); /* so that a terminal shows output and messages in order */
     fputs(start, stderr);
-    fr_cli_vprint_shown(stderr, format, arguments); /* names of files, and what is in them, are anybody's */
+    fr_cli_vprint_shown(stderr, format, arguments); /* file names and contents are not to be trusted */
 }
 
 int fr_cli_error(int exit_code, const char *format, ...) {

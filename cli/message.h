@@ -1,4 +1,4 @@
-/* What the program says to its user on stderr, and how it ends. */
+/* Messages on stderr, exit codes, and memory that ends the program when there is none. */
 #ifndef FR_CLI_MESSAGE_H
 #define FR_CLI_MESSAGE_H
 
@@ -26,7 +26,7 @@ void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
  */
 int fr_cli_flush(int exit_code);
 
-/* Memory for the program's own small things: ends the program with a message when there is none. Released with free. */
+/* Memory for small things of the program: out of memory ends the program with a message. Release with free. */
 void *fr_cli_alloc(size_t count, size_t size);
 void *fr_cli_grow(void *memory, size_t count, size_t size);
 

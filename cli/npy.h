@@ -1,4 +1,4 @@
-/* .npy files (format 1.0, little-endian, C order) whose rows are written as they come. */
+/* Writes .npy files (format 1.0, little-endian, C order) row by row, in any order. */
 #ifndef FR_CLI_NPY_H
 #define FR_CLI_NPY_H
 
@@ -11,7 +11,7 @@ typedef struct fr_npy {
     const char *path;
     uint64_t header_bytes, row_bytes; /* a row: the last dimension */
     uint64_t planes, rows;            /* the array seen as [planes, rows, columns] */
-    uint64_t rows_written;            /* summed over the planes: the file is whole at planes * rows */
+    uint64_t rows_written;            /* summed over the planes: the file is complete at planes * rows */
 } fr_npy;
 
 /* Creates path (which must outlive the npy) for an array of 2 or 3 dimensions and writes its header. */
@@ -19,9 +19,9 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
 /* Writes `rows` rows [rows, columns] of one plane (0 when the rank is 2) from row `first` on. Every row is written
  * once. */
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error);
-/* Closes a whole file; FR_ERROR_IO when rows are missing. */
+/* Closes a complete file; FR_ERROR_IO when rows are missing. */
 fr_status fr_npy_close(fr_npy *npy, fr_error *error);
-/* Closes, if open, and removes the file: a part of an array would be read as a whole one. */
+/* Closes, if open, and removes the file, since a reader could not tell that rows are missing. */
 void fr_npy_discard(fr_npy *npy);
 
 #endif

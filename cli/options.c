@@ -63,30 +63,31 @@ static bool parse_integer(const char *text, long long *out) {
     return *end == 0 && errno == 0;
 }
 
-const char *fr_cli_parse_ids(const char *text, fr_cli_ids *out) {
+/* Parses the id at *c and moves *c behind it. Returns NULL, or what is wrong: `form` where there is no id. */
+static const char *parse_id(const char **c, const char *form, int32_t *id) {
+    char *end;
+    if (!isdigit((unsigned char)**c)) return form;
+    errno = 0;
+    long long value = strtoll(*c, &end, 10);
+    if (errno || value > INT32_MAX) return "an id is too large";
+    *id = (int32_t)value;
+    *c = end;
+    return NULL;
+}
+
+/* Parses comma-separated ids; *out is allocated. Returns NULL, or what is wrong (a static text). */
+static const char *parse_ids(const char *text, fr_cli_ids *out) {
+    static const char form[] = "ids are whole numbers from 0 up, separated by commas", blanks[] = " \t\n";
     size_t most = 1, count = 0;
     for (const char *c = text; *c; c++) most += *c == ',';
     int32_t *ids = fr_cli_alloc(most, sizeof *ids);
-    const char *problem = NULL, *c = text;
-    while (!problem) {
-        c += strspn(c, " \t\n");
-        if (*c == 0 && count == 0)
-            problem = "there is no id";
-        else if (!isdigit((unsigned char)*c))
-            problem = "ids are whole numbers from 0 up, separated by commas";
-        if (problem) break;
-        char *end;
-        errno = 0;
-        long long id = strtoll(c, &end, 10);
-        if (errno || id > INT32_MAX) {
-            problem = "an id is too large";
-            break;
-        }
-        ids[count++] = (int32_t)id;
-        c = end + strspn(end, " \t\n");
-        if (*c == 0) break;
-        if (*c != ',') problem = "ids are whole numbers from 0 up, separated by commas";
-        c++;
+    const char *c = text + strspn(text, blanks), *problem = *c ? NULL : "there is no id";
+    while (!problem && !(problem = parse_id(&c, form, &ids[count]))) {
+        count++;
+        c += strspn(c, blanks);
+        if (*c == '\0') break;
+        if (*c != ',') problem = form;
+        c += 1 + strspn(c + 1, blanks);
     }
     if (problem) {
         free(ids);
@@ -107,17 +108,16 @@ static const char *add_biases(fr_cli_biases *list, const char *text) {
     static const char form[] = "it takes ID=BIAS, separated by commas";
     for (const char *c = text;; c++) {
         char *end;
-        errno = 0;
-        if (!isdigit((unsigned char)*c)) return form;
-        long long id = strtoll(c, &end, 10);
-        if (errno || id > INT32_MAX) return "an id is too large";
-        if (*end != '=' || end[1] == 0 || isspace((unsigned char)end[1])) return form;
-        c = end + 1;
+        int32_t id;
+        const char *problem = parse_id(&c, form, &id);
+        if (problem) return problem;
+        if (*c != '=' || c[1] == 0 || isspace((unsigned char)c[1])) return form;
+        c++;
         double bias = strtod(c, &end);
         if (end == c || bias != bias) return "a bias is not a number";
         if (bias > 1e30) return "a bias is too large"; /* -inf is the way to forbid a token; +inf would mean nothing */
         list->biases = fr_cli_grow(list->biases, list->count + 1, sizeof *list->biases);
-        list->biases[list->count++] = (fr_logit_bias){(int32_t)id, (float)bias};
+        list->biases[list->count++] = (fr_logit_bias){id, (float)bias};
         c = end;
         if (*c == 0) return NULL;
         if (*c != ',') return form;
@@ -155,11 +155,18 @@ static int set_choice(fr_cli_options *options, const fr_cli_option *option, cons
     return code;
 }
 
+/* Returns 0, or prints the problem of a list with an example and returns FR_EXIT_USAGE. */
+static int list_result(const fr_cli_option *option, const char *text, const char *problem, const char *example) {
+    if (!problem) return 0;
+    fr_cli_error(FR_EXIT_USAGE, "--%s: '%.60s%s': %s", option->name, text, strlen(text) > 60 ? "..." : "", problem);
+    fr_cli_hint("write them as in --%s %s", option->name, example);
+    return FR_EXIT_USAGE;
+}
+
 /* Parses one value into its field. Returns 0 or FR_EXIT_USAGE, printed. */
 static int set_value(fr_cli_options *options, const fr_cli_option *option, const char *text) {
     long long integer;
     double real;
-    const char *problem;
     char *end;
     switch (option->type) {
     case FR_OPT_FLAG:
@@ -196,17 +203,9 @@ static int set_value(fr_cli_options *options, const fr_cli_option *option, const
         add_text(field(options, option), text);
         return 0;
     case FR_OPT_BIASES:
-        problem = add_biases(field(options, option), text);
-        if (!problem) return 0;
-        fr_cli_error(FR_EXIT_USAGE, "--%s: '%.60s%s': %s", option->name, text, strlen(text) > 60 ? "..." : "", problem);
-        fr_cli_hint("write them as in --%s 5=2.5,17=-inf", option->name);
-        return FR_EXIT_USAGE;
+        return list_result(option, text, add_biases(field(options, option), text), "5=2.5,17=-inf");
     case FR_OPT_IDS:
-        problem = fr_cli_parse_ids(text, field(options, option));
-        if (!problem) return 0;
-        fr_cli_error(FR_EXIT_USAGE, "--%s: '%.60s%s': %s", option->name, text, strlen(text) > 60 ? "..." : "", problem);
-        fr_cli_hint("write them as in --%s 5,17,3", option->name);
-        return FR_EXIT_USAGE;
+        return list_result(option, text, parse_ids(text, field(options, option)), "5,17,3");
     }
     return FR_EXIT_USAGE;
 }

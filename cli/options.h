@@ -1,6 +1,5 @@
-/* The options of all commands: one table says what each is called, what it takes, what it says in --help and which
- * commands have it. Written as --name VALUE, --name=VALUE, -n VALUE or -nVALUE; the last one given counts, but for
- * options that collect. */
+/* The options of all commands, in one table: name, type, help, and which commands have it. Written as --name VALUE,
+ * --name=VALUE, -n VALUE or -nVALUE. The last value counts, except for options that collect theirs. */
 #ifndef FR_CLI_OPTIONS_H
 #define FR_CLI_OPTIONS_H
 
@@ -37,7 +36,7 @@ typedef struct fr_cli_texts {
     size_t count;
 } fr_cli_texts;
 
-/* Values as parsed. Numbers that have no default of their own are 0, texts NULL, until given. */
+/* Values as parsed. Without a default, numbers that were not given are 0 and texts NULL. */
 typedef struct fr_cli_options {
     bool help, json, quiet;
     const char *model;
@@ -127,11 +126,9 @@ extern const size_t fr_cli_option_count;
 int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments);
 void fr_cli_options_free(fr_cli_options *options);
 
-/* Parses comma-separated ids; *out is allocated. Returns NULL, or what is wrong (a static text). */
-const char *fr_cli_parse_ids(const char *text, fr_cli_ids *out);
 /* Edits (insert, delete, replace) between two words: to suggest what was meant. */
 size_t fr_cli_distance(const char *a, const char *b);
-/* Whether `distance` from a word is near enough to be a slip of the finger. */
+/* Whether `distance` from a word is small enough for a typing error. */
 bool fr_cli_is_near(const char *word, size_t distance);
 
 /* Prints the options of a command, in groups. */

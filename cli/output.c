@@ -44,15 +44,15 @@ void fr_cli_add_plan(fr_json_builder *b, cJSON *to, const char *key, const fr_me
     fr_json_add_bool(b, object, "all_fits", plan->all_fits);
 }
 
-/* Anonymous memory of the process that lies in huge pages, as the system counts it; null where it does not tell. */
+/* Anonymous memory of the process in huge pages, as the system counts it; null where it does not. */
 static void add_huge_pages(fr_json_builder *b, cJSON *to) {
     char line[256];
     uint64_t kib;
-    bool told = false;
+    bool found = false;
     FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    while (file && !told && fgets(line, sizeof line, file)) told = sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1;
+    while (file && !found && fgets(line, sizeof line, file)) found = sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1;
     if (file) fclose(file);
-    if (told)
+    if (found)
         fr_json_add_count(b, to, "huge_page_bytes", kib << 10);
     else
         fr_json_add_null(b, to, "huge_page_bytes");

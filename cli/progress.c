@@ -21,7 +21,7 @@ void fr_cli_progress_init(fr_cli_progress *progress) {
     progress->colour = !(no_color && no_color[0]) && !dumb;
 }
 
-/* "12:34 left", or nothing while there is nothing to reckon from. */
+/* "12:34 left", or nothing while too little was done for an estimate. */
 static void time_left(fr_cli_progress *p, double now, uint64_t done, uint64_t total, char *text, size_t size) {
     if (!p->drawn || done < p->last_done || total != p->last_total) {
         p->start_s = now;

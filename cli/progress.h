@@ -6,13 +6,13 @@
 
 typedef struct fr_cli_progress {
     bool enabled, colour, drawn;
-    double last_drawn_s; /* when the bar was last drawn: it is drawn ten times a second at most */
-    double start_s;      /* where the time left is reckoned from: the bar's beginning, or when it last went back */
+    double last_drawn_s; /* it is drawn ten times a second at most */
+    double start_s;      /* the time left is estimated from here: the bar's start, or when it last went back */
     uint64_t start_done, last_done, last_total;
 } fr_cli_progress;
 
 void fr_cli_progress_init(fr_cli_progress *progress);
-/* An fr_progress_fn whose user is the fr_cli_progress: draws, and returns false once SIGINT came. */
+/* An fr_progress_fn whose user is the fr_cli_progress: draws the bar, and returns false after a SIGINT. */
 bool fr_cli_progress_update(void *user, const char *what, uint64_t done, uint64_t total);
 /* Wipes the bar off its line. */
 void fr_cli_progress_clear(fr_cli_progress *progress);

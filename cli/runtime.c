@@ -25,7 +25,7 @@ static const char *demo_model(void) {
     return is_directory(FR_DEMO_MODEL_DIR) ? FR_DEMO_MODEL_DIR : NULL;
 }
 
-/* A path from the working directory on if it lies below that, so that documents name it as people would; else as it is. */
+/* A path below the working directory becomes relative to it, as people would write it. */
 static const char *from_here(const char *path) {
     static char whole[PATH_MAX];
     char here[PATH_MAX];

@@ -1,4 +1,4 @@
-/* Building a JSON document: a cJSON tree, and a flag that remembers when memory ran out. Each function adds to the object or
+/* Building a JSON document: a cJSON tree, and a flag that is set when memory runs out. Each function adds to the object or
  * array `to`, which may be NULL when an earlier one failed, so that only the end has to look. key is NULL when `to` is an array.
  * What cJSON cannot hold (whole numbers above 2^53, strings with NUL) goes into the tree as text. */
 #ifndef FR_CORE_JSON_BUILDER_H

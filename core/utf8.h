@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What stands at the beginning of p [n], n >= 1:
+/* Looks at the beginning of p [n], n >= 1. Returns
  *   1..4  a character of that many bytes
  *   0     the beginning of a character that needs more than n bytes
- *  -1..-3 that many bytes which no character begins with (the longest that Unicode replaces by one U+FFFD) */
+ *  -1..-3 that many bytes that are not the beginning of any character (the run that Unicode replaces by one U+FFFD) */
 int fr_utf8_next(const uint8_t *p, size_t n);
 
 #endif

@@ -148,7 +148,7 @@ static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t
     return prompt->count ? FR_OK : fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
 }
 
-/* kind: of the error where these are no tokens of the model's. */
+/* kind: status of the error when they are not tokens of the model. */
 static fr_status set_tokens(reader *r, fr_prompt *prompt, const int32_t *tokens, size_t count, fr_status kind) {
     int vocab = r->model->config.vocab_size;
     if (count == 0) return fr_fail(r->error, kind, "the prompt is empty: no tokens");
@@ -162,7 +162,7 @@ static fr_status set_tokens(reader *r, fr_prompt *prompt, const int32_t *tokens,
     return FR_OK;
 }
 
-/* An fr_prompt_line_fn: a line is a prompt. Ids that are numbers become strings, as results are told by. */
+/* An fr_prompt_line_fn: a line is a prompt. Ids that are numbers become strings. */
 static fr_status add_line(void *user, const fr_prompt_line *line, fr_error *error) {
     reader *r = user;
     fr_prompt *prompt = NULL;
@@ -189,7 +189,7 @@ static int by_id(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Results are told by id, so an id must mean one prompt. */
+/* Results refer to prompts by id, so ids must differ. */
 static fr_status check_ids(const reader *r) {
     size_t count = r->out->count;
     const char **ids = fr_alloc(count * sizeof *ids);

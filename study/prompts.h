@@ -10,7 +10,7 @@ typedef struct fr_prompt {
     char *id, *domain; /* never NULL: "1", "2", ... and "all" where the file gives none */
     int32_t *tokens;
     size_t count;   /* >= 1 */
-    int max_tokens; /* 0: as the study's options say */
+    int max_tokens; /* 0: not given; see fr_prompts_limit */
 } fr_prompt;
 
 typedef struct fr_prompts {
@@ -46,8 +46,7 @@ fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *le
 fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error);
 /* One prompt made of tokens, copied; id "1", domain "all". */
 fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out, fr_error *error);
-/* Fills in the max_tokens of each: what the prompt says, or else `most`, or else 128; but never above `most`, which is
- * 0 where the options do not limit texts. */
+/* Sets the max_tokens of each prompt: its own, or else `most`, or else 128; never more than `most`, unless that is 0. */
 void fr_prompts_limit(fr_prompts *prompts, int most);
 /* Whether a prompt is the first one of its domain. */
 bool fr_prompt_opens_domain(const fr_prompts *prompts, size_t index);

@@ -107,7 +107,7 @@ static void a_system_turn_is_optional(void **state) {
     fr_tokenizer_destroy(tokenizer);
 }
 
-static void tokens_that_are_missing_are_named(void **state) {
+static void missing_tokens_are_named(void **state) {
     (void)state;
     static const char *const needed[] = {TOY_USER, TOY_ASSISTANT, TOY_EOS};
     for (size_t missing = 0; missing < 3; missing++) {
@@ -127,11 +127,9 @@ static void tokens_that_are_missing_are_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conversations_are_rendered),
-        cmocka_unit_test(a_conversation_grows_at_its_end),
-        cmocka_unit_test(bos_appears_once),
-        cmocka_unit_test(a_system_turn_is_optional),
-        cmocka_unit_test(tokens_that_are_missing_are_named),
+        cmocka_unit_test(conversations_are_rendered), cmocka_unit_test(a_conversation_grows_at_its_end),
+        cmocka_unit_test(bos_appears_once),           cmocka_unit_test(a_system_turn_is_optional),
+        cmocka_unit_test(missing_tokens_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

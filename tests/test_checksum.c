@@ -8,7 +8,7 @@
 
 #include "core/checkpoint/checksum.h"
 
-static void test_crc32c(void **state) {
+static void crc32c_gives_the_published_values(void **state) {
     (void)state;
     /* RFC 3720 (iSCSI), B.4, and the catalogue's check value. */
     static const uint8_t read_command[48] = {
@@ -32,7 +32,7 @@ static void test_crc32c(void **state) {
         assert_int_equal(fr_crc32c(fr_crc32c(0, read_command, cut), read_command + cut, 48 - cut), 0xd9963a56u);
 }
 
-static void test_hash64(void **state) {
+static void hash64_gives_the_published_values(void **state) {
     (void)state;
     assert_true(fr_hash64(FR_HASH64_START, "", 0) == UINT64_C(0xcbf29ce484222325));
     assert_true(fr_hash64(FR_HASH64_START, "a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
@@ -41,6 +41,7 @@ static void test_hash64(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crc32c), cmocka_unit_test(test_hash64)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(crc32c_gives_the_published_values),
+                                       cmocka_unit_test(hash64_gives_the_published_values)};
     return cmocka_run_group_tests_name("checksum", tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ static void names_round_trip(void **state) {
     assert_int_equal(fr_dtype_size(FR_I64), 8);
 }
 
-static void every_e4m3_code(void **state) {
+static void every_e4m3_code_is_decoded_and_encoded_again(void **state) {
     (void)state;
     for (int code = 0; code < 256; code++) {
         float value = fr_e4m3_f32((uint8_t)code);
@@ -96,7 +96,7 @@ static void bf16_rounds_to_nearest_even(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_round_trip),
-        cmocka_unit_test(every_e4m3_code),
+        cmocka_unit_test(every_e4m3_code_is_decoded_and_encoded_again),
         cmocka_unit_test(e4m3_rounds_to_nearest_even),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
     };

@@ -21,7 +21,7 @@ static cJSON *parse(const char *text) {
     return json;
 }
 
-static void refuses_what_is_not_one_json_value(void **state) {
+static void anything_but_one_json_value_is_refused(void **state) {
     (void)state;
     static const struct {
         const char *text, *message;
@@ -52,7 +52,7 @@ static void refuses_what_is_not_one_json_value(void **state) {
     assert_non_null(strstr(error.message, "column 4: a NUL byte"));
 }
 
-static void limits_nesting(void **state) {
+static void nesting_is_limited(void **state) {
     (void)state;
     enum { BOMB = 100000 };
     char *text = malloc(BOMB);
@@ -137,7 +137,7 @@ static void fallbacks_are_for_absent_and_null_only(void **state) {
     cJSON_Delete(json);
 }
 
-static void finds_keys_that_are_there_twice(void **state) {
+static void keys_that_are_there_twice_are_found(void **state) {
     (void)state;
     fr_error error;
     cJSON *json = parse("{\"a\": 1, \"b\": 2, \"A\": 3}");
@@ -322,11 +322,11 @@ static void files_have_a_limit_and_a_name_in_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_what_is_not_one_json_value),
-        cmocka_unit_test(limits_nesting),
+        cmocka_unit_test(anything_but_one_json_value_is_refused),
+        cmocka_unit_test(nesting_is_limited),
         cmocka_unit_test(getters_say_what_they_expected),
         cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
-        cmocka_unit_test(finds_keys_that_are_there_twice),
+        cmocka_unit_test(keys_that_are_there_twice_are_found),
         cmocka_unit_test(u64_is_exact_or_refused),
         cmocka_unit_test(find_getters_take_documents_of_any_shape),
         cmocka_unit_test(strings_hold_any_bytes),

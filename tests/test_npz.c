@@ -23,7 +23,7 @@ static size_t make_npy(uint8_t *out, const char *dict, const void *data, size_t 
     return 10 + length + data_size;
 }
 
-static void test_npy_types(void **state) {
+static void arrays_have_a_type_and_dimensions(void **state) {
     (void)state;
     uint8_t file[256];
     char error[256];
@@ -56,7 +56,7 @@ static void test_npy_types(void **state) {
     npy_release(&a);
 }
 
-static void test_npy_rejects(void **state) {
+static void wrong_headers_are_refused(void **state) {
     (void)state;
     static const char *const dicts[] = {
         "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }",
@@ -97,7 +97,7 @@ static bool parse_copy(const uint8_t *bytes, size_t size) {
     return ok;
 }
 
-static void test_damaged_archives(void **state) {
+static void damaged_archives_do_no_harm(void **state) {
     (void)state;
     char path[640], error[800];
     golden_model_dir("pico-s1", path, sizeof path - 32);
@@ -122,7 +122,7 @@ static void test_damaged_archives(void **state) {
     free(bytes);
 }
 
-static void test_missing_file(void **state) {
+static void missing_files_are_errors(void **state) {
     (void)state;
     char error[800];
     npz_archive archive;
@@ -135,10 +135,10 @@ static void test_missing_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_npy_types),
-        cmocka_unit_test(test_npy_rejects),
-        cmocka_unit_test(test_damaged_archives),
-        cmocka_unit_test(test_missing_file),
+        cmocka_unit_test(arrays_have_a_type_and_dimensions),
+        cmocka_unit_test(wrong_headers_are_refused),
+        cmocka_unit_test(damaged_archives_do_no_harm),
+        cmocka_unit_test(missing_files_are_errors),
     };
     return cmocka_run_group_tests_name("npz", tests, NULL, NULL);
 }

@@ -69,7 +69,7 @@ static void check(cJSON *json, const char *text, const char *expected) {
     if (strcmp(p.text, expected) != 0) fail_msg("'%s' is cut '%s', expected '%s'", text, p.text, expected);
 }
 
-static void splits_behave(void **state) {
+static void splits_do_what_their_behavior_says(void **state) {
     (void)state;
     static const struct {
         const char *kind, *pattern, *behavior;
@@ -146,7 +146,7 @@ static void steps_cut_the_pieces_of_those_before(void **state) {
     check(toy_parse("{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"), "I'll go  to 12 x!?", "I|'ll| go| | to| 12| x|!?");
 }
 
-static void broken_utf8_cuts(void **state) {
+static void broken_utf8_ends_a_piece(void **state) {
     (void)state;
     check(split("Regex", "b+", "Isolated", false),
           "a\xff\xff\xe4\xbd"
@@ -228,7 +228,7 @@ static void wrong_patterns_are_refused(void **state) {
     check_refused(split("String", "\xff", "Isolated", false), FR_ERROR_FORMAT, "UTF-8");
 }
 
-static void other_pretokenizers_are_refused(void **state) {
+static void unsupported_pretokenizers_are_refused(void **state) {
     (void)state;
     check_refused(split("String", " ", "Removed", false), FR_ERROR_UNSUPPORTED, "Removed");
     check_refused(split("Other", " ", "Isolated", false), FR_ERROR_FORMAT, "Regex and String");
@@ -273,15 +273,15 @@ static void the_receiver_can_stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits_behave),
+        cmocka_unit_test(splits_do_what_their_behavior_says),
         cmocka_unit_test(patterns_mean_what_oniguruma_means),
         cmocka_unit_test(steps_cut_the_pieces_of_those_before),
-        cmocka_unit_test(broken_utf8_cuts),
+        cmocka_unit_test(broken_utf8_ends_a_piece),
         cmocka_unit_test(long_pieces_are_cut),
         cmocka_unit_test(runaway_patterns_are_errors),
         cmocka_unit_test(patterns_of_two_meanings_are_refused),
         cmocka_unit_test(wrong_patterns_are_refused),
-        cmocka_unit_test(other_pretokenizers_are_refused),
+        cmocka_unit_test(unsupported_pretokenizers_are_refused),
         cmocka_unit_test(the_receiver_can_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

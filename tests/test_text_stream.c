@@ -175,7 +175,7 @@ static void any_tokens_give_utf8(void **state) {
 }
 
 /* All that two, three or four bytes can begin with, against the table of Unicode (3-7). */
-static void utf8_is_unicodes(void **state) {
+static void utf8_is_as_unicode_defines_it(void **state) {
     (void)state;
     static const struct {
         uint8_t first[2], second[2];
@@ -227,7 +227,7 @@ static void check_stops(const char *text, const char *const *stops, size_t count
     assert_string_equal(out, expected);
 }
 
-static void text_ends_before_a_stop_string(void **state) {
+static void stop_strings_are_cut_off(void **state) {
     (void)state;
     const char *end[] = {"END"}, *both[] = {"abcd", "bc"}, *same_end[] = {"c", "abc"}, *repeats[] = {"aab"};
     check_stops("one END two", end, 1, true, "one ");
@@ -244,7 +244,7 @@ static void text_ends_before_a_stop_string(void **state) {
 }
 
 /* Random texts over two letters against strstr. */
-static void stop_strings_match_searching(void **state) {
+static void stop_strings_are_found_as_by_a_search(void **state) {
     (void)state;
     uint32_t random = 1;
     int stopped = 0;
@@ -273,7 +273,7 @@ static void stop_strings_match_searching(void **state) {
 }
 
 /* Through the stream of tokens: across them, with a character cut in two, and ready for another text after it. */
-static void a_stream_stops(void **state) {
+static void a_stream_ends_before_a_stop_string(void **state) {
     (void)state;
     fr_tokenizer *tokenizer = toy_finish(toy_create(), NULL);
     fr_text_stream *stream = open_stream(tokenizer);
@@ -317,10 +317,10 @@ int main(void) {
         cmocka_unit_test(special_and_unknown_tokens_add_nothing),
         cmocka_unit_test(the_longest_token_fits),
         cmocka_unit_test(any_tokens_give_utf8),
-        cmocka_unit_test(utf8_is_unicodes),
-        cmocka_unit_test(text_ends_before_a_stop_string),
-        cmocka_unit_test(stop_strings_match_searching),
-        cmocka_unit_test(a_stream_stops),
+        cmocka_unit_test(utf8_is_as_unicode_defines_it),
+        cmocka_unit_test(stop_strings_are_cut_off),
+        cmocka_unit_test(stop_strings_are_found_as_by_a_search),
+        cmocka_unit_test(a_stream_ends_before_a_stop_string),
         cmocka_unit_test(any_eos_id_ends_a_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

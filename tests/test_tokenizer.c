@@ -374,7 +374,7 @@ static void bos_comes_from_the_config(void **state) {
 /* ---- Any bytes ---- */
 
 /* Bytes that are not UTF-8 are tokens of their own, whatever merges there are for them. */
-static void bytes_that_are_not_utf8_stand_alone(void **state) {
+static void bytes_that_are_not_utf8_are_tokens_of_their_own(void **state) {
     (void)state;
     cJSON *toy = toy_create();
     char pair[8];
@@ -521,7 +521,7 @@ int main(void) {
         cmocka_unit_test(added_tokens_are_found_in_two_passes),
         cmocka_unit_test(added_tokens_cut_the_text),
         cmocka_unit_test(bos_comes_from_the_config),
-        cmocka_unit_test(bytes_that_are_not_utf8_stand_alone),
+        cmocka_unit_test(bytes_that_are_not_utf8_are_tokens_of_their_own),
         cmocka_unit_test(any_bytes_round_trip),
         cmocka_unit_test(threads_share_a_tokenizer),
         cmocka_unit_test(tokens_have_bytes),

@@ -44,7 +44,7 @@ static int unload(void **state) {
     return 0;
 }
 
-static void encodings_are_deepseeks(void **state) {
+static void encodings_are_those_of_deepseek(void **state) {
     (void)state;
     size_t length;
     char *text = scratch_read(FR_TEST_DIR "/data/deepseek-v3-encodings.json", &length);
@@ -93,7 +93,7 @@ static void its_tokens_are_known(void **state) {
     for (int32_t id = 0; id < 128815; id++) assert_non_null(fr_tokenizer_token_bytes(deepseek, id, NULL));
 }
 
-static void its_chat_template_is_tokens(void **state) {
+static void its_chat_template_encodes_to_special_tokens(void **state) {
     (void)state;
     if (!deepseek) skip();
     static const int32_t expected[] = {0, 3476, 477, 11502, 128803, 19923, 128804}; /* bos, "You are helpful", ... */
@@ -142,8 +142,10 @@ static void random_bytes_round_trip(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(encodings_are_deepseeks),     cmocka_unit_test(its_tokens_are_known),
-        cmocka_unit_test(its_chat_template_is_tokens), cmocka_unit_test(special_tokens_can_be_plain_text),
+        cmocka_unit_test(encodings_are_those_of_deepseek),
+        cmocka_unit_test(its_tokens_are_known),
+        cmocka_unit_test(its_chat_template_encodes_to_special_tokens),
+        cmocka_unit_test(special_tokens_can_be_plain_text),
         cmocka_unit_test(random_bytes_round_trip),
     };
     return cmocka_run_group_tests(tests, load, unload);

@@ -53,7 +53,7 @@ static void check_changes(const change *changes, size_t count) {
 }
 #define CHECK_CHANGES(changes) check_changes(changes, sizeof(changes) / sizeof *(changes))
 
-static void other_kinds_are_refused(void **state) {
+static void unsupported_kinds_are_refused(void **state) {
     (void)state;
     static const change changes[] = {
         {"model", "type", "\"Unigram\"", FR_ERROR_UNSUPPORTED, "model: type \"Unigram\""},
@@ -267,9 +267,9 @@ static void damaged_files_do_no_harm(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(other_kinds_are_refused),    cmocka_unit_test(harmless_variants_are_accepted),
-        cmocka_unit_test(contradictions_are_refused), cmocka_unit_test(a_name_that_comes_twice_is_refused),
-        cmocka_unit_test(wrong_configs_are_refused),  cmocka_unit_test(missing_files_are_errors),
+        cmocka_unit_test(unsupported_kinds_are_refused), cmocka_unit_test(harmless_variants_are_accepted),
+        cmocka_unit_test(contradictions_are_refused),    cmocka_unit_test(a_name_that_comes_twice_is_refused),
+        cmocka_unit_test(wrong_configs_are_refused),     cmocka_unit_test(missing_files_are_errors),
         cmocka_unit_test(damaged_files_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

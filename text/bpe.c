@@ -4,7 +4,7 @@
 
 #include "core/memory.h"
 
-#define SHORT_PIECE 48 /* up to here looking at all pairs is faster than a heap */
+#define SHORT_PIECE 48 /* bytes; up to here a scan of all pairs is faster than a heap */
 
 static const fr_bpe_merge no_merge = {0, FR_BPE_NO_MERGE, -1};
 
@@ -24,7 +24,7 @@ void fr_bpe_release(fr_bpe *bpe) {
     bpe->merges = NULL;
 }
 
-/* The pair's slot, or the free one where it belongs. */
+/* The pair's slot, or the free slot for it. */
 static fr_bpe_merge *find(const fr_bpe *bpe, int32_t left, int32_t right) {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t mask = ((size_t)1 << (64 - bpe->shift)) - 1;
@@ -66,7 +66,7 @@ static size_t encode_short(const fr_bpe *bpe, const uint8_t *piece, size_t lengt
 typedef struct node {
     int32_t id, next, previous; /* -1: none */
     uint32_t rank;              /* of the merge with `next`: a heap entry of another rank is out of date */
-    int32_t merged;             /* what that merge gives */
+    int32_t merged;             /* id of the token that this merge gives */
 } node;
 
 typedef struct heap {
@@ -105,7 +105,7 @@ static void consider(const fr_bpe *bpe, node *nodes, int32_t i, heap *h) {
 
 static fr_status encode_long(const fr_bpe *bpe, const uint8_t *piece, size_t length, fr_bpe_scratch *scratch, int32_t *ids,
                              size_t *count, fr_error *error) {
-    /* A merge takes one entry and leaves at most two, so there are never more than length + merges of them. */
+    /* Each merge pops one entry and pushes at most two, so there are never more than length + merges < 2 * length. */
     size_t bytes = length * (2 * sizeof(uint64_t) + sizeof(node));
     if (scratch->bytes < bytes) {
         fr_bpe_scratch_release(scratch);

@@ -1,5 +1,5 @@
-/* Byte-pair encoding: a piece starts as the tokens of its bytes; again and again the neighbours whose merge has the
- * lowest rank (the leftmost of equals) become one token, until no neighbours have a merge. */
+/* Byte-pair encoding: a piece starts as the tokens of its bytes. The adjacent pair with the lowest-ranked merge (the leftmost of
+ * equals) becomes one token, until no adjacent pair has a merge. */
 #ifndef FR_TEXT_BPE_H
 #define FR_TEXT_BPE_H
 
@@ -10,7 +10,7 @@
 typedef struct fr_bpe_merge {
     uint64_t pair; /* left token << 32 | right token */
     uint32_t rank; /* FR_BPE_NO_MERGE: a free slot */
-    int32_t id;    /* what they become */
+    int32_t id;    /* of the merged token */
 } fr_bpe_merge;
 
 typedef struct fr_bpe {

@@ -9,7 +9,7 @@
 #define ASSISTANT "<｜Assistant｜>"
 #define END "<｜end▁of▁sentence｜>"
 
-/* Written twice: first with out NULL, which only counts. */
+/* render() runs twice: first with out NULL, to count. */
 typedef struct writer {
     char *out;
     size_t length;

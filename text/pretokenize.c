@@ -15,7 +15,7 @@ static const char *const byte_level_pattern =
 
 typedef struct parser {
     fr_pretokenizer *pretokenizer;
-    bool byte_level; /* ByteLevel has been seen: nothing may follow */
+    bool byte_level; /* ByteLevel was read: nothing may follow it */
 } parser;
 
 static fr_status add_step(parser *p, const char *regex, const char *literal, fr_split_behavior behavior, bool invert,
@@ -55,7 +55,7 @@ static fr_status parse_split(parser *p, const cJSON *json, fr_error *error) {
     FR_TRY(fr_json_string(json, "Split", "behavior", &behavior_name, error));
     FR_TRY(parse_behavior(behavior_name, &behavior, error));
     FR_TRY(fr_json_bool_or(json, "Split", "invert", false, &invert, error));
-    if (literal && !*literal) return FR_OK; /* the empty string is found nowhere: one piece stays one */
+    if (literal && !*literal) return FR_OK; /* the empty string never matches, so it cuts nothing */
     return add_step(p, regex, literal, behavior, invert, error);
 }
 
@@ -73,7 +73,7 @@ static fr_status parse_step(parser *p, const cJSON *json, fr_error *error) {
     const char *type;
     if (!cJSON_IsObject(json)) return fr_fail(error, FR_ERROR_FORMAT, "a pre-tokenizer is not an object");
     FR_TRY(fr_json_string(json, "a pre-tokenizer", "type", &type, error));
-    if (strcmp(type, "Sequence") == 0) { /* (parsing has limited the depth) */
+    if (strcmp(type, "Sequence") == 0) { /* recursion is limited by FR_JSON_MAX_DEPTH */
         const cJSON *list, *item;
         FR_TRY(fr_json_array(json, "Sequence", "pretokenizers", &list, error));
         cJSON_ArrayForEach(item, list) FR_TRY(parse_step(p, item, error));
@@ -136,7 +136,7 @@ typedef struct cutter {
 
 static fr_status cut(const cutter *c, int step, const uint8_t *piece, size_t length);
 
-/* What a step has found but not yet handed on, since the next part may still join it. */
+/* A piece of a step that is not passed on yet, since the next part may still join it. */
 typedef struct pending {
     size_t begin, end;
     bool some, is_match; /* is_match: of the part that was added last */
@@ -156,7 +156,7 @@ static bool joins(fr_split_behavior behavior, const pending *before, bool is_mat
     return false;
 }
 
-/* Takes the part [begin, end) of a piece that a step has found, and hands on what is complete to the next step. */
+/* Adds the part [begin, end) that a step has found in a piece; passes on the pending piece if the part does not join it. */
 static fr_status part(const cutter *c, int step, const uint8_t *piece, pending *p, size_t begin, size_t end, bool matched) {
     const fr_split_step *s = &c->pretokenizer->steps[step];
     bool is_match = matched != s->invert;
@@ -204,7 +204,7 @@ static fr_status cut(const cutter *c, int step, const uint8_t *piece, size_t len
         if (begin > done) FR_TRY(part(c, step, piece, &p, done, begin, false));
         FR_TRY(part(c, step, piece, &p, begin, end, true));
         done = end;
-        /* after an empty match the search goes on one character later */
+        /* after an empty match, continue one character later */
         from = end > begin || end == length ? end : end + (size_t)fr_utf8_next(piece + end, length - end);
         if (end == length) break;
     }

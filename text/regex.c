@@ -9,7 +9,7 @@ typedef struct translation {
     const char *in; /* what is left of the pattern */
     char *out;
     bool in_class;
-    const char *unsupported; /* what stopped it */
+    const char *unsupported; /* the first thing in it that is not supported; NULL: none */
 } translation;
 
 static void copy(translation *t, size_t n) {

@@ -1,6 +1,6 @@
-/* The regular expressions of tokenizer.json. They are written for Oniguruma; PCRE2 means the same by the subset that is
- * accepted here, once what the two read differently has been rewritten. Anything else is FR_ERROR_UNSUPPORTED, so that
- * no text is quietly split in another way. */
+/* The regular expressions of tokenizer.json. They are written for Oniguruma and run by PCRE2. What the two read differently is
+ * rewritten; what is outside of the subset known to mean the same is FR_ERROR_UNSUPPORTED, so that no text is silently split in
+ * another way. */
 #ifndef FR_TEXT_REGEX_H
 #define FR_TEXT_REGEX_H
 
@@ -11,7 +11,7 @@
 
 /* Compiled for UTF-8 with Unicode properties, by JIT where there is one; release with pcre2_code_free. */
 fr_status fr_regex_compile(const char *pattern, pcre2_code **out, fr_error *error);
-/* A string that stands for itself; not empty. */
+/* Matches exactly this text, which is not empty. */
 fr_status fr_regex_literal(const char *text, pcre2_code **out, fr_error *error);
 
 #endif

@@ -1,5 +1,5 @@
-/* Each string is searched for as Knuth, Morris and Pratt do, byte by byte, so that it may come in any number of pieces.
- * Invariant between calls: `held` is the longest end of the text that begins a stop string. */
+/* Each string is searched for by the Knuth-Morris-Pratt algorithm, byte by byte, so that it may come in any number of parts.
+ * Invariant between calls: `held` is the longest suffix of the text that is a prefix of a stop string. */
 #include "text/stop_strings.h"
 
 #include <string.h>
@@ -8,8 +8,8 @@
 
 typedef struct pattern {
     const char *text;
-    size_t length, matched; /* matched: bytes of it that the text ends with */
-    size_t *shorter;        /* [length]: of its first i + 1 bytes, the longest proper beginning that they end with */
+    size_t length, matched; /* matched: length of the prefix that the text ends with */
+    size_t *shorter;        /* [length]: of its first i + 1 bytes, length of the longest proper prefix that is a suffix */
 } pattern;
 
 struct fr_stop_strings {
@@ -30,7 +30,7 @@ static void prepare(pattern *p) {
     }
 }
 
-/* Takes everything from the arena; the first time only to count. */
+/* Takes all memory from the arena; the first run only counts. */
 static void lay_out(fr_stop_strings *s, fr_arena *arena, const char *const *strings) {
     s->patterns = FR_TAKE(arena, pattern, s->count);
     for (size_t i = 0; i < s->count; i++) {
@@ -73,8 +73,8 @@ size_t fr_stop_strings_longest(const fr_stop_strings *s) {
     return s->longest;
 }
 
-/* Takes a byte into the matches. Returns the longest beginning of a stop string that the text now ends with; *whole is
- * the longest of those that it ends with as a whole, or 0. */
+/* Adds a byte to all matches. Returns the length of the longest prefix of a stop string that the text now ends with; *whole is
+ * that of the longest stop string that it ends with, or 0. */
 static size_t advance(fr_stop_strings *s, char byte, size_t *whole) {
     size_t most = 0;
     *whole = 0;
@@ -92,7 +92,7 @@ size_t fr_stop_strings_push(fr_stop_strings *s, char byte, char *out) {
     size_t whole;
     if (s->found) return 0;
     size_t keep = advance(s, byte, &whole), have = s->num_held + 1, gone = have - (whole > 0 ? whole : keep);
-    /* The byte itself is behind what is held, which has no room for it when it is let go at once. */
+    /* The byte comes after those in `held`, which may have no room for it: then it is written directly. */
     size_t from_held = gone < s->num_held ? gone : s->num_held;
     memcpy(out, s->held, from_held);
     if (gone > from_held) out[from_held] = byte;

@@ -18,9 +18,9 @@ typedef struct fr_strmap {
 /* For at most `count` strings. */
 fr_status fr_strmap_create(fr_strmap *map, size_t count, fr_error *error);
 void fr_strmap_release(fr_strmap *map);
-/* The id that the string had before (it keeps it), or -1 when it is new. */
+/* Adds a string. Returns -1, or the id that it already has and keeps. */
 int32_t fr_strmap_put(fr_strmap *map, const char *key, size_t length, int32_t id);
-/* -1 when the string is not there, or the table is empty or zeroed. */
+/* Its id; -1 when it is not in the table, which may be zeroed. */
 int32_t fr_strmap_get(const fr_strmap *map, const char *key, size_t length);
 
 #endif

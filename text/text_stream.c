@@ -10,9 +10,9 @@
 
 struct fr_text_stream {
     const fr_tokenizer *tokenizer;
-    uint8_t held[4]; /* the beginning of a character: fr_utf8_next gives 0 for it, so at most 3 bytes */
+    uint8_t held[4]; /* an incomplete character, at most 3 bytes; the fourth is the one being pushed */
     size_t num_held;
-    char *out; /* room for the held bytes and the longest token, each byte a replacement, what `stop` holds, and NUL */
+    char *out; /* [room + what `stop` may hold]; room: a replacement for each held byte and each byte of the longest token, NUL */
     size_t room, length;
     fr_stop_strings *stop; /* NULL: none */
 };
@@ -97,7 +97,7 @@ const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *l
 
 const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length) {
     stream->length = 0;
-    if (stream->num_held) append(stream, REPLACEMENT, 3); /* the beginning of one character */
+    if (stream->num_held) append(stream, REPLACEMENT, 3); /* one for an incomplete character */
     stream->num_held = 0;
     if (stream->stop) stream->length += fr_stop_strings_finish(stream->stop, stream->out + stream->length);
     return finish_text(stream, length);

@@ -21,7 +21,7 @@ void fr_tokenizer_destroy(fr_tokenizer *tokenizer) {
 typedef struct encoder {
     const fr_tokenizer *tokenizer;
     bool special; /* recognise special tokens */
-    int32_t *out; /* has room for one token a byte of the text, and bos */
+    int32_t *out; /* [length of the text + 1]: at most a token a byte, and bos */
     size_t count;
     fr_pretokenize_scratch pretokenize;
     fr_bpe_scratch bpe;
@@ -42,7 +42,7 @@ static fr_status encode_piece(void *user, const uint8_t *piece, size_t length, f
     return FR_OK;
 }
 
-/* Cuts the added tokens of a pass, and of those after it, out of the text; what is left is tokenized. */
+/* Cuts the added tokens of this pass and the following ones out of the text, and tokenizes the rest. */
 static fr_status encode_text(encoder *e, int pass, const char *text, size_t length, fr_error *error) {
     if (pass == 2)
         return fr_pretokenize(&e->tokenizer->pretokenizer, &e->pretokenize, (const uint8_t *)text, length, encode_piece, e,
@@ -109,7 +109,7 @@ fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *toke
     return FR_OK;
 }
 
-/* ---- Questions ---- */
+/* ---- Queries ---- */
 
 static const fr_token_text *lookup(const fr_tokenizer *tokenizer, int32_t token) {
     if (token < 0 || token >= tokenizer->size || !tokenizer->tokens[token].present) return NULL;

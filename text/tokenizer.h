@@ -11,11 +11,11 @@
 /* Immutable: may be shared by threads. */
 typedef struct fr_tokenizer fr_tokenizer;
 
-/* Is there a tokenizer.json in the directory? */
+/* Whether the directory has a tokenizer.json. */
 bool fr_tokenizer_present(const char *dir);
 
-/* Reads dir/tokenizer.json, and dir/tokenizer_config.json if there is one. FR_ERROR_UNSUPPORTED names the part that is
- * of a kind not handled here, FR_ERROR_FORMAT what contradicts itself. */
+/* Reads dir/tokenizer.json, and dir/tokenizer_config.json if there is one. FR_ERROR_UNSUPPORTED: the message names the part that
+ * is of an unsupported kind; FR_ERROR_FORMAT: what is malformed or contradictory. */
 fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error);
 void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
 
@@ -37,9 +37,9 @@ size_t fr_tokenizer_max_token_bytes(const fr_tokenizer *tokenizer);
 /* -1 when tokenizer_config.json (or, for bos, the post_processor) names none. */
 int32_t fr_tokenizer_bos(const fr_tokenizer *tokenizer);
 int32_t fr_tokenizer_eos(const fr_tokenizer *tokenizer);
-/* Does add_special prepend bos? */
+/* Whether add_special prepends bos. */
 bool fr_tokenizer_add_bos(const fr_tokenizer *tokenizer);
-/* The added token that is written like this, or -1. */
+/* The id of the added token with this text, or -1. */
 int32_t fr_tokenizer_find(const fr_tokenizer *tokenizer, const char *content);
 
 #endif

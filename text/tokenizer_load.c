@@ -10,9 +10,9 @@
 #include "text/tokenizer_private.h"
 
 #define MAX_FILE_BYTES ((uint64_t)512 << 20) /* token texts then fit 32-bit offsets */
-#define MAX_IDS (1 << 22)                    /* the arrays indexed by id stay small whatever the file says */
+#define MAX_IDS (1 << 22)                    /* a bound for the arrays that are indexed by id */
 
-/* What is known of an id while loading. */
+/* What was read about an id so far. */
 typedef struct known_id {
     const char *name; /* as written in the file; NULL: none yet */
     bool added;
@@ -27,7 +27,7 @@ typedef struct loader {
     fr_error *error;
 } loader;
 
-/* ---- The byte-level alphabet: each byte is written as one character, of those that show ---- */
+/* ---- The byte-level alphabet: each byte is written as one printable character ---- */
 
 #define ALPHABET_END 324
 
@@ -35,14 +35,14 @@ static bool shows(int byte) {
     return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
 }
 
-/* byte_of[c]: what the character c stands for, -1: nothing. */
+/* byte_of[c]: the byte that the character c encodes; -1: none. */
 static void fill_alphabet(int16_t byte_of[ALPHABET_END]) {
     int next = 0x100;
     for (int c = 0; c < ALPHABET_END; c++) byte_of[c] = -1;
     for (int b = 0; b < 256; b++) byte_of[shows(b) ? b : next++] = (int16_t)b;
 }
 
-/* Writes the bytes that a name stands for, never more than its length. False when a character is not of the alphabet.
+/* Writes the bytes that a name encodes, never more than its length. False when a character is not of the alphabet.
  */
 static bool decode_name(const int16_t byte_of[ALPHABET_END], const char *name, char *out, size_t *length) {
     const uint8_t *p = (const uint8_t *)name;
@@ -91,7 +91,7 @@ static fr_status check_added(loader *l, const cJSON *json, fr_added_token *out, 
     return FR_OK;
 }
 
-/* Looks at all tokens once, and allocates what they need. */
+/* Counts tokens and their bytes, and allocates memory for them. */
 static fr_status measure(loader *l, const cJSON *vocab, const cJSON *added) {
     const cJSON *item;
     size_t count = 0, num_added = 0, bytes = 1;
@@ -121,7 +121,7 @@ static fr_status measure(loader *l, const cJSON *vocab, const cJSON *added) {
     return FR_OK;
 }
 
-/* The text of a token that was written at the end of t->text. */
+/* Records the text of a token, which was written at the end of t->text. */
 static void finish_text(loader *l, int32_t id, size_t length) {
     l->t->tokens[id] = (fr_token_text){(uint32_t)l->text_used, (uint32_t)length, true, false};
     l->text_used += length;
@@ -229,7 +229,7 @@ static fr_status load_merge(loader *l, const cJSON *json, uint32_t rank, char *j
     size_t right_length = strlen(right);
     FR_TRY(find_token(l, left, left_length, &left_id));
     FR_TRY(find_token(l, right, right_length, &right_id));
-    memcpy(joined, left, left_length); /* both are names, so twice the longest name is room enough */
+    memcpy(joined, left, left_length); /* two names: `joined` has room for twice the longest */
     memcpy(joined + left_length, right, right_length);
     FR_TRY(find_token(l, joined, left_length + right_length, &id));
     fr_bpe_add(&l->t->bpe, left_id, right_id, rank, id);
@@ -254,7 +254,7 @@ static fr_status load_merges(loader *l, const cJSON *merges) {
 
 /* ---- The parts of tokenizer.json ---- */
 
-/* Keys that must be null, false, 0 or "" for byte-level BPE to be what it is. */
+/* Refuses options of BPE that are not implemented: each must be null, false, 0 or "". */
 static fr_status check_plain(loader *l, const cJSON *model) {
     static const char *const keys[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"};
     char found[80];
@@ -342,7 +342,7 @@ static fr_status load_post_processor(loader *l, const cJSON *json) {
     if (!json) return FR_OK;
     if (!cJSON_IsObject(json)) return fr_fail(l->error, FR_ERROR_FORMAT, "not an object");
     FR_TRY(fr_json_string(json, "a post-processor", "type", &type, l->error));
-    if (strcmp(type, "ByteLevel") == 0) return FR_OK; /* (moves offsets, which nobody asks for) */
+    if (strcmp(type, "ByteLevel") == 0) return FR_OK; /* changes offsets only, which are not used */
     if (strcmp(type, "TemplateProcessing") == 0) return load_template(l, json);
     if (strcmp(type, "Sequence") != 0)
         return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "type \"%.40s\" (ByteLevel and TemplateProcessing are supported)", type);

@@ -22,8 +22,8 @@ struct fr_tokenizer {
     fr_bpe bpe;
     bool ignore_merges;
     fr_strmap whole; /* bytes of a piece -> its own token; filled only with ignore_merges */
-    /* Added tokens are found in two passes over the text, the second in what the first left: those that are matched
-     * before normalization, then the others. (There is no normalization, but it decides which token wins.) */
+    /* Added tokens are found in two passes over the text: first those that are matched before normalization, then, in the rest,
+     * the others. (There is no normalization here, but the order decides which token wins.) */
     fr_added added[2];
     int32_t bos, eos; /* -1: none */
     bool add_bos;
