@@ -99,8 +99,7 @@ void fr_cli_runtime_close(fr_cli_runtime *runtime) {
 
 int fr_cli_depth(const fr_cli_options *options, const fr_model_info *info) {
     if (options->mtp == FR_DRAFTING_OFF || !info->has_mtp) return 0;
-    if (options->depth) return options->depth;
-    return options->mtp == FR_DRAFTING_ON ? 1 : 3;
+    return options->depth ? options->depth : fr_default_depth((fr_drafting)options->mtp);
 }
 
 fr_sampling fr_cli_sampling(const fr_cli_options *options) {

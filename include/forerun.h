@@ -237,7 +237,7 @@ typedef struct fr_session_options {
     fr_kv kv;
     fr_drafting drafting; /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
     fr_drafter_kind drafter;
-    int depth;                   /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: 1 with on, 3 with auto */
+    int depth;                   /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: fr_default_depth */
     fr_hidden_state mtp_hidden;  /* the main model's hidden state that the MTP module reads */
     fr_hidden_state mtp_recycle; /* the MTP module's own output that the next chained draft reads */
     int prefill_chunk;           /* rows of a prefill pass; 0: 512 */
@@ -245,6 +245,9 @@ typedef struct fr_session_options {
     fr_progress_fn progress;
     void *user;
 } fr_session_options;
+
+/* 1 with on, 3 with auto, which drafts as deep as it pays; 0 with off. */
+FR_API int fr_default_depth(fr_drafting drafting);
 
 /* A session whose caches and workspace cannot fit is FR_ERROR_MEMORY. */
 FR_API fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error);

@@ -9,29 +9,22 @@
  *  4. Accept the longest prefix of drafts that the verification rule agrees with, a of them, plus one token of the main
  *     model's own: the correction of draft a+1, or after the last draft a bonus.
  *  5. Roll back: only positions n..n+a are committed. */
+#include <assert.h>
+
 #include "model/forward.h"
-#include "mtp/drafters/drafter.h"
+#include "mtp/session.h"
+
+_Static_assert(FR_DECODE_ROWS == FR_MAX_DEPTH + 1, "a cycle's pass is the largest that the decode kernels take");
 
 static void plan(fr_session *s, int limit, fr_cycle *cycle) {
     *cycle = (fr_cycle){.length = s->length, .planned = s->drafter ? fr_policy_plan(&s->policy, limit) : 0};
 }
 
-/* Replaces the drafts by a test's, each of which is proposed as if it were certain. */
-static void force_drafts(fr_session *s, int limit, fr_cycle *cycle) {
-    int32_t *drafts = s->tokens + s->length;
-    s->force(s->force_user, s, limit, drafts, &cycle->made);
-    for (int j = 0; j < cycle->made; j++) {
-        fr_sampler_propose(&s->sampler, j, drafts[j]);
-        cycle->confidence[j] = 1.0;
-    }
-    cycle->verified = cycle->made;
-}
-
-static void draft(fr_session *s, int limit, fr_cycle *cycle) {
-    if (s->drafter) s->drafter->draft(s, cycle);
+static void draft(fr_session *s, fr_cycle *cycle) {
+    fr_draft_context context = fr_session_draft_context(s);
+    fr_drafter_draft(s->drafter, &context, cycle);
     cycle->verified = fr_policy_keep(&s->policy, cycle);
-    if (s->force) force_drafts(s, limit, cycle);
-    memcpy(cycle->drafts, s->tokens + s->length, (size_t)cycle->made * sizeof *cycle->drafts);
+    assert(cycle->verified <= cycle->made && cycle->made <= cycle->planned);
 }
 
 static void verify(fr_session *s, const fr_cycle *cycle) {
@@ -40,13 +33,18 @@ static void verify(fr_session *s, const fr_cycle *cycle) {
     fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
 }
 
+/* The text so far, of which penalties know, and whose length is the position of the token to choose. */
+static fr_history history(const fr_session *s) {
+    return (fr_history){s->tokens, s->length, s->generated};
+}
+
 /* Appends the accepted drafts and the main model's own token. */
 static void accept(fr_session *s, fr_cycle *cycle) {
     size_t vocab = (size_t)s->model->config.vocab_size;
     for (int a = 0;; a++) {
         const float *logits = s->logits + (size_t)a * vocab;
-        int32_t token = a < cycle->verified ? fr_sampler_judge(&s->sampler, logits, fr_session_history(s, 0), a, cycle->drafts[a])
-                                            : fr_sampler_choose(&s->sampler, logits, fr_session_history(s, 0));
+        int32_t token = a < cycle->verified ? fr_sampler_judge(&s->sampler, logits, history(s), a, cycle->drafts[a])
+                                            : fr_sampler_choose(&s->sampler, logits, history(s));
         s->tokens[s->length++] = token;
         s->logits_row = cycle->accepted = a;
         if (a == cycle->verified || token != cycle->drafts[a]) return;
@@ -101,8 +99,8 @@ static double lap(double *start) {
 static void run_cycle(fr_session *s, int limit, fr_step *out) {
     fr_cycle *cycle = &s->cycle;
     double at = fr_now();
-    plan(s, limit, cycle);  /* 1 */
-    draft(s, limit, cycle); /* 2 */
+    plan(s, limit, cycle); /* 1 */
+    draft(s, cycle);       /* 2 */
     cycle->draft_s = lap(&at);
     verify(s, cycle); /* 3 */
     cycle->verify_s = lap(&at);
@@ -110,7 +108,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     cycle->sample_s = lap(&at);
     count_pass(s, cycle);
     roll_back(s, cycle); /* 5 */
-    if (s->drafter && !s->force) fr_policy_observe(&s->policy, cycle);
+    if (s->drafter) fr_policy_observe(&s->policy, cycle);
     cycle->rollback_s = lap(&at);
     fr_stats_count(&s->stats, cycle);
     fr_session_check(s);
@@ -127,7 +125,7 @@ fr_status fr_session_step(fr_session *s, int max_tokens, fr_step *out, fr_error 
     if (s->length >= s->ctx) return fr_fail(error, FR_ERROR_CONTEXT, "step: the context of %d tokens is full", s->ctx);
     s->cycle.length = 0;
     if (s->kv.length == s->length) { /* right after a prefill, which has the logits already */
-        s->tokens[s->length] = fr_sampler_choose(&s->sampler, fr_session_logits(s), fr_session_history(s, 0));
+        s->tokens[s->length] = fr_sampler_choose(&s->sampler, fr_session_logits(s), history(s));
         *out = (fr_step){s->tokens + s->length++, 1, 0, 0};
         return FR_OK;
     }

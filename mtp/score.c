@@ -1,5 +1,6 @@
 /* Evaluation of a given text: the prefill path, with logits of every row handed out. */
 #include "model/forward.h"
+#include "mtp/drafters/mtp.h"
 #include "mtp/session.h"
 
 typedef struct fr_scorer {
@@ -12,13 +13,9 @@ typedef struct fr_scorer {
     fr_score_batch batch;
 } fr_scorer;
 
-static fr_status hand_out(fr_scorer *scorer, fr_error *error) {
-    if (scorer->fn(scorer->user, &scorer->batch)) return FR_OK;
-    return fr_fail(error, FR_INTERRUPTED, "score: interrupted at token %zu", scorer->batch.first + scorer->batch.rows);
-}
-
 /* Keeps what was asked for of a main pass, since the MTP pass that follows uses the same workspace. */
 static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_error *error) {
+    (void)error;
     fr_scorer *scorer = user;
     const fr_model *model = s->model;
     size_t hidden = (size_t)rows * (size_t)model->config.hidden_size;
@@ -34,20 +31,23 @@ static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_er
         memcpy(scorer->experts, s->ws.experts, experts * sizeof(int32_t));
         scorer->batch.experts = scorer->experts;
     }
-    /* An MTP pass follows unless the only row is the text's last: it hands the batch out. */
-    if (s->mtp && (rows > 1 || first + rows < s->length)) return FR_OK;
-    return hand_out(scorer, error);
+    return FR_OK;
 }
 
-static fr_status add_mtp(void *user, fr_session *s, int first, int rows, fr_error *error) {
-    (void)first;
+/* Adds the MTP module's logits, and hands the batch out. The text's last row alone has none. */
+static fr_status hand_out(void *user, fr_session *s, int first, int rows, fr_error *error) {
     fr_scorer *scorer = user;
-    if (scorer->what & FR_SCORE_MTP_LOGITS) {
-        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, scorer->mtp_logits);
+    fr_draft_context context = fr_session_draft_context(s);
+    fr_mtp_drafter *mtp = scorer->what & FR_SCORE_MTP_LOGITS ? fr_mtp_drafter_of(s->drafter) : NULL;
+    int mtp_rows = mtp ? fr_mtp_readable(mtp, &context) : 0;
+    if (mtp_rows > 0) {
+        fr_mtp_read(mtp, &context, mtp_rows, mtp_rows);
+        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
         scorer->batch.mtp_logits = scorer->mtp_logits;
-        scorer->batch.mtp_rows = (size_t)rows;
+        scorer->batch.mtp_rows = (size_t)mtp_rows;
     }
-    return hand_out(scorer, error);
+    if (scorer->fn(scorer->user, &scorer->batch)) return FR_OK;
+    return fr_fail(error, FR_INTERRUPTED, "score: interrupted at token %d", first + rows);
 }
 
 static fr_status allocate(fr_scorer *scorer, const fr_session *s, fr_error *error) {
@@ -64,12 +64,12 @@ static fr_status allocate(fr_scorer *scorer, const fr_session *s, fr_error *erro
 fr_status fr_session_score(fr_session *s, const int32_t *tokens, size_t count, unsigned what, fr_score_fn fn, void *user,
                            fr_error *error) {
     if (s->length > 0) return fr_fail(error, FR_ERROR_ARGUMENT, "score: the session is not empty");
-    if (what & FR_SCORE_MTP_LOGITS && !s->mtp)
+    if (what & FR_SCORE_MTP_LOGITS && !fr_mtp_drafter_of(s->drafter))
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "score: MTP logits were asked for, but the session runs without MTP");
     fr_scorer scorer = {.what = what, .fn = fn, .user = user};
     fr_status status = allocate(&scorer, s, error);
     if (status == FR_OK) status = fr_session_append(s, tokens, count, error);
-    if (status == FR_OK) status = fr_session_evaluate(s, keep_main, add_mtp, &scorer, error);
+    if (status == FR_OK) status = fr_session_evaluate(s, keep_main, hand_out, &scorer, error);
     fr_free(scorer.logits);
     fr_free(scorer.mtp_logits);
     fr_free(scorer.hidden);

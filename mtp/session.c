@@ -2,18 +2,10 @@
 
 #include <assert.h>
 #include <math.h>
-#include <time.h>
 
 #include "model/forward.h"
 #include "model/plan.h"
-#include "mtp/drafters/drafter.h"
-#include "mtp/drafters/mtp_module.h"
-
-double fr_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "mtp/drafters/mtp.h"
 
 static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_error *error) {
     if (!(s->temperature >= 0.0f && s->temperature <= 100.0f))
@@ -41,7 +33,9 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
     FR_TRY(fr_session_shape_check(model, o, error));
     if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
-    if (o->drafting == FR_DRAFTING_ON && o->drafter == FR_DRAFTER_MTP && !model->mtp.present) {
+    const fr_drafter_type *drafter = fr_drafter_type_of((int)o->drafter);
+    if (!drafter) return fr_fail(error, FR_ERROR_ARGUMENT, "drafter: there is no %d", (int)o->drafter);
+    if (o->drafting == FR_DRAFTING_ON && drafter->needs_mtp && !model->mtp.present) {
         fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
                 model->config.num_hidden_layers);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
@@ -71,19 +65,19 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
 
 static fr_status allocate(fr_session *s, fr_error *error) {
     const fr_config *c = &s->model->config;
-    size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
     FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
-    if (s->mtp) FR_TRY(fr_kv_cache_create(&s->mtp_kv, 1, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
     FR_TRY(allocate_sampler(s, error));
     FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_DECODE_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
-    s->hidden = fr_alloc((size_t)(s->chunk + FR_DECODE_ROWS) * hidden * sizeof(float));
-    s->recycled = fr_alloc(hidden * sizeof(float));
-    s->logits = fr_alloc(FR_DECODE_ROWS * vocab * sizeof(float));
-    s->draft_logits = fr_alloc(vocab * sizeof(float));
-    if (!s->tokens || !s->hidden || !s->recycled || !s->logits || !s->draft_logits)
-        return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
-    return FR_OK;
+    s->logits = fr_alloc(FR_DECODE_ROWS * (size_t)c->vocab_size * sizeof(float));
+    return s->tokens && s->logits ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+}
+
+/* None when drafting is off, or automatic and there is nothing to draft with. */
+static fr_status create_drafter(fr_session *s, fr_error *error) {
+    const fr_drafter_type *type = fr_drafter_type_of((int)s->options.drafter);
+    if (s->options.drafting == FR_DRAFTING_OFF || (type->needs_mtp && !s->model->mtp.present)) return FR_OK;
+    return fr_drafter_create(type, s->model, &s->options, &s->drafter, error);
 }
 
 /* The policy's first guess of costs is what passes and drafts read. */
@@ -93,8 +87,12 @@ static void start_policy(fr_session *s) {
     one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
         shape[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
-    double draft = s->mtp ? (double)s->traffic.draft / one : 0.0;
+    double draft = s->drafter && s->drafter->type->needs_mtp ? (double)s->traffic.draft / one : 0.0;
     fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, shape, draft, draft);
+}
+
+int fr_default_depth(fr_drafting drafting) {
+    return drafting == FR_DRAFTING_OFF ? 0 : drafting == FR_DRAFTING_ON ? 1 : 3;
 }
 
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
@@ -104,22 +102,19 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     fr_session_shape shape = fr_session_shape_of(model, &o);
     fr_session *s = fr_alloc_zeroed(1, sizeof *s);
     if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
-    if (o.depth == 0) o.depth = o.drafting == FR_DRAFTING_ON ? 1 : 3;
+    if (o.depth == 0) o.depth = fr_default_depth(o.drafting);
     s->model = model;
     s->ctx = shape.ctx;
     s->chunk = shape.chunk;
-    s->mtp = shape.mtp;
     s->options = o;
-    s->drafter = s->mtp                                                           ? &fr_mtp_drafter
-                 : o.drafter == FR_DRAFTER_NGRAM && o.drafting != FR_DRAFTING_OFF ? &fr_ngram_drafter
-                                                                                  : NULL;
     s->logits_row = -1;
-    start_policy(s);
     fr_status status = allocate(s, error);
+    if (status == FR_OK) status = create_drafter(s, error);
     if (status != FR_OK) {
         fr_session_destroy(s);
         return status;
     }
+    start_policy(s);
     *out = s;
     return FR_OK;
 }
@@ -127,80 +122,88 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
 void fr_session_destroy(fr_session *s) {
     if (!s) return;
     fr_kv_cache_release(&s->kv);
-    fr_kv_cache_release(&s->mtp_kv);
+    fr_drafter_destroy(s->drafter);
     fr_workspace_release(&s->ws);
     fr_free(s->sampler_memory);
     fr_free(s->tokens);
-    fr_free(s->hidden);
-    fr_free(s->recycled);
     fr_free(s->logits);
-    fr_free(s->draft_logits);
     fr_free(s);
 }
 
 void fr_session_check(const fr_session *s) {
     assert(s->length >= 0 && s->length <= s->ctx && s->generated >= 0 && s->generated <= s->length);
     assert(s->kv.length == s->length || s->kv.length == s->length - 1);
-    assert(s->mtp_kv.length <= s->kv.length && (s->mtp_kv.length < s->length || s->length == 0));
-    assert(!s->mtp || s->force || s->kv.length - s->mtp_kv.length <= FR_DECODE_ROWS);
     assert(s->kv.length < s->length || s->length == 0 || s->logits_row >= 0);
     (void)s;
 }
 
+static bool go_on(const void *policy, const fr_cycle *cycle) {
+    return fr_policy_go_on(policy, cycle);
+}
+
+fr_draft_context fr_session_draft_context(fr_session *s) {
+    return (fr_draft_context){.model = s->model,
+                              .ws = &s->ws,
+                              .traffic = &s->traffic,
+                              .sampler = &s->sampler,
+                              .tokens = s->tokens,
+                              .length = s->length,
+                              .generated = s->generated,
+                              .evaluated = s->kv.length,
+                              .go_on = go_on,
+                              .policy = &s->policy};
+}
+
+fr_drafter *fr_session_swap_drafter(fr_session *s, fr_drafter *drafter) {
+    fr_drafter *before = s->drafter;
+    s->drafter = drafter;
+    return before;
+}
+
 void fr_session_commit(fr_session *s, int rows) {
-    if (s->mtp) {
-        size_t hidden = (size_t)s->model->config.hidden_size;
-        const float *from = s->options.mtp_hidden == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden;
-        memcpy(s->hidden + (size_t)(s->kv.length - s->mtp_kv.length) * hidden, from, (size_t)rows * hidden * sizeof(float));
-    }
     fr_kv_cache_commit(&s->kv, rows);
+    fr_draft_context context = fr_session_draft_context(s);
+    fr_drafter_committed(s->drafter, &context, rows);
 }
 
-int fr_session_pending(const fr_session *s) {
-    if (!s->mtp) return 0;
-    int known = s->kv.length < s->length ? s->kv.length : s->length - 1; /* position i needs token i + 1 */
-    return known > s->mtp_kv.length ? known - s->mtp_kv.length : 0;
-}
-
-void fr_session_follow(fr_session *s, int rows, int outputs) {
-    size_t hidden = (size_t)s->model->config.hidden_size;
-    int pos = s->mtp_kv.length, left = s->kv.length - pos - rows;
-    fr_mtp_follow(s->model, &s->ws, &s->mtp_kv, s->hidden, s->tokens + pos + 1, rows, outputs, pos);
-    fr_kv_cache_commit(&s->mtp_kv, rows);
-    memmove(s->hidden, s->hidden + (size_t)rows * hidden, (size_t)left * hidden * sizeof(float));
-}
-
-/* Cuts the timeline to `length` tokens and both caches to what still stands for them. The last token is evaluated again
- * unless its logits are still at hand. */
+/* Cuts the timeline to `length` tokens and the caches to what is evaluated of them. The last token is evaluated again unless its
+ * logits are still at hand. */
 static void cut(fr_session *s, int length, bool keep_logits) {
     int evaluated = keep_logits ? length : length > 0 ? length - 1 : 0;
     s->length = length;
     if (s->generated > length) s->generated = length;
     if (s->kv.length > evaluated) fr_kv_cache_truncate(&s->kv, evaluated);
-    if (s->mtp_kv.length > s->kv.length) fr_kv_cache_truncate(&s->mtp_kv, s->kv.length);
+    fr_draft_context context = fr_session_draft_context(s);
+    fr_drafter_truncate(s->drafter, &context);
     if (!keep_logits) s->logits_row = -1;
 }
 
-fr_status fr_session_evaluate(fr_session *s, fr_rows_fn main_fn, fr_rows_fn mtp_fn, void *user, fr_error *error) {
+/* One pass of `rows` rows, which become text. */
+static fr_status evaluate_rows(fr_session *s, int rows, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
     size_t hidden = (size_t)s->model->config.hidden_size;
+    fr_status status = FR_OK;
+    int first = s->kv.length;
+    fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
+    if (first + rows == s->length) {
+        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
+        s->logits_row = 0;
+    }
+    if (before_fn) status = before_fn(user, s, first, rows, error);
+    fr_session_commit(s, rows);
+    if (after_fn && status == FR_OK) status = after_fn(user, s, first, rows, error);
+    fr_draft_context context = fr_session_draft_context(s);
+    fr_drafter_catch_up(s->drafter, &context);
+    return status;
+}
+
+fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
+    const fr_session_options *o = &s->options;
     fr_status status = FR_OK;
     int start = s->kv.length, total = s->length - start;
     while (status == FR_OK && s->kv.length < s->length) {
-        int first = s->kv.length, rows = s->length - first < s->chunk ? s->length - first : s->chunk;
-        fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
-        if (first + rows == s->length) {
-            fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
-            s->logits_row = 0;
-        }
-        if (main_fn) status = main_fn(user, s, first, rows, error);
-        fr_session_commit(s, rows);
-        int pending = fr_session_pending(s), pos = s->mtp_kv.length;
-        if (status == FR_OK && pending > 0) {
-            fr_session_follow(s, pending, mtp_fn ? pending : 0);
-            if (mtp_fn) status = mtp_fn(user, s, pos, pending, error);
-        }
-        if (status == FR_OK && s->options.progress &&
-            !s->options.progress(s->options.user, "prefill", (uint64_t)(s->kv.length - start), (uint64_t)total))
+        int left = s->length - s->kv.length;
+        status = evaluate_rows(s, left < s->chunk ? left : s->chunk, before_fn, after_fn, user, error);
+        if (status == FR_OK && o->progress && !o->progress(o->user, "prefill", (uint64_t)(s->kv.length - start), (uint64_t)total))
             status = fr_fail(error, FR_INTERRUPTED, "prefill: interrupted after %d of %d tokens", s->kv.length - start, total);
     }
     if (status != FR_OK && s->kv.length < s->length) cut(s, s->kv.length, false);
@@ -296,19 +299,12 @@ void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {
 }
 
 void fr_session_get_memory(const fr_session *s, fr_memory *out) {
-    fr_session_shape shape = {.ctx = s->ctx, .chunk = s->chunk};
+    const fr_kv_cache *kv = &s->kv;
+    fr_session_shape shape = fr_session_shape_of(s->model, &s->options);
+    uint64_t rows = fr_kv_cache_bytes(1, s->ctx, kv->rank, kv->rope, kv->type);
     *out = (fr_memory){
-        .kv_bytes = fr_kv_cache_bytes(s->kv.layers, s->ctx, s->kv.rank, s->kv.rope, s->kv.type),
-        .mtp_kv_bytes = fr_kv_cache_bytes(s->mtp_kv.layers, s->ctx, s->mtp_kv.rank, s->mtp_kv.rope, s->mtp_kv.type),
+        .kv_bytes = rows * (uint64_t)kv->layers,
+        .mtp_kv_bytes = fr_mtp_drafter_of(s->drafter) ? rows : 0,
         .workspace_bytes = s->ws.bytes + s->sampler_bytes + fr_session_buffer_bytes(s->model, &shape),
     };
-}
-
-fr_history fr_session_history(const fr_session *s, int drafts) {
-    return (fr_history){s->tokens, s->length + drafts, s->generated};
-}
-
-void fr_session_force_drafts(fr_session *s, fr_force_drafts_fn fn, void *user) {
-    s->force = fn;
-    s->force_user = user;
 }

@@ -6,10 +6,11 @@
  *   main KV      [layers, kv_length, rank + rope], in the cache's own type
  *   MTP KV       [1, mtp_kv_length, rank + rope]
  *   hidden       f32 [kv_length - mtp_kv_length, hidden_size]: what the MTP module has yet to read; none without it
+ *                (these two are the drafter's state, as its `save` gives it)
  *   logits       f32 [vocab_size], only when they are what the next token is chosen from
  *
- * That, and the seed, is all that tokens to come depend on (see the invariants in mtp/session.h): noise is a function
- * of seed, position and token. Not in the file, since they are the session's own: options, what the depth policy has
+ * That, and the seed, is all that tokens to come depend on (see the invariants in mtp/session.h and mtp/drafters/mtp.h): noise is
+ * a function of seed, position and token. Not in the file, since they are the session's own: options, what the depth policy has
  * learned, statistics.
  *
  * Loading trusts nothing: sizes are held to the session's and to the file's before anything is allocated or read,
@@ -90,11 +91,15 @@ static uint32_t hidden_rows(const header *h) {
     return h->mtp ? h->kv_length - h->mtp_kv_length : 0;
 }
 
-/* What a file with this header has to weigh. The fields have been checked against the session. */
+/* Bytes of the drafter's state. */
+static uint64_t state_bytes(const fr_session *s, const header *h) {
+    return h->mtp_kv_length * row_bytes(s) + (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float);
+}
+
+/* How large a file with this header has to be. The fields have been checked against the session. */
 static uint64_t file_bytes(const fr_session *s, const header *h) {
-    uint64_t kv_rows = (uint64_t)h->layers * h->kv_length + h->mtp_kv_length;
-    uint64_t floats = (uint64_t)hidden_rows(h) * h->hidden_size + (uint64_t)h->logits_rows * h->vocab_size;
-    return HEADER_BYTES + (uint64_t)h->length * sizeof(int32_t) + kv_rows * row_bytes(s) + floats * sizeof(float);
+    return HEADER_BYTES + (uint64_t)h->length * sizeof(int32_t) + (uint64_t)h->layers * h->kv_length * row_bytes(s) +
+           state_bytes(s, h) + (uint64_t)h->logits_rows * h->vocab_size * sizeof(float);
 }
 
 static void describe(const fr_session *s, header *h) {
@@ -109,12 +114,12 @@ static void describe(const fr_session *s, header *h) {
         .rope = (uint32_t)s->kv.rope,
         .kv_type = s->kv.type,
         .act_fp8 = s->model->act_fp8,
-        .mtp = s->mtp,
+        .mtp = fr_drafter_has_state(s->drafter),
         .mtp_hidden = s->options.mtp_hidden,
         .length = (uint32_t)s->length,
         .generated = (uint32_t)s->generated,
         .kv_length = (uint32_t)s->kv.length,
-        .mtp_kv_length = (uint32_t)s->mtp_kv.length,
+        .mtp_kv_length = (uint32_t)fr_drafter_save(s->drafter).read,
         .logits_rows = s->length > 0 && s->kv.length == s->length,
     };
     h->file_bytes = file_bytes(s, h);
@@ -149,13 +154,13 @@ static fr_status put(file *f, const void *bytes, uint64_t count) {
 
 static fr_status put_all(const fr_session *s, header *h, file *f) {
     unsigned char bytes[HEADER_BYTES] = {0}; /* the header comes last: it has the payload's checksum */
+    fr_drafter_state state = fr_drafter_save(s->drafter);
     FR_TRY(put(f, bytes, sizeof bytes));
     f->crc = 0;
     FR_TRY(put(f, s->tokens, h->length * sizeof(int32_t)));
     for (int layer = 0; layer < s->kv.layers && h->kv_length > 0; layer++)
         FR_TRY(put(f, fr_kv_cache_row(&s->kv, layer, 0), h->kv_length * row_bytes(s)));
-    if (h->mtp_kv_length > 0) FR_TRY(put(f, fr_kv_cache_row(&s->mtp_kv, 0, 0), h->mtp_kv_length * row_bytes(s)));
-    FR_TRY(put(f, s->hidden, (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float)));
+    for (int i = 0; i < 2; i++) FR_TRY(put(f, state.piece[i].bytes, state.piece[i].size));
     if (h->logits_rows > 0) FR_TRY(put(f, fr_session_logits(s), h->vocab_size * sizeof(float)));
     h->payload_crc = f->crc;
     pack(h, bytes);
@@ -275,11 +280,11 @@ static fr_status check_origin(const fr_session *s, const file *f, const header *
                 h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--act says how they are taken");
     }
-    if (s->mtp && !h->mtp) {
+    if (own.mtp && !h->mtp) {
         fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was saved without MTP, and the module has not read its text", f->path);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "it goes on with --mtp off");
     }
-    if (s->mtp && h->mtp_hidden != own.mtp_hidden) {
+    if (own.mtp && h->mtp_hidden != own.mtp_hidden) {
         fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its MTP module read hidden states %s the norm, the session's reads %s",
                 f->path, h->mtp_hidden ? "before" : "after", hidden_names[own.mtp_hidden]);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--mtp-hidden says which");
@@ -304,7 +309,7 @@ static fr_status check_lengths(const fr_session *s, const file *f, const header 
                        "%s: its lengths contradict each other: %" PRIu32 " tokens, %" PRIu32 " in the prompt, %" PRIu32
                        " evaluated, %" PRIu32 " by MTP, %" PRIu32 " rows of logits",
                        f->path, n, h->generated, h->kv_length, h->mtp_kv_length, h->logits_rows);
-    if (s->mtp && hidden_rows(h) > most_hidden)
+    if (fr_drafter_has_state(s->drafter) && hidden_rows(h) > most_hidden)
         return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
                        "%s: the MTP module has %" PRIu32 " positions yet to read, the session keeps %" PRIu32, f->path,
                        hidden_rows(h), most_hidden);
@@ -318,36 +323,28 @@ static fr_status check_lengths(const fr_session *s, const file *f, const header 
 typedef struct loaded {
     header h;
     int32_t *tokens;
-    float *hidden, *logits;
-    fr_kv_cache kv, mtp_kv;
+    void *state; /* of the drafter; nothing for one that keeps none */
+    float *logits;
+    fr_kv_cache kv;
 } loaded;
 
 static fr_status allocate(const fr_session *s, loaded *l, fr_error *error) {
-    const fr_kv_cache *kv = &s->kv, *mtp_kv = &s->mtp_kv;
+    const fr_kv_cache *kv = &s->kv;
     FR_TRY(fr_kv_cache_create(&l->kv, kv->layers, kv->ctx, kv->rank, kv->rope, kv->type, error));
-    if (s->mtp)
-        FR_TRY(fr_kv_cache_create(&l->mtp_kv, mtp_kv->layers, mtp_kv->ctx, mtp_kv->rank, mtp_kv->rope, mtp_kv->type, error));
     l->tokens = fr_alloc(l->h.length * sizeof(int32_t));
-    l->hidden = fr_alloc(s->mtp ? (size_t)hidden_rows(&l->h) * l->h.hidden_size * sizeof(float) : 0);
+    l->state = fr_alloc(fr_drafter_has_state(s->drafter) ? state_bytes(s, &l->h) : 0);
     l->logits = fr_alloc(l->h.logits_rows * l->h.vocab_size * sizeof(float));
-    if (!l->tokens || !l->hidden || !l->logits) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    if (!l->tokens || !l->state || !l->logits) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
     return FR_OK;
 }
 
 static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     const header *h = &l->h;
-    uint64_t mtp_kv_bytes = h->mtp_kv_length * row_bytes(s);
-    uint64_t hidden_bytes = (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float);
     f->crc = 0;
     FR_TRY(get(f, l->tokens, h->length * sizeof(int32_t)));
     for (int layer = 0; layer < l->kv.layers && h->kv_length > 0; layer++)
         FR_TRY(get(f, (void *)fr_kv_cache_row(&l->kv, layer, 0), h->kv_length * row_bytes(s)));
-    if (s->mtp) {
-        FR_TRY(get(f, l->mtp_kv.rows, mtp_kv_bytes));
-        FR_TRY(get(f, l->hidden, hidden_bytes));
-    } else {
-        FR_TRY(skip(f, mtp_kv_bytes + hidden_bytes));
-    }
+    FR_TRY(fr_drafter_has_state(s->drafter) ? get(f, l->state, state_bytes(s, h)) : skip(f, state_bytes(s, h)));
     FR_TRY(get(f, l->logits, h->logits_rows * h->vocab_size * sizeof(float)));
     if (f->crc != h->payload_crc)
         return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32, f->path,
@@ -359,21 +356,16 @@ static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     return FR_OK;
 }
 
-static void swap_kv(fr_kv_cache *a, fr_kv_cache *b) {
-    fr_kv_cache c = *a;
-    *a = *b;
-    *b = c;
-}
-
 /* Nothing here can fail. */
 static void take_over(fr_session *s, loaded *l) {
     const header *h = &l->h;
-    swap_kv(&s->kv, &l->kv);
-    swap_kv(&s->mtp_kv, &l->mtp_kv);
+    fr_session_truncate(s, 0, NULL); /* the drafter forgets its text */
+    fr_kv_cache before = s->kv;
+    s->kv = l->kv;
     s->kv.length = (int)h->kv_length;
-    s->mtp_kv.length = s->mtp ? (int)h->mtp_kv_length : 0;
+    l->kv = before;
+    if (fr_drafter_has_state(s->drafter)) fr_drafter_load(s->drafter, (int)h->mtp_kv_length, (int)hidden_rows(h), l->state);
     memcpy(s->tokens, l->tokens, h->length * sizeof(int32_t));
-    if (s->mtp) memcpy(s->hidden, l->hidden, (size_t)hidden_rows(h) * h->hidden_size * sizeof(float));
     memcpy(s->logits, l->logits, h->logits_rows * h->vocab_size * sizeof(float));
     s->logits_row = h->logits_rows > 0 ? 0 : -1;
     s->length = (int)h->length;
@@ -402,9 +394,8 @@ fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
     fr_status status = load(s, &f, &l);
     close(f.fd);
     fr_kv_cache_release(&l.kv);
-    fr_kv_cache_release(&l.mtp_kv);
     fr_free(l.tokens);
-    fr_free(l.hidden);
+    fr_free(l.state);
     fr_free(l.logits);
     return status;
 }

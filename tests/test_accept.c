@@ -12,6 +12,7 @@
 #include "driver.h"
 #include "forerun_study.h"
 #include "goldens.h"
+#include "mtp/drafters/mtp.h"
 #include "scratch.h"
 #include "study/accept/accept.h"
 
@@ -169,9 +170,9 @@ static void verifying_puts_the_cache_back(void **state) {
     start_run(&run, model, &o);
     assert_int_equal(fr_accept_verify_text(&run, g.tokens, 70, 0, NULL), FR_OK);
     assert_true(run.config->stats.accepted_at[0] > 0); /* chains were followed */
-    assert_int_equal(run.session->mtp_kv.length, plain->mtp_kv.length);
-    size_t row = (size_t)(plain->mtp_kv.rank + plain->mtp_kv.rope) * sizeof(uint16_t);
-    assert_memory_equal(run.session->mtp_kv.rows, plain->mtp_kv.rows, row * (size_t)plain->mtp_kv.length);
+    const fr_kv_cache *judged = &fr_mtp_drafter_of(run.session->drafter)->kv, *kv = &fr_mtp_drafter_of(plain->drafter)->kv;
+    assert_int_equal(judged->length, kv->length);
+    assert_memory_equal(judged->rows, kv->rows, fr_kv_cache_bytes(1, kv->length, kv->rank, kv->rope, kv->type));
     end_run(&run);
     fr_session_destroy(plain);
     golden_release(&g);

@@ -15,21 +15,22 @@
 
 #include "driver.h"
 #include "forerun_checkpoint.h"
-#include "mtp/drafters/drafter.h"
+#include "mtp/drafters/forced.h"
+#include "mtp/drafters/mtp.h"
+#include "mtp/session.h"
 #include "scratch.h"
 
 /* ---- A verification that is too kind ---- */
 
-/* The MTP drafter, but what the judge is told of the drafts' distribution makes them look less likely than they were:
- * more of them pass. */
-static void kind_draft(fr_session *s, fr_cycle *cycle) {
-    fr_mtp_drafter.draft(s, cycle);
+/* What the verification is told of the drafts' distribution makes them look less likely than they were: more of them pass. An
+ * fr_force_fn. */
+static void be_kind(void *user, const fr_draft_context *context, fr_cycle *cycle) {
+    (void)user;
     for (int j = 0; j < cycle->made; j++) {
-        fr_distribution *q = &s->sampler.proposal[j];
+        fr_distribution *q = &context->sampler->proposal[j];
         for (int i = 0; i < q->count; i++) q->p[i] *= 0.7;
     }
 }
-static const fr_drafter kind_drafter = {"kind", kind_draft};
 
 static void softmax(const float *logits, int vocab, double temperature, double *p) {
     double sum = 0.0, highest = -INFINITY;
@@ -62,14 +63,16 @@ static double coupled_chance(const double *p, const double *q, int vocab) {
 
 /* Given the text so far, acceptance of a cycle's draft has a chance that both rows of logits tell. Sums over a long
  * run, cut back now and then so that the context stays short. */
-static tally run_cycles(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter) {
+static tally run_cycles(const fr_model *model, fr_verify verify, double temperature, bool kind) {
     tally t = {0};
     static double p[VOCAB], q[VOCAB];
     int32_t prompt[PROMPT];
     fr_session_options o = {
         .ctx = 128, .drafting = FR_DRAFTING_ON, .depth = 1, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
-    if (drafter) s->drafter = drafter;
+    fr_mtp_drafter *mtp = fr_mtp_drafter_of(s->drafter);
+    fr_forced_drafter forced = fr_forced_drafter_around(s->drafter, be_kind, NULL);
+    if (kind) fr_session_swap_drafter(s, &forced.base);
     for (int cycle = 0; cycle < CYCLES;) {
         for (int i = 0; i < PROMPT; i++) prompt[i] = (cycle * 7 + i * 31) % VOCAB;
         assert_int_equal(fr_session_truncate(s, 0, NULL), FR_OK);
@@ -81,7 +84,7 @@ static tally run_cycles(const fr_model *model, fr_verify verify, double temperat
             if (step.drafted != 1) continue;
             double overlap = 0.0, chance;
             softmax(s->logits, VOCAB, (double)(float)temperature, p); /* row 0: the draft's place */
-            softmax(s->draft_logits, VOCAB, (double)(float)temperature, q);
+            softmax(mtp->logits, VOCAB, (double)(float)temperature, q);
             for (int j = 0; j < VOCAB; j++) overlap += fmin(p[j], q[j]);
             chance = verify == FR_VERIFY_REJECTION ? overlap : coupled_chance(p, q, VOCAB);
             t.accepted += step.accepted;
@@ -92,6 +95,7 @@ static tally run_cycles(const fr_model *model, fr_verify verify, double temperat
             cycle++;
         }
     }
+    fr_session_swap_drafter(s, forced.inner);
     fr_session_destroy(s);
     return t;
 }
@@ -101,9 +105,9 @@ static void acceptance_is_what_theory_says(void **state) {
     fr_model *model = driver_open("pico-mtp-s1", FR_ISA_AUTO, FR_ACT_NONE, 1);
     static const double temperatures[] = {0.5, 1.0};
     for (int i = 0; i < 2; i++) {
-        tally rejection = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], NULL);
-        tally coupled = run_cycles(model, FR_VERIFY_COUPLED, temperatures[i], NULL);
-        tally kind = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], &kind_drafter);
+        tally rejection = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], false);
+        tally coupled = run_cycles(model, FR_VERIFY_COUPLED, temperatures[i], false);
+        tally kind = run_cycles(model, FR_VERIFY_REJECTION, temperatures[i], true);
         print_message("T %.1f: rejection %.0f of %.1f expected (sigma %.1f), coupled %.0f of %.1f (%.1f), too kind "
                       "%.0f of %.1f\n",
                       temperatures[i], rejection.accepted, rejection.expected, sqrt(rejection.variance), coupled.accepted,
@@ -167,13 +171,14 @@ static void exact(const fr_model *model, double temperature, double *p) {
 
 /* The G statistic of three tokens by real cycles against p, over the degrees of freedom. A sample: cut back to the
  * prompt, a cycle that emits one token (after a cut there is nothing to draft from), and one with two drafts. */
-static double g_over_freedom(const fr_model *model, fr_verify verify, double temperature, const fr_drafter *drafter,
-                             const double *p, uint64_t *accepted) {
+static double g_over_freedom(const fr_model *model, fr_verify verify, double temperature, bool kind, const double *p,
+                             uint64_t *accepted) {
     static int counts[CELLS];
     fr_session_options o = {
         .ctx = 32, .drafting = FR_DRAFTING_ON, .depth = 2, .sampling = {.temperature = (float)temperature, .verify = verify}};
     fr_session *s = driver_session(model, &o);
-    if (drafter) s->drafter = drafter;
+    fr_forced_drafter forced = fr_forced_drafter_around(s->drafter, be_kind, NULL);
+    if (kind) fr_session_swap_drafter(s, &forced.base);
     memset(counts, 0, sizeof counts);
     driver_prefill(s, small_prompt, SMALL_PROMPT);
     int32_t made[3];
@@ -187,6 +192,7 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
     fr_stats stats;
     fr_session_get_stats(s, &stats);
     *accepted = stats.num_accepted_tokens;
+    fr_session_swap_drafter(s, forced.inner);
     fr_session_destroy(s);
     double g = 0.0;
     for (int i = 0; i < CELLS; i++)
@@ -212,13 +218,13 @@ static void three_tokens_follow_the_main_model(void **state) {
     assert_true(fabs(sum - 1.0) < 1e-9);
     assert_true(rarest * SAMPLES > 1.0); /* no cell is too thin for the statistic */
     for (int verify = FR_VERIFY_COUPLED; verify <= FR_VERIFY_REJECTION; verify++) {
-        double g = g_over_freedom(model, (fr_verify)verify, temperature, NULL, p, &accepted);
+        double g = g_over_freedom(model, (fr_verify)verify, temperature, false, p, &accepted);
         print_message("verify %d: G / freedom %.3f (limit %.3f), %d drafts accepted\n", verify, g, limit, (int)accepted);
         assert_true(g < limit);
         assert_true(accepted > SAMPLES / 10);
-        assert_true(g_over_freedom(model, (fr_verify)verify, temperature, NULL, other, &accepted) > limit);
+        assert_true(g_over_freedom(model, (fr_verify)verify, temperature, false, other, &accepted) > limit);
     }
-    double g = g_over_freedom(model, FR_VERIFY_REJECTION, temperature, &kind_drafter, p, &accepted);
+    double g = g_over_freedom(model, FR_VERIFY_REJECTION, temperature, true, p, &accepted);
     print_message("too kind to drafts: %.3f\n", g);
     assert_true(g > limit);
     fr_model_destroy(model);

@@ -16,6 +16,8 @@
 
 #include "driver.h"
 #include "goldens.h"
+#include "mtp/drafters/forced.h"
+#include "mtp/drafters/mtp.h"
 #include "mtp/session.h"
 #include "reference/reference.h"
 
@@ -157,19 +159,19 @@ static void test_greedy(void **state) {
 
 typedef struct observed {
     const ref_drafting *expected;
+    const fr_mtp_drafter *mtp;
     int vocab, drafts;
     double worst;
 } observed;
 
 /* Looks at the drafts and leaves them as they are. */
-static void observe(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
+static void observe(void *user, const fr_draft_context *context, fr_cycle *cycle) {
     observed *o = user;
-    (void)limit;
-    (void)drafts;
-    if (*count == 0) return;
+    (void)context;
+    if (cycle->made == 0) return;
     assert_true(o->drafts < o->expected->drafts);
     const float *want = o->expected->logits + (size_t)o->drafts * (size_t)o->vocab;
-    o->worst = fmax(o->worst, relative(session->draft_logits, want, (size_t)o->vocab));
+    o->worst = fmax(o->worst, relative(o->mtp->logits, want, (size_t)o->vocab));
     o->drafts++;
 }
 
@@ -185,8 +187,9 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
 
     o.ctx = length;
     fr_session *session = driver_session(model, &o);
-    observed seen = {.expected = &expected, .vocab = g->vocab};
-    fr_session_force_drafts(session, observe, &seen);
+    observed seen = {.expected = &expected, .mtp = fr_mtp_drafter_of(session->drafter), .vocab = g->vocab};
+    fr_forced_drafter watched = fr_forced_drafter_around(session->drafter, observe, &seen);
+    fr_session_swap_drafter(session, &watched.base);
     driver_prefill(session, g->tokens, g->length);
     driver_generate(session, GOLDEN_GREEDY, tokens, NULL, NULL);
     assert_memory_equal(tokens, g->greedy, sizeof tokens);
@@ -210,6 +213,7 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
         assert_int_equal(expected.drafted, g->spec_drafted);
         assert_int_equal(expected.accepted, g->spec_accepted);
     }
+    fr_session_swap_drafter(session, watched.inner);
     fr_session_destroy(session);
     ref_output_release(&main_pass);
     free(expected.logits);

@@ -121,7 +121,7 @@ static void check_mtp(const golden *g, const fr_model *model, int chunk, flips *
         FR_OK);
     for (int first = 0; first < g->length; first += chunk) {
         int n = g->length - first < chunk ? g->length - first : chunk;
-        fr_mtp_forward(model, &ws, &kv, g->hidden + (size_t)first * hidden, text + 1 + first, n, first);
+        fr_mtp_forward(model, &ws, &kv, g->hidden + (size_t)first * hidden, text + 1 + first, n, n, first);
         fr_kv_cache_commit(&kv, n);
         memcpy(y + (size_t)first * hidden, ws.hidden, (size_t)n * hidden * sizeof *y);
     }

@@ -21,7 +21,7 @@ attn            : core core/kernels core/linear core/checkpoint
 moe             : core core/kernels core/linear core/checkpoint
 model           : core core/kernels core/linear core/checkpoint sampler text attn moe
 model/convert   : core core/kernels core/linear core/checkpoint sampler text attn moe model
-mtp/drafters    : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp
+mtp/drafters    : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp             : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters
 study           : core core/kernels core/linear core/checkpoint sampler text attn moe model model/convert mtp/drafters mtp
 study/bench     : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study

@@ -16,6 +16,8 @@
 
 #include "driver.h"
 #include "goldens.h"
+#include "mtp/drafters/forced.h"
+#include "mtp/drafters/mtp.h"
 #include "mtp/session.h"
 
 static bool full; /* every combination, more tokens */
@@ -90,10 +92,11 @@ static void same_cache(const baseline *b, const char *what, const fr_kv_cache *g
 static void same_caches(const baseline *b, const char *what, const fr_session *s) {
     assert_int_equal(s->kv.length, b->plain->kv.length);
     same_cache(b, what, &s->kv, &b->plain->kv, s->kv.length);
-    if (!s->mtp || !b->followed || s->options.mtp_hidden != FR_HIDDEN_POST_NORM) return;
-    int shorter = s->mtp_kv.length < b->followed->mtp_kv.length ? s->mtp_kv.length : b->followed->mtp_kv.length;
+    if (!fr_mtp_drafter_of(s->drafter) || !b->followed || s->options.mtp_hidden != FR_HIDDEN_POST_NORM) return;
+    const fr_kv_cache *got = &fr_mtp_drafter_of(s->drafter)->kv, *want = &fr_mtp_drafter_of(b->followed->drafter)->kv;
+    int shorter = got->length < want->length ? got->length : want->length;
     assert_true(shorter >= b->prompt - 1);
-    same_cache(b, what, &s->mtp_kv, &b->followed->mtp_kv, shorter);
+    same_cache(b, what, got, want, shorter);
 }
 
 static void make_baseline(baseline *b, const char *label, const fr_model *model, fr_session_options o, int prompt, int count) {
@@ -120,16 +123,18 @@ static void release_baseline(baseline *b) {
 }
 
 /* One run that drafts, held to the baseline. Returns how many drafts were accepted. */
-static int check_run(baseline *b, fr_session_options o, fr_force_drafts_fn force, void *user, const char *variant) {
+static int check_run(baseline *b, fr_session_options o, fr_force_fn force, void *user, const char *variant) {
     int32_t tokens[MAX_NEW];
     char what[96];
     snprintf(what, sizeof what, "%s depth %d", variant, o.depth);
     o.ctx = b->prompt + b->count;
     fr_session *s = driver_session(b->model, &o);
-    if (force) fr_session_force_drafts(s, force, user);
+    fr_forced_drafter forced = fr_forced_drafter_around(s->drafter, force, user);
+    if (force) fr_session_swap_drafter(s, &forced.base);
     driver_prefill(s, b->text, b->prompt);
     watcher w = {.base = b, .what = what};
     driver_generate(s, b->count, tokens, watch, &w);
+    fr_session_swap_drafter(s, forced.inner);
     same_caches(b, what, s);
     fr_stats stats;
     fr_session_get_stats(s, &stats);
@@ -258,38 +263,35 @@ static uint32_t draw(forced *f, uint32_t below) {
 }
 
 /* Drafts of which the first `expected` are what the main model will say and the next one is not. */
-static void force(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
+static void force(void *user, const fr_draft_context *context, fr_cycle *cycle) {
     forced *f = user;
     const baseline *b = f->base;
-    int n = (int)fr_session_length(session), most = limit < FR_MAX_DEPTH ? limit : FR_MAX_DEPTH;
+    int n = context->length, count = cycle->planned;
     switch (f->pattern) {
     case 0: /* anything */
-        *count = (int)draw(f, (uint32_t)most + 1);
-        f->expected = (int)draw(f, (uint32_t)*count + 1);
+        count = (int)draw(f, (uint32_t)count + 1);
+        f->expected = (int)draw(f, (uint32_t)count + 1);
         break;
     case 1: /* all accepted */
-        *count = f->expected = most;
+        f->expected = count;
         break;
     case 2: /* all rejected */
-        *count = most;
         f->expected = 0;
         break;
     default: /* all, then none */
-        *count = most;
-        f->expected = f->cycle % 2 ? most : 0;
+        f->expected = f->cycle % 2 ? count : 0;
     }
-    for (int j = 0; j < *count; j++) {
-        int32_t right = b->text[n + j];
-        if (j < f->expected)
-            drafts[j] = right;
-        else if (j == f->expected)
-            drafts[j] = (right + 1 + (int32_t)draw(f, (uint32_t)b->vocab - 1)) % b->vocab;
-        else
-            drafts[j] = (int32_t)draw(f, (uint32_t)b->vocab);
+    cycle->made = 0;
+    for (int j = 0; j < count; j++) {
+        int32_t right = b->text[n + j], wrong = (right + 1 + (int32_t)draw(f, (uint32_t)b->vocab - 1)) % b->vocab;
+        fr_draft_propose(context, cycle,
+                         j < f->expected    ? right
+                         : j == f->expected ? wrong
+                                            : (int32_t)draw(f, (uint32_t)b->vocab));
     }
     f->cycle++;
     f->total_accepted += f->expected;
-    f->total_rejected += *count - f->expected;
+    f->total_rejected += count - f->expected;
 }
 
 static void test_forced_histories(void **state) {
@@ -311,7 +313,7 @@ static void test_forced_histories(void **state) {
             o.drafting = FR_DRAFTING_ON;
             o.depth = 1;
             check_run(&b, o, NULL, NULL, "mtp");
-            o.depth = 2;
+            o.depth = FR_MAX_DEPTH;
             for (int pattern = 0; pattern < 4; pattern++) {
                 forced f = {.base = &b, .random = (uint32_t)(17 * i + pattern), .pattern = pattern};
                 char what[32];

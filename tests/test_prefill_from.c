@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mtp/drafters/mtp.h"
 #include "mtp/session.h"
 
 enum { CTX = 128, VOCAB = 320, WANTED = 30, MADE = 20 };
@@ -153,7 +154,7 @@ static void test_errors(void **unused) {
     wanted[20] = -1;
     assert_int_equal(fr_session_prefill_from(session, wanted, 30, NULL, NULL), FR_ERROR_ARGUMENT);
     assert_int_equal(session->length, other->length);
-    assert_int_equal(session->mtp_kv.length, other->mtp_kv.length);
+    assert_int_equal(fr_mtp_drafter_of(session->drafter)->kv.length, fr_mtp_drafter_of(other->drafter)->kv.length);
     assert_same_kv(session, other);
     generate(session, 5);
     generate(other, 5);

@@ -14,6 +14,7 @@
 
 #include "core/checkpoint/checksum.h"
 #include "model/fingerprint.h"
+#include "mtp/drafters/mtp.h"
 #include "mtp/session.h"
 #include "scratch.h"
 
@@ -86,14 +87,17 @@ static state state_of(const fr_session *s) {
     memset(&out, 0, sizeof out); /* compared as bytes */
     size_t width = (size_t)s->model->config.hidden_size, vocab = (size_t)s->model->config.vocab_size;
     bool pending = s->length > 0 && s->kv.length == s->length;
-    int lengths[6] = {s->length, s->generated, s->kv.length, s->mtp_kv.length, pending, s->mtp};
+    const fr_mtp_drafter *mtp = fr_mtp_drafter_of(s->drafter);
+    int lengths[6] = {s->length, s->generated, s->kv.length, mtp ? mtp->kv.length : 0, pending, mtp != NULL};
     memcpy(out.lengths, lengths, sizeof lengths);
     out.seed = s->sampler.shaper.sampling.seed;
     out.tokens = fr_hash64(FR_HASH64_START, s->tokens, (size_t)s->length * sizeof(int32_t));
     out.kv = hash_kv(&s->kv);
-    out.mtp_kv = hash_kv(&s->mtp_kv);
-    size_t hidden = s->mtp ? (size_t)(s->kv.length - s->mtp_kv.length) * width : 0;
-    out.hidden = fr_hash64(FR_HASH64_START, s->hidden, hidden * sizeof(float));
+    if (mtp) {
+        assert_int_equal(mtp->unread, s->kv.length - mtp->kv.length);
+        out.mtp_kv = hash_kv(&mtp->kv);
+        out.hidden = fr_hash64(FR_HASH64_START, mtp->hidden, (size_t)mtp->unread * width * sizeof(float));
+    }
     const float *logits = fr_session_logits(s);
     if (logits) out.last_logits = fr_hash64(FR_HASH64_START, logits, vocab * sizeof(float));
     if (pending) out.logits = out.last_logits;

@@ -1,47 +1,167 @@
+#include "mtp/drafters/mtp.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/clock.h"
 #include "model/forward.h"
-#include "mtp/drafters/drafter.h"
+#include "model/plan.h"
 #include "mtp/drafters/mtp_module.h"
 
-static void count_draft(const fr_session *s, int end, fr_cycle *cycle) {
-    const fr_kv_cache *kv = &s->mtp_kv;
-    cycle->draft_bytes += s->traffic.draft + fr_kv_cache_bytes(1, end, kv->rank, kv->rope, kv->type);
+static fr_mtp_drafter *mtp_of(fr_drafter *d) {
+    return (fr_mtp_drafter *)d;
 }
 
-/* Without drafts the module only keeps up: its cache takes in what was confirmed, a few rows at a time. */
-static void keep_up(fr_session *s, int pending, fr_cycle *cycle) {
+static size_t hidden_bytes(const fr_mtp_drafter *m, int rows) {
+    return (size_t)rows * (size_t)m->hidden_size * sizeof(float);
+}
+
+static fr_status create(fr_drafter *d, const fr_model *model, const fr_session_options *o, fr_error *error) {
+    fr_mtp_drafter *m = mtp_of(d);
+    const fr_config *c = &model->config;
+    fr_session_shape shape = fr_session_shape_of(model, o);
+    m->reads = o->mtp_hidden;
+    m->recycles = o->mtp_recycle;
+    m->hidden_size = c->hidden_size;
+    m->room = shape.chunk + FR_DECODE_ROWS; /* a prefill pass behind what a cycle has left */
+    FR_TRY(fr_kv_cache_create(&m->kv, 1, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv, error));
+    m->hidden = fr_alloc(hidden_bytes(m, m->room));
+    m->recycled = fr_alloc(hidden_bytes(m, 1));
+    m->logits = fr_alloc((size_t)c->vocab_size * sizeof(float));
+    return m->hidden && m->recycled && m->logits ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+}
+
+static void destroy(fr_drafter *d) {
+    fr_mtp_drafter *m = mtp_of(d);
+    fr_kv_cache_release(&m->kv);
+    fr_free(m->hidden);
+    fr_free(m->recycled);
+    fr_free(m->logits);
+}
+
+/* ---- Reading what became text ---- */
+
+static void committed(fr_drafter *d, const fr_draft_context *c, int rows) {
+    fr_mtp_drafter *m = mtp_of(d);
+    const float *from = m->reads == FR_HIDDEN_PRE_NORM ? c->ws->x : c->ws->hidden;
+    assert(m->unread + rows <= m->room && m->kv.length + m->unread + rows == c->evaluated);
+    memcpy((char *)m->hidden + hidden_bytes(m, m->unread), from, hidden_bytes(m, rows));
+    m->unread += rows;
+}
+
+int fr_mtp_readable(const fr_mtp_drafter *m, const fr_draft_context *c) {
+    int known = c->length - 1 - m->kv.length; /* position i needs token i + 1 */
+    return known < 0 ? 0 : known < m->unread ? known : m->unread;
+}
+
+void fr_mtp_read(fr_mtp_drafter *m, const fr_draft_context *c, int rows, int outputs) {
+    int pos = m->kv.length;
+    assert(rows > 0 && rows <= fr_mtp_readable(m, c) && outputs >= 0 && outputs <= rows);
+    fr_mtp_forward(c->model, c->ws, &m->kv, m->hidden, c->tokens + pos + 1, rows, outputs, pos);
+    fr_kv_cache_commit(&m->kv, rows);
+    m->unread -= rows;
+    memmove(m->hidden, (const char *)m->hidden + hidden_bytes(m, rows), hidden_bytes(m, m->unread));
+}
+
+static void catch_up(fr_drafter *d, const fr_draft_context *c) {
+    int rows = fr_mtp_readable(mtp_of(d), c);
+    if (rows > 0) fr_mtp_read(mtp_of(d), c, rows, 0);
+}
+
+/* Without drafts the module only keeps up: its cache takes in what was committed, a few rows at a time. */
+static void keep_up(fr_mtp_drafter *m, const fr_draft_context *c, int rows, fr_cycle *cycle) {
     double start = fr_now();
-    fr_session_follow(s, pending, 0);
-    cycle->draft_bytes = s->traffic.remember;
-    cycle->catch_up_rows = (uint64_t)pending;
+    fr_mtp_read(m, c, rows, 0);
+    cycle->draft_bytes = c->traffic->remember;
+    cycle->catch_up_rows = (uint64_t)rows;
     cycle->catch_up_s = fr_now() - start;
 }
 
-/* The next draft from the MTP pass just made, whose output row is at position `pos`; keeps what the one after it reads. */
-static void draft_from(fr_session *s, int pos, fr_cycle *cycle) {
-    size_t hidden = (size_t)s->model->config.hidden_size;
-    int j = cycle->made++;
-    count_draft(s, pos + 1, cycle);
-    fr_head(s->model, &s->ws, &s->model->draft_head, s->ws.hidden, 1, s->draft_logits);
-    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
-    s->tokens[s->length + j] = fr_sampler_draft(&s->sampler, s->draft_logits, fr_session_history(s, j), j, &cycle->confidence[j]);
+static void truncate(fr_drafter *d, const fr_draft_context *c) {
+    fr_mtp_drafter *m = mtp_of(d);
+    if (m->kv.length > c->evaluated) fr_kv_cache_truncate(&m->kv, c->evaluated);
+    if (m->kv.length + m->unread > c->evaluated) m->unread = c->evaluated - m->kv.length;
 }
 
-static void draft(fr_session *s, fr_cycle *cycle) {
-    int pending = fr_session_pending(s);
-    if (cycle->planned == 0 && pending >= FR_DECODE_ROWS) keep_up(s, pending, cycle);
-    if (cycle->planned == 0 || pending == 0) return;
+/* ---- Drafting ---- */
+
+const float *fr_mtp_outputs(const fr_mtp_drafter *m, const fr_draft_context *c) {
+    return m->recycles == FR_HIDDEN_PRE_NORM ? c->ws->x : c->ws->hidden;
+}
+
+/* Takes the logits of the pass just made, of one output row, and keeps what the next chained row reads. */
+static void take_output(fr_mtp_drafter *m, const fr_draft_context *c) {
+    fr_head(c->model, c->ws, &c->model->draft_head, c->ws->hidden, 1, m->logits);
+    memcpy(m->recycled, fr_mtp_outputs(m, c), hidden_bytes(m, 1));
+}
+
+void fr_mtp_chain(fr_mtp_drafter *m, const fr_draft_context *c, int32_t token, int pos) {
+    assert(pos >= m->kv.length && pos < m->kv.ctx);
+    fr_mtp_forward(c->model, c->ws, &m->kv, m->recycled, &token, 1, 1, pos);
+    take_output(m, c);
+}
+
+/* Draws a draft from the logits of position `pos`. Returns its token. */
+static int32_t draw(const fr_mtp_drafter *m, const fr_draft_context *c, int pos, fr_cycle *cycle) {
+    cycle->draft_bytes += c->traffic->draft + fr_kv_cache_bytes(1, pos + 1, m->kv.rank, m->kv.rope, m->kv.type);
+    return fr_draft_choose(c, cycle, m->logits);
+}
+
+static void draft(fr_drafter *d, const fr_draft_context *c, fr_cycle *cycle) {
+    fr_mtp_drafter *m = mtp_of(d);
+    int rows = fr_mtp_readable(m, c);
+    assert(m->unread <= FR_DECODE_ROWS);
+    if (cycle->planned == 0 && rows >= FR_DECODE_ROWS) keep_up(m, c, rows, cycle);
+    if (cycle->planned == 0 || rows == 0) return;
     double start = fr_now();
-    fr_session_follow(s, pending, 1);
-    draft_from(s, s->mtp_kv.length - 1, cycle);
+    fr_mtp_read(m, c, rows, 1);
+    take_output(m, c);
+    int pos = m->kv.length - 1;
+    int32_t token = draw(m, c, pos, cycle);
     double first = fr_now();
     cycle->first_s = first - start;
-    while (cycle->made < cycle->planned && fr_policy_go_on(&s->policy, cycle)) {
-        const int32_t *last = s->tokens + s->length + cycle->made - 1;
-        int pos = s->mtp_kv.length + cycle->made - 1;
-        fr_mtp_forward(s->model, &s->ws, &s->mtp_kv, s->recycled, last, 1, pos);
-        draft_from(s, pos, cycle);
+    while (cycle->made < cycle->planned && c->go_on(c->policy, cycle)) {
+        fr_mtp_chain(m, c, token, ++pos);
+        token = draw(m, c, pos, cycle);
     }
     cycle->rest_s = cycle->made > 1 ? fr_now() - first : 0.0;
 }
 
-const fr_drafter fr_mtp_drafter = {"mtp", draft};
+/* ---- Session files ---- */
+
+static void save(const fr_drafter *d, fr_drafter_state *out) {
+    const fr_mtp_drafter *m = (const fr_mtp_drafter *)d;
+    const fr_kv_cache *kv = &m->kv;
+    out->read = kv->length;
+    out->piece[0].bytes = kv->rows;
+    out->piece[0].size = fr_kv_cache_bytes(1, kv->length, kv->rank, kv->rope, kv->type);
+    out->piece[1].bytes = m->hidden;
+    out->piece[1].size = hidden_bytes(m, m->unread);
+}
+
+static void load(fr_drafter *d, int read, int unread, const void *bytes) {
+    fr_mtp_drafter *m = mtp_of(d);
+    fr_drafter_state state;
+    assert(read >= 0 && read <= m->kv.ctx && unread >= 0 && unread <= FR_DECODE_ROWS);
+    m->kv.length = read;
+    m->unread = unread;
+    save(d, &state);
+    memcpy(m->kv.rows, bytes, state.piece[0].size);
+    memcpy(m->hidden, (const char *)bytes + state.piece[0].size, state.piece[1].size);
+}
+
+const fr_drafter_type fr_mtp_drafter_type = {.name = "mtp",
+                                             .size = sizeof(fr_mtp_drafter),
+                                             .needs_mtp = true,
+                                             .create = create,
+                                             .destroy = destroy,
+                                             .committed = committed,
+                                             .catch_up = catch_up,
+                                             .truncate = truncate,
+                                             .draft = draft,
+                                             .save = save,
+                                             .load = load};
+
+fr_mtp_drafter *fr_mtp_drafter_of(fr_drafter *d) {
+    return d && d->type == &fr_mtp_drafter_type ? mtp_of(d) : NULL;
+}

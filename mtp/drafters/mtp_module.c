@@ -6,12 +6,7 @@
 #include "model/layer.h"
 
 void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
-                    int rows, int pos) {
-    fr_mtp_follow(model, ws, kv, hidden, tokens, rows, rows, pos);
-}
-
-void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
-                   int outputs, int pos) {
+                    int rows, int outputs, int pos) {
     const fr_mtp_module *mtp = &model->mtp;
     const fr_config *c = &model->config;
     size_t width = (size_t)c->hidden_size;

@@ -4,17 +4,13 @@
 
 #include "model/workspace.h"
 
-/* Runs `rows` rows of the MTP module: row r stands for position pos + r, reads hidden [rows, hidden] (the main model's
- * hidden state of that position, or a chained one) and tokens[r], the token AFTER that position. Writes the module's cache
- * from position pos (>= kv->length) and does not commit. Leaves ws->x (before shared_head.norm) and ws->hidden (after it);
- * the latter times the main model's head predicts the token two after each position. `hidden` must not be ws's own. */
-void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
-                    int rows, int pos);
-
-/* The same with outputs for the last `outputs` rows only, which stand first in ws->x and ws->hidden. Of the rows before them
- * just what the cache keeps is computed: it is a function of a row's input alone, since the module has one layer, and spares
- * attention and experts. */
-void fr_mtp_follow(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
-                   int outputs, int pos);
+/* Runs `rows` rows of the MTP module: row r is position pos + r, reads hidden [rows, hidden_size] (the main model's hidden state
+ * of that position, or a chained one) and tokens[r], the token AFTER that position. Writes the module's cache from position pos
+ * (>= kv->length) and does not commit. Leaves ws->x (before shared_head.norm) and ws->hidden (after it) [outputs, hidden_size] of
+ * the last `outputs` rows; the latter times the LM head predicts the token two after each position. The rows before them are
+ * KV-only: what the cache keeps is a function of a row's input alone, since the module has one layer, and attention and experts
+ * are left out. `hidden` must not be ws's own. */
+void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
+                    int outputs, int pos);
 
 #endif

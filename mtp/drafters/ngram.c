@@ -1,3 +1,6 @@
+/* Lookup in the text so far: what followed the last time that its last few tokens stood there. */
+#include <string.h>
+
 #include "mtp/drafters/drafter.h"
 
 enum { LONGEST = 4, SHORTEST = 2 };
@@ -9,19 +12,13 @@ static int find(const int32_t *tokens, int length, int n) {
     return -1;
 }
 
-static void draft(fr_session *s, fr_cycle *cycle) {
+static void draft(fr_drafter *drafter, const fr_draft_context *c, fr_cycle *cycle) {
     int from = -1;
-    if (cycle->planned == 0) return; /* there is nothing to keep up with */
+    (void)drafter; /* the text is all that it knows */
+    if (cycle->planned == 0) return;
     for (int n = LONGEST; n >= SHORTEST && from < 0; n--)
-        if (s->length > n) from = find(s->tokens, s->length, n);
-    if (from < 0) return;
-    int count = cycle->planned < s->length - from ? cycle->planned : s->length - from;
-    for (int j = 0; j < count; j++) {
-        s->tokens[s->length + j] = s->tokens[from + j];
-        fr_sampler_propose(&s->sampler, j, s->tokens[from + j]);
-        cycle->confidence[j] = 1.0;
-    }
-    cycle->made = count;
+        if (c->length > n) from = find(c->tokens, c->length, n);
+    while (from >= 0 && from < c->length && cycle->made < cycle->planned) fr_draft_propose(c, cycle, c->tokens[from++]);
 }
 
-const fr_drafter fr_ngram_drafter = {"ngram", draft};
+const fr_drafter_type fr_ngram_drafter_type = {.name = "ngram", .size = sizeof(fr_drafter), .draft = draft};

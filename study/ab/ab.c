@@ -63,7 +63,7 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
 static int depth_of(const fr_ab_options *o, fr_drafting drafting, int depth) {
     if (drafting == FR_DRAFTING_OFF) return 0;
     if (depth == 0) depth = o->session.depth;
-    return depth > 0 ? depth : drafting == FR_DRAFTING_ON ? 1 : 3;
+    return depth > 0 ? depth : fr_default_depth(drafting);
 }
 
 static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {

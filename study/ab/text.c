@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "model/forward.h"
+#include "mtp/drafters/forced.h"
 #include "mtp/session.h"
 #include "sampler/noise.h"
 
@@ -26,15 +27,17 @@ int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_
     return (int32_t)(((int64_t)right + away) % vocab_size);
 }
 
-/* An fr_force_drafts_fn. A wrong draft is not what the model says there: output cannot change, and no wrong draft is accepted by
- * luck. */
-static void spoil(void *user, const fr_session *session, int limit, int32_t *drafts, int *count) {
+/* An fr_force_fn. A wrong draft is not what the model says there: output cannot change, and no wrong draft is accepted by luck.
+ */
+static void spoil(void *user, const fr_draft_context *context, fr_cycle *cycle) {
     const spoiler *s = user;
-    int made = session->length - (int)s->prompt_count, known = s->record->count - made; /* an eos token may end the record */
-    (void)limit;
-    if (*count > known) *count = known > 0 ? known : 0;
-    for (int j = 0; j < *count; j++)
-        drafts[j] = fr_ab_spoil(s->seed, session->length + j, s->draw, s->target, s->record->tokens[made + j], s->vocab_size);
+    int at = context->length - (int)s->prompt_count, known = s->record->count - at; /* an eos token may end the record */
+    int count = cycle->made < known ? cycle->made : known;
+    cycle->made = 0;
+    for (int j = 0; j < count; j++) {
+        int32_t right = s->record->tokens[at + j];
+        fr_draft_propose(context, cycle, fr_ab_spoil(s->seed, context->length + j, s->draw, s->target, right, s->vocab_size));
+    }
 }
 
 /* ---- A text ---- */
@@ -113,9 +116,11 @@ fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, i
     FR_TRY(report(run, column, prompt, 0, error));
     FR_TRY(fr_session_truncate(c->session, 0, error));
     fr_session_reset_stats(c->session);
-    if (c->role == FR_AB_SYNTHETIC && out != &run->record) fr_session_force_drafts(c->session, spoil, &spoiled);
+    fr_forced_drafter forced = fr_forced_drafter_around(c->session->drafter, spoil, &spoiled);
+    bool synthetic = c->role == FR_AB_SYNTHETIC && out != &run->record;
+    if (synthetic) fr_session_swap_drafter(c->session, &forced.base);
     fr_status status = make(run, column, prompt, most, out, error);
-    fr_session_force_drafts(c->session, NULL, NULL);
+    if (synthetic) fr_session_swap_drafter(c->session, forced.inner);
     fr_session_get_stats(c->session, &out->stats);
     out->whole = status == FR_OK;
     return status;

@@ -13,11 +13,12 @@
 
 #include "core/memory.h"
 #include "model/forward.h"
-#include "mtp/drafters/mtp_module.h"
+#include "mtp/drafters/mtp.h"
 #include "study/accept/accept.h"
 
 typedef struct text_run {
     fr_accept_run *run;
+    fr_mtp_drafter *mtp;        /* the session's */
     int count, first;           /* tokens; where verifying begins */
     int base;                   /* the buffers' row 0 is this position: the first start that is not done yet */
     int main_end, mtp_end;      /* positions evaluated by either */
@@ -37,8 +38,8 @@ static size_t vocab_size(const text_run *t) {
     return (size_t)t->run->model->config.vocab_size;
 }
 
-static size_t cache_row_bytes(const fr_session *s) {
-    return (size_t)((const char *)fr_kv_cache_row(&s->mtp_kv, 0, 1) - (const char *)fr_kv_cache_row(&s->mtp_kv, 0, 0));
+static size_t cache_bytes(const text_run *t, int rows) {
+    return (size_t)fr_kv_cache_bytes(1, rows, t->mtp->kv.rank, t->mtp->kv.rope, t->mtp->kv.type);
 }
 
 /* Most drafts of a cycle that starts at i: it emits one token more than drafts, and ends with the text. */
@@ -57,14 +58,12 @@ static bool verify(text_run *t, fr_session *s, const float *logits, int i, int j
 
 /* The logits of draft j > 0 of start i, given that those before it were the text's tokens. */
 static const float *chain(text_run *t, fr_session *s, int i, int j) {
-    const fr_model *model = t->run->model;
+    fr_draft_context context = fr_session_draft_context(s);
     size_t hidden = hidden_size(t);
-    if (j == 1) memcpy(s->recycled, t->recycled + (size_t)(i - t->base) * hidden, hidden * sizeof(float));
-    s->mtp_kv.length = i + 1;
-    fr_mtp_forward(model, &s->ws, &s->mtp_kv, s->recycled, s->tokens + i + 1 + j, 1, i + j);
-    fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, 1, s->draft_logits);
-    memcpy(s->recycled, s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, hidden * sizeof(float));
-    return s->draft_logits;
+    if (j == 1) memcpy(t->mtp->recycled, t->recycled + (size_t)(i - t->base) * hidden, hidden * sizeof(float));
+    t->mtp->kv.length = i + 1;
+    fr_mtp_chain(t->mtp, &context, s->tokens[i + 1 + j], i + j);
+    return t->mtp->logits;
 }
 
 static void verify_start(text_run *t, fr_session *s, int i) {
@@ -85,15 +84,14 @@ static void verify_starts(text_run *t, fr_session *s) {
     int end = t->base;
     while (end < t->mtp_end && (depth_at(t, end) < 1 || end + depth_at(t, end) < t->main_end)) end++;
     /* Chains write up to position end + depth - 2, of which the module has evaluated those before mtp_end. */
-    int length = s->mtp_kv.length, last = end + t->run->config->depth;
+    int length = t->mtp->kv.length, last = end + t->run->config->depth;
     int rows = (last < length ? last : length) - t->base;
-    size_t bytes = cache_row_bytes(s);
-    char *cache = (char *)fr_kv_cache_row(&s->mtp_kv, 0, t->base);
-    if (rows > 0) memcpy(t->saved, cache, (size_t)rows * bytes);
+    char *cache = (char *)fr_kv_cache_row(&t->mtp->kv, 0, t->base);
+    if (rows > 0) memcpy(t->saved, cache, cache_bytes(t, rows));
     for (int i = end - 1; i >= t->base; i--)
         if (i >= t->first && depth_at(t, i) > 0) verify_start(t, s, i);
-    s->mtp_kv.length = length;
-    if (rows > 0) memcpy(cache, t->saved, (size_t)rows * bytes);
+    t->mtp->kv.length = length;
+    if (rows > 0) memcpy(cache, t->saved, cache_bytes(t, rows));
 
     size_t done = (size_t)(end - t->base), main_left = (size_t)(t->main_end - end), mtp_left = (size_t)(t->mtp_end - end);
     memmove(t->logits, t->logits + done * vocab_size(t), main_left * vocab_size(t) * sizeof(float));
@@ -112,11 +110,17 @@ static fr_status after_main(void *user, fr_session *s, int first, int rows, fr_e
     return FR_OK;
 }
 
-static fr_status after_mtp(void *user, fr_session *s, int first, int rows, fr_error *error) {
+/* The MTP module's rows of the same pass, but for those whose next token is not known yet. */
+static fr_status read_mtp(void *user, fr_session *s, int main_first, int main_rows, fr_error *error) {
     text_run *t = user;
     const fr_model *model = t->run->model;
-    size_t at = (size_t)(first - t->base), bytes = (size_t)rows * hidden_size(t) * sizeof(float);
-    memcpy(t->recycled + at * hidden_size(t), s->options.mtp_recycle == FR_HIDDEN_PRE_NORM ? s->ws.x : s->ws.hidden, bytes);
+    fr_draft_context context = fr_session_draft_context(s);
+    int first = t->mtp->kv.length, rows = fr_mtp_readable(t->mtp, &context);
+    size_t at = (size_t)(first - t->base);
+    (void)main_first, (void)main_rows;
+    if (rows == 0) return FR_OK;
+    fr_mtp_read(t->mtp, &context, rows, rows);
+    memcpy(t->recycled + at * hidden_size(t), fr_mtp_outputs(t->mtp, &context), (size_t)rows * hidden_size(t) * sizeof(float));
     fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
     verify_starts(t, s);
@@ -140,7 +144,7 @@ static fr_status allocate(text_run *t, const fr_session *s, fr_error *error) {
     t->logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
     t->draft_logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
     t->recycled = fr_alloc(rows * hidden_size(t) * sizeof(float));
-    t->saved = fr_alloc((rows + FR_MAX_DEPTH) * cache_row_bytes(s));
+    t->saved = fr_alloc(cache_bytes(t, t->rows + FR_MAX_DEPTH));
     t->drafted = fr_alloc(count);
     t->accepted = fr_alloc(count);
     if (!t->logits || !t->draft_logits || !t->recycled || !t->saved || !t->drafted || !t->accepted)
@@ -152,12 +156,12 @@ static fr_status allocate(text_run *t, const fr_session *s, fr_error *error) {
 
 fr_status fr_accept_verify_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error) {
     fr_session *s = run->session;
-    text_run t = {.run = run, .count = count, .first = first};
+    text_run t = {.run = run, .mtp = fr_mtp_drafter_of(s->drafter), .count = count, .first = first};
     fr_status status;
     FR_CHECK(allocate(&t, s, error));
     FR_CHECK(fr_session_append(s, tokens, (size_t)count, error));
     double start = fr_now();
-    FR_CHECK(fr_session_evaluate(s, after_main, after_mtp, &t, error));
+    FR_CHECK(fr_session_evaluate(s, after_main, read_mtp, &t, error));
     verify_starts(&t, s);
     run->config->stats.prefill_s += fr_now() - start;
     run->config->stats.prefill_tokens += (uint64_t)count;
