@@ -26,12 +26,70 @@ static bool full; /* every combination, more tokens */
 static const int prompt_lengths[] = {1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 200};
 enum { PROMPTS = sizeof prompt_lengths / sizeof prompt_lengths[0], MAX_PROMPT = 200, MAX_NEW = 160 };
 
-typedef struct setting {
-    fr_isa isa;
+/* ---- Settings ---- */
+
+/* Ways to draft. The cover takes a way in some of six turns, which go round with prompts, models and instruction sets. */
+#define ON FR_DRAFTING_ON
+#define AUTO FR_DRAFTING_AUTO
+#define MTP FR_DRAFTER_MTP
+#define NGRAM FR_DRAFTER_NGRAM
+#define POST FR_HIDDEN_POST_NORM
+#define PRE FR_HIDDEN_PRE_NORM
+static const struct way {
+    const char *name;
+    fr_drafting drafting;
+    fr_drafter_kind drafter;
+    int depth;
+    fr_hidden_state hidden, recycle;
+    const char *turns;
+} ways[] = {
+    {"mtp", ON, MTP, 1, POST, POST, "012345"}, /* first: its MTP cache is what the others' is held to */
+    {"mtp", ON, MTP, 2, POST, POST, "4"},
+    {"mtp", ON, MTP, 3, POST, POST, "3"},
+    {"mtp", ON, MTP, 4, POST, POST, "2"},
+    {"mtp", ON, MTP, 5, POST, POST, "1"},
+    {"mtp", ON, MTP, 6, POST, POST, "0"},
+    {"mtp", ON, MTP, 7, POST, POST, "5"},
+    {"mtp, hidden state before the norm", ON, MTP, 3, PRE, POST, "03"},
+    {"mtp, recycled before the norm", ON, MTP, 3, POST, PRE, "14"},
+    {"mtp, both before the norm", ON, MTP, 3, PRE, PRE, "25"},
+    {"n-gram", ON, NGRAM, 4, POST, POST, "03"},
+    {"auto", AUTO, MTP, 4, POST, POST, "03"},
+};
+enum { WAYS = sizeof ways / sizeof *ways };
+_Static_assert(FR_MAX_DEPTH == 7, "the ways above go through all depths");
+
+/* Numbers that a model and its caches compute with. The cover takes the second and the third on the best instruction set, the
+ * second or the third with every prompt, and one of the four on each other instruction set. */
+static const struct setting {
+    fr_act act;
+    fr_kv kv;
+} settings[] = {
+    {FR_ACT_NONE, FR_KV_BF16},
+    {FR_ACT_FP8, FR_KV_BF16},
+    {FR_ACT_NONE, FR_KV_F32},
+    {FR_ACT_FP8, FR_KV_F32},
+};
+
+/* What forced histories run with; the cover takes one for each model. */
+static const struct forced_setting {
+    int prompt;
     fr_act act;
     fr_kv kv;
     int threads;
-} setting;
+    float temperature;
+} forced_settings[] = {
+    {1, FR_ACT_FP8, FR_KV_BF16, 1, 0.0f},
+    {9, FR_ACT_NONE, FR_KV_BF16, 2, 0.0f},
+    {64, FR_ACT_FP8, FR_KV_F32, 1, 0.0f},
+    {120, FR_ACT_NONE, FR_KV_F32, 2, 0.8f},
+};
+
+/* Which drafts of a forced cycle are right. */
+typedef enum pattern { ANY, ALL, NONE, ALL_THEN_NONE, PATTERNS } pattern;
+static const char *const pattern_names[] = {"any", "all", "none", "all, then none"};
+
+/* ---- What a run is held to ---- */
 
 /* What a session without drafts makes of a prompt, and that session. */
 typedef struct baseline {
@@ -148,48 +206,38 @@ static int check_run(baseline *b, fr_session_options o, fr_force_fn force, void 
 
 /* ---- Every depth, prompt length and variant ---- */
 
-/* Depths and variants on one prompt; `all` or a cover that turns with `turn`. Returns the accepted drafts. */
+/* The ways on one prompt: all of them, or those whose turn it is. Returns the accepted drafts of plain MTP drafting. */
 static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_sampling sampling, int prompt, bool all,
                         int turn) {
     baseline b;
-    fr_session_options o = {.kv = kv, .sampling = sampling};
     int accepted = 0;
-    make_baseline(&b, label, model, o, prompt, full ? 48 : 20);
-    o.drafting = FR_DRAFTING_ON;
-    o.depth = 1;
-    accepted += check_run(&b, o, NULL, NULL, "mtp");
-    for (o.depth = 2; o.depth <= FR_MAX_DEPTH; o.depth++) {
-        if (all || (turn + o.depth) % 6 == 0) accepted += check_run(&b, o, NULL, NULL, "mtp");
-    }
-    for (int variant = 1; variant < 4; variant++) {
-        if (!all && turn % 3 + 1 != variant) continue;
-        fr_session_options v = o;
-        v.depth = 3;
-        v.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
-        v.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
-        check_run(&b, v, NULL, NULL, variant & 1 ? "mtp, hidden state before the norm" : "mtp, recycled before the norm");
-    }
-    if (all || turn % 3 == 0) {
-        o.depth = 4;
-        o.drafter = FR_DRAFTER_NGRAM;
-        check_run(&b, o, NULL, NULL, "n-gram");
-        o.drafter = FR_DRAFTER_MTP;
-        o.drafting = FR_DRAFTING_AUTO;
-        check_run(&b, o, NULL, NULL, "auto");
+    make_baseline(&b, label, model, (fr_session_options){.kv = kv, .sampling = sampling}, prompt, full ? 48 : 20);
+    for (int i = 0; i < WAYS; i++) {
+        const struct way *w = &ways[i];
+        if (!all && !strchr(w->turns, '0' + turn % 6)) continue;
+        fr_session_options o = {.kv = kv,
+                                .sampling = sampling,
+                                .drafting = w->drafting,
+                                .drafter = w->drafter,
+                                .depth = w->depth,
+                                .mtp_hidden = w->hidden,
+                                .mtp_recycle = w->recycle};
+        int found = check_run(&b, o, NULL, NULL, w->name);
+        if (strcmp(w->name, "mtp") == 0) accepted += found;
     }
     release_baseline(&b);
     return accepted;
 }
 
-static void check_setting(const char *name, const setting *s, bool every_prompt, int turn) {
-    fr_model *model = driver_open(name, s->isa, s->act, s->threads);
+static void check_setting(const char *name, fr_isa isa, const struct setting *s, int threads, bool every_prompt, int turn) {
+    fr_model *model = driver_open(name, isa, s->act, threads);
     if (!model) return;
     char label[96];
     fr_model_info info;
     fr_model_get_info(model, &info);
     int accepted = 0;
     snprintf(label, sizeof label, "%s, %s, act %s, kv %s, %d threads", name, info.isa, info.act_fp8 ? "fp8" : "none",
-             s->kv == FR_KV_F32 ? "f32" : "bf16", s->threads);
+             s->kv == FR_KV_F32 ? "f32" : "bf16", threads);
     for (int i = 0; i < PROMPTS; i++) {
         if (!every_prompt && (i % 4 != turn % 4 || prompt_lengths[i] > 65)) continue;
         bool sampled = full ? i % 2 == 1 : (i + turn) % 5 == 0;
@@ -201,25 +249,21 @@ static void check_setting(const char *name, const setting *s, bool every_prompt,
     fr_model_destroy(model);
 }
 
-static void test_every_depth(void **state) {
+static void every_way_of_drafting_gives_the_same_bits(void **state) {
     (void)state;
     fr_isa best = driver_best_isa();
-    for (int i = 0; i < GOLDEN_MODELS; i++) {
-        const char *name = golden_cases[i].model;
-        for (int j = 0; j < DRIVER_ISAS; j++) {
-            fr_isa isa = driver_isas[j];
+    for (int i = 0; i < GOLDEN_MODELS; i++)
+        for (int j = 0; j < DRIVER_ISAS; j++)
             for (int k = 0; k < 4; k++) {
-                setting s = {isa, k & 1 ? FR_ACT_FP8 : FR_ACT_NONE, k & 2 ? FR_KV_F32 : FR_KV_BF16, 1 + (i + k) % 4};
-                bool every_prompt = full || (isa == best && k == 1 + i % 2);
-                if (full || (isa == best ? k == 1 || k == 2 : k == (i + j) % 4)) check_setting(name, &s, every_prompt, i + j + k);
+                bool on_best = driver_isas[j] == best, every_prompt = full || (on_best && k == 1 + i % 2);
+                if (full || (on_best ? k == 1 || k == 2 : k == (i + j) % 4))
+                    check_setting(golden_cases[i].model, driver_isas[j], &settings[k], 1 + (i + k) % 4, every_prompt, i + j + k);
             }
-        }
-    }
 }
 
 /* ---- Threads ---- */
 
-static void test_threads(void **state) {
+static void any_number_of_threads_gives_the_same_bits(void **state) {
     (void)state;
     enum { LENGTH = 150, COUNT = 24 };
     for (int i = 0; i < 2 * GOLDEN_MODELS; i++) {
@@ -252,7 +296,7 @@ static void test_threads(void **state) {
 typedef struct forced {
     const baseline *base;
     uint32_t random;
-    int pattern;
+    pattern pattern;
     int expected; /* accepted drafts of this cycle */
     int cycle, total_accepted, total_rejected;
 } forced;
@@ -267,19 +311,16 @@ static void force(void *user, const fr_draft_context *context, fr_cycle *cycle) 
     forced *f = user;
     const baseline *b = f->base;
     int n = context->length, count = cycle->planned;
+    if (f->pattern == ANY) count = (int)draw(f, (uint32_t)count + 1);
     switch (f->pattern) {
-    case 0: /* anything */
-        count = (int)draw(f, (uint32_t)count + 1);
+    case ANY:
         f->expected = (int)draw(f, (uint32_t)count + 1);
         break;
-    case 1: /* all accepted */
-        f->expected = count;
-        break;
-    case 2: /* all rejected */
-        f->expected = 0;
-        break;
-    default: /* all, then none */
+    case ALL_THEN_NONE:
         f->expected = f->cycle % 2 ? count : 0;
+        break;
+    default:
+        f->expected = f->pattern == ALL ? count : 0;
     }
     cycle->made = 0;
     for (int j = 0; j < count; j++) {
@@ -294,38 +335,36 @@ static void force(void *user, const fr_draft_context *context, fr_cycle *cycle) 
     f->total_rejected += count - f->expected;
 }
 
-static void test_forced_histories(void **state) {
+/* The patterns on one model. */
+static void check_forced(const char *name, fr_isa isa, const struct forced_setting *s, int seed) {
+    fr_model *model = driver_open(name, isa, s->act, s->threads);
+    if (!model) return;
+    baseline b;
+    fr_session_options o = {.kv = s->kv, .sampling = {.temperature = s->temperature, .seed = 5}};
+    char label[96];
+    snprintf(label, sizeof label, "%s, forced", name);
+    make_baseline(&b, label, model, o, s->prompt, full ? MAX_NEW : 64);
+    o.drafting = FR_DRAFTING_ON;
+    o.depth = 1;
+    check_run(&b, o, NULL, NULL, "mtp");
+    o.depth = FR_MAX_DEPTH;
+    for (int p = 0; p < PATTERNS; p++) {
+        forced f = {.base = &b, .random = (uint32_t)(17 * seed + p), .pattern = (pattern)p};
+        int accepted = check_run(&b, o, force, &f, pattern_names[p]);
+        assert_int_equal(accepted, f.total_accepted);
+        if (p != ALL) assert_true(f.total_rejected > 10);
+        if (p != NONE) assert_true(f.total_accepted > 10);
+    }
+    release_baseline(&b);
+    fr_model_destroy(model);
+}
+
+static void any_history_of_acceptance_gives_the_same_bits(void **state) {
     (void)state;
     fr_isa best = driver_best_isa();
-    static const int prompts[] = {1, 9, 64, 120};
     for (int i = 0; i < GOLDEN_MODELS; i++) {
-        for (int j = 0; j < (full ? 4 : 1); j++) {
-            int pick = full ? j : i % 4;
-            setting s = {full ? driver_isas[(i + j) % 3] : best, pick & 1 ? FR_ACT_NONE : FR_ACT_FP8,
-                         pick & 2 ? FR_KV_F32 : FR_KV_BF16, 1 + pick % 2};
-            fr_model *model = driver_open(golden_cases[i].model, s.isa, s.act, s.threads);
-            if (!model) continue;
-            baseline b;
-            fr_session_options o = {.kv = s.kv, .sampling = {.temperature = pick == 3 ? 0.8f : 0.0f, .seed = 5}};
-            char label[96];
-            snprintf(label, sizeof label, "%s, forced", golden_cases[i].model);
-            make_baseline(&b, label, model, o, prompts[pick], full ? MAX_NEW : 64);
-            o.drafting = FR_DRAFTING_ON;
-            o.depth = 1;
-            check_run(&b, o, NULL, NULL, "mtp");
-            o.depth = FR_MAX_DEPTH;
-            for (int pattern = 0; pattern < 4; pattern++) {
-                forced f = {.base = &b, .random = (uint32_t)(17 * i + pattern), .pattern = pattern};
-                char what[32];
-                snprintf(what, sizeof what, "pattern %d", pattern);
-                int accepted = check_run(&b, o, force, &f, what);
-                assert_int_equal(accepted, f.total_accepted);
-                if (pattern != 1) assert_true(f.total_rejected > 10);
-                if (pattern != 2) assert_true(f.total_accepted > 10);
-            }
-            release_baseline(&b);
-            fr_model_destroy(model);
-        }
+        if (!full) check_forced(golden_cases[i].model, best, &forced_settings[i % 4], i);
+        for (int j = 0; full && j < 4; j++) check_forced(golden_cases[i].model, driver_isas[(i + j) % 3], &forced_settings[j], i);
     }
 }
 
@@ -351,7 +390,7 @@ static fr_session *converse(const fr_model *model, fr_session_options o, const i
     return s;
 }
 
-static void test_conversation(void **state) {
+static void a_conversation_with_cuts_goes_on_with_the_same_bits(void **state) {
     (void)state;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         fr_model *model = driver_open(golden_cases[i].model, FR_ISA_AUTO, i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 1);
@@ -378,7 +417,7 @@ static void test_conversation(void **state) {
 }
 
 /* The end of the context: a cycle drafts no more than still fits, and the last tokens are the same. */
-static void test_full_context(void **state) {
+static void a_full_context_ends_with_the_same_tokens(void **state) {
     (void)state;
     fr_model *model = driver_open("pico-mtp-s1", FR_ISA_AUTO, FR_ACT_NONE, 1);
     int32_t prompt[16], expected[24], made[24];
@@ -406,8 +445,11 @@ static void test_full_context(void **state) {
 int main(int argc, char **argv) {
     full = argc > 1 && strcmp(argv[1], "full") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_depth),  cmocka_unit_test(test_threads),      cmocka_unit_test(test_forced_histories),
-        cmocka_unit_test(test_conversation), cmocka_unit_test(test_full_context),
+        cmocka_unit_test(every_way_of_drafting_gives_the_same_bits),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+        cmocka_unit_test(any_history_of_acceptance_gives_the_same_bits),
+        cmocka_unit_test(a_conversation_with_cuts_goes_on_with_the_same_bits),
+        cmocka_unit_test(a_full_context_ends_with_the_same_tokens),
     };
     return cmocka_run_group_tests_name("lossless", tests, NULL, NULL);
 }
