@@ -43,7 +43,7 @@ static void accept(fr_session *s, fr_cycle *cycle) {
     size_t vocab = (size_t)s->model->config.vocab_size;
     for (int a = 0;; a++) {
         const float *logits = s->logits + (size_t)a * vocab;
-        int32_t token = a < cycle->verified ? fr_sampler_judge(&s->sampler, logits, history(s), a, cycle->drafts[a])
+        int32_t token = a < cycle->verified ? fr_sampler_verify(&s->sampler, logits, history(s), a, cycle->drafts[a])
                                             : fr_sampler_choose(&s->sampler, logits, history(s));
         s->tokens[s->length++] = token;
         s->logits_row = cycle->accepted = a;

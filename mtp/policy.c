@@ -10,16 +10,16 @@ enum { SETTLED = 20 };                         /* and from which it changes slow
 static const double probe_share = 0.015;       /* of the time, for looks that find nothing */
 static const double hysteresis = 1.01;         /* gain that it takes to begin again */
 
-void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *shape, double draft_first, double draft_next) {
+void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *ratio, double draft_first, double draft_next) {
     *p = (fr_policy){.adaptive = adaptive,
                      .max_depth = max_depth,
                      .draft_first.value = draft_first,
                      .draft_next.value = draft_next,
                      .probe_after = FIRST_PROBE};
-    for (int r = 0; r <= FR_MAX_DEPTH; r++) p->shape[r] = p->guess[r] = shape[r];
+    for (int r = 0; r <= FR_MAX_DEPTH; r++) p->ratio[r] = p->guess[r] = ratio[r];
     for (int j = 0; j < FR_MAX_DEPTH; j++) p->mean[j] = 0.6;
-    p->on_tokens = 1.6; /* a guess that a few cycles outweigh */
-    p->on_cost = p->predicted_cost = shape[1] + draft_first;
+    p->on_tokens = 1.6; /* a guess that a few cycles correct */
+    p->on_cost = p->predicted_cost = ratio[1] + draft_first;
 }
 
 /* Bins halve the distance to 1: [0, 1/2), [1/2, 3/4), ... each cut in two. */
@@ -29,7 +29,7 @@ static int bin_of(double confidence) {
     return bin < 0 ? 0 : bin < FR_POLICY_BINS ? bin : FR_POLICY_BINS - 1;
 }
 
-/* Chance that a draft of this confidence stands. */
+/* Chance that a draft of this confidence is accepted. */
 static double chance_of(const fr_policy *p, double confidence) {
     /* The table holds corrections: an untouched bin believes the draft. */
     double chance = confidence + p->calibrated[bin_of(confidence)];
@@ -42,18 +42,18 @@ static double pass_cost(const fr_policy *p, int rows) {
     int known = rows, above = rows;
     while (known > 1 && p->passes[known - 1].samples < KNOWN) known--;
     while (above < FR_MAX_DEPTH + 1 && p->passes[above - 1].samples < KNOWN) above++;
-    double shape = p->shape[rows - 1], low = p->shape[known - 1];
+    double ratio = p->ratio[rows - 1], low = p->ratio[known - 1];
     if (known < rows && p->passes[above - 1].samples >= KNOWN)
-        shape = low + (p->shape[above - 1] - low) * (rows - known) / (above - known);
+        ratio = low + (p->ratio[above - 1] - low) * (rows - known) / (above - known);
     else if (known < rows && known > 1 && p->guess[known - 1] > 1.0)
-        shape = 1.0 + (p->guess[rows - 1] - 1.0) * (low - 1.0) / (p->guess[known - 1] - 1.0);
-    return p->level * shape;
+        ratio = 1.0 + (p->guess[rows - 1] - 1.0) * (low - 1.0) / (p->guess[known - 1] - 1.0);
+    return p->level * ratio;
 }
 
-/* Mean chance of a draft at position j; one that was rarely judged resembles the one before it. */
+/* Mean chance of a draft at position j; one that was rarely reached resembles the one before it. */
 static double mean_chance(const fr_policy *p, int j) {
-    if (j == 0 || p->judged[j] >= 20) return p->mean[j];
-    double weight = p->judged[j] / 20.0;
+    if (j == 0 || p->reached[j] >= 20) return p->mean[j];
+    double weight = p->reached[j] / 20.0;
     return weight * p->mean[j] + (1.0 - weight) * mean_chance(p, j - 1);
 }
 
@@ -165,7 +165,7 @@ static void observe_draft(fr_estimate *e, double seconds) {
 static void observe_pass(fr_policy *p, int rows, double seconds) {
     fr_estimate *e = &p->passes[rows - 1];
     if (p->level <= 0.0) {
-        p->level = seconds / p->shape[rows - 1];
+        p->level = seconds / p->ratio[rows - 1];
         p->draft_first.value *= p->level;
         p->draft_next.value *= p->level;
         e->samples++;
@@ -179,10 +179,10 @@ static void observe_pass(fr_policy *p, int rows, double seconds) {
     /* How a pass compares to one of one row changes slowly; the machine's speed does not. */
     double settled = e->samples > SETTLED ? 0.1 : 0.0;
     p->level *= exp(settled * by);
-    p->shape[rows - 1] = expected / p->level * exp(fmax(1.0 / e->samples, 0.15) * by);
-    if (p->shape[rows - 1] < 1.0) { /* more rows never cost less: then it is one row that costs less than was thought */
-        p->level *= p->shape[rows - 1];
-        p->shape[rows - 1] = 1.0;
+    p->ratio[rows - 1] = expected / p->level * exp(fmax(1.0 / e->samples, 0.15) * by);
+    if (p->ratio[rows - 1] < 1.0) { /* more rows never cost less: then it is one row that costs less than was thought */
+        p->level *= p->ratio[rows - 1];
+        p->ratio[rows - 1] = 1.0;
     }
 }
 
@@ -198,11 +198,11 @@ static void observe_drafting(fr_policy *p, const fr_cycle *c) {
         p->probe_after *= 2;
 }
 
-/* Learns from drafts that were judged: draft j was if all before it were accepted. */
+/* Learns from the drafts that were reached: draft j was if all before it were accepted. */
 static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
     for (int j = 0; j < c->verified && j <= c->accepted; j++) {
         double accepted = j < c->accepted ? 1.0 : 0.0;
-        lean(&p->mean[j], accepted, fmax(1.0 / (++p->judged[j] + 2), 0.04));
+        lean(&p->mean[j], accepted, fmax(1.0 / (++p->reached[j] + 2), 0.04));
         lean(&p->calibrated[bin_of(c->confidence[j])], accepted - c->confidence[j], 0.05);
     }
 }

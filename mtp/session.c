@@ -82,13 +82,13 @@ static fr_status create_drafter(fr_session *s, fr_error *error) {
 
 /* The policy's first guess of costs is what passes and drafts read. */
 static void start_policy(fr_session *s) {
-    double shape[FR_MAX_DEPTH + 1], one;
+    double ratio[FR_MAX_DEPTH + 1], one;
     fr_traffic_of(s->model, &s->traffic);
     one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
-        shape[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
+        ratio[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
     double draft = s->drafter && s->drafter->type->needs_mtp ? (double)s->traffic.draft / one : 0.0;
-    fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, shape, draft, draft);
+    fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, ratio, draft, draft);
 }
 
 int fr_default_depth(fr_drafting drafting) {
@@ -210,7 +210,7 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn af
     return status;
 }
 
-/* Whether tokens can stand at position `at`. */
+/* Whether tokens can come at position `at`. */
 static fr_status check_tokens(const fr_session *s, int at, const int32_t *tokens, size_t count, fr_error *error) {
     int vocab = s->model->config.vocab_size;
     if (count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "the prompt is empty: no tokens");

@@ -44,7 +44,7 @@ typedef struct header {
 
 /* ---- The header ---- */
 
-/* Where each field stands, for both directions; before them magic, version and the header's size. */
+/* Where each field lies, for both directions; before them magic, version and the header's size. */
 typedef struct field {
     uint16_t at, bytes;
     size_t member;
@@ -370,7 +370,7 @@ static void take_over(fr_session *s, loaded *l) {
     s->logits_row = h->logits_rows > 0 ? 0 : -1;
     s->length = (int)h->length;
     s->generated = (int)h->generated;
-    s->options.sampling.seed = s->sampler.shaper.sampling.seed = h->seed;
+    s->options.sampling.seed = s->sampler.filters.sampling.seed = h->seed;
 }
 
 static fr_status load(fr_session *s, file *f, loaded *l) {

@@ -10,34 +10,34 @@ void fr_distribution_take(fr_distribution *d, fr_arena *arena, int vocab_size) {
     d->p = FR_TAKE(arena, double, vocab_size);
 }
 
-void fr_shaper_take(fr_shaper *shaper, fr_arena *arena, const fr_sampling *sampling, int vocab_size) {
-    shaper->vocab_size = vocab_size;
-    shaper->sampling = *sampling;
-    shaper->adjusted = FR_TAKE(arena, float, vocab_size);
-    shaper->seen = FR_TAKE(arena, uint8_t, vocab_size);
-    if (shaper->seen) memset(shaper->seen, 0, (size_t)vocab_size);
+void fr_filters_take(fr_filters *filters, fr_arena *arena, const fr_sampling *sampling, int vocab_size) {
+    filters->vocab_size = vocab_size;
+    filters->sampling = *sampling;
+    filters->adjusted = FR_TAKE(arena, float, vocab_size);
+    filters->seen = FR_TAKE(arena, uint8_t, vocab_size);
+    if (filters->seen) memset(filters->seen, 0, (size_t)vocab_size);
 }
 
-const float *fr_shaper_adjust(fr_shaper *shaper, const float *logits, const int32_t *tokens, int length, int generated) {
-    const fr_sampling *s = &shaper->sampling;
+const float *fr_filters_penalize(fr_filters *filters, const float *logits, const int32_t *tokens, int length, int generated) {
+    const fr_sampling *s = &filters->sampling;
     bool repetition = s->repetition_penalty > 0.0f && s->repetition_penalty != 1.0f;
     bool presence = s->presence_penalty != 0.0f || s->frequency_penalty != 0.0f;
     if (!repetition && !presence && s->num_logit_bias == 0) return logits;
-    float *x = shaper->adjusted;
-    memcpy(x, logits, (size_t)shaper->vocab_size * sizeof(float));
+    float *x = filters->adjusted;
+    memcpy(x, logits, (size_t)filters->vocab_size * sizeof(float));
     for (int i = 0; repetition && i < length; i++) {
-        if (shaper->seen[tokens[i]]) continue;
-        shaper->seen[tokens[i]] = 1;
+        if (filters->seen[tokens[i]]) continue;
+        filters->seen[tokens[i]] = 1;
         x[tokens[i]] = x[tokens[i]] > 0.0f ? x[tokens[i]] / s->repetition_penalty : x[tokens[i]] * s->repetition_penalty;
     }
-    for (int i = 0; i < length; i++) shaper->seen[tokens[i]] = 0;
+    for (int i = 0; i < length; i++) filters->seen[tokens[i]] = 0;
     for (int i = generated; presence && i < length; i++) {
         x[tokens[i]] -= s->frequency_penalty;
-        if (shaper->seen[tokens[i]]) continue;
-        shaper->seen[tokens[i]] = 1;
+        if (filters->seen[tokens[i]]) continue;
+        filters->seen[tokens[i]] = 1;
         x[tokens[i]] -= s->presence_penalty;
     }
-    for (int i = generated; i < length; i++) shaper->seen[tokens[i]] = 0;
+    for (int i = generated; i < length; i++) filters->seen[tokens[i]] = 0;
     for (size_t i = 0; i < s->num_logit_bias; i++) x[s->logit_bias[i].token] += s->logit_bias[i].bias;
     return x;
 }
@@ -96,9 +96,9 @@ static void normalize(fr_distribution *d) {
     for (int i = 0; i < d->count; i++) d->p[i] /= sum;
 }
 
-void fr_shaper_shape(const fr_shaper *shaper, const float *adjusted, fr_distribution *d) {
-    const fr_sampling *s = &shaper->sampling;
-    d->count = shaper->vocab_size;
+void fr_filters_apply(const fr_filters *filters, const float *adjusted, fr_distribution *d) {
+    const fr_sampling *s = &filters->sampling;
+    d->count = filters->vocab_size;
     for (int i = 0; i < d->count; i++) {
         d->ids[i] = i;
         d->score[i] = (double)adjusted[i] / (double)s->temperature;

@@ -14,20 +14,20 @@ typedef struct fr_distribution {
     double *p;     /* [count]: probability, sums to 1 */
 } fr_distribution;
 
-typedef struct fr_shaper {
+typedef struct fr_filters {
     int vocab_size;
     fr_sampling sampling; /* temperature > 0, or 0 for greedy */
     float *adjusted;      /* [vocab]: logits after penalties */
     uint8_t *seen;        /* [vocab], zeros between calls */
-} fr_shaper;
+} fr_filters;
 
 void fr_distribution_take(fr_distribution *d, fr_arena *arena, int vocab_size);
-void fr_shaper_take(fr_shaper *shaper, fr_arena *arena, const fr_sampling *sampling, int vocab_size);
+void fr_filters_take(fr_filters *filters, fr_arena *arena, const fr_sampling *sampling, int vocab_size);
 
 /* Logits after penalties and biases; `logits` itself when there are none. Penalties look at tokens [0, length): repetition
  * at all of them, presence and frequency at those from `generated` on (the completion). */
-const float *fr_shaper_adjust(fr_shaper *shaper, const float *logits, const int32_t *tokens, int length, int generated);
+const float *fr_filters_penalize(fr_filters *filters, const float *logits, const int32_t *tokens, int length, int generated);
 /* Temperature (> 0) and filters. At least one token is left. */
-void fr_shaper_shape(const fr_shaper *shaper, const float *adjusted, fr_distribution *out);
+void fr_filters_apply(const fr_filters *filters, const float *adjusted, fr_distribution *out);
 
 #endif

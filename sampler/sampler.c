@@ -6,7 +6,7 @@
 #include "sampler/greedy.h"
 
 void fr_sampler_take(fr_sampler *s, fr_arena *arena, const fr_sampling *sampling, int vocab_size) {
-    fr_shaper_take(&s->shaper, arena, sampling, vocab_size);
+    fr_filters_take(&s->filters, arena, sampling, vocab_size);
     if (sampling->temperature <= 0.0f) return;
     fr_distribution_take(&s->target, arena, vocab_size);
     if (sampling->verify != FR_VERIFY_REJECTION) return;
@@ -16,17 +16,17 @@ void fr_sampler_take(fr_sampler *s, fr_arena *arena, const fr_sampling *sampling
 }
 
 static bool is_greedy(const fr_sampler *s) {
-    return s->shaper.sampling.temperature <= 0.0f;
+    return s->filters.sampling.temperature <= 0.0f;
 }
 
 static void shape(fr_sampler *s, const float *logits, fr_history h, fr_distribution *d) {
-    fr_shaper_shape(&s->shaper, fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated), d);
+    fr_filters_apply(&s->filters, fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated), d);
 }
 
 /* A sample of a distribution by the Gumbel-max trick: argmax of score + noise. Noise is bounded, so what cannot win any more
  * is passed over without computing it. */
 static int32_t draw(const fr_sampler *s, const fr_distribution *d, fr_stream stream, int position) {
-    uint64_t seed = s->shaper.sampling.seed;
+    uint64_t seed = s->filters.sampling.seed;
     int first = 0;
     for (int i = 1; i < d->count; i++)
         if (d->score[i] > d->score[first]) first = i;
@@ -45,7 +45,7 @@ static int32_t draw(const fr_sampler *s, const fr_distribution *d, fr_stream str
 
 int32_t fr_sampler_choose(fr_sampler *s, const float *logits, fr_history h) {
     if (is_greedy(s))
-        return fr_greedy(fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated), s->shaper.vocab_size);
+        return fr_greedy(fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated), s->filters.vocab_size);
     shape(s, logits, h, &s->target);
     return draw(s, &s->target, FR_STREAM_TOKEN, h.length);
 }
@@ -58,14 +58,14 @@ static double probability(const fr_distribution *d, int32_t token) {
 
 int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j, double *confidence) {
     if (is_greedy(s)) {
-        const float *x = fr_shaper_adjust(&s->shaper, logits, h.tokens, h.length, h.generated);
-        int32_t token = fr_greedy(x, s->shaper.vocab_size);
+        const float *x = fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated);
+        int32_t token = fr_greedy(x, s->filters.vocab_size);
         double sum = 0.0;
-        for (int i = 0; i < s->shaper.vocab_size; i++) sum += expf(x[i] - x[token]);
+        for (int i = 0; i < s->filters.vocab_size; i++) sum += expf(x[i] - x[token]);
         *confidence = 1.0 / sum;
         return token;
     }
-    bool rejection = s->shaper.sampling.verify == FR_VERIFY_REJECTION;
+    bool rejection = s->filters.sampling.verify == FR_VERIFY_REJECTION;
     fr_distribution *d = rejection ? &s->proposal[j] : &s->target;
     shape(s, logits, h, d);
     int32_t token = draw(s, d, rejection ? FR_STREAM_DRAFT : FR_STREAM_TOKEN, h.length);
@@ -74,7 +74,7 @@ int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j
 }
 
 void fr_sampler_propose(fr_sampler *s, int j, int32_t token) {
-    if (is_greedy(s) || s->shaper.sampling.verify != FR_VERIFY_REJECTION) return;
+    if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return;
     fr_distribution *d = &s->proposal[j];
     d->count = 1;
     d->ids[0] = token;
@@ -98,11 +98,11 @@ static int32_t draw_residual(fr_sampler *s, const fr_distribution *proposal, int
     return draw(s, d, FR_STREAM_RESIDUAL, position);
 }
 
-int32_t fr_sampler_judge(fr_sampler *s, const float *logits, fr_history h, int j, int32_t draft) {
-    if (is_greedy(s) || s->shaper.sampling.verify != FR_VERIFY_REJECTION) return fr_sampler_choose(s, logits, h);
+int32_t fr_sampler_verify(fr_sampler *s, const float *logits, fr_history h, int j, int32_t draft) {
+    if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return fr_sampler_choose(s, logits, h);
     const fr_distribution *q = &s->proposal[j];
     shape(s, logits, h, &s->target);
-    double u = fr_uniform(s->shaper.sampling.seed, FR_STREAM_ACCEPT, h.length, 0);
+    double u = fr_uniform(s->filters.sampling.seed, FR_STREAM_ACCEPT, h.length, 0);
     if (u * probability(q, draft) < probability(&s->target, draft)) return draft;
     return draw_residual(s, q, h.length);
 }

@@ -13,8 +13,8 @@
 #include "sampler/distribution.h"
 
 typedef struct fr_sampler {
-    fr_shaper shaper;
-    fr_distribution target;                 /* scratch: of the row that is being judged */
+    fr_filters filters;
+    fr_distribution target;                 /* scratch: of the row that is being verified */
     fr_distribution proposal[FR_MAX_DEPTH]; /* rejection: what draft j was drawn from */
     double *residual;                       /* [vocab], zeros between calls; rejection */
 } fr_sampler;
@@ -29,12 +29,12 @@ void fr_sampler_take(fr_sampler *sampler, fr_arena *arena, const fr_sampling *sa
 
 /* The target's own token. */
 int32_t fr_sampler_choose(fr_sampler *sampler, const float *logits, fr_history history);
-/* Draft j of a cycle (keeps its distribution for the verdict). *confidence: the probability that the draft's own
+/* Draft j of a cycle (keeps its distribution for its verification). *confidence: the probability that the draft's own
  * distribution, temperature and filters applied, gives to its token; for greedy that of the plain softmax. */
 int32_t fr_sampler_draft(fr_sampler *sampler, const float *logits, fr_history history, int j, double *confidence);
 /* A draft that was not drawn but looked up: its distribution is that one token. */
 void fr_sampler_propose(fr_sampler *sampler, int j, int32_t token);
-/* The token that stands at the position of draft j, given the target's logits there: the draft itself if it is accepted. */
-int32_t fr_sampler_judge(fr_sampler *sampler, const float *logits, fr_history history, int j, int32_t draft);
+/* The token at the position of draft j, given the target's logits there: the draft itself if it is accepted. */
+int32_t fr_sampler_verify(fr_sampler *sampler, const float *logits, fr_history history, int j, int32_t draft);
 
 #endif

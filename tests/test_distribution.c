@@ -76,7 +76,7 @@ static tally run_cycles(const fr_model *model, fr_verify verify, double temperat
     for (int cycle = 0; cycle < CYCLES;) {
         for (int i = 0; i < PROMPT; i++) prompt[i] = (cycle * 7 + i * 31) % VOCAB;
         assert_int_equal(fr_session_truncate(s, 0, NULL), FR_OK);
-        s->sampler.shaper.sampling.seed = (uint64_t)cycle;
+        s->sampler.filters.sampling.seed = (uint64_t)cycle;
         driver_prefill(s, prompt, PROMPT);
         for (int i = 0; i < 40; i++) {
             fr_step step;
@@ -185,7 +185,7 @@ static double g_over_freedom(const fr_model *model, fr_verify verify, double tem
     driver_generate(s, 1, made, NULL, NULL);
     for (int i = 0; i < SAMPLES; i++) {
         assert_int_equal(fr_session_truncate(s, SMALL_PROMPT, NULL), FR_OK);
-        s->sampler.shaper.sampling.seed = (uint64_t)i;
+        s->sampler.filters.sampling.seed = (uint64_t)i;
         driver_generate(s, 3, made, NULL, NULL);
         counts[(made[0] * SMALL + made[1]) * SMALL + made[2]]++;
     }

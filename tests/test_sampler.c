@@ -29,7 +29,7 @@ static fr_sampler *create(const fr_sampling *sampling, int vocab) {
 }
 
 static void destroy(fr_sampler *s) {
-    fr_free(s->shaper.adjusted); /* the arena's first piece, so its base */
+    fr_free(s->filters.adjusted); /* the arena's first piece, so its base */
     fr_free(s);
 }
 
@@ -80,7 +80,7 @@ static void filters_match_sorting(void **in) {
                                 .min_p = trial % 5 ? 0.0f : 0.02f};
         for (int i = 0; i < N; i++) logits[i] = (float)(6.0 * fr_uniform(1, FR_STREAM_TOKEN, trial, i) - 3.0);
         fr_sampler *s = create(&sampling, N);
-        fr_shaper_shape(&s->shaper, logits, &s->target);
+        fr_filters_apply(&s->filters, logits, &s->target);
 
         double p[N], sorted[N], sum = 0.0;
         for (int i = 0; i < N; i++) sum += p[i] = exp((double)logits[i] / (double)sampling.temperature);
@@ -118,7 +118,7 @@ static void penalties_follow_their_definitions(void **in) {
     fr_sampler *s = create(&sampling, VOCAB);
     const int32_t text[] = {0, 0, 7, 1, 1, 7}; /* the completion begins at index 3 */
     for (int again = 0; again < 2; again++) {  /* nothing is left over from the first time */
-        const float *x = fr_shaper_adjust(&s->shaper, target_logits, text, 6, 3);
+        const float *x = fr_filters_penalize(&s->filters, target_logits, text, 6, 3);
         assert_true(fabsf(x[0] - 1.0f) < 1e-6f);                  /* prompt only: repetition alone */
         assert_true(fabsf(x[1] - (0.85f - 0.5f - 0.5f)) < 1e-6f); /* twice in the completion */
         assert_true(fabsf(x[7] - (-1.8f - 0.5f - 0.25f)) < 1e-6f);
@@ -157,7 +157,7 @@ static void run_cycles(fr_verify verify, mistake wrong, int *counts, int *accept
         double confidence;
         fr_history at = {NULL, i, 0};
         int32_t draft = fr_sampler_draft(s, draft_logits, at, 0, &confidence);
-        int32_t token = fr_sampler_judge(s, target_logits, at, 0, draft);
+        int32_t token = fr_sampler_verify(s, target_logits, at, 0, draft);
         if (wrong == LENIENT && i % 10 == 0) token = draft;
         if (wrong == NO_RESIDUAL && token != draft) token = fr_sampler_choose(s, target_logits, at);
         counts[token]++;

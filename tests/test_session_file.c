@@ -90,7 +90,7 @@ static state state_of(const fr_session *s) {
     const fr_mtp_drafter *mtp = fr_mtp_drafter_of(s->drafter);
     int lengths[6] = {s->length, s->generated, s->kv.length, mtp ? mtp->kv.length : 0, pending, mtp != NULL};
     memcpy(out.lengths, lengths, sizeof lengths);
-    out.seed = s->sampler.shaper.sampling.seed;
+    out.seed = s->sampler.filters.sampling.seed;
     out.tokens = fr_hash64(FR_HASH64_START, s->tokens, (size_t)s->length * sizeof(int32_t));
     out.kv = hash_kv(&s->kv);
     if (mtp) {

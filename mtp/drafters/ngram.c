@@ -1,11 +1,11 @@
-/* Lookup in the text so far: what followed the last time that its last few tokens stood there. */
+/* Lookup in the text so far: what followed when its last few tokens occurred before. */
 #include <string.h>
 
 #include "mtp/drafters/drafter.h"
 
 enum { LONGEST = 4, SHORTEST = 2 };
 
-/* Where the text's last n tokens stand for the last time before its end: index of the token after them, or -1. */
+/* The latest place before the text's end where its last n tokens occur: index of the token after them, or -1. */
 static int find(const int32_t *tokens, int length, int n) {
     for (int end = length - 1; end >= n; end--)
         if (memcmp(tokens + end - n, tokens + length - n, (size_t)n * sizeof *tokens) == 0) return end;

@@ -53,7 +53,7 @@ static bool verify(text_run *t, fr_session *s, const float *logits, int i, int j
     fr_history history = {s->tokens, i + 2 + j, t->first + 1};
     *draft = fr_sampler_draft(&s->sampler, logits, history, j, confidence);
     const float *main_logits = t->logits + (size_t)(i + 1 + j - t->base) * vocab_size(t);
-    return fr_sampler_judge(&s->sampler, main_logits, history, j, *draft) == *draft;
+    return fr_sampler_verify(&s->sampler, main_logits, history, j, *draft) == *draft;
 }
 
 /* The logits of draft j > 0 of start i, given that those before it were the text's tokens. */
