@@ -10,7 +10,7 @@
  * the last `outputs` rows; the latter times the LM head predicts the token two after each position. The rows before them are
  * KV-only: what the cache keeps is a function of a row's input alone, since the module has one layer, and attention and experts
  * are left out. `hidden` must not be ws's own. */
-void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens, int rows,
-                    int outputs, int pos);
+void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
+                    int rows, int outputs, int pos);
 
 #endif
