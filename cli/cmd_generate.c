@@ -228,7 +228,7 @@ static void print_document(const generation *run) {
     fr_json_add_number(b, part, "decode_s", run->decode_s);
     fr_json_add_number(b, part, "decode_tokens_per_s", decode_rate(run));
     fr_json_add_ratio(b, part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
-    fr_study_speculation(b, b->root, "speculative_decoding", &stats, &policy, fr_cli_depth(options, info));
+    fr_study_add_speculation(b, b->root, "speculative_decoding", &stats, &policy, fr_cli_depth(options, info));
     fr_cli_add_memory(b, b->root, info, run->session);
     if (options->session) {
         part = fr_json_add_object(b, b->root, "session");

@@ -3,13 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/message.h"
+#include "core/status.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "rows are written as they lie in memory: a big-endian machine needs '>' in the descriptor"
@@ -18,25 +17,13 @@
 #define NPY_PREFIX 10 /* magic (6), version (2), length of the header's text (2) */
 #define NPY_ALIGN 64  /* the data start on such a boundary */
 
-static fr_status fail(fr_error *error, const char *format, ...) FR_CLI_PRINTF(2, 3);
-
-static fr_status fail(fr_error *error, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    error->status = FR_ERROR_IO;
-    error->hint[0] = 0;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
-    va_end(arguments);
-    return FR_ERROR_IO;
-}
-
 static fr_status write_at(fr_npy *npy, const void *data, uint64_t bytes, uint64_t offset, fr_error *error) {
     const char *from = data;
     while (bytes > 0) {
         size_t part = bytes > (1u << 30) ? (1u << 30) : (size_t)bytes;
         ssize_t written = pwrite(npy->fd, from, part, (off_t)offset);
         if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return fail(error, "%s: cannot write: %s", npy->path, strerror(errno));
+        if (written <= 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", npy->path, strerror(errno));
         from += written;
         offset += (uint64_t)written;
         bytes -= (uint64_t)written;
@@ -56,7 +43,7 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
     npy->rows = shape[rank - 2];
     npy->row_bytes = 4 * shape[rank - 1];
     npy->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (npy->fd < 0) return fail(error, "%s: cannot write: %s", path, strerror(errno));
+    if (npy->fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
 
     memcpy(text, "\x93NUMPY\x01\x00", 8);
     int length = snprintf(text + NPY_PREFIX, sizeof text - NPY_PREFIX, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
@@ -74,7 +61,8 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
 
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error) {
     if (plane >= npy->planes || first > npy->rows || rows > npy->rows - first)
-        return fail(error, "%s: rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, npy->path, first, first + rows, npy->rows);
+        return fr_fail(error, FR_ERROR_IO, "%s: rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, npy->path, first,
+                       first + rows, npy->rows);
     uint64_t offset = npy->header_bytes + (plane * npy->rows + first) * npy->row_bytes;
     fr_status status = write_at(npy, data, rows * npy->row_bytes, offset, error);
     if (status == FR_OK) npy->rows_written += rows;
@@ -84,11 +72,12 @@ fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t row
 fr_status fr_npy_close(fr_npy *npy, fr_error *error) {
     if (npy->rows_written != npy->planes * npy->rows) {
         fr_npy_discard(npy);
-        return fail(error, "%s: %" PRIu64 " of %" PRIu64 " rows came", npy->path, npy->rows_written, npy->planes * npy->rows);
+        return fr_fail(error, FR_ERROR_IO, "%s: %" PRIu64 " of %" PRIu64 " rows came", npy->path, npy->rows_written,
+                       npy->planes * npy->rows);
     }
     int closed = close(npy->fd);
     npy->fd = -1;
-    return closed == 0 ? FR_OK : fail(error, "%s: cannot write: %s", npy->path, strerror(errno));
+    return closed == 0 ? FR_OK : fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", npy->path, strerror(errno));
 }
 
 void fr_npy_discard(fr_npy *npy) {

@@ -6,17 +6,15 @@
 #include "core/memory.h"
 #include "forerun_study.h"
 
-fr_status fr_study_finish(fr_json_builder *d, fr_study_result **out, fr_error *error) {
-    fr_study_result *result = d->failed ? NULL : fr_alloc_zeroed(1, sizeof *result);
+fr_status fr_study_finish(fr_json_builder *b, fr_study_result **out, fr_error *error) {
+    fr_study_result *result = fr_alloc_zeroed(1, sizeof *result);
     *out = NULL;
-    if (result) result->text = fr_json_print(d);
-    if (!result || !result->text) {
+    if (result) result->json = fr_json_print(b);
+    fr_json_discard(b);
+    if (!result || !result->json) {
         fr_free(result);
-        fr_json_discard(d);
         return fr_fail(error, FR_ERROR_MEMORY, "study: not enough for its document");
     }
-    result->document = d->root;
-    d->root = NULL;
     *out = result;
     return FR_OK;
 }
@@ -29,12 +27,11 @@ bool fr_study_is(const cJSON *document, const char *name) {
 }
 
 const char *fr_study_json(const fr_study_result *result) {
-    return result->text;
+    return result->json;
 }
 
 void fr_study_destroy(fr_study_result *result) {
     if (!result) return;
-    cJSON_Delete(result->document);
-    cJSON_free(result->text);
+    cJSON_free(result->json);
     fr_free(result);
 }

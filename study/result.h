@@ -1,4 +1,4 @@
-/* A study's result: its document, whole. Private to study/; the face is fr_study_json and what is made of it. */
+/* A study's result: its document. Private to study/; the public functions are fr_study_json and what takes its text. */
 #ifndef FR_STUDY_RESULT_H
 #define FR_STUDY_RESULT_H
 
@@ -6,12 +6,11 @@
 #include "forerun_study.h"
 
 struct fr_study_result {
-    cJSON *document;
-    char *text; /* of the document */
+    char *json; /* of cJSON's memory */
 };
 
-/* Makes a result of the document, which is empty afterwards, whatever happens. */
-fr_status fr_study_finish(fr_json_builder *d, fr_study_result **out, fr_error *error);
+/* Makes a result of the document, which is discarded in any case. */
+fr_status fr_study_finish(fr_json_builder *b, fr_study_result **out, fr_error *error);
 
 /* Whether a document's schema is "forerun.NAME/1". */
 bool fr_study_is(const cJSON *document, const char *name);

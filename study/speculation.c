@@ -30,61 +30,61 @@ void fr_stats_merge(fr_stats *to, const fr_stats *from) {
 }
 
 /* What the depth policy goes by. */
-static void add_policy(fr_json_builder *d, cJSON *to, const fr_policy_info *p) {
-    cJSON *object = fr_json_add_object(d, to, "policy");
+static void add_policy(fr_json_builder *b, cJSON *to, const fr_policy_info *p) {
+    cJSON *object = fr_json_add_object(b, to, "policy");
     bool timed = p->pass_s[0] > 0;
     int depth = p->max_depth;
-    fr_json_add_text(d, object, "mode",
+    fr_json_add_text(b, object, "mode",
                      fr_drafting_word(depth == 0    ? FR_DRAFTING_OFF
                                       : p->adaptive ? FR_DRAFTING_AUTO
                                                     : FR_DRAFTING_ON));
-    fr_json_add_bool(d, object, "on", p->on);
-    fr_json_add_reals(d, object, "acceptance", p->acceptance, (size_t)depth);
-    fr_json_add_reals(d, object, "pass_s", p->pass_s, timed ? (size_t)depth + 1 : 0);
-    fr_json_add_real(d, object, "draft_first_s", timed ? p->draft_first_s : NAN);
-    fr_json_add_real(d, object, "draft_next_s", timed ? p->draft_next_s : NAN);
-    fr_json_add_real(d, object, "tokens_per_cycle", timed ? p->tokens_per_cycle : NAN);
-    fr_json_add_real(d, object, "cost_per_cycle", timed ? p->cost_per_cycle : NAN);
-    fr_json_add_real(d, object, "break_even_predicted", depth > 0 ? p->break_even_predicted : NAN);
-    fr_json_add_real(d, object, "break_even_measured", timed ? p->break_even_measured : NAN);
-    fr_json_add_count(d, object, "switches", p->switches);
-    fr_json_add_count(d, object, "probes", p->probes);
-    fr_json_add_count(d, object, "cycles_off", p->cycles_off);
+    fr_json_add_bool(b, object, "on", p->on);
+    fr_json_add_reals(b, object, "acceptance", p->acceptance, (size_t)depth);
+    fr_json_add_reals(b, object, "pass_s", p->pass_s, timed ? (size_t)depth + 1 : 0);
+    fr_json_add_real(b, object, "draft_first_s", timed ? p->draft_first_s : NAN);
+    fr_json_add_real(b, object, "draft_next_s", timed ? p->draft_next_s : NAN);
+    fr_json_add_real(b, object, "tokens_per_cycle", timed ? p->tokens_per_cycle : NAN);
+    fr_json_add_real(b, object, "cost_per_cycle", timed ? p->cost_per_cycle : NAN);
+    fr_json_add_real(b, object, "break_even_predicted", depth > 0 ? p->break_even_predicted : NAN);
+    fr_json_add_real(b, object, "break_even_measured", timed ? p->break_even_measured : NAN);
+    fr_json_add_count(b, object, "switches", p->switches);
+    fr_json_add_count(b, object, "probes", p->probes);
+    fr_json_add_count(b, object, "cycles_off", p->cycles_off);
 }
 
-cJSON *fr_study_speculation(fr_json_builder *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
-                            int depth) {
+cJSON *fr_study_add_speculation(fr_json_builder *b, cJSON *to, const char *key, const fr_stats *stats,
+                                const fr_policy_info *policy, int depth) {
     double drafts = (double)stats->num_drafts, accepted = (double)stats->num_accepted_tokens;
     double passes = (double)stats->num_cycles, per_position[FR_MAX_DEPTH], conditional[FR_MAX_DEPTH];
-    cJSON *object = fr_json_add_object(d, to, key);
+    cJSON *object = fr_json_add_object(b, to, key);
     while (depth < FR_MAX_DEPTH && stats->drafted_at[depth] > 0) depth++; /* never fewer than there were */
     for (int j = 0; j < depth; j++) {
         double reached = (double)stats->reached_at[j];
         per_position[j] = drafts > 0 ? (double)stats->accepted_at[j] / drafts : NAN;
         conditional[j] = reached > 0 ? (double)stats->accepted_at[j] / reached : NAN;
     }
-    fr_json_add_count(d, object, "num_drafts", stats->num_drafts);
-    fr_json_add_count(d, object, "num_cycles", stats->num_cycles);
-    fr_json_add_count(d, object, "num_draft_tokens", stats->num_draft_tokens);
-    fr_json_add_count(d, object, "num_accepted_tokens", stats->num_accepted_tokens);
-    fr_json_add_ratio(d, object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
-    fr_json_add_ratio(d, object, "mean_acceptance_length", drafts + accepted, drafts);
-    fr_json_add_reals(d, object, "per_position_acceptance_rate", per_position, (size_t)depth);
-    fr_json_add_reals(d, object, "conditional_acceptance_rate", conditional, (size_t)depth);
-    fr_json_add_counts(d, object, "drafted_per_position", stats->drafted_at, (size_t)depth);
-    fr_json_add_counts(d, object, "accepted_per_position", stats->accepted_at, (size_t)depth);
-    fr_json_add_counts(d, object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
-    cJSON *experts = fr_json_add_object(d, object, "unique_experts_per_pass");
-    fr_json_add_ratio(d, experts, "mean", (double)stats->unique_experts, passes);
-    fr_json_add_ratio(d, experts, "mean_chosen", (double)stats->chosen_experts, passes); /* as many, if no two rows shared one */
-    fr_json_add_real(d, object, "draft_s", stats->draft_s);
-    fr_json_add_real(d, object, "verify_s", stats->verify_s);
-    fr_json_add_real(d, object, "sample_s", stats->sample_s);
-    fr_json_add_real(d, object, "rollback_s", stats->rollback_s);
-    fr_json_add_real(d, object, "catch_up_s", stats->catch_up_s);
-    fr_json_add_count(d, object, "catch_up_rows", stats->catch_up_rows);
-    fr_json_add_count(d, object, "verify_bytes", stats->verify_bytes);
-    fr_json_add_count(d, object, "draft_bytes", stats->draft_bytes);
-    if (policy) add_policy(d, object, policy);
+    fr_json_add_count(b, object, "num_drafts", stats->num_drafts);
+    fr_json_add_count(b, object, "num_cycles", stats->num_cycles);
+    fr_json_add_count(b, object, "num_draft_tokens", stats->num_draft_tokens);
+    fr_json_add_count(b, object, "num_accepted_tokens", stats->num_accepted_tokens);
+    fr_json_add_ratio(b, object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);
+    fr_json_add_ratio(b, object, "mean_acceptance_length", drafts + accepted, drafts);
+    fr_json_add_reals(b, object, "per_position_acceptance_rate", per_position, (size_t)depth);
+    fr_json_add_reals(b, object, "conditional_acceptance_rate", conditional, (size_t)depth);
+    fr_json_add_counts(b, object, "drafted_per_position", stats->drafted_at, (size_t)depth);
+    fr_json_add_counts(b, object, "accepted_per_position", stats->accepted_at, (size_t)depth);
+    fr_json_add_counts(b, object, "depth_histogram", stats->depth_histogram, (size_t)depth + 1);
+    cJSON *experts = fr_json_add_object(b, object, "unique_experts_per_pass");
+    fr_json_add_ratio(b, experts, "mean", (double)stats->unique_experts, passes);
+    fr_json_add_ratio(b, experts, "mean_chosen", (double)stats->chosen_experts, passes); /* as many, if no two rows shared one */
+    fr_json_add_real(b, object, "draft_s", stats->draft_s);
+    fr_json_add_real(b, object, "verify_s", stats->verify_s);
+    fr_json_add_real(b, object, "sample_s", stats->sample_s);
+    fr_json_add_real(b, object, "rollback_s", stats->rollback_s);
+    fr_json_add_real(b, object, "catch_up_s", stats->catch_up_s);
+    fr_json_add_count(b, object, "catch_up_rows", stats->catch_up_rows);
+    fr_json_add_count(b, object, "verify_bytes", stats->verify_bytes);
+    fr_json_add_count(b, object, "draft_bytes", stats->draft_bytes);
+    if (policy) add_policy(b, object, policy);
     return object;
 }

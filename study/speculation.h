@@ -7,10 +7,9 @@
 /* Adds all counters and times of `from` to `to`. */
 void fr_stats_merge(fr_stats *to, const fr_stats *from);
 
-/* Adds the object and returns it. depth: most drafts a cycle, the length of arrays by position, which are longer where
- * there were more. policy: of the session that was counted; NULL leaves the key out, as for counters of several
- * sessions. */
-cJSON *fr_study_speculation(fr_json_builder *d, cJSON *to, const char *key, const fr_stats *stats, const fr_policy_info *policy,
-                            int depth);
+/* Adds the object and returns it. depth: the most drafts of a cycle, and the length of arrays by position (longer if a cycle had
+ * more). policy: of the session that was counted; NULL, as for counters of several sessions, leaves its key out. */
+cJSON *fr_study_add_speculation(fr_json_builder *b, cJSON *to, const char *key, const fr_stats *stats,
+                                const fr_policy_info *policy, int depth);
 
 #endif

@@ -140,7 +140,7 @@ static void add_arms(writer *w) {
         fr_json_add_count(&w->d, arm, "depth", (uint64_t)column->depth);
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
-        fr_study_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
+        fr_study_add_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
     }
 }
 

@@ -228,10 +228,10 @@ static fr_status add_config(fr_accept_run *run, fr_json_builder *d, cJSON *to, c
     fr_json_add_text(d, to, "mtp_recycle", fr_hidden_state_word(c->recycle));
     fr_json_add_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_json_add_bool(d, to, "complete", c->whole);
-    cJSON *speculation = fr_study_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
+    cJSON *speculation = fr_study_add_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
     if (o->teacher_forced) {
         forget_passes(d, speculation);
-        forget_passes(d, fr_study_speculation(d, to, "along_cycles", &c->along_cycles, NULL, c->depth));
+        forget_passes(d, fr_study_add_speculation(d, to, "along_cycles", &c->along_cycles, NULL, c->depth));
     }
     fill_units(run, c, NULL, false, u);
     FR_TRY(add_bootstrap(d, to, "acceptance_rate_ci95", u, seed, error));
