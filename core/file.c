@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -66,4 +67,12 @@ fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error
     if (!standard && fd >= 0) close(fd);
     if (problem == ENOMEM) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for what is in it", path);
     return problem ? fr_fail(error, FR_ERROR_IO, "%s: cannot read: %s", path, strerror(problem)) : FR_OK;
+}
+
+bool fr_read_line(const char *path, char *line, int size) {
+    FILE *file = fopen(path, "re");
+    bool read = file && fgets(line, size, file);
+    if (file) fclose(file);
+    if (read) line[strcspn(line, "\n")] = '\0';
+    return read;
 }

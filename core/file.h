@@ -9,4 +9,7 @@ fr_status fr_read_file(const char *path, uint64_t limit, char **bytes, size_t *l
 /* What a user names: a file of any kind and size, a pipe among them; "-" is standard input. Waits for whoever writes it. */
 fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error *error);
 
+/* The first line of a file of the system (/sys, /proc), without its line end, cut to fit. False when there is none. */
+bool fr_read_line(const char *path, char *line, int size);
+
 #endif

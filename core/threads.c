@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/file.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -95,14 +97,10 @@ void fr_team_barrier(void) {
 
 /* The number in a one-number file of /sys, or -1. */
 static int read_number(int cpu, const char *what) {
-    char path[128];
-    int value = -1;
+    char path[128], line[32];
+    int value;
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, what);
-    FILE *file = fopen(path, "r");
-    if (!file) return -1;
-    if (fscanf(file, "%d", &value) != 1) value = -1;
-    fclose(file);
-    return value;
+    return fr_read_line(path, line, sizeof line) && sscanf(line, "%d", &value) == 1 ? value : -1;
 }
 
 int fr_physical_cores(void) {

@@ -6,15 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/file.h"
+
 static bool read_line(const char *zone, const char *name, char *line, int size) {
     char path[400];
     snprintf(path, sizeof path, "%s/%s", zone, name);
-    FILE *file = fopen(path, "r");
-    if (!file) return false;
-    bool read = fgets(line, size, file) != NULL;
-    fclose(file);
-    line[read ? strcspn(line, "\n") : 0] = '\0';
-    return read;
+    return fr_read_line(path, line, size);
 }
 
 static bool read_counter(const char *zone, const char *name, uint64_t *out) {

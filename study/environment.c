@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/kernels/cpu.h"
 #include "core/kernels/kernels.h"
 #include "core/linear/linear.h"
@@ -66,14 +67,9 @@ static void add_machine(fr_json_builder *d, cJSON *to) {
 /* How the system sets the clock of the first CPU: anything but "performance" makes timings wander. Absent where the
  * system does not say. */
 static void add_governor(fr_json_builder *d, cJSON *to) {
-    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "r");
     char text[64];
-    if (!file) return;
-    if (fgets(text, sizeof text, file)) {
-        text[strcspn(text, "\n")] = '\0';
+    if (fr_read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", text, sizeof text))
         fr_json_add_text(d, to, "governor", text);
-    }
-    fclose(file);
 }
 
 static void add_parameters(fr_json_builder *d, cJSON *to, const char *path) {

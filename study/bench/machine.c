@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/available.h"
+#include "core/file.h"
 #include "core/kernels/cpu.h"
 #include "core/threads.h"
 #include "forerun_study.h"
@@ -88,22 +89,16 @@ static uint64_t last_level_cache(void) {
 #ifdef __linux__
     /* One line of /sys a cache: it is counted at the first CPU of those that share it. */
     for (int cpu = 0; cpu < 4096; cpu++) {
-        char path[96], unit = 0;
+        char path[96], line[64], unit = 0;
         unsigned long long size = 0;
         int first = -1;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index3/shared_cpu_list", cpu);
-        FILE *file = fopen(path, "r");
-        if (!file) {
-            if (cpu == 0) break;
-            continue;
-        }
-        if (fscanf(file, "%d", &first) != 1) first = -1;
-        fclose(file);
+        bool there = fr_read_line(path, line, sizeof line);
+        if (!there && cpu == 0) break;
+        if (!there || sscanf(line, "%d", &first) != 1 || first != cpu) continue;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index3/size", cpu);
-        file = first == cpu ? fopen(path, "r") : NULL;
-        if (!file) continue;
-        if (fscanf(file, "%llu%c", &size, &unit) == 2) bytes += size << (unit == 'M' ? 20 : unit == 'K' ? 10 : 0);
-        fclose(file);
+        if (fr_read_line(path, line, sizeof line) && sscanf(line, "%llu%c", &size, &unit) == 2)
+            bytes += size << (unit == 'M' ? 20 : unit == 'K' ? 10 : 0);
     }
 #endif
 #ifdef _SC_LEVEL3_CACHE_SIZE
