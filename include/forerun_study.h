@@ -156,7 +156,7 @@ typedef struct fr_accept_options {
     const float *temperatures; /* [num_temperatures]; NULL: session.sampling.temperature */
     size_t num_temperatures;
     bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
-    const int *depths;                           /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth, and if that is 0 too, 3 */
+    const int *depths; /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth; where that is 0, fr_default_depth of auto */
     size_t num_depths;
     int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
@@ -176,7 +176,7 @@ FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *optio
 /* A way to make text. The first arm with mtp off, or else the first arm, is what the others are compared with. */
 typedef struct fr_ab_arm {
     fr_drafting drafting;
-    int depth; /* most drafts a cycle; 0: the study's session.depth, and where that is 0 too, 1 with on, 3 with auto */
+    int depth; /* most drafts a cycle; 0: session.depth; where that is 0 too, fr_default_depth */
 } fr_ab_arm;
 #define FR_AB_MOST_ARMS 16
 #define FR_AB_MOST_SYNTHETIC 32

@@ -23,10 +23,10 @@ model           : core core/kernels core/linear core/checkpoint sampler text att
 model/convert   : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp/drafters    : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp             : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters
-study           : core core/kernels core/linear core/checkpoint sampler text attn moe model model/convert mtp/drafters mtp
-study/bench     : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
-study/accept    : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
-study/ab        : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters mtp study
+study           : core core/kernels core/linear core/checkpoint sampler model model/convert mtp/drafters
+study/bench     : core core/kernels core/linear attn model mtp study
+study/accept    : core sampler attn model mtp/drafters mtp study
+study/ab        : core core/checkpoint sampler model mtp/drafters mtp study
 study/report    : core study
 cli             : core study
 '
@@ -81,7 +81,7 @@ check_includes() { # check_includes: of the sources below the current folder
 check_objects() { # check_objects LIST
     while read -r object; do
         nm -g "$object" | awk -v file="${object##*/forerun_objects.dir/}" '
-            { sub(/\.o$/, "", file); print ($(NF - 1) == "U" ? "uses" : "has"), $NF, file }'
+            { gsub(/^\.\/|\.o$/, "", file); print ($(NF - 1) == "U" ? "uses" : "has"), $NF, file }'
     done <"$1" | awk '
         BEGIN { n = 0 }
         $1 == "has" { home[$2] = $3 }

@@ -6,7 +6,7 @@
 #include "forerun_study.h"
 #include "study/words.h"
 
-enum { DEFAULT_DEPTH = 3, DEFAULT_REJECTED = 20 };
+enum { DEFAULT_REJECTED = 20 };
 
 /* The grid takes `!` for the other one of two. */
 _Static_assert(FR_VERIFY_COUPLED == 0 && FR_VERIFY_REJECTION == 1, "two rules");
@@ -32,7 +32,7 @@ static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_e
         if (o->depths[i] < 1 || o->depths[i] > FR_MAX_DEPTH)
             return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depths[i], FR_MAX_DEPTH);
     if (o->most_rejected == 0) o->most_rejected = DEFAULT_REJECTED;
-    if (o->session.depth == 0) o->session.depth = DEFAULT_DEPTH;
+    if (o->session.depth == 0) o->session.depth = fr_default_depth(FR_DRAFTING_AUTO);
     if (o->num_depths == 0) {
         o->depths = &o->session.depth;
         o->num_depths = 1;
