@@ -45,7 +45,8 @@ typedef struct fr_bench_options {
 
 /* One kind of matrix with a number of rows. Bytes are weights and scales, operations 2 * rows * out * in. */
 typedef struct fr_bench_linear {
-    const char *name, *dtype; /* static */
+    char name[48];     /* "experts.up_proj": the tensor's, without what goes without saying */
+    const char *dtype; /* static */
     int rows, out, in;
     int matrices; /* of this kind that were read in turn */
     bool cached;  /* all that was read between two uses of a matrix may fit into the cache: not the memory's speed */

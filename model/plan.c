@@ -63,30 +63,33 @@ typedef struct survey {
     const fr_model *model;
     bool *used; /* NULL: not asked for */
     uint64_t weight_bytes, table_bytes;
+    bool lm_head_is_e4m3;
 } survey;
 
-static void add_tensor(survey *s, const char *name) {
+/* Returns whether the files have it as E4M3. */
+static bool add_tensor(survey *s, const char *name) {
     const fr_checkpoint *c = s->model->checkpoint;
     const fr_tensor *tensor = fr_checkpoint_find(c, name);
-    if (!tensor) return; /* binding will say so, if it has to be there */
+    if (!tensor) return false; /* binding will say so, if it has to be there */
     s->weight_bytes += tensor->bytes;
     if (s->used) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
+    return tensor->dtype == FR_F8_E4M3;
 }
 
 static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
     survey *s = user;
-    const fr_config *c = &s->model->config;
     int64_t shape[2];
     char scale[256];
-    if (t->mtp && (t->optional || !s->model->mtp.present || t->layer != c->num_hidden_layers)) return FR_OK;
+    if (!fr_weights_use(s->model, t)) return FR_OK;
     s->table_bytes += sizeof(fr_tensor) + sizeof(fr_linear);
     if (t->rank == 1) {
         s->table_bytes += sizeof(float) * (uint64_t)t->shape[0];
     } else if (!s->model->checkpoint) {
         if (!t->optional) s->weight_bytes += fr_schema_bytes(t);
     } else {
-        add_tensor(s, t->name);
-        if (t->kind == FR_SCHEMA_LINEAR && fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
+        bool is_e4m3 = add_tensor(s, t->name), may_be_e4m3 = fr_schema_dtypes(t->row->kind) >> FR_F8_E4M3 & 1;
+        if (may_be_e4m3 && fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
+        if (t->row->part == FR_PART_LM_HEAD) s->lm_head_is_e4m3 = is_e4m3;
     }
     return FR_OK;
 }
@@ -98,12 +101,12 @@ uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
     return s.weight_bytes;
 }
 
-/* The head is not bound yet; without a checkpoint it is what the original has, BF16. */
-static uint64_t draft_head_bytes(const fr_model *model, fr_draft_head wanted) {
-    const fr_config *c = &model->config;
-    const fr_tensor *head = model->checkpoint ? fr_checkpoint_find(model->checkpoint, "lm_head.weight") : NULL;
-    if (wanted != FR_DRAFT_HEAD_FP8 || !model->mtp.present || (head && head->dtype == FR_F8_E4M3)) return 0;
-    return fr_schema_bytes(&(fr_schema_tensor){.kind = FR_SCHEMA_LINEAR, .name = "", .shape = {c->vocab_size, c->hidden_size}});
+/* Of the E4M3 copy of an LM head that is not E4M3 itself. */
+static uint64_t draft_head_bytes(const survey *s, fr_draft_head wanted) {
+    const fr_config *c = &s->model->config;
+    const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR};
+    if (wanted != FR_DRAFT_HEAD_FP8 || !s->model->mtp.present || s->lm_head_is_e4m3) return 0;
+    return fr_schema_bytes(&(fr_schema_tensor){.row = &e4m3, .shape = {c->vocab_size, c->hidden_size}});
 }
 
 /* ---- What there is --------------------------------------------------------------------------------------------- */
@@ -151,7 +154,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     *p = (fr_memory_plan){.weights = o->weights == FR_WEIGHTS_AUTO ? FR_WEIGHTS_MMAP : o->weights,
                           .weight_bytes = s.weight_bytes,
                           .table_bytes = s.table_bytes,
-                          .draft_head_bytes = draft_head_bytes(model, o->draft_head),
+                          .draft_head_bytes = draft_head_bytes(&s, o->draft_head),
                           .available_bytes = o->memory_limit ? o->memory_limit : fr_available_memory("")};
     if (o->session) {
         p->ctx = fr_session_shape_of(model, o->session).ctx;

@@ -1,20 +1,27 @@
-/* Which tensors a config implies: the one place that knows the checkpoint's names and shapes. Binding, inspection, the
- * check, and the writers of checkpoints all walk this list. */
+/* The network's tensors. `fr_tensors` (model/tensors.c) has one row for each tensor of a layer, and is the one place that knows a
+ * tensor's name, shape, dtypes, condition, where it is bound and how it is cut. Everything else walks the rows: binding and
+ * release, planning, inspection, the check, quantizing, synthesis, traffic and bench. A member of the family that has other
+ * tensors is a few more rows with their condition. */
 #ifndef FR_MODEL_SCHEMA_H
 #define FR_MODEL_SCHEMA_H
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/config.h"
+#include "core/linear/linear.h"
+
+/* ---- Rows ---- */
 
 typedef enum fr_schema_kind {
-    FR_SCHEMA_LINEAR, /* [out, in]: E4M3 with NAME_scale_inv (F32), or BF16, or F32 */
-    FR_SCHEMA_PLAIN,  /* BF16 or F32, never quantized */
-    FR_SCHEMA_BIAS,   /* e_score_correction_bias: F32 as published; BF16 is accepted */
+    FR_SCHEMA_LINEAR, /* [out, in]: E4M3 with NAME_scale_inv as published; what fr_quantize converts */
+    FR_SCHEMA_MATRIX, /* [out, in]: BF16 as published */
+    FR_SCHEMA_LOOKUP, /* [rows, width]: BF16 as published, never E4M3: its rows are looked up, not multiplied */
+    FR_SCHEMA_VECTOR, /* [width]: BF16 as published, bound as float32 */
+    FR_SCHEMA_BIAS,   /* [width]: F32 as published, bound as float32 */
 } fr_schema_kind;
 
 typedef enum fr_schema_part {
     FR_PART_EMBEDDING, /* embed_tokens */
-    FR_PART_HEAD,      /* lm_head, shared_head.head */
+    FR_PART_LM_HEAD,   /* lm_head, shared_head.head */
     FR_PART_NORM,      /* norms of the hidden state */
     FR_PART_ATTENTION, /* projections, and the norms of the two latents */
     FR_PART_DENSE_MLP,
@@ -24,37 +31,82 @@ typedef enum fr_schema_part {
     FR_PART_MTP_INPUT, /* eh_proj */
 } fr_schema_part;
 
-typedef struct fr_schema_tensor {
-    const char *name; /* valid during the call */
+/* What a row's name begins with, how often it occurs, and the struct that it is bound in. */
+typedef enum fr_schema_scope {
+    FR_SCOPE_MODEL,  /* once: fr_model */
+    FR_SCOPE_LAYER,  /* "model.layers.N.", each layer of the main model and of MTP modules: fr_layer */
+    FR_SCOPE_EXPERT, /* likewise, and for each routed expert, whose number replaces the * of the name: fr_mlp */
+    FR_SCOPE_MTP,    /* "model.layers.N." of MTP modules alone: fr_mtp_module */
+} fr_schema_scope;
+
+typedef enum fr_presence {
+    FR_ABSENT,   /* the config implies no such tensor */
+    FR_OPTIONAL, /* a copy of another tensor, which is used when it is not there */
+    FR_REQUIRED,
+} fr_presence;
+
+/* How a tensor-parallel shard takes a matrix: whole, a part of its outputs, or of its inputs (partial sums then have to be
+ * added up). Parts are whole blocks. */
+typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
+
+#define FR_NOT_BOUND ((size_t)-1)
+
+typedef struct fr_schema_row {
+    const char *name;
     fr_schema_kind kind;
+    int (*out)(const fr_config *config); /* the shape */
+    int (*in)(const fr_config *config);  /* 1 for vectors */
     fr_schema_part part;
-    int rank; /* 1 or 2 */
+    fr_cut cut;
+    fr_schema_scope scope;
+    size_t offset; /* of the fr_linear, or float * of a vector, in the scope's struct; or FR_NOT_BOUND */
+    fr_presence (*when)(const fr_config *config, int layer);
+} fr_schema_row;
+
+/* Rows in the order of computation, which is that of written files: those of the model before its layers, a layer's with those
+ * of MTP modules around them, those of the model after its layers. */
+typedef struct fr_schema {
+    const fr_schema_row *rows;
+    size_t count;
+} fr_schema;
+
+extern const fr_schema fr_tensors;
+
+/* ---- Tensors ---- */
+
+/* A row at its place in a network. */
+typedef struct fr_schema_tensor {
+    const fr_schema_row *row;
+    const char *name; /* valid during the call */
+    int rank;         /* 1 or 2 */
     int64_t shape[2];
     int layer;  /* -1: outside the layers; num_hidden_layers + j: MTP module j */
-    int expert; /* of FR_PART_EXPERT; -1 otherwise */
+    int expert; /* of FR_SCOPE_EXPERT; -1 otherwise */
     bool mtp;
-    bool optional; /* may be absent: a copy of a tensor of the main model, which is used either way */
+    bool optional; /* FR_OPTIONAL */
 } fr_schema_tensor;
 
 /* Returning anything but FR_OK ends the walk with that status. */
 typedef fr_status (*fr_schema_fn)(void *user, const fr_schema_tensor *tensor);
 
-/* Calls fn for each tensor, in the order of computation: embedding, layers, final norm, head, MTP modules. Scales of
- * linears are not listed by themselves: see fr_schema_scale. */
+/* Calls fn for each tensor: embedding, layers, final norm, LM head, MTP modules. Scales of linears are not listed by themselves:
+ * see fr_schema_scale. */
 fr_status fr_schema_each(const fr_config *config, fr_schema_fn fn, void *user);
 
-/* Name ("NAME_scale_inv", false if it does not fit) and shape [ceil(out/128), ceil(in/128)] of a linear's scales. */
-bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
-/* Bytes in the layout of the original: one a weight and four a scale for linears, four an element for the router's bias, two
- * for all else. */
-uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
-/* The types that a tensor may have, as a mask for fr_checkpoint_get. */
+/* The types that a tensor may have, as a mask for fr_checkpoint_get. One that may be E4M3 has scales if it is. */
 unsigned fr_schema_dtypes(fr_schema_kind kind);
+/* The type that it has in the original. */
+fr_dtype fr_schema_dtype(fr_schema_kind kind);
+/* Bytes in that type, scales included. */
+uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
+
+/* Name ("NAME_scale_inv", false if it does not fit) and shape [ceil(out/128), ceil(in/128)] of an E4M3 tensor's scales. */
+bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
+bool fr_schema_is_scale(const char *name);
 
 /* The layer of a tensor's name, -1 for a tensor outside the layers. */
 int fr_schema_layer_of(const char *name);
-/* Whether the files have an MTP module. A config may announce one (num_nextn_predict_layers) that a conversion dropped.
- */
+/* Whether the files have an MTP module. A config may announce one (num_nextn_predict_layers) that a conversion dropped. */
 bool fr_schema_has_mtp(const fr_config *config, const fr_checkpoint *checkpoint);
 
 #endif

@@ -7,7 +7,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     /* Layers of one kind are alike; the MTP module's layer may be the only one with experts. */
     bool dense = false, sparse = false;
     fr_layer layer;
-    fr_layer_shape(model, &layer);
+    fr_layer_sizes(model, &layer);
     for (int i = 0; i < c->num_hidden_layers + model->mtp.present; i++) {
         bool is_moe = fr_config_layer_is_moe(c, i);
         sparse |= is_moe;

@@ -127,11 +127,11 @@ static fr_status look(void *user, const fr_schema_tensor *t) {
     int64_t shape[2];
     const fr_tensor *tensor;
     fr_error error;
-    if (fr_checkpoint_get(s->checkpoint, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, &tensor, &error) != FR_OK)
+    if (fr_checkpoint_get(s->checkpoint, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, &tensor, &error) != FR_OK)
         fail_msg("%s", error.message);
     s->tensors++;
     if (tensor->dtype == FR_F8_E4M3) {
-        assert_int_equal(t->kind, FR_SCHEMA_LINEAR);
+        assert_int_equal(t->row->kind, FR_SCHEMA_LINEAR);
         assert_true(fr_schema_scale(t, scale, sizeof scale, shape));
         assert_int_equal(fr_checkpoint_get(s->checkpoint, scale, 1u << FR_F32, 2, shape, &tensor, &error), FR_OK);
         s->tensors++;

@@ -470,6 +470,13 @@ static void save(const scratch *dir, const layer *l, const float *scale) {
     free(file);
 }
 
+static fr_status bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *name, int out, int in, fr_cut cut,
+                      fr_shard shard, fr_error *error) {
+    const fr_schema_row row = {.name = name, .kind = FR_SCHEMA_LINEAR, .cut = cut};
+    return fr_linear_bind(linear, checkpoint, &(fr_schema_tensor){.row = &row, .name = name, .rank = 2, .shape = {out, in}},
+                          shard, error);
+}
+
 /* A layer cut by outputs gives its parts of y; cut by inputs, partial sums that add up to y. */
 static void shards_make_up_the_whole(void **state) {
     enum { OUT = 400, IN = 520, ROWS = 3 };
@@ -485,7 +492,7 @@ static void shards_make_up_the_whole(void **state) {
               *sum = malloc(sizeof *sum * ROWS * OUT), *cut_x = malloc(sizeof *x * ROWS * IN);
         save(&dir, &l, l.linear.scale);
         if (fr_checkpoint_open(dir.dir, &checkpoint, &error) != FR_OK) fail_msg("%s", error.message);
-        assert_int_equal(fr_linear_bind(&whole, checkpoint, "a", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
+        assert_int_equal(bind(&whole, checkpoint, "a.weight", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         assert_int_equal(whole.dtype, dtypes[kind]);
         assert_int_equal(fr_linear_bytes(&whole), OUT * IN * fr_dtype_size(dtypes[kind]) + (kind ? 0 : 4 * 5 * 4));
         forward(&whole, x, ROWS, false, false, 1, y);
@@ -494,8 +501,7 @@ static void shards_make_up_the_whole(void **state) {
             int at = 0, at_in = 0;
             for (int i = 0; i < ROWS * OUT; i++) sum[i] = 0;
             for (int i = 0; i < count; i++) {
-                assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error),
-                                 FR_OK);
+                assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error), FR_OK);
                 forward(&shard, x, ROWS, false, false, 1, part);
                 for (int r = 0; r < ROWS; r++)
                     assert_memory_equal(part + r * shard.out, y + r * OUT + at, sizeof *y * (size_t)shard.out);
@@ -503,8 +509,7 @@ static void shards_make_up_the_whole(void **state) {
                 assert_true(at == OUT || at % FR_BLOCK == 0);
                 fr_linear_release(&shard);
 
-                assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error),
-                                 FR_OK);
+                assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error), FR_OK);
                 for (int r = 0; r < ROWS; r++) memcpy(cut_x + r * shard.in, x + r * IN + at_in, sizeof *x * (size_t)shard.in);
                 forward(&shard, cut_x, ROWS, false, false, 1, part);
                 for (int j = 0; j < ROWS * OUT; j++) sum[j] += part[j];
@@ -516,11 +521,11 @@ static void shards_make_up_the_whole(void **state) {
             assert_int_equal(at_in, IN);
             assert_near(&l.linear, x, ROWS, false, false, sum, 1e-6);
         }
-        assert_int_equal(fr_linear_bind(&shard, checkpoint, "a", OUT, IN, FR_CUT_OUT, (fr_shard){0, 5}, &error),
+        assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_OUT, (fr_shard){0, 5}, &error),
                          FR_ERROR_UNSUPPORTED);
-        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "b", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
+        assert_int_not_equal(bind(&shard, checkpoint, "b.weight", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         assert_non_null(strstr(error.message, "b.weight"));
-        assert_int_not_equal(fr_linear_bind(&shard, checkpoint, "a", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
+        assert_int_not_equal(bind(&shard, checkpoint, "a.weight", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
         fr_linear_release(&whole);
         fr_checkpoint_destroy(checkpoint);
         scratch_destroy(&dir);
@@ -543,7 +548,7 @@ static void missing_scales_are_an_error(void **state) {
     fr_error error;
     save(&dir, &l, NULL);
     assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
-    assert_int_equal(fr_linear_bind(&linear, checkpoint, "a", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_ERROR_FORMAT);
+    assert_int_equal(bind(&linear, checkpoint, "a.weight", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "a.weight_scale_inv"));
     assert_null(linear.scale);
     fr_checkpoint_destroy(checkpoint);

@@ -124,7 +124,7 @@ typedef struct pair {
 static fr_status compare_tensor(void *user, const fr_schema_tensor *t) {
     pair *p = user;
     const fr_tensor *x = tensor_of(p->a, t->name), *y = tensor_of(p->b, t->name);
-    if (t->kind == FR_SCHEMA_LINEAR) {
+    if (t->row->kind == FR_SCHEMA_LINEAR) {
         p->compare(p->a, x, p->b, y, &p->worst);
         p->linears++;
     } else {
@@ -307,7 +307,7 @@ typedef struct crafting {
 static fr_status craft_tensor(void *user, const fr_schema_tensor *t) {
     crafting *c = user;
     fr_error error;
-    bool linear = t->kind == FR_SCHEMA_LINEAR;
+    bool linear = t->row->kind == FR_SCHEMA_LINEAR;
     fr_dtype dtype = linear ? FR_F32 : FR_BF16;
     fr_status status;
     if (!c->write) {

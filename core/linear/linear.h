@@ -17,15 +17,6 @@
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
 
-/* Part `index` of `count` of a tensor-parallel model; {0, 1} is the whole. */
-typedef struct fr_shard {
-    int index, count;
-} fr_shard;
-
-/* How a linear is cut: not at all, by its outputs, or by its inputs (partial sums then have to be added up). Cuts fall
- * on block borders. */
-typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
-
 typedef struct fr_linear {
     int out, in;    /* of this shard */
     fr_dtype dtype; /* FR_F8_E4M3, FR_BF16 or FR_F32 */

@@ -9,7 +9,6 @@
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
 
-#define SCALE_SUFFIX "_scale_inv"
 #define STEP (64u << 20) /* bytes between two looks at whether to go on */
 #define PART (1u << 20)  /* of a step: what one thread takes at a time */
 
@@ -93,10 +92,11 @@ static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int 
 static fr_status hold_to_schema(void *user, const fr_schema_tensor *t) {
     checker *c = user;
     if (t->mtp && !c->has_mtp) return FR_OK;
-    const fr_tensor *tensor = hold(c, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, t->optional);
-    /* weights that are no E4M3 have no scales; those of a weight that is missing or of a wrong type are no finding of
-     * their own */
-    if (t->kind == FR_SCHEMA_LINEAR && !(tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32))) {
+    unsigned dtypes = fr_schema_dtypes(t->row->kind);
+    const fr_tensor *tensor = hold(c, t->name, dtypes, t->rank, t->shape, t->optional);
+    /* weights that are not E4M3 have no scales; those of a weight that is missing or of a wrong type are not reported by
+     * themselves */
+    if ((dtypes >> FR_F8_E4M3 & 1) && !(tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32))) {
         char name[256];
         int64_t shape[2];
         bool needed = tensor && tensor->dtype == FR_F8_E4M3;
@@ -128,10 +128,9 @@ static void report_unexpected(checker *c) {
 typedef enum judgement { FINITE_32, POSITIVE_32, FINITE_BF16, FINITE_16, FINITE_E4M3, ANYTHING } judgement;
 
 static judgement judgement_of(const fr_tensor *tensor) {
-    size_t length = strlen(tensor->name), suffix = strlen(SCALE_SUFFIX);
     switch (tensor->dtype) {
     case FR_F32:
-        return length > suffix && strcmp(tensor->name + length - suffix, SCALE_SUFFIX) == 0 ? POSITIVE_32 : FINITE_32;
+        return fr_schema_is_scale(tensor->name) ? POSITIVE_32 : FINITE_32;
     case FR_BF16:
         return FINITE_BF16;
     case FR_F16:

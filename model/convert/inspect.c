@@ -31,7 +31,8 @@ typedef struct count {
 /* What one token touches: of the routed experts as many as it chooses, of the embedding one row, which is not counted.
  */
 static bool is_activated(const count *c, const fr_schema_tensor *t) {
-    return t->part != FR_PART_EMBEDDING && (t->part != FR_PART_EXPERT || t->expert < c->config->num_experts_per_tok);
+    fr_schema_part part = t->row->part;
+    return part != FR_PART_EMBEDDING && (part != FR_PART_EXPERT || t->expert < c->config->num_experts_per_tok);
 }
 
 static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
@@ -39,8 +40,8 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
     fr_parameters *p = c->p;
     uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)t->shape[1];
     if (t->mtp && !c->with_mtp) return FR_OK;
-    /* a tied head is the embedding again: it works, but is neither stored nor counted twice */
-    bool tied = !t->mtp && t->part == FR_PART_HEAD && t->optional;
+    /* a tied LM head is the embedding again: it works, but is neither stored nor counted twice */
+    bool tied = !t->mtp && t->row->part == FR_PART_LM_HEAD && t->optional;
     if (!tied) p->fp8_bytes += fr_schema_bytes(t);
     if (t->mtp) {
         p->mtp_total += elements;
@@ -51,11 +52,11 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
     }
     if (!tied) p->main_total += elements;
     if (is_activated(c, t)) p->main_activated += elements;
-    switch (t->part) {
+    switch (t->row->part) {
     case FR_PART_EMBEDDING:
         p->embedding += elements;
         break;
-    case FR_PART_HEAD:
+    case FR_PART_LM_HEAD:
         p->head += elements;
         break;
     case FR_PART_ATTENTION:

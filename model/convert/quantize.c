@@ -16,7 +16,7 @@
 #include "model/convert/config_edit.h"
 #include "model/schema.h"
 
-#define BLOCK 128
+#define BLOCK FR_BLOCK
 
 /* A tensor to write. Converted tensors are linears: rank 2. */
 typedef struct job {
@@ -211,8 +211,8 @@ static fr_status announce(void *user, const fr_schema_tensor *t) {
     const fr_tensor *source;
     if (t->mtp && !q->has_mtp) return FR_OK;
     if (t->optional && !fr_checkpoint_find(q->checkpoint, t->name)) return FR_OK;
-    FR_TRY(fr_checkpoint_get(q->checkpoint, t->name, fr_schema_dtypes(t->kind), t->rank, t->shape, &source, q->error));
-    return t->kind == FR_SCHEMA_LINEAR ? add_linear(q, t, source) : add_copy(q, source, false);
+    FR_TRY(fr_checkpoint_get(q->checkpoint, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, &source, q->error));
+    return t->row->kind == FR_SCHEMA_LINEAR ? add_linear(q, t, source) : add_copy(q, source, false);
 }
 
 /* In the order of computation, then what the config does not know of. */

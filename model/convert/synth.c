@@ -150,15 +150,18 @@ static bool is_written(const synth *s, const fr_schema_tensor *t) {
     return !t->optional || (t->mtp && !s->options->no_mtp_copies);
 }
 
-/* What a copy repeats, so that its bytes are the same. */
+/* What a copy repeats, so that its bytes are the same: the main model's tensor that does the same. */
 static const char *original_name(const synth *s, const fr_schema_tensor *t) {
     if (!t->optional) return t->name;
-    return t->part == FR_PART_EMBEDDING || s->config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+    fr_schema_part part = s->config.tie_word_embeddings ? FR_PART_EMBEDDING : t->row->part;
+    for (size_t i = 0; i < fr_tensors.count; i++)
+        if (fr_tensors.rows[i].scope == FR_SCOPE_MODEL && fr_tensors.rows[i].part == part) return fr_tensors.rows[i].name;
+    return t->name;
 }
 
 static fr_dtype dtype_of(const synth *s, const fr_schema_tensor *t) {
-    if (t->kind == FR_SCHEMA_BIAS) return FR_F32;
-    return t->kind == FR_SCHEMA_LINEAR && s->fp8 ? FR_F8_E4M3 : FR_BF16;
+    fr_dtype dtype = fr_schema_dtype(t->row->kind);
+    return dtype == FR_F8_E4M3 && !s->fp8 ? FR_BF16 : dtype;
 }
 
 static fr_status announce(void *user, const fr_schema_tensor *t) {
@@ -207,8 +210,8 @@ static fr_status make(void *user, const fr_schema_tensor *t) {
     bool linear = dtype_of(s, t) == FR_F8_E4M3;
     s->done += linear ? 2 : 1;
     if (linear) return fill_linear(s, t, &st);
-    st.spread = t->part == FR_PART_EMBEDDING ? 1 : 1 / sqrt((double)t->shape[1]);
-    if (t->kind == FR_SCHEMA_BIAS) {
+    st.spread = t->row->part == FR_PART_EMBEDDING ? 1 : 1 / sqrt((double)t->shape[1]);
+    if (t->row->kind == FR_SCHEMA_BIAS) {
         st.spread = BIAS_SPREAD;
         return fr_writer_fill(s->writer, 8, fill_f32, &st, s->error);
     }

@@ -8,55 +8,9 @@
 
 enum { MOST_MATRICES = 64 };
 
-enum {
-    Q_PROJ,
-    Q_A_PROJ,
-    Q_B_PROJ,
-    KV_A_PROJ,
-    KV_B_PROJ,
-    O_PROJ,
-    DENSE_GATE,
-    DENSE_UP,
-    DENSE_DOWN,
-    ROUTER,
-    EXPERT_GATE,
-    EXPERT_UP,
-    EXPERT_DOWN,
-    SHARED_GATE,
-    SHARED_UP,
-    SHARED_DOWN,
-    EH_PROJ,
-    LM_HEAD,
-    DRAFT_HEAD,
-    NUM_KINDS
-};
-
-static const char *const names[NUM_KINDS] = {
-    [Q_PROJ] = "q_proj",
-    [Q_A_PROJ] = "q_a_proj",
-    [Q_B_PROJ] = "q_b_proj",
-    [KV_A_PROJ] = "kv_a_proj_with_mqa",
-    [KV_B_PROJ] = "kv_b_proj",
-    [O_PROJ] = "o_proj",
-    [DENSE_GATE] = "mlp.gate_proj",
-    [DENSE_UP] = "mlp.up_proj",
-    [DENSE_DOWN] = "mlp.down_proj",
-    [ROUTER] = "gate",
-    [EXPERT_GATE] = "experts.gate_proj",
-    [EXPERT_UP] = "experts.up_proj",
-    [EXPERT_DOWN] = "experts.down_proj",
-    [SHARED_GATE] = "shared_experts.gate_proj",
-    [SHARED_UP] = "shared_experts.up_proj",
-    [SHARED_DOWN] = "shared_experts.down_proj",
-    [EH_PROJ] = "eh_proj",
-    [LM_HEAD] = "lm_head",
-    [DRAFT_HEAD] = "draft_head",
-};
-
-/* Matrices of one name, shape and dtype. */
+/* Matrices of one row of the schema, of one shape and dtype. */
 typedef struct kind {
-    const char *name;
-    bool exact; /* never quantizes its input */
+    const fr_schema_row *row; /* NULL: the draft head */
     const fr_linear *matrices[MOST_MATRICES];
     int count;
     uint64_t bytes;
@@ -64,8 +18,9 @@ typedef struct kind {
 
 typedef struct linears {
     const fr_bench_run *b;
-    kind kinds[NUM_KINDS];
+    kind *kinds; /* [num_kinds], with room for one a row and the draft head */
     int num_kinds;
+    uint64_t enough; /* bytes of a kind */
     const int *rows;
     int num_rows;
     fr_rows ready;
@@ -73,52 +28,59 @@ typedef struct linears {
     void *scratch, *memory;
 } linears;
 
-static void add(kind *k, const fr_linear *w, uint64_t enough) {
+/* ---- Kinds ---- */
+
+/* One a row, and the draft head. */
+static size_t most_kinds(void) {
+    return fr_tensors.count + 1;
+}
+
+/* A row's name without what goes without saying: "mlp.experts.*.up_proj.weight" is "experts.up_proj". */
+static void name_kind(const kind *k, char *name, size_t size) {
+    const char *from = k->row ? k->row->name : "draft_head";
+    size_t used = 0;
+    bool in_layer = k->row && (k->row->scope == FR_SCOPE_LAYER || k->row->scope == FR_SCOPE_EXPERT);
+    if (in_layer && k->row->part != FR_PART_DENSE_MLP) from = strchr(from, '.') + 1;
+    for (; *from && strcmp(from, ".weight") != 0 && used + 1 < size; from++) {
+        if (strncmp(from, "*.", 2) == 0) from += 2;
+        name[used++] = *from;
+    }
+    name[used] = '\0';
+}
+
+/* kv_b_proj never quantizes its input: see attn/mla.h. */
+static unsigned form_of(const kind *k, bool act_fp8) {
+    bool exact = k->row && k->row->scope == FR_SCOPE_LAYER && k->row->offset == offsetof(fr_layer, mla.kv_b_proj);
+    return fr_linear_form(k->matrices[0], act_fp8 && !exact);
+}
+
+static void add(linears *l, const fr_schema_row *row, const fr_linear *w) {
+    int i = 0;
+    while (i < l->num_kinds && l->kinds[i].row != row) i++;
+    kind *k = &l->kinds[i];
+    if (i == l->num_kinds) *k = (kind){.row = row}, l->num_kinds++;
     const fr_linear *first = k->matrices[0];
-    if (w->out == 0 || k->count == MOST_MATRICES || k->bytes >= enough) return;
+    if (k->count == MOST_MATRICES || k->bytes >= l->enough) return;
     if (k->count > 0 && (w->dtype != first->dtype || w->out != first->out || w->in != first->in)) return;
     k->matrices[k->count++] = w;
     k->bytes += fr_linear_bytes(w);
 }
 
-static void add_mlp(kind *gate, const fr_mlp *mlp, uint64_t enough) {
-    add(gate, &mlp->gate_proj, enough);
-    add(gate + 1, &mlp->up_proj, enough);
-    add(gate + 2, &mlp->down_proj, enough);
+static void add_layers(void *user, const fr_schema_tensor *t, const fr_linear *w) {
+    if (t->row->part != FR_PART_EMBEDDING && t->row->part != FR_PART_LM_HEAD) add(user, t->row, w);
 }
 
-static void add_layer(kind *k, const fr_layer *layer, uint64_t enough) {
-    const fr_mla *mla = &layer->mla;
-    add(&k[Q_PROJ], &mla->q_proj, enough);
-    add(&k[Q_A_PROJ], &mla->q_a_proj, enough);
-    add(&k[Q_B_PROJ], &mla->q_b_proj, enough);
-    add(&k[KV_A_PROJ], &mla->kv_a_proj_with_mqa, enough);
-    add(&k[KV_B_PROJ], &mla->kv_b_proj, enough);
-    add(&k[O_PROJ], &mla->o_proj, enough);
-    if (!layer->is_moe) {
-        add_mlp(&k[DENSE_GATE], &layer->mlp, enough);
-        return;
-    }
-    add(&k[ROUTER], &layer->moe.router.gate, enough);
-    for (int e = 0; e < layer->moe.router.experts; e++) add_mlp(&k[EXPERT_GATE], &layer->moe.experts[e], enough);
-    if (layer->moe.has_shared) add_mlp(&k[SHARED_GATE], &layer->moe.shared, enough);
+static void add_lm_head(void *user, const fr_schema_tensor *t, const fr_linear *w) {
+    if (t->row->part == FR_PART_LM_HEAD) add(user, t->row, w);
 }
 
-/* Of each kind matrices of about `enough` bytes; kinds that the model lacks are left out. */
-static void collect(linears *l, uint64_t enough, bool with_head) {
+/* Of each kind that the model has matrices of about l->enough bytes. */
+static void collect(linears *l, bool with_head) {
     const fr_model *model = l->b->model;
-    kind *k = l->kinds;
-    for (int i = 0; i < NUM_KINDS; i++) k[i] = (kind){.name = names[i], .exact = i == KV_B_PROJ};
-    for (int i = 0; i < model->config.num_hidden_layers; i++) add_layer(k, &model->layers[i], enough);
-    if (model->mtp.present) {
-        add_layer(k, &model->mtp.layer, enough);
-        add(&k[EH_PROJ], &model->mtp.eh_proj, enough);
-    }
-    if (with_head) add(&k[LM_HEAD], &model->lm_head, enough);
-    if (with_head && model->draft_head.owned_w) add(&k[DRAFT_HEAD], &model->draft_head, enough);
-    l->num_kinds = 0;
-    for (int i = 0; i < NUM_KINDS; i++)
-        if (k[i].count > 0) k[l->num_kinds++] = k[i];
+    fr_weights_each_linear(model, add_layers, l);
+    if (!with_head) return;
+    fr_weights_each_linear(model, add_lm_head, l);
+    if (model->draft_head.owned_w) add(l, NULL, &model->draft_head);
 }
 
 /* Buffers for all kinds and rows, as one arena. */
@@ -157,7 +119,7 @@ static fr_status multiply(void *user, int figure, int round, double *seconds, fr
     const kind *k = &l->kinds[figure % l->num_kinds];
     const fr_linear *first = k->matrices[0];
     int rows = l->rows[figure / l->num_kinds];
-    unsigned form = fr_linear_form(first, model->act_fp8 && !k->exact);
+    unsigned form = form_of(k, model->act_fp8);
     (void)round, (void)error;
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
@@ -183,13 +145,13 @@ static void tell(const linears *l, const fr_figure *seconds) {
         int rows = l->rows[f / l->num_kinds];
         if (seconds[f].samples == 0) continue;
         fr_bench_linear *to = &r->linear[r->num_linear++];
-        *to = (fr_bench_linear){.name = k->name,
-                                .dtype = fr_dtype_name(w->dtype),
+        *to = (fr_bench_linear){.dtype = fr_dtype_name(w->dtype),
                                 .rows = rows,
                                 .out = w->out,
                                 .in = w->in,
                                 .matrices = k->count,
                                 .cached = round_bytes < 2 * r->cache_bytes};
+        name_kind(k, to->name, sizeof to->name);
         to->bytes_per_s = fr_figure_rate(seconds[f], (double)k->bytes);
         to->flops_per_s = fr_figure_rate(seconds[f], 2.0 * rows * w->out * (double)w->in * k->count);
     }
@@ -197,24 +159,22 @@ static void tell(const linears *l, const fr_figure *seconds) {
 
 static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int num_rows, uint64_t enough, bool with_head,
                          fr_error *error) {
-    linears *l = fr_alloc_zeroed(1, sizeof *l);
-    fr_figure *seconds = fr_alloc((size_t)num_rows * NUM_KINDS * sizeof *seconds);
+    linears l = {.b = b, .rows = rows, .num_rows = num_rows, .enough = enough};
+    fr_figure *seconds = fr_alloc((size_t)num_rows * most_kinds() * sizeof *seconds);
     fr_status status = FR_OK;
-    if (!l || !seconds) {
+    l.kinds = fr_alloc(most_kinds() * sizeof *l.kinds);
+    if (!l.kinds || !seconds) {
         status = fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
         goto done;
     }
-    l->b = b;
-    l->rows = rows;
-    l->num_rows = num_rows;
-    collect(l, enough, with_head);
-    FR_CHECK(allocate(l, error));
-    status = fr_bench_rounds(b, what, num_rows * l->num_kinds, multiply, l, seconds, error);
-    if (status == FR_OK || status == FR_INTERRUPTED) tell(l, seconds);
+    collect(&l, with_head);
+    FR_CHECK(allocate(&l, error));
+    status = fr_bench_rounds(b, what, num_rows * l.num_kinds, multiply, &l, seconds, error);
+    if (status == FR_OK || status == FR_INTERRUPTED) tell(&l, seconds);
     fr_bench_measure_machine(b);
 done:
-    if (l) fr_free(l->memory);
-    fr_free(l);
+    fr_free(l.memory);
+    fr_free(l.kinds);
     fr_free(seconds);
     return status;
 }
@@ -225,7 +185,7 @@ fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error) {
     size_t count = b->options.rows ? b->options.num_rows : sizeof few / sizeof *few;
     int *sorted = fr_alloc((count + 1) * sizeof *sorted), num_few = 0, num_many = 0; /* few rows first */
     fr_status status = FR_OK;
-    b->result->linear = fr_alloc_zeroed(count * NUM_KINDS, sizeof *b->result->linear);
+    b->result->linear = fr_alloc_zeroed(count * most_kinds(), sizeof *b->result->linear);
     if (!sorted || !b->result->linear) {
         status = fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
         goto done;

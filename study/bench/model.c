@@ -126,26 +126,9 @@ static fr_status run_draft(void *user, int figure, int round, double *seconds, f
 
 /* ---- Prefill, passes, decode ---- */
 
-/* Operations of the linears for one token of a prompt. */
-static double flops_per_token(const fr_model *model) {
-    double weights = 0.0;
-    for (int i = 0; i < model->config.num_hidden_layers; i++) {
-        const fr_layer *layer = &model->layers[i];
-        const fr_mla *a = &layer->mla;
-        const fr_mlp *mlps[] = {layer->is_moe ? NULL : &layer->mlp, layer->is_moe ? layer->moe.experts : NULL,
-                                layer->is_moe && layer->moe.has_shared ? &layer->moe.shared : NULL};
-        const fr_linear *linears[] = {
-            &a->q_proj,    &a->q_a_proj, &a->q_b_proj,           &a->kv_a_proj_with_mqa,
-            &a->kv_b_proj, &a->o_proj,   &layer->moe.router.gate}; /* those that are not there have no size */
-        for (size_t j = 0; j < sizeof linears / sizeof *linears; j++) weights += (double)linears[j]->out * linears[j]->in;
-        for (int j = 0; j < 3; j++)
-            if (mlps[j]) weights += 3.0 * mlps[j]->gate_proj.out * mlps[j]->gate_proj.in * (j == 1 ? layer->moe.router.topk : 1);
-    }
-    return 2.0 * weights;
-}
-
 static fr_status measure_prefill(fr_bench_run *b, passes *p, fr_error *error) {
     fr_bench_result *r = b->result;
+    double flops = 2.0 * (double)p->session->traffic.token_weights;
     fr_figure *seconds = fr_alloc((size_t)p->num_prompts * sizeof *seconds);
     r->prefill = fr_alloc_zeroed((size_t)p->num_prompts, sizeof *r->prefill);
     if (!seconds || !r->prefill) {
@@ -156,7 +139,7 @@ static fr_status measure_prefill(fr_bench_run *b, passes *p, fr_error *error) {
     for (int i = 0; i < p->num_prompts; i++)
         if (seconds[i].samples > 0)
             r->prefill[r->num_prefill++] =
-                (fr_bench_prefill){p->prompts[i], fr_figure_rate(seconds[i], p->prompts[i]), flops_per_token(b->model), 0.0};
+                (fr_bench_prefill){p->prompts[i], fr_figure_rate(seconds[i], p->prompts[i]), flops, 0.0};
     fr_free(seconds);
     return status;
 }

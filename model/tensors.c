@@ -1,0 +1,112 @@
+/* One row a tensor, as a DeepSeek-V3-family checkpoint names and shapes it; see model/schema.h. */
+#include "model/schema.h"
+#include "model/weights.h"
+
+/* ---- Widths, in the config's words ---- */
+
+#define WIDTH(name, value)                                                                                                       \
+    static int name(const fr_config *c) {                                                                                        \
+        (void)c;                                                                                                                 \
+        return value;                                                                                                            \
+    }
+
+WIDTH(one, 1)
+WIDTH(vocab_size, c->vocab_size)
+WIDTH(hidden_size, c->hidden_size)
+WIDTH(two_hidden, 2 * c->hidden_size)
+WIDTH(q_lora_rank, c->q_lora_rank)
+WIDTH(kv_lora_rank, c->kv_lora_rank)
+WIDTH(kv_lora_rope, c->kv_lora_rank + c->qk_rope_head_dim)
+WIDTH(heads_qk, c->num_attention_heads *(c->qk_nope_head_dim + c->qk_rope_head_dim))
+WIDTH(heads_kv, c->num_attention_heads *(c->qk_nope_head_dim + c->v_head_dim))
+WIDTH(heads_v, c->num_attention_heads * c->v_head_dim)
+WIDTH(dense_width, c->intermediate_size)
+WIDTH(expert_width, c->moe_intermediate_size)
+WIDTH(shared_width, c->n_shared_experts * c->moe_intermediate_size)
+WIDTH(experts, c->n_routed_experts)
+
+/* ---- Conditions ---- */
+
+#define WHEN(name, presence)                                                                                                     \
+    static fr_presence name(const fr_config *c, int layer) {                                                                     \
+        (void)c, (void)layer;                                                                                                    \
+        return presence;                                                                                                         \
+    }
+#define REQUIRED_IF(condition) ((condition) ? FR_REQUIRED : FR_ABSENT)
+
+WHEN(always, FR_REQUIRED)
+WHEN(copied, FR_OPTIONAL) /* of the main model's */
+WHEN(unless_tied, c->tie_word_embeddings ? FR_OPTIONAL : FR_REQUIRED)
+WHEN(low_rank_q, REQUIRED_IF(c->q_lora_rank > 0))
+WHEN(full_rank_q, REQUIRED_IF(c->q_lora_rank == 0))
+WHEN(dense, REQUIRED_IF(!fr_config_layer_is_moe(c, layer)))
+WHEN(moe, REQUIRED_IF(fr_config_layer_is_moe(c, layer)))
+WHEN(moe_shared, REQUIRED_IF(fr_config_layer_is_moe(c, layer) && c->n_shared_experts > 0))
+
+/* ---- The rows ---- */
+
+/* A row of a kind. Where it is bound is checked by the compiler: linears are bound to an fr_linear, vectors to a float *. */
+#define ROW(kind, name, out, in, part, cut, scope, offset, when)                                                                 \
+    { name, FR_SCHEMA_##kind, out, in, FR_PART_##part, FR_CUT_##cut, FR_SCOPE_##scope, offset, when }
+#define AT(bound, scope, member) _Generic(((BOUND_IN_##scope *)0)->member, bound : offsetof(BOUND_IN_##scope, member))
+#define BOUND_IN_MODEL fr_model
+#define BOUND_IN_LAYER fr_layer
+#define BOUND_IN_EXPERT fr_mlp
+#define BOUND_IN_MTP fr_mtp_module
+
+#define LINEAR(name, out, in, part, cut, scope, member, when)                                                                    \
+    ROW(LINEAR, name, out, in, part, cut, scope, AT(fr_linear, scope, member), when)
+#define MATRIX(name, out, in, part, cut, scope, member, when)                                                                    \
+    ROW(MATRIX, name, out, in, part, cut, scope, AT(fr_linear, scope, member), when)
+#define LOOKUP(name, out, in, part, cut, scope, member, when)                                                                    \
+    ROW(LOOKUP, name, out, in, part, cut, scope, AT(fr_linear, scope, member), when)
+#define VECTOR(name, out, in, part, cut, scope, member, when)                                                                    \
+    ROW(VECTOR, name, out, in, part, cut, scope, AT(float *, scope, member), when)
+#define BIAS(name, out, in, part, cut, scope, member, when)                                                                      \
+    ROW(BIAS, name, out, in, part, cut, scope, AT(float *, scope, member), when)
+/* A copy of a tensor of the main model. The main model's own is used: it is not bound. */
+#define COPIED(kind, name, out, in, part) ROW(kind, name, out, in, part, NONE, MTP, FR_NOT_BOUND, copied)
+
+/* clang-format off */
+static const fr_schema_row rows[] = {
+    /*     name                                   out           in            part           cut   bound at                          when */
+    LOOKUP("model.embed_tokens.weight",           vocab_size,   hidden_size,  EMBEDDING,     NONE, MODEL,  embed_tokens,             always),
+
+    COPIED(LOOKUP, "embed_tokens.weight",         vocab_size,   hidden_size,  EMBEDDING),
+    VECTOR("enorm.weight",                        hidden_size,  one,          NORM,          NONE, MTP,    enorm,                    always),
+    VECTOR("hnorm.weight",                        hidden_size,  one,          NORM,          NONE, MTP,    hnorm,                    always),
+    MATRIX("eh_proj.weight",                      hidden_size,  two_hidden,   MTP_INPUT,     NONE, MTP,    eh_proj,                  always),
+
+    VECTOR("input_layernorm.weight",              hidden_size,  one,          NORM,          NONE, LAYER,  input_layernorm,          always),
+    LINEAR("self_attn.q_a_proj.weight",           q_lora_rank,  hidden_size,  ATTENTION,     NONE, LAYER,  mla.q_a_proj,             low_rank_q),
+    VECTOR("self_attn.q_a_layernorm.weight",      q_lora_rank,  one,          ATTENTION,     NONE, LAYER,  mla.q_a_layernorm,        low_rank_q),
+    LINEAR("self_attn.q_b_proj.weight",           heads_qk,     q_lora_rank,  ATTENTION,     OUT,  LAYER,  mla.q_b_proj,             low_rank_q),
+    LINEAR("self_attn.q_proj.weight",             heads_qk,     hidden_size,  ATTENTION,     OUT,  LAYER,  mla.q_proj,               full_rank_q),
+    LINEAR("self_attn.kv_a_proj_with_mqa.weight", kv_lora_rope, hidden_size,  ATTENTION,     NONE, LAYER,  mla.kv_a_proj_with_mqa,   always),
+    VECTOR("self_attn.kv_a_layernorm.weight",     kv_lora_rank, one,          ATTENTION,     NONE, LAYER,  mla.kv_a_layernorm,       always),
+    LINEAR("self_attn.kv_b_proj.weight",          heads_kv,     kv_lora_rank, ATTENTION,     OUT,  LAYER,  mla.kv_b_proj,            always),
+    LINEAR("self_attn.o_proj.weight",             hidden_size,  heads_v,      ATTENTION,     IN,   LAYER,  mla.o_proj,               always),
+    VECTOR("post_attention_layernorm.weight",     hidden_size,  one,          NORM,          NONE, LAYER,  post_attention_layernorm, always),
+
+    LINEAR("mlp.gate_proj.weight",                dense_width,  hidden_size,  DENSE_MLP,     OUT,  LAYER,  mlp.gate_proj,            dense),
+    LINEAR("mlp.up_proj.weight",                  dense_width,  hidden_size,  DENSE_MLP,     OUT,  LAYER,  mlp.up_proj,              dense),
+    LINEAR("mlp.down_proj.weight",                hidden_size,  dense_width,  DENSE_MLP,     IN,   LAYER,  mlp.down_proj,            dense),
+
+    MATRIX("mlp.gate.weight",                     experts,      hidden_size,  ROUTER,        NONE, LAYER,  moe.router.gate,          moe),
+    BIAS("mlp.gate.e_score_correction_bias",      experts,      one,          ROUTER,        NONE, LAYER,  moe.router.bias,          moe),
+    LINEAR("mlp.experts.*.gate_proj.weight",      expert_width, hidden_size,  EXPERT,        OUT,  EXPERT, gate_proj,                moe),
+    LINEAR("mlp.experts.*.up_proj.weight",        expert_width, hidden_size,  EXPERT,        OUT,  EXPERT, up_proj,                  moe),
+    LINEAR("mlp.experts.*.down_proj.weight",      hidden_size,  expert_width, EXPERT,        IN,   EXPERT, down_proj,                moe),
+    LINEAR("mlp.shared_experts.gate_proj.weight", shared_width, hidden_size,  SHARED_EXPERT, OUT,  LAYER,  moe.shared.gate_proj,     moe_shared),
+    LINEAR("mlp.shared_experts.up_proj.weight",   shared_width, hidden_size,  SHARED_EXPERT, OUT,  LAYER,  moe.shared.up_proj,       moe_shared),
+    LINEAR("mlp.shared_experts.down_proj.weight", hidden_size,  shared_width, SHARED_EXPERT, IN,   LAYER,  moe.shared.down_proj,     moe_shared),
+
+    VECTOR("shared_head.norm.weight",             hidden_size,  one,          NORM,          NONE, MTP,    shared_head_norm,         always),
+    COPIED(MATRIX, "shared_head.head.weight",     vocab_size,   hidden_size,  LM_HEAD),
+
+    VECTOR("model.norm.weight",                   hidden_size,  one,          NORM,          NONE, MODEL,  norm,                     always),
+    MATRIX("lm_head.weight",                      vocab_size,   hidden_size,  LM_HEAD,       OUT,  MODEL,  lm_head,                  unless_tied),
+};
+/* clang-format on */
+
+const fr_schema fr_tensors = {rows, sizeof rows / sizeof *rows};
