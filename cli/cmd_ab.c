@@ -308,7 +308,7 @@ static int verdict(const cJSON *document) {
 /* Shows and writes a run's document; json is its text, old that of a run to compare with, or NULL. */
 static int present(const fr_cli_options *options, const char *json, const char *old) {
     fr_study_result *compared = NULL;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     /* What was measured is shown in any case. */
     int failed = old && fr_ab_compare(old, json, &compared, &error) != FR_OK ? fr_cli_failure(&error) : 0, code;
     char *clean = compared ? without_comparison(json) : NULL;
@@ -335,7 +335,7 @@ static int present(const fr_cli_options *options, const char *json, const char *
 
 int fr_cmd_ab(const fr_cli_options *options) {
     fr_study_result *result = NULL;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_status status = FR_OK;
     char *kept = NULL, *old = NULL;
     int code = 0;

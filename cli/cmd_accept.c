@@ -276,7 +276,7 @@ static int hand_out(const fr_cli_options *options, const fr_study_result *result
 int fr_cmd_accept(const fr_cli_options *options) {
     fr_cli_runtime runtime;
     fr_cli_progress progress;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_study_result *result = NULL;
     const char *prompts = NULL;
     float *temperatures = NULL;

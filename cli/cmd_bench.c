@@ -285,7 +285,7 @@ static void print_document(const fr_cli_runtime *runtime, const fr_bench_result 
 int fr_cmd_bench(const fr_cli_options *options) {
     fr_cli_runtime runtime;
     fr_cli_progress progress;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_bench_result *result = NULL;
     fr_bench_options wanted = {.num_rows = options->rows.count,
                                .ctx = options->ctx,

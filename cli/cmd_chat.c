@@ -133,7 +133,7 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
 
 /* One message and its reply. A message that cannot be evaluated leaves the conversation as it was. */
 static int take_turn(chat *c, const char *message) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_text_stream *stream = NULL;
     size_t before = c->count;
     double start = fr_cli_seconds();
@@ -194,14 +194,14 @@ static int do_stats(chat *c, const char *argument) {
 }
 
 static int do_save(chat *c, const char *argument) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     if (fr_session_save(c->session, argument, &error) != FR_OK) return fr_cli_failure(&error);
     fr_cli_note("saved: %s, %zu tokens", argument, c->count);
     return 0;
 }
 
 static int do_load(chat *c, const char *argument) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     if (fr_session_load(c->session, argument, &error) != FR_OK) return fr_cli_failure(&error);
     c->count = 0;
     add_tokens(c, fr_session_tokens(c->session), fr_session_length(c->session));
@@ -297,7 +297,7 @@ static int converse(chat *c) {
 /* Whether there is a chat template, and the token that ends a reply in it. Returns 0 or an exit code, printed. */
 static int find_template(chat *c) {
     static const fr_chat_turn empty_reply = {FR_CHAT_ASSISTANT, ""};
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_status status = add_turns(c, &empty_reply, 1, false, &error);
     if (status == FR_ERROR_UNSUPPORTED && c->runtime.info.has_tokenizer) {
         fr_cli_note("This model's tokenizer has no chat template: it continues what you type, as one text.");
@@ -313,7 +313,7 @@ static int find_template(chat *c) {
 
 int fr_cmd_chat(const fr_cli_options *options) {
     chat c;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     memset(&c, 0, sizeof c);
     c.options = options;
     fr_cli_line_init(&c.line);

@@ -31,7 +31,7 @@ static void take_problem(void *user, const fr_problem *problem) {
 
 int fr_cmd_check(const fr_cli_options *options) {
     checking run = {.options = options};
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     uint64_t count = 0;
     const char *dir = fr_cli_model_dir(options);
     if (!dir) return FR_EXIT_FAILED;

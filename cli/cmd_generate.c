@@ -91,7 +91,7 @@ static const char *reason_to_end(const generation *run) {
 
 /* Prefills and steps until there is a reason to end. Returns 0, or an exit code after printing why. */
 static int generate(generation *run) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     double start = fr_cli_seconds(), before = start, now = start;
     fr_status status = FR_OK; /* a session that was loaded needs no prompt */
     if (run->prompt_count > 0 || run->resumed == 0)
@@ -133,7 +133,7 @@ static bool resumes(const fr_cli_options *options) {
 }
 
 static int load_session(generation *run) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     if (fr_session_load(run->session, run->options->session, &error) != FR_OK) return fr_cli_failure(&error);
     run->resumed = fr_session_length(run->session);
     bool bos = run->prompt_count > 0 && run->prompt_tokens[0] == run->runtime.info.bos_token_id;
@@ -146,7 +146,7 @@ static int load_session(generation *run) {
 
 /* Saves the session, truncated to the text: the last step may have generated more. */
 static int save_session(generation *run) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     size_t length = run->resumed + run->prompt_count + run->count;
     fr_status status = FR_OK;
     if (fr_session_length(run->session) > length) status = fr_session_truncate(run->session, length, &error);
@@ -156,7 +156,7 @@ static int save_session(generation *run) {
 
 static int open_session(generation *run) {
     const fr_cli_options *options = run->options;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_session_options wanted = fr_cli_session_options(options, &run->progress);
     if (fr_session_create(run->runtime.model, &wanted, &run->session, &error) != FR_OK) {
         run->session = NULL;

@@ -221,7 +221,7 @@ static void print_document(inspection *run) {
 
 /* Returns 0, or an exit code, printed, when there is no such session. One that does not fit is no error: run->fits says so. */
 static int make_plan(inspection *run) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_model_options model = fr_cli_model_options(run->options);
     fr_session_options session = {.ctx = run->options->ctx, .kv = (fr_kv)run->options->kv};
     fr_status status = fr_plan_memory(run->found, &model, &session, &run->plan, &error);
@@ -231,7 +231,7 @@ static int make_plan(inspection *run) {
 
 int fr_cmd_inspect(const fr_cli_options *options) {
     inspection run = {.options = options};
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     if (options->config && options->model)
         return fr_cli_error(FR_EXIT_USAGE, "--config: it stands for itself, and cannot be given with --model");
     run.path = options->config ? options->config : fr_cli_model_dir(options);

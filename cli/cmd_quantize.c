@@ -9,7 +9,7 @@
 #include "study/words.h"
 
 int fr_cmd_quantize(const fr_cli_options *options) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_cli_progress progress;
     fr_written written;
     const char *dir = fr_cli_model_dir(options);

@@ -102,7 +102,7 @@ static int open_model(scoring *run) {
 
 static int open_session(scoring *run) {
     const fr_cli_options *options = run->options;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_session_options wanted = session_options(options);
     if (!wanted.ctx) wanted.ctx = (int)run->prompt.count;
     if (options->mtp_logits && !run->runtime.info.has_mtp)
@@ -114,7 +114,7 @@ static int open_session(scoring *run) {
 
 /* Evaluates the text. Returns 0 or an exit code, printed; 130 with what was evaluated so far. */
 static int score(scoring *run) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     const fr_cli_options *options = run->options;
     unsigned what = FR_SCORE_LOGITS;
     if (options->hidden) what |= FR_SCORE_HIDDEN;

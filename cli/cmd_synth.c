@@ -36,7 +36,7 @@ static void print_document(const fr_cli_options *options, const char *source, co
 }
 
 int fr_cmd_synth(const fr_cli_options *options) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_cli_progress progress;
     fr_written written;
     const char *source = source_of(options);

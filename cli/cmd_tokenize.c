@@ -43,7 +43,7 @@ static int encode(const fr_cli_options *options, const fr_model *model) {
 
 static int decode(const fr_cli_options *options, const fr_model *model) {
     const fr_cli_ids *given = &options->decode;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     char *text = NULL;
     size_t length = 0;
     int code = fr_cli_check_ids(model, "--decode", given->ids, given->count);
@@ -115,7 +115,7 @@ static void print_results(batch *run) {
 /* Tokenizes every line of --prompts, in order. Prints nothing if one of them fails. */
 static int encode_many(const fr_cli_options *options, const fr_model *model) {
     batch run = {.options = options, .model = model};
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     char *text;
     size_t length;
     const char *name = strcmp(options->prompts, "-") == 0 ? "standard input" : options->prompts;

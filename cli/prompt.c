@@ -9,7 +9,7 @@
 /* ---- Files ------------------------------------------------------------------------------------------------- */
 
 int fr_cli_read_file(const char *path, char **out, size_t *length) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     return fr_read_input(path, out, length, &error) == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
@@ -47,7 +47,7 @@ int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *id
 }
 
 int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     *out = (fr_cli_prompt){.is_text = true, .text_length = length};
     if (chat && strlen(text) != length)
         return fr_cli_error(FR_EXIT_FAILED, "--chat: the prompt holds a NUL byte, which the template cannot take");

@@ -73,7 +73,7 @@ int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *optio
     model_options.planned = session ? show_plan : NULL;
     model_options.progress = show_progress;
     model_options.user = runtime;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_cli_progress_init(&runtime->progress);
     double start = fr_cli_seconds();
     fr_status status = fr_model_open(runtime->dir, &model_options, &runtime->model, &error);

@@ -34,7 +34,7 @@ static int write_file(const char *path, const char *text) {
 }
 
 static int write_report(const char *path, const char *json, fr_status (*render)(const char *, char **, fr_error *)) {
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     char *text = NULL;
     if (!path) return 0;
     int code = render(json, &text, &error) == FR_OK ? write_file(path, text) : fr_cli_failure(&error);

@@ -44,19 +44,19 @@ static int read_bytes(int fd, size_t room, size_t most, char **bytes, size_t *le
 fr_status fr_read_file(const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO does not wait for a writer; regular files do not care */
-    if (fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
     fr_status status = FR_OK;
     if (fstat(fd, &st) != 0)
-        status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+        status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        status = fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+        status = fr_fail_at(error, FR_ERROR_IO, path, "not a regular file");
     else if ((uint64_t)st.st_size > limit)
-        status = fr_fail(error, FR_ERROR_FORMAT, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are expected of such a file", path,
-                         (uint64_t)st.st_size, limit);
+        status = fr_fail_at(error, FR_ERROR_FORMAT, path, "%" PRIu64 " bytes, at most %" PRIu64 " are expected of such a file",
+                            (uint64_t)st.st_size, limit);
     int problem = status == FR_OK ? read_bytes(fd, (size_t)st.st_size, (size_t)st.st_size, bytes, length) : 0;
     close(fd);
-    if (problem == ENOMEM) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", path, (size_t)st.st_size);
-    return problem ? fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(problem)) : status;
+    if (problem == ENOMEM) return fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory for %zu bytes", (size_t)st.st_size);
+    return problem ? fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(problem)) : status;
 }
 
 fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error *error) {
@@ -65,8 +65,8 @@ fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error
     if (standard) path = "standard input";
     int problem = fd < 0 ? errno : read_bytes(fd, 1 << 16, SIZE_MAX, bytes, length);
     if (!standard && fd >= 0) close(fd);
-    if (problem == ENOMEM) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for what is in it", path);
-    return problem ? fr_fail(error, FR_ERROR_IO, "%s: cannot read: %s", path, strerror(problem)) : FR_OK;
+    if (problem == ENOMEM) return fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory for what is in it");
+    return problem ? fr_fail_at(error, FR_ERROR_IO, path, "cannot read: %s", strerror(problem)) : FR_OK;
 }
 
 bool fr_read_line(const char *path, char *line, int size) {

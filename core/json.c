@@ -16,7 +16,7 @@ static fr_status fail_at(fr_error *error, const char *where, const char *text, s
         column++;
         if (text[i] == '\n') line++, column = 1;
     }
-    return fr_fail(error, FR_ERROR_FORMAT, "%s: line %zu, column %zu: %s", where, line, column, what);
+    return fr_fail_at(error, FR_ERROR_FORMAT, where, "line %zu, column %zu: %s", line, column, what);
 }
 
 /* What cJSON would accept, or recurse into, and we do not want. */
@@ -51,7 +51,7 @@ fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSO
     FR_TRY(scan(text, length, where, error));
     /* cJSON before 1.7.18 may look one byte beyond a text that is not NUL-terminated, so it gets a copy that is. */
     char *copy = fr_strndup(text, length);
-    if (!copy) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu bytes", where, length);
+    if (!copy) return fr_fail_at(error, FR_ERROR_MEMORY, where, "no memory for %zu bytes", length);
     const char *end = copy;
     cJSON *json = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 1);
     size_t at = end ? (size_t)(end - copy) : 0;
@@ -74,8 +74,7 @@ fr_status fr_json_load(const char *path, uint64_t limit, cJSON **out, fr_error *
     fr_free(text);
     if (status != FR_OK) return status;
     if (!cJSON_IsObject(json)) {
-        fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s", path,
-                fr_json_describe(json, found, sizeof found));
+        fr_fail_at(error, FR_ERROR_FORMAT, path, "expected a JSON object, found %s", fr_json_describe(json, found, sizeof found));
         cJSON_Delete(json);
         return FR_ERROR_FORMAT;
     }
@@ -110,7 +109,7 @@ static int compare_keys(const void *a, const void *b) {
 fr_status fr_json_unique(const cJSON *object, const char *where, fr_error *error) {
     size_t count = (size_t)cJSON_GetArraySize(object), n = 0;
     const char **keys = fr_alloc(count * sizeof *keys);
-    if (!keys) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %zu keys", where, count);
+    if (!keys) return fr_fail_at(error, FR_ERROR_MEMORY, where, "no memory for %zu keys", count);
     const cJSON *item;
     cJSON_ArrayForEach(item, object) {
         if (item->string) keys[n++] = item->string;
@@ -119,7 +118,7 @@ fr_status fr_json_unique(const cJSON *object, const char *where, fr_error *error
     fr_status status = FR_OK;
     for (size_t i = 1; i < n && status == FR_OK; i++)
         if (strcmp(keys[i - 1], keys[i]) == 0)
-            status = fr_fail(error, FR_ERROR_FORMAT, "%s: the key \"%.200s\" is there twice", where, keys[i]);
+            status = fr_fail_at(error, FR_ERROR_FORMAT, where, "the key \"%.200s\" is there twice", keys[i]);
     fr_free(keys);
     return status;
 }
@@ -142,8 +141,8 @@ bool fr_json_to_u64(const cJSON *value, uint64_t *out) {
 static fr_status mismatch(const cJSON *object, const char *where, const char *key, const char *expected, fr_error *error) {
     char found[80];
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
-    return fr_fail(error, FR_ERROR_FORMAT, "%s: %s: expected %s, found %s", where, key, expected,
-                   fr_json_describe(value, found, sizeof found));
+    return fr_fail_at(error, FR_ERROR_FORMAT, fr_place_of("%s: %s", where, key).text, "expected %s, found %s", expected,
+                      fr_json_describe(value, found, sizeof found));
 }
 
 fr_status fr_json_int(const cJSON *object, const char *where, const char *key, int min, int max, int *out, fr_error *error) {

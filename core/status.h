@@ -12,12 +12,21 @@
 #define FR_PRINTF(fmt, args)
 #endif
 
-/* Fills *error (if any) with a formatted message and an empty hint; returns status, so that `return fr_fail(...)` reads well. */
+/* Fills *error (if any) with a message that names no place, and an empty hint. All of these return status, so that
+ * `return fr_fail(...)` reads well. */
 fr_status fr_fail(fr_error *error, fr_status status, const char *format, ...) FR_PRINTF(3, 4);
-/* Adds a hint to the error that was just filled. Returns its status. */
+/* The same about a place, a file, tensor or key: error->where is the place, the message "WHERE: ...". */
+fr_status fr_fail_at(fr_error *error, fr_status status, const char *where, const char *format, ...) FR_PRINTF(4, 5);
+/* Adds a hint to the error that was just filled. */
 fr_status fr_hint(fr_error *error, fr_status status, const char *format, ...) FR_PRINTF(3, 4);
-/* Puts "CONTEXT: " before the message. Returns its status. */
+/* Puts "CONTEXT: " before message and place: what was read when the error was found. */
 fr_status fr_context(fr_error *error, fr_status status, const char *format, ...) FR_PRINTF(3, 4);
+
+/* A place of more than one part, for fr_fail_at: fr_place_of("%s: %s", file, key).text. */
+typedef struct fr_place {
+    char text[sizeof((fr_error *)0)->where];
+} fr_place;
+fr_place fr_place_of(const char *format, ...) FR_PRINTF(1, 2);
 
 #define FR_TRY(expr)                                                                                                             \
     do {                                                                                                                         \

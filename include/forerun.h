@@ -5,7 +5,7 @@
  *     #include <string.h>
  *
  *     int main(int argc, char **argv) { // arguments: a checkpoint's directory, a prompt
- *         fr_error error = {FR_ERROR_ARGUMENT, "two arguments are needed", ""};
+ *         fr_error error = {.message = "two arguments are needed"};
  *         fr_model *model; fr_session *session; fr_step step = {0};
  *         int32_t *prompt; size_t count, length; char *text;
  *         bool ok = argc == 3 && fr_model_open(argv[1], NULL, &model, &error) == FR_OK &&
@@ -57,13 +57,17 @@ typedef enum fr_status {
     FR_INTERRUPTED,       /* a callback asked to stop */
 } fr_status;
 
-/* What went wrong and where (one line, no newline), and what to do about it ("" when there is nothing to say). */
+/* What went wrong (one line, no newline), and what to do about it ("" when there is nothing to say). A message about a place
+ * begins with it: "config.json: hidden_size: expected ..., found ...". */
 typedef struct fr_error {
     fr_status status;
     char message[768];
     char hint[256];
+    char where[512]; /* the place alone, a file, a tensor, a key: "config.json: hidden_size"; "" when there is none */
 } fr_error;
 
+/* The message without its place: "expected ..., found ...". */
+FR_API const char *fr_error_what(const fr_error *error);
 FR_API const char *fr_status_name(fr_status status);
 FR_API const char *fr_version(void);
 /* "forerun 0.1.0, oneDNN 3.7.2, ..." details, one fact a line; static storage. */

@@ -19,7 +19,7 @@ static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int blo
         return FR_OK;
     }
     float *scale = fr_alloc((size_t)rows * (size_t)columns * sizeof *scale);
-    if (!scale) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for %d x %d scales", tensor->name, rows, columns);
+    if (!scale) return fr_fail_at(error, FR_ERROR_MEMORY, tensor->name, "no memory for %d x %d scales", rows, columns);
     for (int i = 0; i < rows; i++)
         memcpy(scale + (size_t)i * (size_t)columns, from + i * tensor->shape[1] * 4, (size_t)columns * 4);
     linear->scale = linear->owned_scale = scale;
@@ -33,8 +33,8 @@ static fr_status cut_range(const char *name, int64_t size, bool cut, fr_shard sh
     *end = (int)size;
     if (cut) fr_split((int)size, FR_BLOCK, shard.count, shard.index, begin, end);
     if (*begin < *end) return FR_OK;
-    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %d cannot be cut into %d parts of whole %d-blocks", name, (int)size,
-                   shard.count, FR_BLOCK);
+    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, name, "%d cannot be cut into %d parts of whole %d-blocks", (int)size,
+                      shard.count, FR_BLOCK);
 }
 
 fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *t, fr_shard shard,
@@ -66,7 +66,7 @@ static fr_status bind_vector(float **out, const fr_checkpoint *checkpoint, const
     const fr_tensor *tensor;
     FR_TRY(fr_checkpoint_get(checkpoint, t->name, fr_schema_dtypes(t->row->kind), 1, t->shape, &tensor, error));
     float *values = fr_alloc(width * sizeof *values);
-    if (!values) return fr_fail(error, FR_ERROR_MEMORY, "%s: out of memory", t->name);
+    if (!values) return fr_fail_at(error, FR_ERROR_MEMORY, t->name, "out of memory");
     if (tensor->dtype == FR_F32) {
         memcpy(values, tensor->data, width * sizeof *values);
     } else {
@@ -178,13 +178,13 @@ static fr_status make_layer(const fr_model *model, int index, fr_layer *layer, f
     layer->moe = moe_of(model);
     layer->moe.experts = fr_alloc_zeroed((size_t)layer->moe.router.experts, sizeof *layer->moe.experts);
     if (layer->moe.experts) return FR_OK;
-    return fr_fail(error, FR_ERROR_MEMORY, "model.layers.%d.mlp.experts: out of memory", index);
+    return fr_fail_at(error, FR_ERROR_MEMORY, fr_place_of("model.layers.%d.mlp.experts", index).text, "out of memory");
 }
 
 static fr_status make_layers(fr_model *model, fr_error *error) {
     int count = model->config.num_hidden_layers;
     model->layers = fr_alloc_zeroed((size_t)count, sizeof *model->layers);
-    if (!model->layers) return fr_fail(error, FR_ERROR_MEMORY, "model.layers: out of memory");
+    if (!model->layers) return fr_fail_at(error, FR_ERROR_MEMORY, "model.layers", "out of memory");
     for (int i = 0; i < count; i++) FR_TRY(make_layer(model, i, &model->layers[i], error));
     return model->mtp.present ? make_layer(model, count, &model->mtp.layer, error) : FR_OK;
 }
@@ -205,8 +205,8 @@ typedef struct binder {
 static fr_status check_alike(const fr_schema_tensor *t, const fr_layer *layer, fr_error *error) {
     fr_dtype dtype = layer->moe.experts[t->expert].down_proj.dtype, first = layer->moe.experts[0].down_proj.dtype;
     if (dtype == first) return FR_OK;
-    return fr_fail(error, FR_ERROR_UNSUPPORTED, "%s: %s, but expert 0 of the layer has %s", t->name, fr_dtype_name(dtype),
-                   fr_dtype_name(first));
+    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, t->name, "%s, but expert 0 of the layer has %s", fr_dtype_name(dtype),
+                      fr_dtype_name(first));
 }
 
 static fr_status bind_tensor(void *user, const fr_schema_tensor *t) {

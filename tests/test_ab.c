@@ -62,7 +62,7 @@ static cJSON *parse(const fr_study_result *result) {
 /* Runs a study that must succeed. */
 static cJSON *study(const fr_ab_options *options) {
     fr_study_result *result = NULL;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_status status = fr_ab(model, options, &result, &error);
     if (status != FR_OK) fail_msg("%s", error.message);
     cJSON *document = parse(result);

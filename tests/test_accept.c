@@ -202,7 +202,7 @@ static double sum(const cJSON *array, const char *key) {
 
 static cJSON *study(const fr_model *model, const fr_accept_options *options, fr_status expected) {
     fr_study_result *result = NULL;
-    fr_error error = {FR_OK, "", ""};
+    fr_error error = {0};
     fr_status status = fr_accept(model, options, &result, &error);
     if (status != expected) fail_msg("%s: %s", fr_status_name(status), error.message);
     if (!result) return NULL;
@@ -423,7 +423,7 @@ static void bad_prompt_files_are_refused(void **state) {
     scratch s = scratch_create();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         fr_prompts prompts;
-        fr_error error = {FR_OK, "", ""};
+        fr_error error = {0};
         scratch_write_text(&s, "p.jsonl", bad[i].text);
         fr_status status = fr_prompts_load(model, scratch_path(&s, "p.jsonl"), false, &prompts, &error);
         if (status == FR_OK || !strstr(error.message, bad[i].says))

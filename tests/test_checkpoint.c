@@ -63,6 +63,8 @@ static void get_names_expected_and_found(void **state) {
                      FR_ERROR_FORMAT);
     assert_string_equal(error.message, "model-00001-of-00002.safetensors: tensor model.embed_tokens.weight: expected F32 or BF16 "
                                        "[321, 160], found BF16 [320, 160]");
+    assert_string_equal(error.where, "model-00001-of-00002.safetensors: tensor model.embed_tokens.weight");
+    assert_string_equal(fr_error_what(&error), "expected F32 or BF16 [321, 160], found BF16 [320, 160]");
     assert_int_equal(fr_checkpoint_get(checkpoint, name, f32, 2, (const int64_t[]){320, 160}, &tensor, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "expected F32 [320, 160], found BF16 [320, 160]"));
     assert_int_equal(fr_checkpoint_get(checkpoint, name, bf16, 1, (const int64_t[]){320}, &tensor, &error), FR_ERROR_FORMAT);
@@ -159,6 +161,7 @@ static void holds_index_and_shards_together(void **state) {
     put_shard(&s, "b.safetensors", (const char *const[]){"z", "y"}, 2);
     assert_int_equal(reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"b.safetensors\"}}", &error), FR_ERROR_FORMAT);
     assert_string_equal(error.message, "b.safetensors: tensor y: is in a.safetensors too");
+    assert_string_equal(error.where, "b.safetensors: tensor y");
     scratch_destroy(&s);
 }
 

@@ -211,6 +211,8 @@ static void refuses_what_it_does_not_compute(void **state) {
         fr_error error = {0};
         if (parse_with(edit, 1, &config, &error) != FR_ERROR_UNSUPPORTED) fail_msg("%s = %s", cases[i].key, cases[i].value);
         if (!strstr(error.message, cases[i].message)) fail_msg("\"%s\" lacks \"%s\"", error.message, cases[i].message);
+        if (!strstr(error.where, cases[i].key) || strstr(fr_error_what(&error), cases[i].key))
+            fail_msg("\"%s\" at \"%s\"", error.message, error.where);
     }
     static const char *const other[2][2] = {{"model_type", "\"llama\""}, {"architectures", "[\"LlamaForCausalLM\"]"}};
     fr_config config;

@@ -324,7 +324,7 @@ static void test_not_a_document(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char *out = (char *)1;
-        fr_error error = {FR_OK, "", ""};
+        fr_error error = {0};
         assert_int_equal(fr_study_html(texts[i], &out, &error), FR_ERROR_FORMAT);
         assert_null(out);
         assert_true(error.message[0]);

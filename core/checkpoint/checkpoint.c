@@ -26,8 +26,8 @@ typedef struct opener {
 
 static fr_status complain(const opener *o, const char *tensor, const char *file, const char *problem) {
     if (!o->report) {
-        if (!*tensor) return fr_fail(o->error, FR_ERROR_FORMAT, "%s: %s", file, problem);
-        return fr_fail(o->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", file, tensor, problem);
+        if (!*tensor) return fr_fail_at(o->error, FR_ERROR_FORMAT, file, "%s", problem);
+        return fr_fail_at(o->error, FR_ERROR_FORMAT, fr_place_of("%s: tensor %.200s", file, tensor).text, "%s", problem);
     }
     o->report(o->user, &(fr_problem){.tensor = tensor, .file = file, .problem = problem});
     return FR_OK;
@@ -84,7 +84,7 @@ static fr_status gather(const opener *o) {
     while (slots < 2 * count) slots *= 2;
     c->tensors = fr_alloc(count * sizeof *c->tensors);
     c->table = fr_alloc_zeroed(slots, sizeof *c->table);
-    if (!c->tensors || !c->table) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", c->dir, count);
+    if (!c->tensors || !c->table) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu tensors", count);
     count = 0;
     for (int f = 0; f < c->num_files; f++) {
         fr_safetensors *file = &c->files[f];
@@ -121,9 +121,7 @@ static fr_status open_file(const opener *o, const char *name, fr_error *own) {
     fr_status status = fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
     if (status == FR_OK) c->num_files++;
     if (status == FR_OK || status == FR_ERROR_MEMORY || !o->report) return status;
-    const char *why = strstr(own->message, name); /* the file is a field of its own in a report */
-    why = why && strncmp(why + strlen(name), ": ", 2) == 0 ? why + strlen(name) + 2 : own->message;
-    return complain(o, "", name, why);
+    return complain(o, "", name, fr_error_what(own)); /* the file is a field of its own in a report */
 }
 
 /* A plain name in the directory: what the index says must never lead out of it. */
@@ -178,7 +176,7 @@ static fr_status compare_index(const opener *o, const cJSON *map) {
     char problem[512];
     const cJSON *item;
     bool *listed = fr_alloc_zeroed(c->count, sizeof *listed);
-    if (!listed) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu flags", c->dir, c->count);
+    if (!listed) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu flags", c->count);
     fr_status status = FR_OK;
     cJSON_ArrayForEach(item, map) {
         if (!cJSON_IsString(item)) continue;
@@ -213,10 +211,10 @@ static fr_status open_shards(const opener *o, const cJSON *map) {
     size_t entries = (size_t)cJSON_GetArraySize(map), num_files = 0;
     const char **files = fr_alloc(entries * sizeof *files);
     fr_status status = FR_OK;
-    if (!files) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu names", c->dir, entries);
+    if (!files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu names", entries);
     FR_CHECK(list_files(o, map, files, &num_files));
     c->files = fr_alloc_zeroed(num_files, sizeof *c->files);
-    if (!c->files) FR_CHECK(fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory for %zu files", c->dir, num_files));
+    if (!c->files) FR_CHECK(fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu files", num_files));
     for (size_t i = 0; i < num_files; i++) {
         fr_error own;
         status = open_file(o, files[i], &own);
@@ -238,7 +236,7 @@ static fr_status open_index(const opener *o, const char *path) {
     fr_status status = FR_OK;
     FR_TRY(fr_json_load(path, MAX_INDEX, &json, o->error));
     FR_CHECK(fr_json_object(json, path, "weight_map", &map, o->error));
-    if (!map->child) FR_CHECK(fr_fail(o->error, FR_ERROR_FORMAT, "%s: weight_map: is empty", path));
+    if (!map->child) FR_CHECK(fr_fail_at(o->error, FR_ERROR_FORMAT, fr_place_of("%s: weight_map", path).text, "is empty"));
     status = open_shards(o, map);
 done:
     cJSON_Delete(json);
@@ -249,7 +247,7 @@ static fr_status open_single(const opener *o) {
     fr_checkpoint *c = o->checkpoint;
     fr_error own;
     c->files = fr_alloc_zeroed(1, sizeof *c->files);
-    if (!c->files) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", c->dir);
+    if (!c->files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory");
     fr_status status = open_file(o, SINGLE_NAME, &own);
     if (status == FR_OK) return gather(o);
     if (o->error) *o->error = own;
@@ -263,18 +261,18 @@ static fr_status open_checkpoint(const opener *o) {
     struct stat info;
     char *index = NULL, *single = NULL;
     fr_status status = FR_OK;
-    if (stat(dir, &info) != 0) return fr_fail(o->error, FR_ERROR_IO, "%s: %s", dir, strerror(errno));
-    if (!S_ISDIR(info.st_mode)) return fr_fail(o->error, FR_ERROR_IO, "%s: not a directory", dir);
-    if (asprintf(&index, "%s/" INDEX_NAME, dir) < 0) return fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (stat(dir, &info) != 0) return fr_fail_at(o->error, FR_ERROR_IO, dir, "%s", strerror(errno));
+    if (!S_ISDIR(info.st_mode)) return fr_fail_at(o->error, FR_ERROR_IO, dir, "not a directory");
+    if (asprintf(&index, "%s/" INDEX_NAME, dir) < 0) return fr_fail_at(o->error, FR_ERROR_MEMORY, dir, "no memory");
     if (asprintf(&single, "%s/" SINGLE_NAME, dir) < 0) {
-        status = fr_fail(o->error, FR_ERROR_MEMORY, "%s: no memory", dir);
+        status = fr_fail_at(o->error, FR_ERROR_MEMORY, dir, "no memory");
         single = NULL;
     } else if (access(index, F_OK) == 0) {
         status = open_index(o, index);
     } else if (access(single, F_OK) == 0) {
         status = open_single(o);
     } else {
-        status = fr_hint(o->error, fr_fail(o->error, FR_ERROR_IO, "%s: neither " INDEX_NAME " nor " SINGLE_NAME " is there", dir),
+        status = fr_hint(o->error, fr_fail_at(o->error, FR_ERROR_IO, dir, "neither " INDEX_NAME " nor " SINGLE_NAME " is there"),
                          "name the directory that holds config.json and the weights");
     }
     free(index);
@@ -287,7 +285,7 @@ fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user
     if (checkpoint) checkpoint->dir = fr_strdup(dir);
     if (!checkpoint || !checkpoint->dir) {
         fr_checkpoint_destroy(checkpoint);
-        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+        return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     }
     opener o = {.checkpoint = checkpoint, .report = report, .user = user, .error = error};
     fr_status status = open_checkpoint(&o);
@@ -342,16 +340,17 @@ static const char *describe_dtypes(unsigned dtypes, char *text, size_t size) {
 fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank, const int64_t *shape,
                             const fr_tensor **out, fr_error *error) {
     const fr_tensor *tensor = fr_checkpoint_find(checkpoint, name);
-    if (!tensor) return fr_fail(error, FR_ERROR_FORMAT, "%.200s: tensor %.200s is missing", checkpoint->dir, name);
+    if (!tensor)
+        return fr_fail_at(error, FR_ERROR_FORMAT, fr_place_of("%.200s", checkpoint->dir).text, "tensor %.200s is missing", name);
     bool fits = (dtypes >> tensor->dtype & 1) && tensor->rank == rank;
     for (int i = 0; fits && i < rank; i++) fits = tensor->shape[i] == shape[i];
     if (!fits) {
         char types[128], expected[128], found[128];
         fr_tensor_describe(tensor->dtype, rank, shape, expected, sizeof expected);
-        return fr_fail(error, FR_ERROR_FORMAT, "%.200s: tensor %.200s: expected %s%s, found %s",
-                       fr_checkpoint_file(checkpoint, tensor->file), name, describe_dtypes(dtypes, types, sizeof types),
-                       strchr(expected, ' '),
-                       fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found));
+        return fr_fail_at(error, FR_ERROR_FORMAT,
+                          fr_place_of("%.200s: tensor %.200s", fr_checkpoint_file(checkpoint, tensor->file), name).text,
+                          "expected %s%s, found %s", describe_dtypes(dtypes, types, sizeof types), strchr(expected, ' '),
+                          fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found));
     }
     *out = tensor;
     return FR_OK;

@@ -35,8 +35,8 @@ typedef struct source {
 static fr_status unsupported(const source *s, const char *key, const char *only) {
     char found[80];
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(s->object, key);
-    return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: %s: only %s is supported, found %s", s->where, key, only,
-                   fr_json_describe(value, found, sizeof found));
+    return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, fr_place_of("%s: %s", s->where, key).text, "only %s is supported, found %s",
+                      only, fr_json_describe(value, found, sizeof found));
 }
 
 /* A key that may be absent, but if it is there must say what forerun computes. */
@@ -100,8 +100,8 @@ static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "qk_rope_head_dim", 2, MAX_HEAD_DIM, &c->qk_rope_head_dim));
     FR_TRY(need(s, "v_head_dim", 1, MAX_HEAD_DIM, &c->v_head_dim));
     if (c->qk_rope_head_dim % 2)
-        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: qk_rope_head_dim: expected an even number (RoPE turns pairs), found %d",
-                       s->where, c->qk_rope_head_dim);
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: qk_rope_head_dim", s->where).text,
+                          "expected an even number (RoPE turns pairs), found %d", c->qk_rope_head_dim);
     return FR_OK;
 }
 
@@ -152,18 +152,18 @@ static fr_status parse_experts(const source *s, fr_config *c) {
     FR_TRY(fr_json_float_or(s->object, s->where, "routed_scaling_factor", 1e-6, 1e6, 2.5f, &c->routed_scaling_factor, s->error));
     int group = c->n_routed_experts / c->n_group;
     if (c->n_routed_experts % c->n_group)
-        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: n_group: %d groups do not divide n_routed_experts %d", s->where,
-                       c->n_group, c->n_routed_experts);
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: n_group", s->where).text,
+                          "%d groups do not divide n_routed_experts %d", c->n_group, c->n_routed_experts);
     if (c->n_group > 1 && group < 2)
-        return fr_fail(s->error, FR_ERROR_FORMAT,
-                       "%s: n_group: %d groups of one expert; a group's score is the sum of its two best", s->where, c->n_group);
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: n_group", s->where).text,
+                          "%d groups of one expert; a group's score is the sum of its two best", c->n_group);
     if (c->topk_group > c->n_group)
-        return fr_fail(s->error, FR_ERROR_FORMAT, "%s: topk_group: expected at most n_group %d, found %d", s->where, c->n_group,
-                       c->topk_group);
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: topk_group", s->where).text,
+                          "expected at most n_group %d, found %d", c->n_group, c->topk_group);
     if (c->num_experts_per_tok > c->topk_group * group)
-        return fr_fail(s->error, FR_ERROR_FORMAT,
-                       "%s: num_experts_per_tok: expected at most the %d experts of %d groups, found %d", s->where,
-                       c->topk_group * group, c->topk_group, c->num_experts_per_tok);
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: num_experts_per_tok", s->where).text,
+                          "expected at most the %d experts of %d groups, found %d", c->topk_group * group, c->topk_group,
+                          c->num_experts_per_tok);
     return FR_OK;
 }
 
@@ -199,11 +199,12 @@ static fr_status parse_eos(const source *s, fr_config *c) {
         uint64_t id;
         char found[80];
         if (!fr_json_to_u64(item, &id) || id >= (uint64_t)c->vocab_size)
-            return fr_fail(s->error, FR_ERROR_FORMAT, "%s: eos_token_id: expected ids below vocab_size %d, found %s", s->where,
-                           c->vocab_size, fr_json_describe(item, found, sizeof found));
+            return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: eos_token_id", s->where).text,
+                              "expected ids below vocab_size %d, found %s", c->vocab_size,
+                              fr_json_describe(item, found, sizeof found));
         if (count == FR_MAX_EOS)
-            return fr_fail(s->error, FR_ERROR_UNSUPPORTED, "%s: eos_token_id: %d ids, at most %d are supported", s->where,
-                           cJSON_GetArraySize(eos), FR_MAX_EOS);
+            return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, fr_place_of("%s: eos_token_id", s->where).text,
+                              "%d ids, at most %d are supported", cJSON_GetArraySize(eos), FR_MAX_EOS);
         ids[count++] = (int)id;
     }
     memcpy(c->eos_token_ids, ids, (size_t)count * sizeof *ids);
@@ -241,8 +242,8 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
     FR_TRY(fr_json_parse(json, length, where, &object, error));
     source s = {.object = object, .where = where, .error = error};
     fr_status status = cJSON_IsObject(object) ? parse_object(&s, &config)
-                                              : fr_fail(error, FR_ERROR_FORMAT, "%s: expected a JSON object, found %s", where,
-                                                        fr_json_describe(object, found, sizeof found));
+                                              : fr_fail_at(error, FR_ERROR_FORMAT, where, "expected a JSON object, found %s",
+                                                           fr_json_describe(object, found, sizeof found));
     cJSON_Delete(object);
     if (status == FR_OK) *out = config;
     return status;
@@ -252,7 +253,7 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
 static fr_status load_generation(const char *dir, fr_config *config, fr_error *error) {
     char *path = NULL;
     cJSON *object = NULL;
-    if (asprintf(&path, "%s/generation_config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (asprintf(&path, "%s/generation_config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = FR_OK;
     if (access(path, F_OK) == 0) {
         status = fr_json_load(path, MAX_CONFIG, &object, error);
@@ -268,7 +269,7 @@ fr_status fr_config_load(const char *dir, fr_config *out, fr_error *error) {
     char *path = NULL, *text = NULL;
     size_t length;
     fr_config config;
-    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &text, &length, error);
     if (status == FR_OK) status = fr_config_parse(text, length, path, &config, error);
     if (status == FR_OK) status = load_generation(dir, &config, error);

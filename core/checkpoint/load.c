@@ -73,7 +73,7 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
         if (l->options->wanted[i]) most += (size_t)(c->tensors[i].bytes / PIECE) + 1;
     l->order = fr_alloc(c->count * sizeof *l->order);
     l->pieces = fr_alloc(most * sizeof *l->pieces);
-    if (!l->order || !l->pieces) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for a list of %zu", c->dir, most);
+    if (!l->order || !l->pieces) return fr_fail_at(error, FR_ERROR_MEMORY, c->dir, "no memory for a list of %zu", most);
     for (size_t i = 0; i < c->count; i++)
         if (l->options->wanted[i]) l->order[l->num_tensors++] = i;
     qsort_r(l->order, l->num_tensors, sizeof *l->order, by_place, c);
@@ -93,7 +93,7 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
 static void give_up(loading *l, fr_status status, const char *name, const char *why) {
     bool before = false;
     if (!atomic_compare_exchange_strong(&l->stop, &before, true)) return;
-    l->status = fr_fail(&l->error, status, "%s%s%s: %s", l->checkpoint->dir, *name ? "/" : "", name, why);
+    l->status = fr_fail_at(&l->error, status, fr_place_of("%s%s%s", l->checkpoint->dir, *name ? "/" : "", name).text, "%s", why);
 }
 
 /* ---- Copying --------------------------------------------------------------------------------------------------- */
@@ -216,7 +216,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
     if (bytes == 0) return FR_OK;
     l.copy = map_huge(bytes);
     if (!l.copy) {
-        fr_fail(error, FR_ERROR_MEMORY, "%s: %" PRIu64 " bytes for its weights cannot be allocated", checkpoint->dir, bytes);
+        fr_fail_at(error, FR_ERROR_MEMORY, checkpoint->dir, "%" PRIu64 " bytes for its weights cannot be allocated", bytes);
         return fr_hint(error, FR_ERROR_MEMORY, "weights that stay mapped (--weights mmap) need no memory of their own");
     }
     fr_status status = run(&l, error);

@@ -46,21 +46,21 @@ static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) 
     struct stat info;
     fr_status status = FR_OK;
     if (asprintf(&path, "%s/%s", dir, st->name) < 0)
-        return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for its path", st->name);
+        return fr_fail_at(error, FR_ERROR_MEMORY, st->name, "no memory for its path");
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &info) != 0) {
-        status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+        status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
-        status = fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+        status = fr_fail_at(error, FR_ERROR_IO, path, "not a regular file");
     } else if (info.st_size < 8) {
-        status = fr_fail(error, FR_ERROR_FORMAT, "%s: %s", path,
-                         info.st_size ? "truncated: shorter than the 8 bytes of a header length" : "the file is empty");
+        status = fr_fail_at(error, FR_ERROR_FORMAT, path, "%s",
+                            info.st_size ? "truncated: shorter than the 8 bytes of a header length" : "the file is empty");
     } else {
         st->size = (uint64_t)info.st_size;
         st->map = mmap(NULL, st->size, PROT_READ, MAP_SHARED, fd, 0); /* outlives the descriptor */
         if (st->map == MAP_FAILED) {
             st->map = NULL;
-            status = fr_fail(error, FR_ERROR_IO, "%s: cannot map %" PRIu64 " bytes: %s", path, st->size, strerror(errno));
+            status = fr_fail_at(error, FR_ERROR_IO, path, "cannot map %" PRIu64 " bytes: %s", st->size, strerror(errno));
         }
     }
     if (fd >= 0) close(fd);
@@ -74,12 +74,12 @@ static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *err
     for (int i = 0; i < 8; i++) *length |= (uint64_t)bytes[i] << (8 * i);
     if (*length > MAX_HEADER)
         return fr_hint(error,
-                       fr_fail(error, FR_ERROR_FORMAT, "%s: header length %" PRIu64 ", at most %u is possible", st->name, *length,
-                               MAX_HEADER),
+                       fr_fail_at(error, FR_ERROR_FORMAT, st->name, "header length %" PRIu64 ", at most %u is possible", *length,
+                                  MAX_HEADER),
                        "the file is damaged or not in safetensors format");
     if (*length > st->size - 8)
-        return fr_fail(error, FR_ERROR_FORMAT, "%s: truncated: a header of %" PRIu64 " bytes in a file of %" PRIu64, st->name,
-                       *length, st->size);
+        return fr_fail_at(error, FR_ERROR_FORMAT, st->name, "truncated: a header of %" PRIu64 " bytes in a file of %" PRIu64,
+                          *length, st->size);
     st->data_begin = 8 + *length;
     return FR_OK;
 }
@@ -151,8 +151,10 @@ static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, c
 /* Reports something wrong, or stops at it. */
 static fr_status complain(const reader *r, const char *tensor, const char *problem) {
     if (!r->report)
-        return fr_hint(r->error, fr_fail(r->error, FR_ERROR_FORMAT, "%s: tensor %.200s: %s", r->st->name, tensor, problem),
-                       "the file is damaged or incomplete; fetch it again");
+        return fr_hint(
+            r->error,
+            fr_fail_at(r->error, FR_ERROR_FORMAT, fr_place_of("%s: tensor %.200s", r->st->name, tensor).text, "%s", problem),
+            "the file is damaged or incomplete; fetch it again");
     r->report(r->user, &(fr_problem){.tensor = tensor, .file = r->st->name, .problem = problem});
     return FR_OK;
 }
@@ -174,7 +176,7 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
     }
     st->tensors = fr_alloc_zeroed(count, sizeof *st->tensors);
     st->names = fr_alloc(name_bytes);
-    if (!st->tensors || !st->names) return fr_fail(r->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", st->name, count);
+    if (!st->tensors || !st->names) return fr_fail_at(r->error, FR_ERROR_MEMORY, st->name, "no memory for %zu tensors", count);
     char *names = st->names;
     cJSON_ArrayForEach(entry, header) {
         char problem[256];
@@ -264,8 +266,8 @@ static fr_status read_header(const reader *r, uint64_t length) {
     fr_status status = fr_json_parse((const char *)st->map + 8, length, st->name, &header, r->error);
     if (status != FR_OK) return status;
     if (!cJSON_IsObject(header))
-        status = fr_fail(r->error, FR_ERROR_FORMAT, "%s: the header: expected an object, found %s", st->name,
-                         fr_json_describe(header, found, sizeof found));
+        status = fr_fail_at(r->error, FR_ERROR_FORMAT, st->name, "the header: expected an object, found %s",
+                            fr_json_describe(header, found, sizeof found));
     else
         status = read_entries(r, header);
     cJSON_Delete(header);
@@ -278,7 +280,7 @@ fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_pr
                               fr_error *error) {
     memset(out, 0, sizeof *out);
     out->name = fr_strdup(name);
-    if (!out->name) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory for its name", name);
+    if (!out->name) return fr_fail_at(error, FR_ERROR_MEMORY, name, "no memory for its name");
     reader r = {.st = out, .file = file, .report = report, .user = user, .error = error};
     uint64_t length = 0;
     fr_status status = map_file(out, dir, error);

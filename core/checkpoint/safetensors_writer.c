@@ -104,11 +104,11 @@ static void text_add_name(text *t, const char *name) {
 /* ---- Files under their temporary names ---- */
 
 static fr_status no_memory(const fr_writer *w, fr_error *error) {
-    return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory to write it", w->dir);
+    return fr_fail_at(error, FR_ERROR_MEMORY, w->dir, "no memory to write it");
 }
 
 static fr_status fail_write(const fr_writer *w, const char *name, int number, fr_error *error) {
-    fr_fail(error, FR_ERROR_IO, "%s/%s: cannot write: %s", w->dir, name, strerror(number));
+    fr_fail_at(error, FR_ERROR_IO, fr_place_of("%s/%s", w->dir, name).text, "cannot write: %s", strerror(number));
     if (number == ENOSPC || number == EDQUOT) fr_hint(error, FR_ERROR_IO, "make room, or write to another disk");
     return FR_ERROR_IO;
 }
@@ -187,7 +187,7 @@ static fr_status copy_data(fr_writer *w, int from, const char *from_dir, const c
         if (n < 0 && errno == EINTR) continue;
         if (n == 0) break;
         if (n < 0)
-            status = fr_fail(error, FR_ERROR_IO, "%s/%s: %s", from_dir, name, strerror(errno));
+            status = fr_fail_at(error, FR_ERROR_IO, fr_place_of("%s/%s", from_dir, name).text, "%s", strerror(errno));
         else if ((number = write_all(fd, buffer, (uint64_t)n, at)))
             status = fail_write(w, name, number, error);
         at += (uint64_t)(n > 0 ? n : 0);
@@ -204,9 +204,9 @@ fr_status fr_writer_copy(fr_writer *w, const char *from_dir, const char *name, f
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     fr_status status = FR_OK;
     if (from < 0 || fstat(from, &info) != 0)
-        status = fr_fail(error, FR_ERROR_IO, "%s: %s", path, strerror(errno));
+        status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
     else if (!S_ISREG(info.st_mode))
-        status = fr_fail(error, FR_ERROR_IO, "%s: not a regular file", path);
+        status = fr_fail_at(error, FR_ERROR_IO, path, "not a regular file");
     else
         status = copy_data(w, from, from_dir, name, error);
     if (from >= 0) close(from);
@@ -219,31 +219,31 @@ fr_status fr_writer_copy(fr_writer *w, const char *from_dir, const char *name, f
 static fr_status take_directory(fr_writer *w, fr_error *error) {
     w->made_dir = mkdir(w->dir, 0777) == 0;
     if (!w->made_dir && errno != EEXIST)
-        return fr_fail(error, FR_ERROR_IO, "%s: cannot make the directory: %s", w->dir, strerror(errno));
+        return fr_fail_at(error, FR_ERROR_IO, w->dir, "cannot make the directory: %s", strerror(errno));
     w->dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (w->dir_fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: %s", w->dir, strerror(errno));
+    if (w->dir_fd < 0) return fr_fail_at(error, FR_ERROR_IO, w->dir, "%s", strerror(errno));
     if (w->made_dir || w->options.force) return FR_OK;
     DIR *list = opendir(w->dir);
-    if (!list) return fr_fail(error, FR_ERROR_IO, "%s: %s", w->dir, strerror(errno));
+    if (!list) return fr_fail_at(error, FR_ERROR_IO, w->dir, "%s", strerror(errno));
     bool empty = true;
     for (struct dirent *item; empty && (item = readdir(list));)
         empty = strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0;
     closedir(list);
     if (empty) return FR_OK;
-    return fr_hint(error, fr_fail(error, FR_ERROR_IO, "%s: the directory is not empty", w->dir),
+    return fr_hint(error, fr_fail_at(error, FR_ERROR_IO, w->dir, "the directory is not empty"),
                    "name a new directory, or force writing into this one");
 }
 
 fr_status fr_writer_create(const char *dir, const fr_writer_options *options, fr_writer **out, fr_error *error) {
     fr_writer *w = fr_alloc_zeroed(1, sizeof *w);
-    if (!w) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory to write it", dir);
+    if (!w) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory to write it");
     w->options = *options;
     if (!w->options.shard_bytes) w->options.shard_bytes = DEFAULT_SHARD_BYTES;
     if (w->options.threads < 1) w->options.threads = fr_physical_cores();
     w->open = NO_SHARD;
     w->fd = w->dir_fd = -1;
     w->dir = fr_strdup(dir);
-    fr_status status = w->dir ? take_directory(w, error) : fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    fr_status status = w->dir ? take_directory(w, error) : fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     if (status != FR_OK) {
         fr_writer_destroy(w);
         return status;
@@ -280,11 +280,12 @@ fr_status fr_writer_add(fr_writer *w, const char *name, fr_dtype dtype, int rank
     entry added = {.dtype = dtype, .rank = rank, .beside_last = beside_last && w->count > 0};
     added.bytes = fr_dtype_size(dtype);
     if (rank < 0 || rank > FR_MAX_RANK || !fr_name_is_plain(name))
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%s: a tensor of %d dimensions, or one without a plain name", w->dir, rank);
+        return fr_fail_at(error, FR_ERROR_ARGUMENT, w->dir, "a tensor of %d dimensions, or one without a plain name", rank);
     for (int i = 0; i < rank; i++) {
         added.shape[i] = shape[i];
         if (shape[i] < 0 || __builtin_mul_overflow(added.bytes, (uint64_t)shape[i], &added.bytes))
-            return fr_fail(error, FR_ERROR_ARGUMENT, "tensor %.200s: its byte count overflows 64 bits", name);
+            return fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("tensor %.200s", name).text,
+                              "its byte count overflows 64 bits");
     }
     if (w->count == w->room) {
         size_t room = 2 * w->room + 64;
@@ -343,7 +344,8 @@ static fr_status reject_twice(const fr_writer *w, fr_error *error) {
     fr_status status = FR_OK;
     for (size_t i = 1; i < w->count && status == FR_OK; i++)
         if (strcmp(order[i - 1]->name, order[i]->name) == 0)
-            status = fr_fail(error, FR_ERROR_ARGUMENT, "tensor %.200s: would be written twice", order[i]->name);
+            status =
+                fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("tensor %.200s", order[i]->name).text, "would be written twice");
     fr_free(order);
     return status;
 }
@@ -358,12 +360,12 @@ static fr_status look_for_room(const fr_writer *w, fr_error *error) {
     if (need <= room) return FR_OK;
     return fr_hint(
         error,
-        fr_fail(error, FR_ERROR_IO, "%s: %" PRIu64 " bytes are needed, and the disk has room for %" PRIu64, w->dir, need, room),
+        fr_fail_at(error, FR_ERROR_IO, w->dir, "%" PRIu64 " bytes are needed, and the disk has room for %" PRIu64, need, room),
         "make room, or write to another disk");
 }
 
 fr_status fr_writer_start(fr_writer *w, fr_error *error) {
-    if (!w->count) return fr_fail(error, FR_ERROR_ARGUMENT, "%s: there is no tensor to write", w->dir);
+    if (!w->count) return fr_fail_at(error, FR_ERROR_ARGUMENT, w->dir, "there is no tensor to write");
     FR_TRY(reject_twice(w, error));
     w->shards = fr_alloc_zeroed(w->count, sizeof *w->shards);
     if (!w->shards) return no_memory(w, error);
@@ -438,7 +440,7 @@ static fr_status close_shard(fr_writer *w, fr_error *error) {
 /* The next entry, with its shard open. */
 static fr_status next_entry(fr_writer *w, const entry **out, fr_error *error) {
     if (!w->shards || w->options.sparse || w->next == w->count)
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%s: no tensor is waiting for data", w->dir);
+        return fr_fail_at(error, FR_ERROR_ARGUMENT, w->dir, "no tensor is waiting for data");
     size_t index = w->open == NO_SHARD ? 0 : w->open;
     while (w->next >= w->shards[index].end) index++;
     if (index != w->open) {
@@ -543,7 +545,7 @@ fr_status fr_writer_finish(fr_writer *w, fr_writer_totals *totals, fr_error *err
         FR_TRY(close_shard(w, error));
     }
     if (!w->shards || (!w->options.sparse && w->next != w->count))
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%s: tensors are still without data", w->dir);
+        return fr_fail_at(error, FR_ERROR_ARGUMENT, w->dir, "tensors are still without data");
     FR_TRY(close_shard(w, error));
     FR_TRY(write_index(w, error));
     FR_TRY(name_files(w, error));

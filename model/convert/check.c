@@ -82,10 +82,8 @@ static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int 
         return NULL;
     }
     c->expected[tensor - fr_checkpoint_at(c->checkpoint, 0)] = true;
-    if (fr_checkpoint_get(c->checkpoint, name, dtypes, rank, shape, &tensor, &error) != FR_OK) {
-        const char *what = strstr(error.message, "expected ");
-        complain(c, name, fr_checkpoint_file(c->checkpoint, tensor->file), "%s", what ? what : error.message);
-    }
+    if (fr_checkpoint_get(c->checkpoint, name, dtypes, rank, shape, &tensor, &error) != FR_OK)
+        complain(c, name, fr_checkpoint_file(c->checkpoint, tensor->file), "%s", fr_error_what(&error));
     return tensor;
 }
 
@@ -282,8 +280,8 @@ fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progres
     fr_status status = fr_checkpoint_survey(dir, report_opening, &c, &c.checkpoint, &own);
     if (status == FR_OK) {
         status = check_all(&c);
-        if (status == FR_ERROR_MEMORY) fr_fail(error, status, "%s: no memory for its check", dir);
-        if (status == FR_INTERRUPTED) fr_fail(error, status, "%s: the check was interrupted", dir);
+        if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, dir, "no memory for its check");
+        if (status == FR_INTERRUPTED) fr_fail_at(error, status, dir, "the check was interrupted");
     } else if (status == FR_ERROR_FORMAT) {
         /* an index that cannot be read: nothing else of the checkpoint can be found, but that much is known */
         complain(&c, "", "model.safetensors.index.json", "%s", own.message);

@@ -77,22 +77,26 @@ static fr_status assign(cJSON *json, const char *assignment, char *path, const c
         *dot = '\0';
         object = cJSON_GetObjectItemCaseSensitive(object, key);
         if (!cJSON_IsObject(object))
-            return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: config.json has no object %s", assignment, key);
+            return fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("%.200s", assignment).text, "config.json has no object %s",
+                              key);
     }
     if (fr_json_parse(text, strlen(text), "value", &value, NULL) != FR_OK)
-        return fr_hint(error, fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: what follows the = is not a JSON value", assignment),
+        return fr_hint(error,
+                       fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("%.200s", assignment).text,
+                                  "what follows the = is not a JSON value"),
                        "a number, true, false, null, or a text in quotes");
     if (!cJSON_GetObjectItemCaseSensitive(object, key) && !is_read(json, object, key)) {
         cJSON_Delete(value);
-        return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: config.json has no key %s, and none of that name is read", assignment,
-                       key);
+        return fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("%.200s", assignment).text,
+                          "config.json has no key %s, and none of that name is read", key);
     }
     return put(object, key, value, error);
 }
 
 fr_status fr_config_edit_assign(cJSON *json, const char *assignment, fr_error *error) {
     const char *equals = strchr(assignment, '=');
-    if (!equals || equals == assignment) return fr_fail(error, FR_ERROR_ARGUMENT, "%.200s: expected key=value", assignment);
+    if (!equals || equals == assignment)
+        return fr_fail_at(error, FR_ERROR_ARGUMENT, fr_place_of("%.200s", assignment).text, "expected key=value");
     char *path = fr_strndup(assignment, (size_t)(equals - assignment));
     if (!path) return no_memory(error);
     fr_status status = assign(json, assignment, path, equals + 1, error);

@@ -94,7 +94,7 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     char *path = NULL;
     size_t length;
     FR_TRY(fr_config_load(dir, &in->config, error));
-    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", dir);
+    if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
     free(path);
     if (status == FR_OK) status = fr_checkpoint_open(dir, &in->checkpoint, error);
@@ -116,7 +116,7 @@ static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *e
 fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error) {
     struct stat info;
     fr_inspection *in = fr_alloc_zeroed(1, sizeof *in);
-    if (!in) return fr_fail(error, FR_ERROR_MEMORY, "%s: no memory", path);
+    if (!in) return fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory");
     bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     fr_status status = directory ? inspect_directory(in, path, error) : inspect_config(in, path, error);
     if (status != FR_OK) {

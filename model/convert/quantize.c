@@ -145,6 +145,14 @@ static void fill_blocks(void *user, uint64_t offset, size_t bytes, void *out) {
 
 /* ---- Tensors ---- */
 
+/* Of the rows of blocks that begin at `row`. */
+static fr_status fail_at_rows(const quantizer *q, const conversion *c, int64_t row) {
+    const char *file = fr_checkpoint_file(q->checkpoint, c->source->file);
+    return fr_fail_at(q->error, FR_ERROR_FORMAT, fr_place_of("%.200s: tensor %.200s", file, c->source->name).text,
+                      "values that are not finite in rows %" PRId64 " to %" PRId64, row,
+                      row + BLOCK < c->out ? row + BLOCK - 1 : c->out - 1);
+}
+
 static fr_status convert(quantizer *q, const job *j) {
     const fr_tensor *source = j->source;
     int64_t rows = (source->shape[0] + BLOCK - 1) / BLOCK;
@@ -157,15 +165,12 @@ static fr_status convert(quantizer *q, const job *j) {
     c.errors = fr_alloc_zeroed((size_t)rows, sizeof *c.errors);
     if (q->to_fp8) c.scales = fr_alloc_zeroed((size_t)(rows * c.block_cols), sizeof *c.scales);
     if (!c.errors || (q->to_fp8 && !c.scales))
-        FR_CHECK(fr_fail(q->error, FR_ERROR_MEMORY, "tensor %.200s: no memory to convert it", source->name));
+        FR_CHECK(
+            fr_fail_at(q->error, FR_ERROR_MEMORY, fr_place_of("tensor %.200s", source->name).text, "no memory to convert it"));
     size_t unit = (size_t)c.in * BLOCK * (q->to_fp8 ? 1 : 2);
     FR_CHECK(fr_writer_fill(q->writer, unit, fill_blocks, &c, q->error));
     for (int64_t i = 0; i < rows; i++) {
-        if (!(c.errors[i] <= FLT_MAX))
-            FR_CHECK(fr_fail(q->error, FR_ERROR_FORMAT,
-                             "%.200s: tensor %.200s: values that are not finite in rows %" PRId64 " to %" PRId64,
-                             fr_checkpoint_file(q->checkpoint, source->file), source->name, i * BLOCK,
-                             (i + 1) * BLOCK < c.out ? (i + 1) * BLOCK - 1 : c.out - 1));
+        if (!(c.errors[i] <= FLT_MAX)) FR_CHECK(fail_at_rows(q, &c, i * BLOCK));
         if (c.errors[i] > q->worst) q->worst = c.errors[i];
     }
     if (q->to_fp8) status = fr_writer_put(q->writer, c.scales, q->error);
@@ -190,7 +195,7 @@ static fr_status add_linear(quantizer *q, const fr_schema_tensor *t, const fr_te
     int64_t shape[2];
     const fr_tensor *scale = NULL;
     if (!fr_schema_scale(t, name, sizeof name, shape))
-        return fr_fail(q->error, FR_ERROR_FORMAT, "tensor %.200s: its name is too long", t->name);
+        return fr_fail_at(q->error, FR_ERROR_FORMAT, fr_place_of("tensor %.200s", t->name).text, "its name is too long");
     if (source->dtype == FR_F8_E4M3) FR_TRY(fr_checkpoint_get(q->checkpoint, name, 1u << FR_F32, 2, shape, &scale, q->error));
     if ((source->dtype == FR_F8_E4M3) == q->to_fp8) {
         FR_TRY(add_copy(q, source, false));
@@ -220,20 +225,20 @@ static fr_status announce_all(quantizer *q) {
     size_t count = fr_checkpoint_count(q->checkpoint);
     q->used = fr_alloc_zeroed(count, sizeof *q->used);
     q->jobs = fr_alloc_zeroed(count, sizeof *q->jobs);
-    if (!q->used || !q->jobs) return fr_fail(q->error, FR_ERROR_MEMORY, "%s: no memory for %zu tensors", q->from, count);
+    if (!q->used || !q->jobs) return fr_fail_at(q->error, FR_ERROR_MEMORY, q->from, "no memory for %zu tensors", count);
     FR_TRY(fr_schema_each(&q->config, announce, q));
     for (size_t i = 0; i < count; i++)
         if (!q->used[i]) FR_TRY(add_copy(q, fr_checkpoint_at(q->checkpoint, i), false));
     if (q->converted) return FR_OK;
-    return fr_fail(q->error, FR_ERROR_ARGUMENT, "%s: there is nothing to convert: its linears are %s", q->from,
-                   q->to_fp8 ? "FP8 already" : "not FP8");
+    return fr_fail_at(q->error, FR_ERROR_ARGUMENT, q->from, "there is nothing to convert: its linears are %s",
+                      q->to_fp8 ? "FP8 already" : "not FP8");
 }
 
 static fr_status write_tensors(quantizer *q) {
     const fr_quantize_options *o = q->options;
     for (size_t i = 0; i < q->num_jobs; i++) {
         if (o->progress && !o->progress(o->user, "converting tensors", i, q->num_jobs))
-            return fr_fail(q->error, FR_INTERRUPTED, "%s: converting it was interrupted", q->from);
+            return fr_fail_at(q->error, FR_INTERRUPTED, q->from, "converting it was interrupted");
         const job *j = &q->jobs[i];
         FR_TRY(j->convert ? convert(q, j) : fr_writer_put(q->writer, j->source->data, q->error));
     }
@@ -260,7 +265,7 @@ static fr_status copy_files(quantizer *q) {
     fr_status status = FR_OK;
     struct stat info;
     DIR *list = opendir(q->from);
-    if (!list) return fr_fail(q->error, FR_ERROR_IO, "%s: %s", q->from, strerror(errno));
+    if (!list) return fr_fail_at(q->error, FR_ERROR_IO, q->from, "%s", strerror(errno));
     for (struct dirent *item; status == FR_OK && (item = readdir(list));)
         if (is_copied(item->d_name) && fstatat(dirfd(list), item->d_name, &info, 0) == 0 && S_ISREG(info.st_mode))
             status = fr_writer_copy(q->writer, q->from, item->d_name, q->error);
@@ -282,7 +287,7 @@ static fr_status write_config(quantizer *q) {
 static fr_status refuse_same(const char *from, const char *dir, fr_error *error) {
     struct stat a, b;
     if (stat(from, &a) != 0 || stat(dir, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino) return FR_OK;
-    return fr_fail(error, FR_ERROR_ARGUMENT, "%s: is the checkpoint that is to be read", dir);
+    return fr_fail_at(error, FR_ERROR_ARGUMENT, dir, "is the checkpoint that is to be read");
 }
 
 static fr_status quantize(quantizer *q, const char *dir, fr_writer_totals *totals) {

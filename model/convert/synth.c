@@ -173,7 +173,7 @@ static fr_status announce(void *user, const fr_schema_tensor *t) {
     s->total++;
     if (dtype_of(s, t) != FR_F8_E4M3) return FR_OK;
     if (!fr_schema_scale(t, scale, sizeof scale, shape))
-        return fr_fail(s->error, FR_ERROR_ARGUMENT, "tensor %.200s: its name is too long", t->name);
+        return fr_fail_at(s->error, FR_ERROR_ARGUMENT, fr_place_of("tensor %.200s", t->name).text, "its name is too long");
     s->total++;
     return fr_writer_add(s->writer, scale, FR_F32, 2, shape, true, s->error);
 }
