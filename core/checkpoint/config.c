@@ -1,6 +1,6 @@
 #include "core/checkpoint/config.h"
 
-#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,7 @@
 
 #define MAX_CONFIG (16u << 20)
 
-/* Far beyond any real model, and small enough that no product of them overflows: shapes stay within int, element counts
- * of a tensor within 2^43 and of a model within 2^60. */
+/* Far beyond any real model, and small enough that no product of them overflows. */
 enum {
     MAX_WIDTH = 1 << 17,
     MAX_VOCAB = 1 << 24,
@@ -26,17 +25,29 @@ enum {
     MAX_MTP = 16,
 };
 
+/* Shapes fit into int, the elements of a tensor into 2^43 and those of a model into 2^60. */
+#define MAX_SIDE ((int64_t)2 * MAX_HEADS * MAX_HEAD_DIM)
+_Static_assert(MAX_SIDE <= INT_MAX && MAX_VOCAB <= MAX_SIDE && (int64_t)MAX_SHARED * MAX_WIDTH <= MAX_SIDE, "sides of tensors");
+_Static_assert(MAX_SIDE *MAX_WIDTH <= INT64_C(1) << 43, "elements of a tensor");
+_Static_assert((MAX_LAYERS + MAX_MTP) * (3 * (int64_t)MAX_EXPERTS * MAX_WIDTH * MAX_WIDTH + 16 * MAX_SIDE * MAX_WIDTH) <=
+                   INT64_C(1) << 60,
+               "elements of a model");
+
 typedef struct source {
     const cJSON *object;
     const char *where;
     fr_error *error;
 } source;
 
+static fr_place key_of(const source *s, const char *key) {
+    return fr_place_of("%s: %s", s->where, key);
+}
+
 static fr_status unsupported(const source *s, const char *key, const char *only) {
     char found[80];
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(s->object, key);
-    return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, fr_place_of("%s: %s", s->where, key).text, "only %s is supported, found %s",
-                      only, fr_json_describe(value, found, sizeof found));
+    return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, key_of(s, key).text, "only %s is supported, found %s", only,
+                      fr_json_describe(value, found, sizeof found));
 }
 
 /* A key that may be absent, but if it is there must say what forerun computes. */
@@ -56,17 +67,69 @@ static fr_status need(const source *s, const char *key, int min, int max, int *o
     return fr_json_int(s->object, s->where, key, min, max, out, s->error);
 }
 
+/* Keys that may be absent: *out keeps its value then, the member's default. */
+static fr_status may_int(const source *s, const char *key, int min, int max, int *out) {
+    return fr_json_int_or(s->object, s->where, key, min, max, *out, out, s->error);
+}
+
+static fr_status may_float(const source *s, const char *key, double min, double max, float *out) {
+    return fr_json_float_or(s->object, s->where, key, min, max, *out, out, s->error);
+}
+
+static fr_status may_bool(const source *s, const char *key, bool *out) {
+    return fr_json_bool_or(s->object, s->where, key, *out, out, s->error);
+}
+
+/* ---- Members of the family ---- */
+
+/* A member is its names and what its config.json may leave out. Tensors that only some members have are rows of
+ * model/tensors.c with a condition on the config. */
+typedef struct member {
+    const char *model_type, *architecture;
+    fr_config defaults;
+} member;
+
+static const member members[] = {
+    {.model_type = "deepseek_v3",
+     .architecture = "DeepseekV3ForCausalLM",
+     .defaults = {.rms_norm_eps = 1e-6f,
+                  .rope_theta = 1e4f,
+                  .n_shared_experts = 1,
+                  .n_group = 8,
+                  .topk_group = 4,
+                  .first_k_dense_replace = 3,
+                  .moe_layer_freq = 1,
+                  .norm_topk_prob = true,
+                  .routed_scaling_factor = 2.5f}},
+};
+enum { NUM_MEMBERS = sizeof members / sizeof *members };
+
+static bool is_string(const cJSON *value, const char *text) {
+    return cJSON_IsString(value) && strcmp(value->valuestring, text) == 0;
+}
+
+/* By model_type or, for derived models that have one of their own, by architecture. Without either it is the first. */
+static fr_status find_member(const source *s, const member **out) {
+    const cJSON *type = fr_json_find(s->object, "model_type"), *list = fr_json_find(s->object, "architectures"), *item;
+    *out = !type && !list ? members : NULL;
+    for (int i = 0; i < NUM_MEMBERS && !*out; i++)
+        if (is_string(type, members[i].model_type)) *out = &members[i];
+    cJSON_ArrayForEach(item, list) {
+        for (int i = 0; i < NUM_MEMBERS && !*out; i++)
+            if (is_string(item, members[i].architecture)) *out = &members[i];
+    }
+    if (*out) return FR_OK;
+    char only[256] = "the DeepSeek-V3 family (";
+    for (int i = 0; i < NUM_MEMBERS; i++)
+        snprintf(only + strlen(only), sizeof only - strlen(only), "%s%s", members[i].model_type,
+                 i + 1 < NUM_MEMBERS ? ", " : ")");
+    return unsupported(s, type ? "model_type" : "architectures", only);
+}
+
 /* ---- Sections ---- */
 
-static fr_status parse_family(const source *s) {
-    const cJSON *type = fr_json_find(s->object, "model_type"), *list = fr_json_find(s->object, "architectures"), *item;
-    bool ours = cJSON_IsString(type) && strcmp(type->valuestring, "deepseek_v3") == 0;
-    cJSON_ArrayForEach(item, list) {
-        /* derived models keep the architecture under a model_type of their own */
-        if (cJSON_IsString(item) && strcmp(item->valuestring, "DeepseekV3ForCausalLM") == 0) ours = true;
-    }
-    if (!ours && (type || list))
-        return unsupported(s, type ? "model_type" : "architectures", "the DeepSeek-V3 family (deepseek_v3)");
+/* What all members have in common. */
+static fr_status check_common(const source *s) {
     FR_TRY(only_string(s, "hidden_act", "silu"));
     FR_TRY(only_string(s, "scoring_func", "sigmoid"));
     FR_TRY(only_string(s, "topk_method", "noaux_tc"));
@@ -80,16 +143,15 @@ static fr_status parse_sizes(const source *s, fr_config *c) {
     FR_TRY(need(s, "vocab_size", 1, MAX_VOCAB, &c->vocab_size));
     FR_TRY(need(s, "num_hidden_layers", 1, MAX_LAYERS, &c->num_hidden_layers));
     FR_TRY(need(s, "max_position_embeddings", 1, MAX_POSITIONS, &c->max_position_embeddings));
-    FR_TRY(
-        fr_json_int_or(s->object, s->where, "num_nextn_predict_layers", 0, MAX_MTP, 0, &c->num_nextn_predict_layers, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "rms_norm_eps", 0, 1, 1e-6f, &c->rms_norm_eps, s->error));
-    return fr_json_bool_or(s->object, s->where, "tie_word_embeddings", false, &c->tie_word_embeddings, s->error);
+    FR_TRY(may_int(s, "num_nextn_predict_layers", 0, MAX_MTP, &c->num_nextn_predict_layers));
+    FR_TRY(may_float(s, "rms_norm_eps", 0, 1, &c->rms_norm_eps));
+    return may_bool(s, "tie_word_embeddings", &c->tie_word_embeddings);
 }
 
 static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "num_attention_heads", 1, MAX_HEADS, &c->num_attention_heads));
     int kv_heads = c->num_attention_heads;
-    FR_TRY(fr_json_int_or(s->object, s->where, "num_key_value_heads", 1, MAX_HEADS, kv_heads, &kv_heads, s->error));
+    FR_TRY(may_int(s, "num_key_value_heads", 1, MAX_HEADS, &kv_heads));
     if (kv_heads != c->num_attention_heads) return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
     c->q_lora_rank = 0;
     /* null says "no low rank", absent says nothing */
@@ -100,7 +162,7 @@ static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "qk_rope_head_dim", 2, MAX_HEAD_DIM, &c->qk_rope_head_dim));
     FR_TRY(need(s, "v_head_dim", 1, MAX_HEAD_DIM, &c->v_head_dim));
     if (c->qk_rope_head_dim % 2)
-        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: qk_rope_head_dim", s->where).text,
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "qk_rope_head_dim").text,
                           "expected an even number (RoPE turns pairs), found %d", c->qk_rope_head_dim);
     return FR_OK;
 }
@@ -116,25 +178,47 @@ static fr_status parse_yarn(const source *s, fr_config *c) {
     if (fr_json_find(s->object, "attention_factor")) return unsupported(s, "attention_factor", "its absence");
     FR_TRY(only_bool(s, "truncate", true));
     c->yarn.present = true;
+    c->yarn.beta_fast = 32;
+    c->yarn.beta_slow = 1;
+    c->yarn.mscale = 1;
     FR_TRY(fr_json_float(s->object, s->where, "factor", 1, 1e6, &c->yarn.factor, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "beta_fast", 1e-3, 1e6, 32, &c->yarn.beta_fast, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "beta_slow", 1e-3, 1e6, 1, &c->yarn.beta_slow, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "mscale", 0, 100, 1, &c->yarn.mscale, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "mscale_all_dim", 0, 100, 0, &c->yarn.mscale_all_dim, s->error));
+    FR_TRY(may_float(s, "beta_fast", 1e-3, 1e6, &c->yarn.beta_fast));
+    FR_TRY(may_float(s, "beta_slow", 1e-3, 1e6, &c->yarn.beta_slow));
+    FR_TRY(may_float(s, "mscale", 0, 100, &c->yarn.mscale));
+    FR_TRY(may_float(s, "mscale_all_dim", 0, 100, &c->yarn.mscale_all_dim));
     return need(s, "original_max_position_embeddings", 1, MAX_POSITIONS, &c->yarn.original_max_position_embeddings);
 }
 
 /* rope_theta and rope_scaling, or both in one object: rope_parameters, as newer conversions write it. */
 static fr_status parse_rope(const source *s, fr_config *c) {
     const char *key = fr_json_find(s->object, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-    FR_TRY(fr_json_float_or(s->object, s->where, "rope_theta", 1, 1e12, 1e4f, &c->rope_theta, s->error));
+    FR_TRY(may_float(s, "rope_theta", 1, 1e12, &c->rope_theta));
     if (!fr_json_find(s->object, key)) return FR_OK;
     char where[512];
     snprintf(where, sizeof where, "%s: %s", s->where, key);
     source in = {.where = where, .error = s->error};
     FR_TRY(fr_json_object(s->object, s->where, key, &in.object, s->error));
-    FR_TRY(fr_json_float_or(in.object, where, "rope_theta", 1, 1e12, c->rope_theta, &c->rope_theta, s->error));
+    FR_TRY(may_float(&in, "rope_theta", 1, 1e12, &c->rope_theta));
     return parse_yarn(&in, c);
+}
+
+/* Groups that divide the experts, and enough of them to choose from. */
+static fr_status check_experts(const source *s, const fr_config *c) {
+    int group = c->n_routed_experts / c->n_group;
+    if (c->n_routed_experts % c->n_group)
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "n_group").text, "%d groups do not divide n_routed_experts %d",
+                          c->n_group, c->n_routed_experts);
+    if (c->n_group > 1 && group < 2)
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "n_group").text,
+                          "%d groups of one expert; a group's score is the sum of its two best", c->n_group);
+    if (c->topk_group > c->n_group)
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "topk_group").text, "expected at most n_group %d, found %d",
+                          c->n_group, c->topk_group);
+    if (c->num_experts_per_tok > c->topk_group * group)
+        return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "num_experts_per_tok").text,
+                          "expected at most the %d experts of %d groups, found %d", c->topk_group * group, c->topk_group,
+                          c->num_experts_per_tok);
+    return FR_OK;
 }
 
 static fr_status parse_experts(const source *s, fr_config *c) {
@@ -142,29 +226,15 @@ static fr_status parse_experts(const source *s, fr_config *c) {
     FR_TRY(need(s, "moe_intermediate_size", 1, MAX_WIDTH, &c->moe_intermediate_size));
     FR_TRY(need(s, "n_routed_experts", 1, MAX_EXPERTS, &c->n_routed_experts));
     FR_TRY(need(s, "num_experts_per_tok", 1, MAX_EXPERTS, &c->num_experts_per_tok));
-    FR_TRY(fr_json_int_or(s->object, s->where, "n_shared_experts", 0, MAX_SHARED, 1, &c->n_shared_experts, s->error));
+    FR_TRY(may_int(s, "n_shared_experts", 0, MAX_SHARED, &c->n_shared_experts));
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "n_shared_experts"))) c->n_shared_experts = 0;
-    FR_TRY(fr_json_int_or(s->object, s->where, "n_group", 1, MAX_EXPERTS, 8, &c->n_group, s->error));
-    FR_TRY(fr_json_int_or(s->object, s->where, "topk_group", 1, MAX_EXPERTS, 4, &c->topk_group, s->error));
-    FR_TRY(fr_json_int_or(s->object, s->where, "first_k_dense_replace", 0, MAX_LAYERS, 3, &c->first_k_dense_replace, s->error));
-    FR_TRY(fr_json_int_or(s->object, s->where, "moe_layer_freq", 1, MAX_LAYERS, 1, &c->moe_layer_freq, s->error));
-    FR_TRY(fr_json_bool_or(s->object, s->where, "norm_topk_prob", true, &c->norm_topk_prob, s->error));
-    FR_TRY(fr_json_float_or(s->object, s->where, "routed_scaling_factor", 1e-6, 1e6, 2.5f, &c->routed_scaling_factor, s->error));
-    int group = c->n_routed_experts / c->n_group;
-    if (c->n_routed_experts % c->n_group)
-        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: n_group", s->where).text,
-                          "%d groups do not divide n_routed_experts %d", c->n_group, c->n_routed_experts);
-    if (c->n_group > 1 && group < 2)
-        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: n_group", s->where).text,
-                          "%d groups of one expert; a group's score is the sum of its two best", c->n_group);
-    if (c->topk_group > c->n_group)
-        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: topk_group", s->where).text,
-                          "expected at most n_group %d, found %d", c->n_group, c->topk_group);
-    if (c->num_experts_per_tok > c->topk_group * group)
-        return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: num_experts_per_tok", s->where).text,
-                          "expected at most the %d experts of %d groups, found %d", c->topk_group * group, c->topk_group,
-                          c->num_experts_per_tok);
-    return FR_OK;
+    FR_TRY(may_int(s, "n_group", 1, MAX_EXPERTS, &c->n_group));
+    FR_TRY(may_int(s, "topk_group", 1, MAX_EXPERTS, &c->topk_group));
+    FR_TRY(may_int(s, "first_k_dense_replace", 0, MAX_LAYERS, &c->first_k_dense_replace));
+    FR_TRY(may_int(s, "moe_layer_freq", 1, MAX_LAYERS, &c->moe_layer_freq));
+    FR_TRY(may_bool(s, "norm_topk_prob", &c->norm_topk_prob));
+    FR_TRY(may_float(s, "routed_scaling_factor", 1e-6, 1e6, &c->routed_scaling_factor));
+    return check_experts(s, c);
 }
 
 static fr_status parse_quantization(const source *s, fr_config *c) {
@@ -199,12 +269,12 @@ static fr_status parse_eos(const source *s, fr_config *c) {
         uint64_t id;
         char found[80];
         if (!fr_json_to_u64(item, &id) || id >= (uint64_t)c->vocab_size)
-            return fr_fail_at(s->error, FR_ERROR_FORMAT, fr_place_of("%s: eos_token_id", s->where).text,
+            return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "eos_token_id").text,
                               "expected ids below vocab_size %d, found %s", c->vocab_size,
                               fr_json_describe(item, found, sizeof found));
         if (count == FR_MAX_EOS)
-            return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, fr_place_of("%s: eos_token_id", s->where).text,
-                              "%d ids, at most %d are supported", cJSON_GetArraySize(eos), FR_MAX_EOS);
+            return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, key_of(s, "eos_token_id").text, "%d ids, at most %d are supported",
+                              cJSON_GetArraySize(eos), FR_MAX_EOS);
         ids[count++] = (int)id;
     }
     memcpy(c->eos_token_ids, ids, (size_t)count * sizeof *ids);
@@ -224,8 +294,11 @@ static fr_status parse_tokens(const source *s, fr_config *c) {
 /* ---- Whole files ---- */
 
 static fr_status parse_object(const source *s, fr_config *c) {
+    const member *found;
     FR_TRY(fr_json_unique(s->object, s->where, s->error));
-    FR_TRY(parse_family(s));
+    FR_TRY(find_member(s, &found));
+    *c = found->defaults;
+    FR_TRY(check_common(s));
     FR_TRY(parse_sizes(s, c));
     FR_TRY(parse_attention(s, c));
     FR_TRY(parse_rope(s, c));

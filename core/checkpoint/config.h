@@ -1,4 +1,5 @@
-/* config.json and generation_config.json of a DeepSeek-V3-family checkpoint. Fields have the file's own names. */
+/* config.json and generation_config.json of a DeepSeek-V3-family checkpoint. Fields have the file's own names. What a member of
+ * the family is called and what its file may leave out is one entry of `members` in config.c. */
 #ifndef FR_CORE_CHECKPOINT_CONFIG_H
 #define FR_CORE_CHECKPOINT_CONFIG_H
 
