@@ -87,8 +87,8 @@ static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
     } else if (!s->model->checkpoint) {
         if (!t->optional) s->weight_bytes += fr_schema_bytes(t);
     } else {
-        bool is_e4m3 = add_tensor(s, t->name), may_be_e4m3 = fr_schema_dtypes(t->row->kind) >> FR_F8_E4M3 & 1;
-        if (may_be_e4m3 && fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
+        bool is_e4m3 = add_tensor(s, t->name);
+        if (fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
         if (t->row->part == FR_PART_LM_HEAD) s->lm_head_is_e4m3 = is_e4m3;
     }
     return FR_OK;

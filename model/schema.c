@@ -103,6 +103,7 @@ fr_dtype fr_schema_dtype(fr_schema_kind kind) {
 }
 
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]) {
+    if (!(fr_schema_dtypes(tensor->row->kind) >> FR_F8_E4M3 & 1)) return false;
     shape[0] = fr_blocks((int)tensor->shape[0]);
     shape[1] = fr_blocks((int)tensor->shape[1]);
     return (size_t)snprintf(name, size, "%s" SCALE, tensor->name) < size;

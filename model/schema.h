@@ -100,7 +100,8 @@ fr_dtype fr_schema_dtype(fr_schema_kind kind);
 /* Bytes in that type, scales included. */
 uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
 
-/* Name ("NAME_scale_inv", false if it does not fit) and shape [ceil(out/128), ceil(in/128)] of an E4M3 tensor's scales. */
+/* Name, "NAME_scale_inv", and shape, [ceil(out/128), ceil(in/128)], of the scales that a tensor has if it is E4M3; false when it
+ * never is, or the name does not fit. */
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
 bool fr_schema_is_scale(const char *name);
 

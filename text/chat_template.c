@@ -4,10 +4,14 @@
 
 #include "core/memory.h"
 
-/* (U+FF5C and U+2581, not | and _) */
-#define USER "<｜User｜>"
-#define ASSISTANT "<｜Assistant｜>"
-#define END "<｜end▁of▁sentence｜>"
+enum { USER, ASSISTANT, END, NUM_MARKS };
+
+/* What a tokenizer must have (U+FF5C and U+2581, not | and _). */
+static const char *const marks[NUM_MARKS] = {
+    [USER] = "<｜User｜>",
+    [ASSISTANT] = "<｜Assistant｜>",
+    [END] = "<｜end▁of▁sentence｜>",
+};
 
 /* render() runs twice: first with out NULL, to count. */
 typedef struct writer {
@@ -40,20 +44,19 @@ static void render(writer *w, const fr_tokenizer *tokenizer, const fr_chat_turn 
     }
     for (size_t i = 0; i < count; i++) {
         if (turns[i].role == FR_CHAT_SYSTEM) continue;
-        puts_to(w, turns[i].role == FR_CHAT_USER ? USER : ASSISTANT);
+        puts_to(w, marks[turns[i].role == FR_CHAT_USER ? USER : ASSISTANT]);
         puts_to(w, turns[i].content);
-        if (turns[i].role == FR_CHAT_ASSISTANT) puts_to(w, END);
+        if (turns[i].role == FR_CHAT_ASSISTANT) puts_to(w, marks[END]);
     }
-    if (reply) puts_to(w, ASSISTANT);
+    if (reply) puts_to(w, marks[ASSISTANT]);
     if (w->out) w->out[w->length] = '\0';
 }
 
 fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply, char **text,
                          fr_error *error) {
-    static const char *const needed[] = {USER, ASSISTANT, END};
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (fr_tokenizer_find(tokenizer, needed[i]) < 0) {
-            fr_status status = fr_fail(error, FR_ERROR_UNSUPPORTED, "chat template: the tokenizer has no token %s", needed[i]);
+    for (int i = 0; i < NUM_MARKS; i++)
+        if (fr_tokenizer_find(tokenizer, marks[i]) < 0) {
+            fr_status status = fr_fail(error, FR_ERROR_UNSUPPORTED, "chat template: the tokenizer has no token %s", marks[i]);
             return fr_hint(error, status,
                            "This looks like a base model, which continues text: give the prompt without a template.");
         }

@@ -235,7 +235,7 @@ static fr_status reject_twice(const reader *r) {
 }
 
 /* Overlaps are errors. Gaps are reported only: every tensor's data is where the header says. */
-static fr_status judge_layout(const reader *r) {
+static fr_status check_layout(const reader *r) {
     fr_safetensors *st = r->st;
     char problem[320];
     uint64_t end = 0, gaps = 0;
@@ -273,7 +273,7 @@ static fr_status read_header(const reader *r, uint64_t length) {
     cJSON_Delete(header);
     if (status != FR_OK) return status;
     FR_TRY(reject_twice(r));
-    return judge_layout(r);
+    return check_layout(r);
 }
 
 fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user, fr_safetensors *out,

@@ -73,8 +73,9 @@ static bool is_known(const checker *c, const char *name) {
 
 /* ---- Against the config ---- */
 
-/* Finds a tensor and holds it to what is expected; NULL if it is missing. */
-static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int rank, const int64_t *shape, bool optional) {
+/* Finds a tensor and compares it with what is expected; NULL if it is missing. */
+static const fr_tensor *check_tensor(checker *c, const char *name, unsigned dtypes, int rank, const int64_t *shape,
+                                     bool optional) {
     const fr_tensor *tensor = fr_checkpoint_find(c->checkpoint, name);
     fr_error error;
     if (!tensor) {
@@ -87,19 +88,17 @@ static const fr_tensor *hold(checker *c, const char *name, unsigned dtypes, int 
     return tensor;
 }
 
-static fr_status hold_to_schema(void *user, const fr_schema_tensor *t) {
+/* Weights of another type than E4M3 have no scales. Those of a weight that is missing or of a wrong type may be there: they are
+ * not reported by themselves. */
+static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     checker *c = user;
+    char scale[256];
+    int64_t shape[2];
     if (t->mtp && !c->has_mtp) return FR_OK;
-    unsigned dtypes = fr_schema_dtypes(t->row->kind);
-    const fr_tensor *tensor = hold(c, t->name, dtypes, t->rank, t->shape, t->optional);
-    /* weights that are not E4M3 have no scales; those of a weight that is missing or of a wrong type are not reported by
-     * themselves */
-    if ((dtypes >> FR_F8_E4M3 & 1) && !(tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32))) {
-        char name[256];
-        int64_t shape[2];
-        bool needed = tensor && tensor->dtype == FR_F8_E4M3;
-        if (fr_schema_scale(t, name, sizeof name, shape)) hold(c, name, 1u << FR_F32, 2, shape, !needed);
-    }
+    const fr_tensor *tensor = check_tensor(c, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, t->optional);
+    if (tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32)) return FR_OK;
+    bool needed = tensor && tensor->dtype == FR_F8_E4M3;
+    if (fr_schema_scale(t, scale, sizeof scale, shape)) check_tensor(c, scale, 1u << FR_F32, 2, shape, !needed);
     return FR_OK;
 }
 
@@ -123,71 +122,95 @@ static void report_unexpected(checker *c) {
 
 /* ---- Values ---- */
 
-typedef enum judgement { FINITE_32, POSITIVE_32, FINITE_BF16, FINITE_16, FINITE_E4M3, ANYTHING } judgement;
+/* What the values of a tensor are verified to be. */
+typedef enum value_rule { FINITE_F32, POSITIVE_F32, FINITE_BF16, FINITE_F16, FINITE_E4M3, ANY_VALUE } value_rule;
 
-static judgement judgement_of(const fr_tensor *tensor) {
+static value_rule rule_of(const fr_tensor *tensor) {
     switch (tensor->dtype) {
     case FR_F32:
-        return fr_schema_is_scale(tensor->name) ? POSITIVE_32 : FINITE_32;
+        return fr_schema_is_scale(tensor->name) ? POSITIVE_F32 : FINITE_F32;
     case FR_BF16:
         return FINITE_BF16;
     case FR_F16:
-        return FINITE_16;
+        return FINITE_F16;
     case FR_F8_E4M3:
         return FINITE_E4M3;
     default:
-        return ANYTHING;
+        return ANY_VALUE;
     }
 }
 
-/* Elements that are not what they should be among `bytes` <= PART bytes at `data`, which may be unaligned. The loops
- * are plain and count in the width of what they look at, so that compilers make vectors of them. */
-static uint32_t count_bad(judgement judge, const uint8_t *data, size_t bytes) {
+/* The loops are plain and count in the width of what they look at, so that compilers make vectors of them. Data may be
+ * unaligned. */
+
+static uint32_t count_bad_8(const uint8_t *data, size_t bytes) {
     uint32_t bad = 0;
-    if (judge == FINITE_E4M3) {
-        for (size_t at = 0; at < bytes; at += 128) {
-            size_t end = bytes - at < 128 ? bytes : at + 128;
-            uint8_t here = 0; /* at most 128 */
-            for (size_t i = at; i < end; i++) here = (uint8_t)(here + ((data[i] & 0x7f) == 0x7f));
-            bad += here;
-        }
-    } else if (judge == FINITE_BF16 || judge == FINITE_16) {
-        const uint16_t exponent = judge == FINITE_BF16 ? 0x7f80 : 0x7c00;
-        for (size_t i = 0; i + 1 < bytes; i += 2) {
-            uint16_t value;
-            memcpy(&value, data + i, sizeof value);
-            bad += (value & exponent) == exponent;
-        }
-    } else if (judge == FINITE_32 || judge == POSITIVE_32) {
-        /* positive, finite: from the smallest subnormal to the largest number, as bits 1 .. 0x7f7fffff */
-        const uint32_t mask = judge == FINITE_32 ? 0x7fffffffu : 0xffffffffu, below = judge == FINITE_32 ? 0 : 1;
-        const uint32_t allowed = judge == FINITE_32 ? 0x7f800000u : 0x7f7fffffu;
-        for (size_t i = 0; i + 3 < bytes; i += 4) {
-            uint32_t value;
-            memcpy(&value, data + i, sizeof value);
-            bad += (value & mask) - below >= allowed;
-        }
+    for (size_t at = 0; at < bytes; at += 128) {
+        size_t end = bytes - at < 128 ? bytes : at + 128;
+        uint8_t here = 0; /* at most 128 */
+        for (size_t i = at; i < end; i++) here = (uint8_t)(here + ((data[i] & 0x7f) == 0x7f));
+        bad += here;
     }
     return bad;
 }
 
+static uint32_t count_bad_16(const uint8_t *data, size_t bytes, uint16_t exponent) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i + 1 < bytes; i += 2) {
+        uint16_t value;
+        memcpy(&value, data + i, sizeof value);
+        bad += (value & exponent) == exponent;
+    }
+    return bad;
+}
+
+/* Good: (bits & mask) from `first` on, `count` of them. */
+static uint32_t count_bad_32(const uint8_t *data, size_t bytes, uint32_t mask, uint32_t first, uint32_t count) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i + 3 < bytes; i += 4) {
+        uint32_t value;
+        memcpy(&value, data + i, sizeof value);
+        bad += (value & mask) - first >= count;
+    }
+    return bad;
+}
+
+/* Elements that break the rule, among `bytes` <= PART bytes. */
+static uint32_t count_bad(value_rule rule, const uint8_t *data, size_t bytes) {
+    switch (rule) {
+    case FINITE_E4M3:
+        return count_bad_8(data, bytes);
+    case FINITE_BF16:
+        return count_bad_16(data, bytes, 0x7f80);
+    case FINITE_F16:
+        return count_bad_16(data, bytes, 0x7c00);
+    case FINITE_F32:
+        return count_bad_32(data, bytes, 0x7fffffffu, 0, 0x7f800000u);
+    case POSITIVE_F32: /* from the smallest subnormal number, 1, to the largest, 0x7f7fffff */
+        return count_bad_32(data, bytes, 0xffffffffu, 1, 0x7f7fffffu);
+    case ANY_VALUE:
+        return 0;
+    }
+    return 0;
+}
+
 /* Threads share a piece; they mostly wait for the disk. */
-static uint64_t count_bad_together(judgement judge, const uint8_t *data, size_t bytes) {
+static uint64_t count_bad_together(value_rule rule, const uint8_t *data, size_t bytes) {
     int64_t parts = (int64_t)((bytes + PART - 1) / PART);
     uint64_t bad = 0;
 #pragma omp parallel for reduction(+ : bad) schedule(static) if (parts > 4)
     for (int64_t i = 0; i < parts; i++) {
         size_t begin = (size_t)i * PART;
-        bad += count_bad(judge, data + begin, bytes - begin < PART ? bytes - begin : PART);
+        bad += count_bad(rule, data + begin, bytes - begin < PART ? bytes - begin : PART);
     }
     return bad;
 }
 
-static void complain_of_values(checker *c, const fr_tensor *tensor, judgement judge, uint64_t bad, uint64_t first) {
-    static const char *const what[] = {[FINITE_32] = "non-finite values",
-                                       [POSITIVE_32] = "scales that are not positive and finite",
+static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule rule, uint64_t bad, uint64_t first) {
+    static const char *const what[] = {[FINITE_F32] = "non-finite values",
+                                       [POSITIVE_F32] = "scales that are not positive and finite",
                                        [FINITE_BF16] = "non-finite values",
-                                       [FINITE_16] = "non-finite values",
+                                       [FINITE_F16] = "non-finite values",
                                        [FINITE_E4M3] = "NaN codes"};
     char at[128];
     size_t used = 0;
@@ -200,7 +223,7 @@ static void complain_of_values(checker *c, const fr_tensor *tensor, judgement ju
     for (int i = 0; i < tensor->rank; i++)
         used += (size_t)snprintf(at + used, sizeof at - used, "%s%" PRId64, i ? ", " : "", index[i]);
     complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file), "%" PRIu64 " %s, the first at [%s]", bad,
-             what[judge], at);
+             what[rule], at);
 }
 
 static bool go_on(const checker *c, uint64_t done) {
@@ -210,21 +233,21 @@ static bool go_on(const checker *c, uint64_t done) {
 /* `done` tensors have been scanned before this one. */
 static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done) {
     const uint8_t *data = tensor->data;
-    judgement judge = judgement_of(tensor);
+    value_rule rule = rule_of(tensor);
     size_t width = fr_dtype_size(tensor->dtype);
     uint64_t bad = 0, first = 0;
-    if (judge == ANYTHING) return FR_OK;
+    if (rule == ANY_VALUE) return FR_OK;
     for (uint64_t at = 0; at < tensor->bytes; at += STEP) {
         size_t bytes = tensor->bytes - at < STEP ? (size_t)(tensor->bytes - at) : STEP;
-        uint64_t here = count_bad_together(judge, data + at, bytes);
+        uint64_t here = count_bad_together(rule, data + at, bytes);
         if (here && !bad) {
             first = at / width;
-            while (!count_bad(judge, data + first * width, width)) first++;
+            while (!count_bad(rule, data + first * width, width)) first++;
         }
         bad += here;
         if (at + bytes < tensor->bytes && !go_on(c, done)) return FR_INTERRUPTED;
     }
-    if (bad) complain_of_values(c, tensor, judge, bad, first);
+    if (bad) complain_of_values(c, tensor, rule, bad, first);
     return FR_OK;
 }
 
@@ -267,7 +290,7 @@ static fr_status check_all(checker *c) {
         c->expected = fr_alloc_zeroed(fr_checkpoint_count(c->checkpoint), sizeof *c->expected);
         if (!c->expected) return FR_ERROR_MEMORY;
         c->has_mtp = fr_schema_has_mtp(&c->config, c->checkpoint);
-        FR_TRY(fr_schema_each(&c->config, hold_to_schema, c));
+        FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);
     }
     return scan_all(c);
