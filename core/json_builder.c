@@ -105,7 +105,7 @@ void fr_json_add_bytes(fr_json_builder *b, cJSON *to, const char *key, const cha
         int whole = fr_utf8_next((const uint8_t *)bytes + i, length - i);
         taken = whole > 0 ? (size_t)whole : b->keeps_bytes ? 1 : whole < 0 ? (size_t)-whole : length - i;
         if (whole <= 0 || (bytes[i] == '\0' && !b->keeps_bytes)) {
-            memcpy(at, "\xEF\xBF\xBD", 3);
+            memcpy(at, FR_UTF8_REPLACEMENT, 3);
             at += 3;
             continue;
         }

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define FR_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+
 /* Looks at the beginning of p [n], n >= 1. Returns
  *   1..4  a character of that many bytes
  *   0     the beginning of a character that needs more than n bytes

@@ -6,8 +6,6 @@
 #include "core/utf8.h"
 #include "text/stop_strings.h"
 
-#define REPLACEMENT "\xef\xbf\xbd"
-
 struct fr_text_stream {
     const fr_tokenizer *tokenizer;
     uint8_t held[4]; /* an incomplete character, at most 3 bytes; the fourth is the one being pushed */
@@ -74,7 +72,7 @@ static void push_byte(fr_text_stream *s, uint8_t byte) {
         if (n > 0)
             append(s, s->held, (size_t)n);
         else
-            append(s, REPLACEMENT, 3), n = -n;
+            append(s, FR_UTF8_REPLACEMENT, 3), n = -n;
         s->num_held -= (size_t)n;
         memmove(s->held, s->held + n, s->num_held);
     }
@@ -97,7 +95,7 @@ const char *fr_text_stream_push(fr_text_stream *stream, int32_t token, size_t *l
 
 const char *fr_text_stream_finish(fr_text_stream *stream, size_t *length) {
     stream->length = 0;
-    if (stream->num_held) append(stream, REPLACEMENT, 3); /* one for an incomplete character */
+    if (stream->num_held) append(stream, FR_UTF8_REPLACEMENT, 3); /* one for an incomplete character */
     stream->num_held = 0;
     if (stream->stop) stream->length += fr_stop_strings_finish(stream->stop, stream->out + stream->length);
     return finish_text(stream, length);

@@ -88,7 +88,7 @@ static void escape(fr_markup *m, const char *text, bool token) {
         bool control = ((unsigned char)*text < 0x20 && *text != '\n' && *text != '\t') || *text == 0x7F;
         const char *instead = token && visible(*text) ? visible(*text) : reference_of(*text);
         if (whole <= 0 || control)
-            fr_markup_raw(m, "\xEF\xBF\xBD");
+            fr_markup_raw(m, FR_UTF8_REPLACEMENT);
         else if (instead)
             fr_markup_raw(m, instead);
         else
