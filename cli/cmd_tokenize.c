@@ -1,15 +1,15 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
-#include "core/json.h"
 #include "study/prompts.h"
 
-static void print_ids(const int32_t *ids, size_t count) {
-    for (size_t i = 0; i < count; i++) printf("%s%d", i ? "," : "", (int)ids[i]);
-    putchar('\n');
+static void print_ids(FILE *to, const int32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) fprintf(to, "%s%d", i ? "," : "", (int)ids[i]);
+    fputc('\n', to);
 }
 
 /* The text of each token: U+FFFD for the parts of a character, null for a token without text. */
@@ -35,7 +35,7 @@ static int encode(const fr_cli_options *options, const fr_model *model) {
         add_pieces(b, model, prompt.tokens, prompt.count);
         fr_cli_json_print(b);
     } else if (!code) {
-        print_ids(prompt.tokens, prompt.count);
+        print_ids(stdout, prompt.tokens, prompt.count);
     }
     fr_cli_prompt_free(&prompt);
     return code;
@@ -71,14 +71,26 @@ typedef struct batch {
     const fr_model *model;
     fr_json_builder document;
     cJSON *results; /* of the document */
+    FILE *text;     /* without --json: lines of ids, in memory */
+    size_t count;   /* of lines */
     int code;       /* of a line whose tokens are not to be had, printed; 0: none */
 } batch;
+
+static void add_result(batch *run, const fr_prompt_line *line, const int32_t *ids, size_t count) {
+    fr_json_builder *b = &run->document;
+    cJSON *result = fr_json_add_object(b, run->results, NULL);
+    if (cJSON_IsNumber(line->id))
+        fr_json_add_copy(b, result, "id", line->id);
+    else if (line->id)
+        fr_json_add_text(b, result, "id", line->id->valuestring);
+    if (line->domain) fr_json_add_text(b, result, "domain", line->domain);
+    fr_json_add_ids(b, result, "tokens", ids, count);
+}
 
 /* An fr_prompt_line_fn: adds a line's tokens to the results. */
 static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *error) {
     batch *run = user;
     const fr_cli_options *options = run->options;
-    fr_json_builder *b = &run->document;
     fr_cli_prompt text = {.tokens = NULL};
     (void)error;
     run->code = line->text
@@ -88,51 +100,48 @@ static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *e
         fr_cli_hint("this was line %zu of %s", line->number, options->prompts);
         return FR_ERROR_FORMAT;
     }
-    cJSON *result = fr_json_add_object(b, run->results, NULL);
-    if (cJSON_IsNumber(line->id))
-        fr_json_add_copy(b, result, "id", line->id);
-    else if (line->id)
-        fr_json_add_text(b, result, "id", line->id->valuestring);
-    if (line->domain) fr_json_add_text(b, result, "domain", line->domain);
-    fr_json_add_ids(b, result, "tokens", line->text ? text.tokens : line->tokens, line->text ? text.count : line->count);
+    const int32_t *ids = line->text ? text.tokens : line->tokens;
+    size_t count = line->text ? text.count : line->count;
+    if (options->json)
+        add_result(run, line, ids, count);
+    else if (run->text)
+        print_ids(run->text, ids, count);
+    run->count++;
     fr_cli_prompt_free(&text);
     return FR_OK;
 }
 
-static void print_results(batch *run) {
-    const cJSON *result, *id;
-    if (run->options->json) {
+/* Prints the results and releases what they are kept in. */
+static int finish(batch *run, int code, char **text, size_t *length) {
+    bool written = run->options->json || (run->text && fclose(run->text) == 0);
+    if (!code && !written) code = fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the lines of ids");
+    if (!code && run->options->json)
         fr_cli_json_print(&run->document);
-        return;
-    }
-    cJSON_ArrayForEach(result, run->results) {
-        const cJSON *ids = fr_json_find(result, "tokens");
-        cJSON_ArrayForEach(id, ids) printf("%s%d", id != ids->child ? "," : "", id->valueint);
-        putchar('\n');
-    }
+    else if (!code)
+        fwrite(*text, 1, *length, stdout);
+    fr_json_discard(&run->document);
+    free(*text);
+    return code;
 }
 
 /* Tokenizes every line of --prompts, in order. Prints nothing if one of them fails. */
 static int encode_many(const fr_cli_options *options, const fr_model *model) {
     batch run = {.options = options, .model = model};
     fr_error error = {0};
-    char *text;
-    size_t length;
+    char *bytes, *text = NULL;
+    size_t length, text_length = 0;
     const char *name = strcmp(options->prompts, "-") == 0 ? "standard input" : options->prompts;
-    int code = fr_cli_read_file(options->prompts, &text, &length);
+    int code = fr_cli_read_file(options->prompts, &bytes, &length);
     if (code) return code;
     fr_cli_json_begin(&run.document);
     run.results = fr_json_add_array(&run.document, run.document.root, "results");
-    fr_status status = fr_prompts_parse(text, length, name, encode_line, &run, &error);
-    if (status != FR_OK)
+    if (!options->json) run.text = open_memstream(&text, &text_length);
+    if (fr_prompts_parse(bytes, length, name, encode_line, &run, &error) != FR_OK)
         code = run.code ? run.code : fr_cli_failure(&error);
-    else if (cJSON_GetArraySize(run.results) == 0)
+    else if (run.count == 0)
         code = fr_cli_error(FR_EXIT_FAILED, "%s: there is no prompt in it", name);
-    else
-        print_results(&run);
-    fr_json_discard(&run.document);
-    fr_free(text);
-    return code;
+    fr_free(bytes);
+    return finish(&run, code, &text, &text_length);
 }
 
 int fr_cmd_tokenize(const fr_cli_options *options) {

@@ -83,6 +83,12 @@ void fr_json_add_text(fr_json_builder *b, cJSON *to, const char *key, const char
         fr_json_add_null(b, to, key);
 }
 
+/* Adds JSON that is text already, and releases it. */
+static void add_raw(fr_json_builder *b, cJSON *to, const char *key, char *json) {
+    fr_json_add(b, to, key, cJSON_CreateRaw(json));
+    fr_free(json);
+}
+
 /* Writes the escape of a character that JSON does not take as it is; returns its length, or 0 for one that it takes. */
 static size_t escape(char *to, unsigned char c) {
     static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt"; /* character, letter after the backslash */
@@ -114,8 +120,7 @@ void fr_json_add_bytes(fr_json_builder *b, cJSON *to, const char *key, const cha
         at += escaped ? escaped : taken;
     }
     memcpy(at, "\"", 2);
-    fr_json_add(b, to, key, cJSON_CreateRaw(json));
-    fr_free(json);
+    add_raw(b, to, key, json);
 }
 
 void fr_json_add_reals(fr_json_builder *b, cJSON *to, const char *key, const double *values, size_t count) {
@@ -129,8 +134,15 @@ void fr_json_add_counts(fr_json_builder *b, cJSON *to, const char *key, const ui
 }
 
 void fr_json_add_ids(fr_json_builder *b, cJSON *to, const char *key, const int32_t *ids, size_t count) {
-    cJSON *array = fr_json_add_array(b, to, key);
-    for (size_t i = 0; i < count; i++) fr_json_add(b, array, NULL, cJSON_CreateNumber(ids[i]));
+    char *json = fr_alloc(13 * count + 3), *at = json; /* "-2147483648, " is the longest */
+    if (!json) {
+        b->failed = true;
+        return;
+    }
+    *at++ = '[';
+    for (size_t i = 0; i < count; i++) at += sprintf(at, "%s%" PRId32, i ? ", " : "", ids[i]);
+    memcpy(at, "]", 2);
+    add_raw(b, to, key, json);
 }
 
 void fr_json_add_texts(fr_json_builder *b, cJSON *to, const char *key, const char *const *texts, size_t count) {

@@ -45,7 +45,7 @@ void fr_json_add_text(fr_json_builder *b, cJSON *to, const char *key, const char
  * not UTF-8 becomes a U+FFFD. */
 void fr_json_add_bytes(fr_json_builder *b, cJSON *to, const char *key, const char *bytes, size_t length);
 
-/* Arrays of `count` of these. */
+/* Arrays of `count` of these. Ids, of which there may be a million, are one item of the tree. */
 void fr_json_add_reals(fr_json_builder *b, cJSON *to, const char *key, const double *values, size_t count);
 void fr_json_add_counts(fr_json_builder *b, cJSON *to, const char *key, const uint64_t *values, size_t count);
 void fr_json_add_ids(fr_json_builder *b, cJSON *to, const char *key, const int32_t *ids, size_t count);
