@@ -1,5 +1,6 @@
 #include "mtp/policy.h"
 
+#include <assert.h>
 #include <math.h>
 
 enum { FIRST_PROBE = 16, RAREST_PROBE = 256 }; /* cycles off before a look, doubled by each look that finds nothing */
@@ -75,6 +76,7 @@ static int exploration(const fr_policy *p) {
 }
 
 int fr_policy_plan(fr_policy *p, int limit) {
+    assert(limit >= 0 && limit <= FR_MAX_DEPTH);
     p->explore = 0;
     int most = p->max_depth < limit ? p->max_depth : limit;
     if (!p->adaptive || most == 0) return most;
@@ -208,6 +210,7 @@ static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
 }
 
 void fr_policy_observe(fr_policy *p, const fr_cycle *c) {
+    assert(c->accepted <= c->verified && c->verified <= c->made && c->made <= FR_MAX_DEPTH);
     observe_pass(p, c->verified + 1, c->verify_s + c->sample_s);
     p->cycles++;
     if (c->made > 0) observe_draft(&p->draft_first, c->first_s);

@@ -31,7 +31,7 @@ typedef struct fr_policy {
      * and then while drafting is on, too: without them nobody knows what drafting is to be compared with. */
     double level, ratio[FR_MAX_DEPTH + 1], guess[FR_MAX_DEPTH + 1];
     fr_estimate passes[FR_MAX_DEPTH + 1]; /* by rows; what they estimate are level and ratio */
-    fr_estimate draft_first, draft_next;  /* a cycle's first draft (it reads confirmed rows too), and each chained one; in
+    fr_estimate draft_first, draft_next;  /* a cycle's first draft (it reads committed rows too), and each chained one; in
                                              passes of one row until the first pass was measured */
     double predicted_cost;                /* of a cycle with one draft, by the first guess, in passes of one row */
     /* Chance that a draft is accepted given its confidence, and the mean over drafts at each position. */

@@ -161,6 +161,7 @@ fr_drafter *fr_session_swap_drafter(fr_session *s, fr_drafter *drafter) {
 }
 
 void fr_session_commit(fr_session *s, int rows) {
+    assert(rows >= 1 && s->kv.length + rows <= s->length);
     fr_kv_cache_commit(&s->kv, rows);
     fr_draft_context context = fr_session_draft_context(s);
     fr_drafter_committed(s->drafter, &context, rows);

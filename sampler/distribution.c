@@ -1,5 +1,6 @@
 #include "sampler/distribution.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -98,6 +99,7 @@ static void normalize(fr_distribution *d) {
 
 void fr_filters_apply(const fr_filters *filters, const float *adjusted, fr_distribution *d) {
     const fr_sampling *s = &filters->sampling;
+    assert(s->temperature > 0.0f);
     d->count = filters->vocab_size;
     for (int i = 0; i < d->count; i++) {
         d->ids[i] = i;

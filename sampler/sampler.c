@@ -1,5 +1,6 @@
 #include "sampler/sampler.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -57,6 +58,7 @@ static double probability(const fr_distribution *d, int32_t token) {
 }
 
 int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j, double *confidence) {
+    assert(j >= 0 && j < FR_MAX_DEPTH);
     if (is_greedy(s)) {
         const float *x = fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated);
         int32_t token = fr_greedy(x, s->filters.vocab_size);
@@ -74,6 +76,7 @@ int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j
 }
 
 void fr_sampler_propose(fr_sampler *s, int j, int32_t token) {
+    assert(j >= 0 && j < FR_MAX_DEPTH);
     if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return;
     fr_distribution *d = &s->proposal[j];
     d->count = 1;
@@ -99,6 +102,7 @@ static int32_t draw_residual(fr_sampler *s, const fr_distribution *proposal, int
 }
 
 int32_t fr_sampler_verify(fr_sampler *s, const float *logits, fr_history h, int j, int32_t draft) {
+    assert(j >= 0 && j < FR_MAX_DEPTH);
     if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return fr_sampler_choose(s, logits, h);
     const fr_distribution *q = &s->proposal[j];
     shape(s, logits, h, &s->target);

@@ -115,7 +115,7 @@ void free(void *memory) {
     if (memory && !is_early(memory) && ready()) real.free(memory);
 }
 
-static void test_the_trap_works(void **state) {
+static void the_trap_counts_every_allocation(void **state) {
     (void)state;
     unsigned long before = atomic_load(&calls);
     void *volatile memory = malloc(10);
@@ -181,7 +181,7 @@ static void check_session(const fr_model *model, const char *what, fr_session_op
 }
 
 /* One session is made and used first: threads start with the first pass of a process, and keep what they allocate. */
-static void test_no_allocation(void **state) {
+static void steps_allocate_nothing(void **state) {
     (void)state;
     fr_isa best = driver_best_isa();
     for (int i = 0; i < DRIVER_ISAS * 2; i++) {
@@ -206,9 +206,9 @@ static void test_no_allocation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #ifndef SANITIZED
-        cmocka_unit_test(test_the_trap_works),
+        cmocka_unit_test(the_trap_counts_every_allocation),
 #endif
-        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(steps_allocate_nothing),
     };
     return cmocka_run_group_tests_name("alloc", tests, NULL, NULL);
 }

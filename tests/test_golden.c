@@ -45,7 +45,7 @@ static void same_experts(const golden *g, const int32_t *experts, const char *is
     }
 }
 
-static void test_no_close_choices(void **state) {
+static void no_golden_choice_is_close(void **state) {
     (void)state;
     for (int i = 0; i < GOLDEN_MODELS * GOLDEN_LENGTHS; i++) {
         const golden_case *c = &golden_cases[i / GOLDEN_LENGTHS];
@@ -83,7 +83,7 @@ static void check_scores(const golden *g, const fr_model *model, int chunk, cons
  * activations as two BF16 parts, 16 bits of mantissa. */
 static const limits float32_limits = {1e-6, 1e-6, 1e-6}, packed_limits = {1e-5, 1e-5, 1e-5};
 
-static void test_scores(void **state) {
+static void scores_agree_with_the_golden_network(void **state) {
     (void)state;
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         limits decode = {0}, prefill = {0};
@@ -123,7 +123,7 @@ static void check_greedy(const golden *g, const fr_model *model, const fr_sessio
     fr_session_destroy(session);
 }
 
-static void test_greedy(void **state) {
+static void greedy_text_is_the_golden_one(void **state) {
     (void)state;
     const fr_session_options plans[] = {
         {.kv = FR_KV_F32, .drafting = FR_DRAFTING_OFF},
@@ -228,7 +228,7 @@ static ref_model *open_reference(const char *name) {
     return m;
 }
 
-static void test_drafting(void **state) {
+static void drafts_are_those_of_the_reference(void **state) {
     (void)state;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         const char *name = golden_cases[i].model;
@@ -262,7 +262,7 @@ static void same_bits(const driver_scores *a, const driver_scores *b, const gold
 }
 
 /* Up to 8 rows a pass: a row's bits do not depend on how many rows are with it, nor on the threads. */
-static void test_decode_rows_bitwise(void **state) {
+static void up_to_eight_rows_have_the_bits_of_one(void **state) {
     (void)state;
     enum { ROWS = 44 }; /* so that the last pass has fewer rows than the others */
     for (int round = 0; round < DRIVER_ISAS * 2; round++) {
@@ -296,7 +296,7 @@ static void test_decode_rows_bitwise(void **state) {
 
 /* The logits that a step chooses from, after every prefix: the text comes one token at a time, is continued by one
  * token, and cut back. They are the bits that score gives in passes of one row. */
-static void test_step_by_step(void **state) {
+static void steps_and_cuts_have_the_bits_of_scoring(void **state) {
     (void)state;
     fr_model *model = driver_open("pico-s1", FR_ISA_AUTO, FR_ACT_NONE, 1);
     golden g;
@@ -327,7 +327,7 @@ static void test_step_by_step(void **state) {
  * middle of two BF16 numbers the last bit of float32 decides, and the two sides differ by 2^-8 of that one value, of which
  * a text has a few: hence the wider limit. A cache that does not round, or rounds otherwise, is off by what rounding is
  * worth, or more. */
-static void test_kv_bf16(void **state) {
+static void a_bf16_cache_is_off_by_its_rounding_alone(void **state) {
     (void)state;
     double worst = 0;
     for (int i = 0; i < GOLDEN_MODELS; i++) {
@@ -365,13 +365,13 @@ static void test_kv_bf16(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_close_choices),
-        cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_drafting),
-        cmocka_unit_test(test_decode_rows_bitwise),
-        cmocka_unit_test(test_step_by_step),
-        cmocka_unit_test(test_kv_bf16),
+        cmocka_unit_test(no_golden_choice_is_close),
+        cmocka_unit_test(scores_agree_with_the_golden_network),
+        cmocka_unit_test(greedy_text_is_the_golden_one),
+        cmocka_unit_test(drafts_are_those_of_the_reference),
+        cmocka_unit_test(up_to_eight_rows_have_the_bits_of_one),
+        cmocka_unit_test(steps_and_cuts_have_the_bits_of_scoring),
+        cmocka_unit_test(a_bf16_cache_is_off_by_its_rounding_alone),
     };
     return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
 }

@@ -136,7 +136,7 @@ static void check_mtp(const golden *g, const fr_model *model, int chunk, flips *
 
 /* The float64 reference of these tests has 14 of 2321 rows hit by a flip, and 2 of 15 passes of layer 0. Were
  * activations not quantized, or in other blocks, or rounded otherwise, hardly a row would be clean. */
-static void test_layers(void **state) {
+static void layers_agree_but_for_rounding_flips(void **state) {
     (void)state;
     for (int round = 0; round < 2 * DRIVER_ISAS; round++) {
         int isa = round / 2, chunk = round % 2 ? 4 : 256;
@@ -270,7 +270,7 @@ static void report(const char *what, const statistics *t) {
 /* Measured: a mean KL of 1e-5, no other expert, no other greedy token. One flip that moves an expert of one of the 389
  * rows can cost a KL of about 0.5 there, 0.0013 of the mean; so that much is allowed. Activations that are not
  * quantized are told apart all the same: they are at 0.0097. */
-static void test_whole_passes(void **state) {
+static void whole_passes_stay_close_to_the_golden_network(void **state) {
     (void)state;
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         int greedy = 0;
@@ -290,8 +290,8 @@ static void test_whole_passes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_whole_passes),
+        cmocka_unit_test(layers_agree_but_for_rounding_flips),
+        cmocka_unit_test(whole_passes_stay_close_to_the_golden_network),
     };
     return cmocka_run_group_tests_name("golden_fp8", tests, NULL, NULL);
 }

@@ -67,7 +67,7 @@ static void fill(fr_session *session, const int32_t *wanted, int shared, int mor
 }
 
 /* In passes of few rows a row's bits do not depend on the others: then everything is as in a new session. */
-static void test_as_new(void **unused) {
+static void a_kept_prefix_gives_the_bits_of_a_new_session(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[WANTED];
@@ -112,7 +112,7 @@ static void test_as_new(void **unused) {
 }
 
 /* In the default chunks what is kept may differ from a new session's in last bits, and no more. */
-static void test_in_chunks(void **unused) {
+static void default_chunks_differ_in_last_bits_only(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[WANTED];
@@ -136,7 +136,7 @@ static void test_in_chunks(void **unused) {
     fr_model_destroy(model);
 }
 
-static void test_errors(void **unused) {
+static void errors_leave_the_session_unchanged(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[CTX + 1];
@@ -172,7 +172,7 @@ static bool stop(void *user, const char *what, uint64_t done, uint64_t total) {
 }
 
 /* Interrupted, the session holds what was evaluated, and a second call does the rest. */
-static void test_interrupted(void **unused) {
+static void an_interrupted_prefill_goes_on_with_a_second_call(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     int32_t wanted[WANTED];
@@ -206,10 +206,10 @@ static void test_interrupted(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_as_new),
-        cmocka_unit_test(test_in_chunks),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(a_kept_prefix_gives_the_bits_of_a_new_session),
+        cmocka_unit_test(default_chunks_differ_in_last_bits_only),
+        cmocka_unit_test(errors_leave_the_session_unchanged),
+        cmocka_unit_test(an_interrupted_prefill_goes_on_with_a_second_call),
     };
     return cmocka_run_group_tests_name("prefill_from", tests, NULL, NULL);
 }

@@ -194,7 +194,7 @@ static void check_going_on(const fr_model *model, fr_session_options o, const sc
     fr_session_destroy(expected);
 }
 
-static void test_going_on(void **unused) {
+static void a_loaded_session_goes_on_bit_for_bit(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -216,7 +216,7 @@ static void test_going_on(void **unused) {
 }
 
 /* An empty session; a second round of prefill; a session without MTP that takes what one with it has saved. */
-static void test_other_moments(void **unused) {
+static void any_moment_can_be_saved(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -272,7 +272,7 @@ static void refuse(fr_session *session, const char *path, fr_status expected, co
     assert_memory_equal(&before, &after, sizeof before);
 }
 
-static void test_foreign(void **unused) {
+static void files_of_another_session_are_refused(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -342,7 +342,7 @@ static void test_foreign(void **unused) {
 }
 
 /* A file that cannot be written whole leaves the old one and nothing else. */
-static void test_no_room(void **unused) {
+static void a_save_that_fails_leaves_the_old_file(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -402,7 +402,7 @@ static fr_session *moment(const fr_model *model, int which) {
     return session;
 }
 
-static void test_damage(void **unused) {
+static void damage_is_found_and_changes_nothing(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -446,7 +446,7 @@ static void test_damage(void **unused) {
 
 /* Headers that lie under a checksum that holds: refused, or what is loaded is a sound session. Nothing is allocated by
  * the file's measure, so that memory never runs out. */
-static void test_lies(void **unused) {
+static void headers_that_lie_are_refused_or_load_soundly(void **unused) {
     (void)unused;
     static const uint32_t values[] = {0,  1,  2,  3,  4,   5,          8,          9,          16,         17,
                                       19, 48, 64, 96, 320, 0x7fffffff, 0x80000000, 0x80000001, 0xfffffffe, 0xffffffff};
@@ -509,7 +509,7 @@ static void test_lies(void **unused) {
 }
 
 /* Caches, hidden states and logits that are no numbers, under checksums that hold: nonsense, but nothing worse. */
-static void test_no_numbers(void **unused) {
+static void values_that_are_no_numbers_do_no_harm(void **unused) {
     (void)unused;
     fr_model *model = open_model("pico-mtp-s1");
     scratch dir = scratch_create();
@@ -566,7 +566,7 @@ static uint64_t fingerprint_at(const char *dir) {
     return fingerprint;
 }
 
-static void test_fingerprint(void **unused) {
+static void the_fingerprint_tells_models_apart(void **unused) {
     (void)unused;
     const char *names[] = {"pico-mtp-s1", "pico-s1", "pico-yarn-s1", "pico-noqlora-s1", "nano-mtp-s1"};
     uint64_t prints[5];
@@ -604,9 +604,10 @@ static void test_fingerprint(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_going_on),   cmocka_unit_test(test_other_moments), cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_no_room),    cmocka_unit_test(test_damage),        cmocka_unit_test(test_lies),
-        cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(a_loaded_session_goes_on_bit_for_bit),  cmocka_unit_test(any_moment_can_be_saved),
+        cmocka_unit_test(files_of_another_session_are_refused),  cmocka_unit_test(a_save_that_fails_leaves_the_old_file),
+        cmocka_unit_test(damage_is_found_and_changes_nothing),   cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly),
+        cmocka_unit_test(values_that_are_no_numbers_do_no_harm), cmocka_unit_test(the_fingerprint_tells_models_apart),
     };
     return cmocka_run_group_tests_name("session_file", tests, NULL, NULL);
 }

@@ -15,7 +15,7 @@ typedef struct fr_cycle {
     double confidence[FR_MAX_DEPTH]; /* [made]: the chance that the drafter gives its draft */
 
     double first_s, rest_s; /* part of draft_s: the first draft and all others; 0 from a drafter that looks drafts up */
-    double catch_up_s;      /* part of draft_s: the drafter only reads what was confirmed */
+    double catch_up_s;      /* part of draft_s: the drafter only reads what was committed */
     double draft_s, verify_s, sample_s, rollback_s; /* as in fr_stats */
     uint64_t catch_up_rows, draft_bytes, verify_bytes, unique_experts, chosen_experts;
 } fr_cycle;

@@ -1,5 +1,7 @@
 #include "mtp/drafters/mtp_module.h"
 
+#include <assert.h>
+
 #include "core/linear/norm.h"
 #include "core/threads.h"
 #include "model/forward.h"
@@ -12,6 +14,7 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
     size_t width = (size_t)c->hidden_size;
     fr_team team = FR_TEAM;
     int passed = rows - outputs;
+    assert(rows >= 1 && rows <= ws->max_rows && outputs >= 0 && passed >= 0 && pos >= kv->length && pos + rows <= kv->ctx);
 #pragma omp parallel num_threads(model->threads)
     {
         int begin, end;

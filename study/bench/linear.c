@@ -1,9 +1,9 @@
 /* The model's own matrices as they lie in the checkpoint, by kind and rows. Kinds take turns, and a kind's matrices
  * take turns within its time, so that a large model's weights come from memory as they do when it decodes. */
+#include "core/clock.h"
 #include "core/kernels/kernels.h"
 #include "core/threads.h"
 #include "forerun_study.h"
-#include "mtp/session.h"
 #include "study/bench/bench.h"
 
 enum { MOST_MATRICES = 64 };

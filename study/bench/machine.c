@@ -4,11 +4,11 @@
 #include <unistd.h>
 
 #include "core/available.h"
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/kernels/cpu.h"
 #include "core/threads.h"
 #include "forerun_study.h"
-#include "mtp/session.h"
 #include "study/bench/bench.h"
 
 #if defined(__x86_64__)

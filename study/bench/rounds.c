@@ -1,6 +1,6 @@
 /* Figures, and the rounds in which they are measured. */
+#include "core/clock.h"
 #include "forerun_study.h"
-#include "mtp/session.h"
 #include "study/bench/bench.h"
 #include "study/statistics.h"
 
