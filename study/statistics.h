@@ -2,7 +2,7 @@
  *
  *  - Quantiles: linear interpolation between order statistics, position q (n - 1) counted from 0 (type 7 of Hyndman and
  * Fan 1996; the default of R and numpy).
- *  - Intervals of proportions: Wilson's score interval (1927), without continuity correction.
+ *  - Intervals of proportions: core/wilson.h.
  *  - Bootstrap: resampling of whole units (prompts, or pairs of measurements of one prompt) with replacement;
  * percentile or BCa (Efron 1987). The numbers that choose are counter-based, so that an interval is a function of data
  * and seed.
@@ -12,10 +12,7 @@
 #define FR_STUDY_STATISTICS_H
 
 #include "core/status.h"
-
-typedef struct fr_interval {
-    double low, high;
-} fr_interval;
+#include "core/wilson.h"
 
 /* ---- Of samples ---- */
 
@@ -24,18 +21,6 @@ void fr_sort(double *samples, size_t count); /* ascending; no NaN */
 double fr_quantile(const double *sorted, size_t count, double q);
 double fr_mean(const double *samples, size_t count); /* 0 of none */
 double fr_median(double *samples, size_t count);     /* sorts them; 0 of none */
-
-/* ---- The normal distribution ---- */
-
-double fr_normal_cdf(double x);
-/* Its inverse, to about 1e-15 relative; -inf and inf at 0 and 1. */
-double fr_normal_quantile(double p);
-
-/* ---- Proportions ---- */
-
-/* confidence: 0.95 for a 95 % interval. Without trials [0, 1]. */
-fr_interval fr_wilson(uint64_t successes, uint64_t trials, double confidence);
-fr_interval fr_wilson95(uint64_t successes, uint64_t trials);
 
 /* ---- Bootstrap ---- */
 
