@@ -10,7 +10,7 @@
 #include "cli/prompt.h"
 #include "cli/shown.h"
 #include "cli/study.h"
-#include "cli/table.h"
+#include "cli/view.h"
 #include "forerun_study.h"
 #include "study/words.h"
 
@@ -54,167 +54,61 @@ static int parse_chances(const char *text, double *chances, size_t *count) {
 
 /* ---- For people ------------------------------------------------------------------------------------------------ */
 
-/* A number with so many digits behind the point; "-" when there is none. */
-static void cell(fr_cli_table *table, double value, int digits, const char *unit) {
-    if (isfinite(value))
-        fr_cli_table_cell(table, "%.*f%s", digits, value, unit);
-    else
-        fr_cli_table_cell(table, "-");
-}
-
-static void columns(fr_cli_table *table, const char *const *headings, size_t count) {
-    for (size_t i = 0; i < count; i++) fr_cli_table_column(table, headings[i], i ? FR_ALIGN_RIGHT : FR_ALIGN_LEFT);
-}
-#define COLUMNS(table, ...)                                                                                                      \
-    columns(table, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
-
-static void finish(fr_cli_table *table) {
-    fr_cli_table_print(table, stdout);
-    fr_cli_table_destroy(table);
+/* A table and a line's distance to the next; nothing when there are no items. */
+static void print_view(const fr_view *view, const cJSON *document) {
+    const cJSON *array = fr_path_array(document, view->array);
+    if (!array) return;
+    fr_cli_view_print(view, NULL, array);
     printf("\n");
 }
 
-static void print_arms(const cJSON *document) {
-    const cJSON *arm;
-    fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "arm", "tokens/s", "TPOT ms", "p90", "p99", "token p99", "TTFT ms", "prefill/s", "J/token", "accepted");
-    cJSON_ArrayForEach(arm, fr_cli_part(document, "arms")) {
-        const cJSON *tpot = fr_cli_part(arm, "tpot_ms");
-        fr_cli_table_cell(table, "%s", fr_cli_text(arm, "name"));
-        cell(table, fr_cli_number(fr_cli_part(arm, "decode_tokens_per_s"), "median"), 1, "");
-        cell(table, fr_cli_number(tpot, "p50"), 2, "");
-        cell(table, fr_cli_number(tpot, "p90"), 2, "");
-        cell(table, fr_cli_number(tpot, "p99"), 2, "");
-        cell(table, fr_cli_number(fr_cli_part(arm, "inter_token_ms"), "p99"), 2, "");
-        cell(table, fr_cli_number(fr_cli_part(arm, "ttft_ms"), "p50"), 1, "");
-        cell(table, fr_cli_number(fr_cli_part(arm, "prefill_tokens_per_s"), "median"), 0, "");
-        cell(table, fr_cli_number(arm, "energy_j_per_token"), 3, "");
-        fr_cli_table_percent(table, fr_cli_number(fr_cli_part(arm, "speculative_decoding"), "acceptance_rate"));
-    }
-    finish(table);
-}
-
-/* The largest end of an interval, for bars of one length. */
-static double longest(const cJSON *array, double most) {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, array) {
-        double low, high;
-        fr_cli_interval(fr_cli_part(item, "speedup"), "ci95", &low, &high);
-        if (high > most) most = high;
-    }
-    return most;
-}
-
-static void speedup_cells(fr_cli_table *table, const cJSON *item, double most) {
-    const cJSON *speedup = fr_cli_part(item, "speedup");
-    double low, high;
-    fr_cli_interval(speedup, "ci95", &low, &high);
-    cell(table, fr_cli_number(speedup, "median"), 3, "x");
-    fr_cli_table_interval(table, low, high, 1.0);
-    fr_cli_table_bar(table, fr_cli_number(speedup, "median"), low, high, most);
-}
-
-static void print_comparisons(const cJSON *document) {
-    const cJSON *item, *array = fr_cli_part(document, "comparisons");
-    double most = longest(array, 1.0);
-    if (cJSON_GetArraySize(array) == 0) return;
-    fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "speedup", "median", "95 %", "0 to longest", "verdict", "slower prompts");
-    cJSON_ArrayForEach(item, array) {
-        const cJSON *slower = fr_cli_part(item, "slower_prompts");
-        fr_cli_table_cell(table, "%s over %s", fr_cli_text(item, "b"), fr_cli_text(item, "a"));
-        speedup_cells(table, item, most);
-        fr_cli_table_cell(table, "%s", fr_cli_text(item, "verdict"));
-        fr_cli_table_cell(table, "%.0f of %.0f", fr_cli_number(slower, "count"), fr_cli_number(item, "units"));
-    }
-    finish(table);
-}
-
-static void print_synthetic(const cJSON *document) {
-    const cJSON *item, *array = fr_cli_part(document, "synthetic");
-    double most = longest(array, 1.0);
-    if (cJSON_GetArraySize(array) == 0) return;
-    fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "synthetic", "accepted", "speedup", "95 %", "0 to longest", "predicted");
-    cJSON_ArrayForEach(item, array) {
-        fr_cli_table_cell(table, "%g", fr_cli_number(item, "target"));
-        fr_cli_table_percent(table, fr_cli_number(item, "acceptance"));
-        speedup_cells(table, item, most);
-        cell(table, fr_cli_number(item, "predicted_speedup"), 3, "x");
-    }
-    finish(table);
-}
-
-static void print_model(const cJSON *document) {
-    const cJSON *model = fr_cli_part(document, "cost_model"), *arm;
-    const cJSON *rows = fr_cli_part(model, "pass_over_one"), *row;
+/* Costs that the cost model is made of, in a line below its table. */
+static void print_costs(const cJSON *document) {
+    double draft = fr_path_number(document, "cost_model.draft_over_one");
+    double overlap = fr_path_number(document, "cost_model.expert_overlap");
+    const cJSON *arms = fr_path_array(document, fr_view_cost_arms.array), *row;
     int at = 0;
-    if (cJSON_GetArraySize(fr_cli_part(model, "arms")) == 0) return;
-    fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "cost model", "accepted", "tokens/cycle", "predicted", "reached", "by bytes", "break-even");
-    cJSON_ArrayForEach(arm, fr_cli_part(model, "arms")) {
-        fr_cli_table_cell(table, "%s", fr_cli_text(arm, "name"));
-        fr_cli_table_percent(table, fr_cli_number(arm, "acceptance_rate"));
-        cell(table, fr_cli_number(arm, "tokens_per_cycle"), 2, "");
-        cell(table, fr_cli_number(arm, "predicted_speedup"), 3, "x");
-        fr_cli_table_percent(table, fr_cli_number(arm, "of_prediction"));
-        cell(table, fr_cli_number(arm, "speedup_by_bytes"), 3, "x");
-        fr_cli_table_percent(table, fr_cli_number(arm, "break_even_acceptance"));
-    }
-    fr_cli_table_print(table, stdout);
-    fr_cli_table_destroy(table);
+    if (!arms) return;
+    fr_cli_view_print(&fr_view_cost_arms, NULL, arms);
     printf("passes over one row:");
-    cJSON_ArrayForEach(row, rows) {
+    cJSON_ArrayForEach(row, fr_path_array(document, "cost_model.pass_over_one")) {
         at++;
         printf("%s %d: %.3f", at > 1 ? "," : "", at, row->valuedouble);
     }
-    if (isfinite(fr_cli_number(model, "draft_over_one"))) printf("; a draft: %.3f", fr_cli_number(model, "draft_over_one"));
-    if (isfinite(fr_cli_number(model, "expert_overlap")))
-        printf("; neighbours share %.0f %% of their experts", 100.0 * fr_cli_number(model, "expert_overlap"));
+    if (isfinite(draft)) printf("; a draft: %.3f", draft);
+    if (isfinite(overlap)) printf("; neighbours share %.0f %% of their experts", 100.0 * overlap);
     printf("\n\n");
 }
 
-static void print_compared(const cJSON *compared) {
-    static const char *const lists[] = {"arms", "comparisons"};
+static void print_compared(const cJSON *document) {
     const cJSON *item;
-    if (!compared) return;
-    fr_cli_table *table = fr_cli_table_create(NULL);
-    COLUMNS(table, "against before", "before", "after", "ratio", "95 %", "verdict");
-    for (int i = 0; i < 2; i++) cJSON_ArrayForEach(item, fr_cli_part(compared, lists[i])) {
-            double low, high;
-            fr_cli_interval(item, "ci95", &low, &high);
-            if (i == 0)
-                fr_cli_table_cell(table, "%s, tokens/s", fr_cli_text(item, "name"));
-            else
-                fr_cli_table_cell(table, "%s over %s", fr_cli_text(item, "b"), fr_cli_text(item, "a"));
-            cell(table, fr_cli_number(item, "before"), i == 0 ? 1 : 3, i == 0 ? "" : "x");
-            cell(table, fr_cli_number(item, "after"), i == 0 ? 1 : 3, i == 0 ? "" : "x");
-            cell(table, fr_cli_number(item, "ratio"), 3, "");
-            fr_cli_table_interval(table, low, high, 1.0);
-            fr_cli_table_cell(table, "%s", fr_cli_text(item, "verdict"));
-        }
-    finish(table);
-    cJSON_ArrayForEach(item, fr_cli_part(compared, "warnings"))
+    fr_cli_table *table = fr_cli_view_table(&fr_view_compared_arms, NULL);
+    fr_cli_view_add(table, &fr_view_compared_arms, fr_path_array(document, fr_view_compared_arms.array));
+    fr_cli_view_add(table, &fr_view_compared_speedups, fr_path_array(document, fr_view_compared_speedups.array));
+    printf("\n");
+    fr_cli_table_print(table, stdout);
+    fr_cli_table_destroy(table);
+    printf("\n");
+    cJSON_ArrayForEach(item, fr_path_array(document, "compare.warnings"))
         fr_cli_print_shown(stdout, "! %s", cJSON_IsString(item) ? item->valuestring : "");
-    fr_cli_print_shown(stdout, "%s", fr_cli_text(compared, "says"));
+    fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "compare.says"));
 }
 
-static void print_tables(const cJSON *document, const cJSON *compared) {
-    const cJSON *environment = fr_cli_part(document, "environment"), *prompts = fr_cli_part(document, "prompts");
+static void print_tables(const cJSON *document) {
+    bool interrupted = cJSON_IsFalse(fr_path_value(document, "complete"));
     fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s",
-                       fr_cli_number(prompts, "count"), fr_cli_number(prompts, "tokens"),
-                       fr_cli_number(fr_cli_part(environment, "options"), "repeats"), fr_cli_number(environment, "threads"),
-                       fr_cli_text(environment, "isa"), cJSON_IsFalse(fr_cli_part(document, "complete")) ? "; interrupted" : "");
+                       fr_path_number(document, "prompts.count"), fr_path_number(document, "prompts.tokens"),
+                       fr_path_number(document, "environment.options.repeats"), fr_path_number(document, "environment.threads"),
+                       fr_cli_view_text(document, "environment.isa"), interrupted ? "; interrupted" : "");
     printf("\n");
-    print_arms(document);
-    print_comparisons(document);
-    print_synthetic(document);
-    print_model(document);
-    if (*fr_cli_text(fr_cli_part(document, "noise"), "says"))
-        fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "noise"), "says"));
-    fr_cli_print_shown(stdout, "%s", fr_cli_text(fr_cli_part(document, "outputs"), "says"));
-    if (compared) printf("\n");
-    print_compared(compared);
+    fr_cli_view_print(&fr_view_arms, NULL, fr_path_array(document, fr_view_arms.array));
+    printf("\n");
+    print_view(&fr_view_comparisons, document);
+    print_view(&fr_view_synthetic, document);
+    print_costs(document);
+    if (*fr_cli_view_text(document, "noise.says")) fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "noise.says"));
+    fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "outputs.says"));
+    if (cJSON_GetObjectItemCaseSensitive(document, "compare")) print_compared(document);
 }
 
 /* ---- The command ------------------------------------------------------------------------------------------------- */
@@ -268,7 +162,7 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
 static char *without_comparison(const char *json) {
     cJSON *tree = strstr(json, ",\n\"compare\": ") ? NULL : cJSON_Parse(json);
     char *clean = NULL;
-    if (fr_cli_part(tree, "compare")) {
+    if (cJSON_GetObjectItemCaseSensitive(tree, "compare")) {
         cJSON_DeleteItemFromObjectCaseSensitive(tree, "compare");
         clean = cJSON_Print(tree);
     }
@@ -294,15 +188,14 @@ static char *joined(const char *json, const char *compared) {
 
 /* What the document says about whether all is well. */
 static int verdict(const cJSON *document) {
-    const cJSON *promised = fr_cli_part(fr_cli_part(document, "outputs"), "promised_identical");
-    if (!cJSON_IsFalse(fr_cli_part(document, "identical_outputs")) || cJSON_IsFalse(promised)) return FR_EXIT_DONE;
-    const cJSON *first = fr_cli_part(fr_cli_part(document, "outputs"), "first_difference");
-    fr_cli_error(FR_EXIT_NOT_OK,
-                 "outputs: %.0f texts are not those of the compared arm; the first is prompt %s in arm %s, "
-                 "from token %.0f on",
-                 fr_cli_number(fr_cli_part(document, "outputs"), "different_texts"), fr_cli_text(first, "id"),
-                 fr_cli_text(first, "arm"), fr_cli_number(first, "token"));
-    return FR_EXIT_NOT_OK;
+    bool promised = !cJSON_IsFalse(fr_path_value(document, "outputs.promised_identical"));
+    if (!promised || !cJSON_IsFalse(fr_path_value(document, "identical_outputs"))) return FR_EXIT_DONE;
+    const cJSON *first = fr_path_object(document, "outputs.first_difference");
+    return fr_cli_error(FR_EXIT_NOT_OK,
+                        "outputs: %.0f texts are not those of the compared arm; the first is prompt %s in arm %s, "
+                        "from token %.0f on",
+                        fr_path_number(document, "outputs.different_texts"), fr_cli_view_text(first, "id"),
+                        fr_cli_view_text(first, "arm"), fr_path_number(first, "token"));
 }
 
 /* Shows and writes a run's document; json is its text, old that of a run to compare with, or NULL. */
@@ -314,13 +207,13 @@ static int present(const fr_cli_options *options, const char *json, const char *
     char *clean = compared ? without_comparison(json) : NULL;
     char *whole = joined(clean ? clean : json, compared ? fr_study_json(compared) : NULL);
     cJSON *document = cJSON_Parse(whole);
-    if (!document || strcmp(fr_cli_text(document, "schema"), "forerun.ab/1") != 0) {
+    if (!document || strcmp(fr_cli_view_text(document, "schema"), "forerun.ab/1") != 0) {
         code = fr_cli_error(FR_EXIT_FAILED, "%s: not a document of forerun ab", options->from ? options->from : "ab");
     } else {
         if (options->json)
             printf("%s\n", whole);
         else
-            print_tables(document, fr_cli_part(document, "compare"));
+            print_tables(document);
         code = verdict(document);
         int written = fr_cli_study_write(options, whole);
         if (written) code = written;

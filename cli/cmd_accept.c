@@ -10,166 +10,51 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/study.h"
-#include "cli/table.h"
+#include "cli/view.h"
+#include "core/json.h"
 #include "core/text_size.h"
 #include "forerun_study.h"
 
-/* ---- Tables -------------------------------------------------------------------------------------------------- */
+/* ---- For people ------------------------------------------------------------------------------------------------ */
 
-static void cell_count(fr_cli_table *table, const cJSON *object, const char *key) {
-    double value = fr_cli_number(object, key);
-    fr_cli_table_cell(table, "%s", isfinite(value) ? FR_TEXT_GROUPED((uint64_t)value) : "-");
-}
-
-/* A share, its interval and a bar of both. */
-static void cells_share(fr_cli_table *table, const cJSON *object, const char *key, const char *interval_key) {
-    double low, high, value = fr_cli_number(object, key);
-    fr_cli_interval(object, interval_key, &low, &high);
-    fr_cli_table_percent(table, value);
-    fr_cli_table_interval(table, low, high, 100);
-    fr_cli_table_bar(table, value, low, high, 1);
-}
-
-static void finish(fr_cli_table *table) {
+/* A line's distance and a table; nothing when there are fewer items than `least`. */
+static void print_view(const fr_view *view, const char *title, const cJSON *from, int least) {
+    const cJSON *array = fr_path_array(from, view->array);
+    if (cJSON_GetArraySize(array) < least) return;
     putchar('\n');
-    fr_cli_table_print(table, stdout);
-    fr_cli_table_destroy(table);
-}
-
-static void print_configurations(const cJSON *configurations) {
-    const cJSON *item;
-    fr_cli_table *table = fr_cli_table_create("configurations: accepted of drafted, 95 % interval by prompts");
-    fr_cli_table_column(table, "configuration", FR_ALIGN_LEFT);
-    fr_cli_table_column(table, "drafted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "accepted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    fr_cli_table_column(table, "mean length", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    cJSON_ArrayForEach(item, configurations) {
-        const cJSON *speculation = fr_cli_part(item, "speculative_decoding");
-        double low, high, rate = fr_cli_number(speculation, "acceptance_rate");
-        double length = fr_cli_number(speculation, "mean_acceptance_length");
-        fr_cli_table_cell(table, "%s", fr_cli_text(item, "name"));
-        cell_count(table, speculation, "num_draft_tokens");
-        fr_cli_interval(item, "acceptance_rate_ci95", &low, &high);
-        fr_cli_table_percent(table, rate);
-        fr_cli_table_interval(table, low, high, 100);
-        fr_cli_table_bar(table, rate, low, high, 1);
-        fr_cli_interval(item, "mean_acceptance_length_ci95", &low, &high);
-        fr_cli_table_cell(table, isfinite(length) ? "%.3f" : "-", length);
-        fr_cli_table_interval(table, low, high, 1);
-    }
-    finish(table);
-}
-
-static void print_positions(const cJSON *configuration) {
-    const cJSON *item;
-    fr_cli_table *table = fr_cli_table_create("position in the draft: accepted of drafted, and if those before were");
-    fr_cli_table_column(table, "position", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "drafted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "accepted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "rate", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    fr_cli_table_column(table, "conditional", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    cJSON_ArrayForEach(item, fr_cli_part(configuration, "positions")) {
-        double low, high;
-        cell_count(table, item, "position");
-        cell_count(table, item, "drafted");
-        cell_count(table, item, "accepted");
-        cells_share(table, item, "rate", "rate_ci95");
-        fr_cli_interval(item, "conditional_ci95", &low, &high);
-        fr_cli_table_percent(table, fr_cli_number(item, "conditional_rate"));
-        fr_cli_table_interval(table, low, high, 100);
-    }
-    finish(table);
-}
-
-static void print_domains(const cJSON *configuration) {
-    const cJSON *item;
-    fr_cli_table *table = fr_cli_table_create("domain: accepted of drafted");
-    fr_cli_table_column(table, "domain", FR_ALIGN_LEFT);
-    fr_cli_table_column(table, "prompts", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "drafted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "rate", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    fr_cli_table_column(table, "mean length", FR_ALIGN_RIGHT);
-    cJSON_ArrayForEach(item, fr_cli_part(configuration, "domains")) {
-        double length = fr_cli_number(item, "mean_acceptance_length");
-        fr_cli_table_cell(table, "%s", fr_cli_text(item, "domain"));
-        cell_count(table, item, "prompts");
-        cell_count(table, item, "drafted");
-        cells_share(table, item, "acceptance_rate", "ci95");
-        fr_cli_table_cell(table, isfinite(length) ? "%.3f" : "-", length);
-    }
-    finish(table);
-}
-
-static void print_context(const cJSON *configuration) {
-    const cJSON *item, *buckets = fr_cli_part(configuration, "context");
-    if (cJSON_GetArraySize(buckets) < 2) return;
-    fr_cli_table *table = fr_cli_table_create("tokens of context: first drafts accepted");
-    fr_cli_table_column(table, "context", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "drafted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "rate", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    cJSON_ArrayForEach(item, buckets) {
-        fr_cli_table_cell(table, "%.0f to %.0f", fr_cli_number(item, "from"), fr_cli_number(item, "to") - 1);
-        cell_count(table, item, "drafted");
-        cells_share(table, item, "rate", "ci95");
-    }
-    finish(table);
+    fr_cli_view_print(view, title, array);
 }
 
 static void print_calibration(const cJSON *configuration) {
-    const cJSON *item, *calibration = fr_cli_part(configuration, "calibration");
+    double ece = fr_path_number(configuration, "calibration.ece");
     char title[120];
-    if (!isfinite(fr_cli_number(calibration, "ece"))) return;
+    if (!isfinite(ece)) return;
     snprintf(title, sizeof title, "confidence of a draft that was judged, and how often it stood (expected error %.1f %%)",
-             100 * fr_cli_number(calibration, "ece"));
-    fr_cli_table *table = fr_cli_table_create(title);
-    fr_cli_table_column(table, "confidence", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "drafts", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "mean", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "accepted", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "95 %", FR_ALIGN_RIGHT);
-    fr_cli_table_column(table, "", FR_ALIGN_LEFT);
-    cJSON_ArrayForEach(item, fr_cli_part(calibration, "bins")) {
-        if (fr_cli_number(item, "count") == 0) continue;
-        fr_cli_table_cell(table, "%.0f to %.0f %%", 100 * fr_cli_number(item, "from"), 100 * fr_cli_number(item, "to"));
-        cell_count(table, item, "count");
-        fr_cli_table_percent(table, fr_cli_number(item, "mean_confidence"));
-        cells_share(table, item, "rate", "ci95");
-    }
-    finish(table);
+             100 * ece);
+    print_view(&fr_view_bins, title, configuration, 0);
 }
 
 static void print_rest(const cJSON *document, const cJSON *configuration) {
     enum { LISTED = 8 };
-    const cJSON *overlap = fr_cli_part(document, "expert_overlap"), *item;
-    const cJSON *rejected = fr_cli_part(configuration, "rejected_tokens");
+    const cJSON *overlap = fr_json_find_object(document, "expert_overlap"), *item;
+    const cJSON *rejected = fr_path_array(configuration, "rejected_tokens");
     int listed = 0;
-    if (cJSON_IsObject(overlap))
+    if (overlap)
         printf("\nexperts that a token shares with the one before: %.1f %% (%.1f %% if tokens were independent)\n",
-               100 * fr_cli_number(overlap, "mean"), 100 * fr_cli_number(overlap, "if_independent_by_popularity"));
-    if (cJSON_GetArraySize(rejected) == 0) return;
+               100 * fr_path_number(overlap, "mean"), 100 * fr_path_number(overlap, "if_independent_by_popularity"));
+    if (!rejected) return;
     printf("\nrejected most often:");
     cJSON_ArrayForEach(item, rejected) {
+        if (listed++ == LISTED) break;
         /* as JSON: with what cannot be seen made visible */
-        char *quoted = cJSON_PrintUnformatted(fr_cli_part(item, "text"));
-        if (listed++ == LISTED) {
-            cJSON_free(quoted);
-            break;
-        }
-        if (cJSON_IsString(fr_cli_part(item, "text")))
-            printf("%s %s", listed > 1 ? "," : "", quoted ? quoted : "");
+        const cJSON *text = fr_path_value(item, "text");
+        char *quoted = cJSON_IsString(text) ? cJSON_PrintUnformatted(text) : NULL;
+        printf("%s ", listed > 1 ? "," : "");
+        if (cJSON_IsString(text))
+            printf("%s", quoted ? quoted : "");
         else
-            printf("%s %.0f", listed > 1 ? "," : "", fr_cli_number(item, "token"));
-        printf(" (%.0f of %.0f)", fr_cli_number(item, "rejected"), fr_cli_number(item, "proposed"));
+            printf("%.0f", fr_path_number(item, "token"));
+        printf(" (%.0f of %.0f)", fr_path_number(item, "rejected"), fr_path_number(item, "proposed"));
         cJSON_free(quoted);
     }
     putchar('\n');
@@ -177,8 +62,8 @@ static void print_rest(const cJSON *document, const cJSON *configuration) {
 
 /* Teacher-forced, tables are of every position; what decoding these texts would have come to is said in a line. */
 static void print_along_cycles(const cJSON *configuration) {
-    const cJSON *along = fr_cli_part(configuration, "along_cycles");
-    double rate = fr_cli_number(along, "acceptance_rate"), length = fr_cli_number(along, "mean_acceptance_length");
+    double rate = fr_path_number(configuration, "along_cycles.acceptance_rate");
+    double length = fr_path_number(configuration, "along_cycles.mean_acceptance_length");
     if (!isfinite(rate) || !isfinite(length)) return;
     printf("\ntables count every position as the beginning of a cycle; of the cycles alone that decoding would have "
            "made,\n"
@@ -187,18 +72,18 @@ static void print_along_cycles(const cJSON *configuration) {
 }
 
 static void print_tables(const cJSON *document) {
-    const cJSON *prompts = fr_cli_part(document, "prompts"), *configurations = fr_cli_part(document, "configurations");
-    const cJSON *first = cJSON_GetArrayItem(configurations, 0);
-    printf("%s prompts, %s; %s%s\n", FR_TEXT_GROUPED((uint64_t)fr_cli_number(prompts, "count")),
-           strcmp(fr_cli_text(first, "mode"), "generated") == 0 ? "texts generated" : "teacher-forced: every position judged",
-           fr_cli_text(first, "drafter"),
-           cJSON_IsTrue(fr_cli_part(document, "complete")) ? "" : "; interrupted: what was measured until then");
-    print_configurations(configurations);
-    if (cJSON_GetArraySize(configurations) > 1) printf("\nbelow: %s\n", fr_cli_text(first, "name"));
+    const cJSON *first = fr_path_value(document, "configurations.0");
+    bool whole = cJSON_IsTrue(fr_path_value(document, "complete"));
+    printf("%s prompts, %s; %s%s\n", FR_TEXT_GROUPED((uint64_t)fr_path_number(document, "prompts.count")),
+           strcmp(fr_cli_view_text(first, "mode"), "generated") == 0 ? "texts generated"
+                                                                     : "teacher-forced: every position judged",
+           fr_cli_view_text(first, "drafter"), whole ? "" : "; interrupted: what was measured until then");
+    print_view(&fr_view_configurations, NULL, document, 0);
+    if (first && first->next) printf("\nbelow: %s\n", fr_cli_view_text(first, "name"));
     print_along_cycles(first);
-    print_positions(first);
-    if (cJSON_GetArraySize(fr_cli_part(first, "domains")) > 1) print_domains(first);
-    print_context(first);
+    print_view(&fr_view_positions, NULL, first, 0);
+    print_view(&fr_view_domains, NULL, first, 2);
+    print_view(&fr_view_context, NULL, first, 2);
     print_calibration(first);
     print_rest(document, first);
 }

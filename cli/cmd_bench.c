@@ -45,17 +45,13 @@ static int check_rows(const fr_cli_ids *rows) {
 
 /* ---- For people -------------------------------------------------------------------------------------------- */
 
-/* "75 %"; "-" for a share of an unknown limit. In turns of four static buffers. */
-static const char *percent(double share) {
-    static char texts[4][16];
-    static int turn;
-    char *text = texts[turn = (turn + 1) % 4];
-    if (share > 0)
-        snprintf(text, sizeof texts[0], "%.0f %%", 100 * share);
-    else
-        snprintf(text, sizeof texts[0], "-");
+/* "75 %"; "-" for a share of an unknown limit. Writes into `text`, PERCENT_BYTES of it, and returns it. */
+enum { PERCENT_BYTES = 16 };
+static const char *percent(double share, char *text) {
+    snprintf(text, PERCENT_BYTES, share > 0 ? "%.0f %%" : "-", 100 * share);
     return text;
 }
+#define PERCENT(share) percent((share), (char[PERCENT_BYTES]){0})
 
 static void print_machine(const fr_bench_result *r) {
     const fr_figure *read = &r->read_bandwidth, *peak = &r->peak;
@@ -73,20 +69,21 @@ static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
     return strcmp(a->name, b->name) == 0;
 }
 
-/* A line for each kind of matrix, a column for each number of rows; entries are in the order of rows, then kinds. */
-static void print_linears(const fr_bench_result *r, bool many) {
+/* A line for each kind of matrix, a column for each number of rows, of prefill or of decode; entries are in the order of rows,
+ * then kinds. */
+static void print_linears(const fr_bench_result *r, bool prefill) {
     enum { MOST_COLUMNS = 16 };
     int columns[MOST_COLUMNS], count = 0;
     bool cached = false;
     for (size_t i = 0; i < r->num_linear; i++) {
         int j = 0;
-        if ((r->linear[i].rows > FR_MAX_DEPTH + 1) != many) continue;
+        if ((r->linear[i].rows > FR_MAX_DEPTH + 1) != prefill) continue;
         while (j < count && columns[j] != r->linear[i].rows) j++;
         if (j == count && count < MOST_COLUMNS) columns[count++] = r->linear[i].rows;
     }
     if (count == 0) return;
-    printf(many ? "\nlinear, many rows: GFLOP/s and share of the peak (at most 50 %% where activations stay exact)\n"
-                : "\nlinear, few rows: GB/s of weights and share of read\n");
+    printf(prefill ? "\nlinear, many rows: GFLOP/s and share of the peak (at most 50 %% where activations stay exact)\n"
+                   : "\nlinear, few rows: GB/s of weights and share of read\n");
     printf("  %-26s %-8s %15s", "", "", "out x in");
     for (int j = 0; j < count; j++) printf("  %7d row%s", columns[j], columns[j] == 1 ? " " : "s");
     printf("\n");
@@ -100,15 +97,15 @@ static void print_linears(const fr_bench_result *r, bool many) {
                 if (r->linear[k].rows == columns[j] && same_matrix(first, &r->linear[k])) entry = &r->linear[k];
             if (!entry)
                 printf("  %12s", "");
-            else if (many)
-                printf("  %6.0f %5s", 1e-9 * entry->flops_per_s.median, percent(entry->of_peak));
+            else if (prefill)
+                printf("  %6.0f %5s", 1e-9 * entry->flops_per_s.median, PERCENT(entry->of_peak));
             else
-                printf("  %6.1f %5s", 1e-9 * entry->bytes_per_s.median, percent(entry->of_bandwidth));
+                printf("  %6.1f %5s", 1e-9 * entry->bytes_per_s.median, PERCENT(entry->of_bandwidth));
         }
         cached |= first->cached;
         printf("\n");
     }
-    if (cached && !many) printf("  these weights fit into the cache: this is not the speed of memory\n");
+    if (cached && !prefill) printf("  these weights fit into the cache: this is not the speed of memory\n");
 }
 
 static void print_passes(const fr_bench_result *r) {
@@ -118,7 +115,7 @@ static void print_passes(const fr_bench_result *r) {
     for (size_t i = 0; i < r->num_passes; i++) {
         const fr_bench_pass *p = &r->passes[i];
         printf("  %4d %10.3f %9.3f to %8.3f %13.3f %8.1f %8.1f %7s\n", p->rows, p->ms.median, p->ms.p10, p->ms.p90,
-               p->over_one_row, p->unique_experts, 1e-6 * (double)p->bytes / p->ms.median, percent(p->of_bandwidth));
+               p->over_one_row, p->unique_experts, 1e-6 * (double)p->bytes / p->ms.median, PERCENT(p->of_bandwidth));
     }
 }
 
@@ -127,19 +124,19 @@ static void print_rest(const fr_bench_result *r) {
         const fr_bench_draft *d = &r->draft;
         printf("\ndraft    %8.3f ms  (%.3f to %.3f)", d->ms.median, d->ms.p10, d->ms.p90);
         if (d->over_one_row > 0) printf(", %.3f of a pass of one row", d->over_one_row);
-        printf("; reads %s, %s of read\n", FR_TEXT_SIZE(d->bytes), percent(d->of_bandwidth));
+        printf("; reads %s, %s of read\n", FR_TEXT_SIZE(d->bytes), PERCENT(d->of_bandwidth));
     }
     if (r->decode.tokens_per_s.samples) {
         const fr_bench_decode *d = &r->decode;
         printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
                d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, FR_TEXT_SIZE(d->bytes_per_token),
-               percent(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
+               PERCENT(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
     }
     if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");
     for (size_t i = 0; i < r->num_prefill; i++) {
         const fr_bench_prefill *p = &r->prefill[i];
         printf("  %6d %10.1f %10.1f to %9.1f %8s\n", p->tokens, p->tokens_per_s.median, p->tokens_per_s.p10, p->tokens_per_s.p90,
-               percent(p->of_peak));
+               PERCENT(p->of_peak));
     }
     if (r->num_contexts)
         printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms", "p10 to p90");

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 /* Columns that a terminal gives the character at `text` (not at its NUL), and its length in bytes: 0 for those that
- * stand on the one before, 2 for East Asian ones and pictures, -1 for those that cannot be shown. */
+ * combine with the one before, 2 for East Asian ones and pictures, -1 for those that cannot be shown. */
 int fr_cli_columns(const char *text, int *length);
 
 /* Prints a line as it can be shown, with its newline; what is longer than 8 KiB is cut. */

@@ -1,8 +1,6 @@
 #include "cli/study.h"
-#include "forerun_study.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,25 +43,4 @@ static int write_report(const char *path, const char *json, fr_status (*render)(
 int fr_cli_study_write(const fr_cli_options *options, const char *json) {
     int html = write_report(options->html, json, fr_study_html), csv = write_report(options->csv, json, fr_study_csv);
     return html ? html : csv;
-}
-
-const cJSON *fr_cli_part(const cJSON *object, const char *key) {
-    return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
-double fr_cli_number(const cJSON *object, const char *key) {
-    const cJSON *item = fr_cli_part(object, key);
-    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
-}
-
-const char *fr_cli_text(const cJSON *object, const char *key) {
-    const cJSON *item = fr_cli_part(object, key);
-    return cJSON_IsString(item) ? item->valuestring : "";
-}
-
-void fr_cli_interval(const cJSON *object, const char *key, double *low, double *high) {
-    const cJSON *item = fr_cli_part(object, key), *first = cJSON_GetArrayItem(item, 0);
-    const cJSON *second = cJSON_GetArrayItem(item, 1);
-    *low = cJSON_IsNumber(first) ? first->valuedouble : NAN;
-    *high = cJSON_IsNumber(second) ? second->valuedouble : NAN;
 }

@@ -2,8 +2,6 @@
 #ifndef FR_CLI_STUDY_H
 #define FR_CLI_STUDY_H
 
-#include <cJSON.h>
-
 #include "cli/cli.h"
 #include "forerun_study.h"
 
@@ -14,11 +12,5 @@ int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, c
 fr_study_origin fr_cli_study_origin(const fr_cli_options *options, const fr_cli_runtime *runtime);
 /* Writes what --html and --csv ask for from a document's text. Returns 0 or an exit code, printed. */
 int fr_cli_study_write(const fr_cli_options *options, const char *json);
-
-/* Out of a document that was parsed: what is absent or of another type is NULL, NaN or "". An object may be NULL. */
-const cJSON *fr_cli_part(const cJSON *object, const char *key);
-double fr_cli_number(const cJSON *object, const char *key);
-const char *fr_cli_text(const cJSON *object, const char *key);
-void fr_cli_interval(const cJSON *object, const char *key, double *low, double *high); /* of an array [low, high] */
 
 #endif

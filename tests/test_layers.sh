@@ -27,8 +27,8 @@ study           : core core/kernels core/linear core/checkpoint sampler model mo
 study/bench     : core core/kernels core/linear attn model mtp study
 study/accept    : core sampler attn model mtp/drafters mtp study
 study/ab        : core core/checkpoint sampler model mtp/drafters mtp study
-study/report    : core study
-cli             : core study
+study/report    : core
+cli             : core study study/report
 '
 
 # Prints the rooms that a room may use, itself included; fails when it is none of the house's.

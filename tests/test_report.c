@@ -1,5 +1,5 @@
 /* Reports: pages are well-formed and hold nothing that others could have put into them, whatever of the document is
- * missing or wrong; CSV can be read back; documents keep what is put into them.
+ * missing or wrong; CSV can be read back; all media show the figures of the views; documents keep what is put into them.
  *
  * test_report DIR writes the pages of the documents in tests/data to DIR and tests nothing (tests/test_report_page.sh).
  */
@@ -20,6 +20,7 @@
 #include "forerun_study.h"
 #include "study/environment.h"
 #include "study/report/svg.h"
+#include "study/report/views.h"
 #include "study/result.h"
 
 static const char *const names[] = {"accept", "ab"};
@@ -86,7 +87,7 @@ static void check_attribute(page *p, const char *name, const char *value, size_t
     if (strcmp(name, "id") == 0) {
         copy_name(word, sizeof word, value, length);
         for (int i = 0; i < p->num_ids; i++)
-            if (strcmp(p->ids[i], word) == 0) fail_msg("the id %s stands twice", word);
+            if (strcmp(p->ids[i], word) == 0) fail_msg("the id %s is there twice", word);
         assert_in_range(p->num_ids, 0, MOST_IDS - 1);
         strcpy(p->ids[p->num_ids++], word);
     }
@@ -101,7 +102,7 @@ static void check_attribute(page *p, const char *name, const char *value, size_t
     }
 }
 
-/* Reads a tag; at stands behind its <. */
+/* Reads a tag; p->at is behind its <. */
 static void read_tag(page *p) {
     static const char *const empty[] = {"meta", "link"};
     char tag[16], name[32];
@@ -192,7 +193,7 @@ static bool has_section(const char *html, const char *id) {
 
 /* ---- Pages --------------------------------------------------------------------------------------------------- */
 
-static void test_whole_documents(void **state) {
+static void whole_documents_have_all_their_sections(void **state) {
     static const char *const sections[2][12] = {
         {"positions", "configurations", "ablation", "domains", "calibration", "experts", "rejected", "prompts", "environment"},
         {"speedup", "latency", "acceptance", "cost", "prompts", "environment"}};
@@ -206,7 +207,7 @@ static void test_whole_documents(void **state) {
     }
 }
 
-static void test_headline(void **state) {
+static void the_headline_has_rate_length_and_speedup(void **state) {
     (void)state;
     char *json = read_data("accept"), *html = page_of(json);
     assert_non_null(strstr(html, "<b>68.6\xC2\xA0%</b>"));
@@ -224,7 +225,7 @@ static void test_headline(void **state) {
 }
 
 /* What others wrote is there to be read, and only that (check_page sees to the rest). */
-static void test_hostile_text(void **state) {
+static void text_of_others_is_only_text(void **state) {
     (void)state;
     char *json = read_data("accept"), *html = page_of(json);
     assert_non_null(strstr(html, "<bdi>&lt;img src=x onerror=alert(1)&gt;</bdi>"));
@@ -238,10 +239,10 @@ static void test_hostile_text(void **state) {
     fr_free(html);
 }
 
-static void test_missing_parts(void **state) {
+static void what_a_document_lacks_is_left_out(void **state) {
     static const struct {
         const char *document, *key, *section;
-    } parts[] = {{"accept", "environment", NULL}, /* the command still stands in that section */
+    } parts[] = {{"accept", "environment", NULL}, /* the command is still in that section */
                  {"accept", "expert_overlap", "experts"},
                  {"ab", "arms", "latency"},
                  {"ab", "comparisons", "speedup"},
@@ -270,7 +271,7 @@ static void test_missing_parts(void **state) {
     cJSON_Delete(document);
 }
 
-static void test_nothing_but_a_schema(void **state) {
+static void a_document_of_nothing_is_an_empty_page(void **state) {
     static const char *const documents[] = {"{\"schema\": \"forerun.accept/1\"}", "{\"schema\": \"forerun.ab/1\"}"};
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -296,7 +297,7 @@ static void spoil(const cJSON *document, cJSON *object, int depth) {
         fr_free(page_of_document(document));
         *item = original;
         cJSON_Delete(value);
-        /* the first of a list stands for the others */
+        /* the first of a list is as good as the others */
         if (item->child && depth < 4 && (!cJSON_IsArray(object) || item == object->child)) spoil(document, item, depth + 1);
     }
 }
@@ -307,7 +308,7 @@ static void thin_out(cJSON *object) {
     while (cJSON_IsArray(object) && cJSON_GetArraySize(object) > 2) cJSON_DeleteItemFromArray(object, 2);
 }
 
-static void test_wrong_values(void **state) {
+static void no_wrong_value_breaks_a_page(void **state) {
     (void)state;
     srand(1);
     for (int i = 0; i < 2; i++) {
@@ -318,7 +319,7 @@ static void test_wrong_values(void **state) {
     }
 }
 
-static void test_not_a_document(void **state) {
+static void what_is_no_document_is_refused(void **state) {
     static const char *const texts[] = {
         "", "{", "[]", "3", "{\"schema\": 1}", "{\"schema\": \"forerun.accept/2\"}", "{\"schema\": \"forerun.ab\"}", "{}"};
     (void)state;
@@ -334,6 +335,85 @@ static void test_not_a_document(void **state) {
     }
 }
 
+/* ---- Views --------------------------------------------------------------------------------------------------- */
+
+static void paths_lead_through_objects_and_arrays(void **state) {
+    cJSON *json = cJSON_Parse("{\"a\": {\"b\": [1, {\"c\": 2.5}, null], \"t\": \"text\", \"empty\": [], \"n\": null},"
+                              "\"a.b\": 9, \"ci\": [null, 3], \"ci95\": [0.25, 0.5]}");
+    double low, high;
+    (void)state;
+    assert_true(fr_path_number(json, "a.b.0") == 1);
+    assert_true(fr_path_number(json, "a.b.1.c") == 2.5);
+    assert_true(fr_path_number(json, "a.t|a.missing|a.b.1.c|a.b.0") == 2.5); /* the first number */
+    assert_string_equal(fr_path_text(json, "a.b.0|a.t"), "text");
+    assert_true(isnan(fr_path_number(json, "a.b.3|a.b.c|a.t.c|a.n|a.n.c")));
+    assert_null(fr_path_value(json, "a.b.2|a.n"));
+    assert_null(fr_path_array(json, "a.empty"));
+    assert_int_equal(cJSON_GetArraySize(fr_path_array(json, "a.empty|a.b")), 3);
+    assert_null(fr_path_object(json, "a.b"));
+    assert_null(fr_path_value(NULL, "a"));
+    fr_path_interval(json, "a.t|ci|ci95", &low, &high);
+    assert_true(low == 0.25 && high == 0.5);
+    fr_path_interval(json, "ci", &low, &high);
+    assert_true(isnan(low) && high == 3);
+    cJSON_Delete(json);
+}
+
+static bool is_on_page(const char *html, double value) {
+    char text[64];
+    snprintf(text, sizeof text, "data-v=\"%.10g\"", value);
+    return !isfinite(value) || strstr(html, text) != NULL;
+}
+
+/* Every number of a column that has a heading on the page, of the first configuration in an acceptance study. */
+static void figures_of_all_views_are_on_the_page(void **state) {
+    static const struct {
+        const char *document, *from;
+        const fr_view *view;
+    } views[] = {{"ab", "", &fr_view_arms},
+                 {"ab", "", &fr_view_comparisons},
+                 {"ab", "", &fr_view_compared_arms},
+                 {"ab", "", &fr_view_compared_speedups},
+                 {"accept", "", &fr_view_configurations},
+                 {"accept", "configurations.0", &fr_view_positions},
+                 {"accept", "configurations.0", &fr_view_domains},
+                 {"accept", "configurations.0", &fr_view_rejected}};
+    (void)state;
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        const fr_view *view = views[i].view;
+        char *json = read_data(views[i].document), *html = page_of(json);
+        cJSON *document = cJSON_Parse(json);
+        const cJSON *array = fr_path_array(fr_path_value(document, views[i].from), view->array), *item;
+        int found = 0;
+        assert_non_null(array);
+        cJSON_ArrayForEach(item, array) {
+            for (const fr_column *c = view->columns; c < view->columns + view->num_columns; c++) {
+                double low, high, value = fr_column_number(c, item);
+                if (!c->page || c->kind != FR_CELL_NUMBER) continue;
+                fr_column_interval(c, item, &low, &high);
+                if (!is_on_page(html, value) || !is_on_page(html, low))
+                    fail_msg("%s: %s of an item is not on the page", view->array, c->path);
+                found += isfinite(value);
+            }
+        }
+        assert_true(found > 0);
+        cJSON_Delete(document);
+        fr_free(html);
+        fr_free(json);
+    }
+}
+
+/* Names are keys of a prompt's figures; they are not read as paths. */
+static void names_of_arms_may_hold_dots_and_bars(void **state) {
+    char *html = page_of("{\"schema\": \"forerun.ab/1\", \"results\": [{\"id\": \"p\", \"arms\": {\"a.b|c\":"
+                         "{\"decode_tokens_per_s\": 62.5}}, \"speedup\": {\"a.b|c\": 1.375}}]}");
+    (void)state;
+    assert_non_null(strstr(html, "a.b|c, tokens/s"));
+    assert_true(is_on_page(html, 62.5));
+    assert_true(is_on_page(html, 1.375));
+    fr_free(html);
+}
+
 /* ---- Plots --------------------------------------------------------------------------------------------------- */
 
 /* The y of the text element that says `text`. */
@@ -346,7 +426,7 @@ static double y_of_text(const char *svg, const char *text) {
     return atof(at + 3);
 }
 
-static void test_points_stand_where_the_axis_says(void **state) {
+static void points_lie_where_the_axis_says(void **state) {
     fr_point points[] = {{1, 0.25, 0.2, 0.4}, {2, NAN, NAN, NAN}, {3, 1, NAN, NAN}};
     fr_series series = {"a", FR_MARK_DOTS, points, 3};
     fr_plot plot = {.title = "t <&>",
@@ -377,7 +457,7 @@ static void test_points_stand_where_the_axis_says(void **state) {
     fr_markup_release(&m);
 }
 
-static void test_numbers_for_people(void **state) {
+static void numbers_are_written_for_people(void **state) {
     char text[72];
     (void)state;
     assert_string_equal(fr_unit_text(0.8525, FR_UNIT_PERCENT, text), "85.2\xC2\xA0%");
@@ -432,7 +512,7 @@ static bool find_row(const char *json, const char *const (*wanted)[4], char (*fi
     return found;
 }
 
-static void test_comparison_with_a_run_before(void **state) {
+static void a_comparison_with_a_run_before_is_shown(void **state) {
     static const char *const speed[4] = {"compare", "auto", "", "after"}, *const speedup[4] = {"compare", "auto", "off", "ratio"};
     static const char *const texts[] = {"2026-09-01T09:30:00Z",
                                         "isa differs: &quot;avx2&quot; before",
@@ -457,7 +537,7 @@ static void test_comparison_with_a_run_before(void **state) {
 }
 
 /* A document may come from anywhere: a title is text, and a number of any size fits its place. */
-static void test_hostile_headings(void **state) {
+static void titles_and_numbers_of_others_fit_their_places(void **state) {
     (void)state;
     char *json = read_data("ab");
     cJSON *document = cJSON_Parse(json);
@@ -476,7 +556,7 @@ static void test_hostile_headings(void **state) {
 }
 
 /* Which of its two countings a teacher-forced study shows, and what the other one came to. */
-static void test_teacher_forced(void **state) {
+static void teacher_forced_studies_say_what_they_count(void **state) {
     static const char *const along[4] = {"along_cycles", "depth 2", "", "acceptance_rate"};
     char json[] = "{\"schema\": \"forerun.accept/1\", \"configurations\": [{\"name\": \"depth 2\", \"mode\": \"teacher-forced\","
                   "\"along_cycles\": {\"num_draft_tokens\": 40, \"num_accepted_tokens\": 13, \"acceptance_rate\": 0.325,"
@@ -496,7 +576,7 @@ static void test_teacher_forced(void **state) {
     fr_free(html);
 }
 
-static void test_csv(void **state) {
+static void csv_can_be_read_back(void **state) {
     static const char *const ids[] = {"a,b\r\n\"c\"", "a,b\r\n\"c\""};
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -547,7 +627,7 @@ static void check_row(const char *json, const char *const (*wanted)[4], const ch
 }
 
 /* What a study of latencies says in numbers is all there, each once. */
-static void test_csv_of_a_whole_study(void **state) {
+static void csv_has_every_number_of_a_study_once(void **state) {
     static const char json[] =
         "{\"schema\": \"forerun.ab/1\", \"comparisons\": [{\"a\": \"off\", \"b\": \"on\", \"units\": 8, \"pairs\": 16,"
         "\"slower_prompts\": {\"count\": 2, \"share\": 0.25, \"beyond_noise\": 1}}],"
@@ -587,7 +667,7 @@ static void test_csv_of_a_whole_study(void **state) {
 
 /* ---- Documents ------------------------------------------------------------------------------------------------ */
 
-static void test_document(void **state) {
+static void a_document_keeps_what_is_put_into_it(void **state) {
     fr_json_builder d;
     fr_study_result *result = NULL;
     (void)state;
@@ -616,7 +696,7 @@ static void test_document(void **state) {
 }
 
 /* Adding to what could not be made is remembered and reported at the end. */
-static void test_document_without_memory(void **state) {
+static void memory_that_ran_out_is_reported_at_the_end(void **state) {
     fr_json_builder d;
     fr_study_result *result = (fr_study_result *)1;
     fr_error error;
@@ -628,7 +708,7 @@ static void test_document_without_memory(void **state) {
     assert_null(result);
 }
 
-static void test_header(void **state) {
+static void the_header_says_what_ran_on_what(void **state) {
     static const char *const command[] = {"forerun", "accept", "it's"};
     fr_study_origin origin = {FR_TEST_DIR "/golden/pico-mtp-s1", command, 3};
     fr_model *model = NULL;
@@ -677,23 +757,26 @@ static int write_pages(const char *directory) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_documents),
-        cmocka_unit_test(test_headline),
-        cmocka_unit_test(test_hostile_text),
-        cmocka_unit_test(test_missing_parts),
-        cmocka_unit_test(test_nothing_but_a_schema),
-        cmocka_unit_test(test_wrong_values),
-        cmocka_unit_test(test_not_a_document),
-        cmocka_unit_test(test_points_stand_where_the_axis_says),
-        cmocka_unit_test(test_numbers_for_people),
-        cmocka_unit_test(test_csv),
-        cmocka_unit_test(test_csv_of_a_whole_study),
-        cmocka_unit_test(test_comparison_with_a_run_before),
-        cmocka_unit_test(test_hostile_headings),
-        cmocka_unit_test(test_teacher_forced),
-        cmocka_unit_test(test_document),
-        cmocka_unit_test(test_document_without_memory),
-        cmocka_unit_test(test_header),
+        cmocka_unit_test(whole_documents_have_all_their_sections),
+        cmocka_unit_test(the_headline_has_rate_length_and_speedup),
+        cmocka_unit_test(text_of_others_is_only_text),
+        cmocka_unit_test(what_a_document_lacks_is_left_out),
+        cmocka_unit_test(a_document_of_nothing_is_an_empty_page),
+        cmocka_unit_test(no_wrong_value_breaks_a_page),
+        cmocka_unit_test(what_is_no_document_is_refused),
+        cmocka_unit_test(paths_lead_through_objects_and_arrays),
+        cmocka_unit_test(figures_of_all_views_are_on_the_page),
+        cmocka_unit_test(names_of_arms_may_hold_dots_and_bars),
+        cmocka_unit_test(points_lie_where_the_axis_says),
+        cmocka_unit_test(numbers_are_written_for_people),
+        cmocka_unit_test(csv_can_be_read_back),
+        cmocka_unit_test(csv_has_every_number_of_a_study_once),
+        cmocka_unit_test(a_comparison_with_a_run_before_is_shown),
+        cmocka_unit_test(titles_and_numbers_of_others_fit_their_places),
+        cmocka_unit_test(teacher_forced_studies_say_what_they_count),
+        cmocka_unit_test(a_document_keeps_what_is_put_into_it),
+        cmocka_unit_test(memory_that_ran_out_is_reported_at_the_end),
+        cmocka_unit_test(the_header_says_what_ran_on_what),
     };
     if (argc > 1) return write_pages(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 
 #include "cli/shown.h"
 #include "cli/table.h"
+#include "cli/view.h"
 
 static void print(fr_cli_table *table, char *out, size_t room) {
     FILE *file = tmpfile();
@@ -22,7 +23,7 @@ static void print(fr_cli_table *table, char *out, size_t room) {
     fclose(file);
 }
 
-static void test_columns_bars_and_intervals(void **state) {
+static void columns_bars_and_intervals_line_up(void **state) {
     char out[2048];
     fr_cli_table *table = fr_cli_table_create("acceptance");
     (void)state;
@@ -45,7 +46,7 @@ static void test_columns_bars_and_intervals(void **state) {
                              "  \xE6\x97\xA5\xE6\x9C\xAC e\xCC\x81       -              -  #####...............\n");
 }
 
-static void test_texts_of_others(void **state) {
+static void texts_of_others_are_cleaned_and_cut(void **state) {
     char out[2048], longest[200];
     fr_cli_table *table = fr_cli_table_create(NULL);
     (void)state;
@@ -67,6 +68,30 @@ static void test_texts_of_others(void **state) {
     assert_string_equal(row + 2 + FR_CLI_TABLE_WIDEST - 3, "...  end\n");
 }
 
+static void a_view_is_a_table_of_its_items(void **state) {
+    static const fr_column columns[] = {
+        {"", "compared", .kind = FR_CELL_PAIR},
+        {"x.median", "x", .unit = FR_UNIT_TIMES, .interval = "x.ci95", .bar = true},
+        {"share", "share", .unit = FR_UNIT_PERCENT},
+        {"slower", "slower", .kind = FR_CELL_OF, .n = "of"},
+        {"ms", "ms", .digits = 2},
+        {"only on the page", .page = "page"},
+    };
+    static const fr_view view = {.columns = columns, .num_columns = 6, .title = "speedups", .counted = "of"};
+    cJSON *array = cJSON_Parse("[{\"a\": \"off\", \"b\": \"on\", \"x\": {\"median\": 1.5, \"ci95\": [1, 2]}, \"share\": 0.25,"
+                               "\"slower\": 2, \"of\": 8, \"ms\": 3}, {\"of\": 0}, {\"a\": \"off\", \"x\": {\"median\": 1}}]");
+    char out[2048];
+    (void)state;
+    fr_cli_table *table = fr_cli_view_table(&view, NULL);
+    fr_cli_view_add(table, &view, array);
+    print(table, out, sizeof out);
+    assert_string_equal(out, "speedups\n"
+                             "  compared          x            95 %          0 to longest   share      slower    ms\n"
+                             "  on over off  1.500x  [1.000, 2.000]  ##########==========  25.0 %      2 of 8  3.00\n"
+                             "   over off    1.000x               -  ##########..........       -  nan of nan     -\n");
+    cJSON_Delete(array);
+}
+
 static void what_a_terminal_would_obey_is_not_printed(void **state) {
     char *text = NULL;
     size_t length = 0;
@@ -80,9 +105,10 @@ static void what_a_terminal_would_obey_is_not_printed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_columns_bars_and_intervals),
+        cmocka_unit_test(columns_bars_and_intervals_line_up),
+        cmocka_unit_test(a_view_is_a_table_of_its_items),
         cmocka_unit_test(what_a_terminal_would_obey_is_not_printed),
-        cmocka_unit_test(test_texts_of_others),
+        cmocka_unit_test(texts_of_others_are_cleaned_and_cut),
     };
     setenv("LC_ALL", "C.UTF-8", 1); /* the locale does not matter where there is no terminal */
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,26 @@ static bool is_scalar_list(const cJSON *value) {
     return true;
 }
 
+/* Writes a value as escaped text: numbers with up to six digits, arrays with commas, a dash for null. */
+static void add_plain(fr_markup *m, const cJSON *value) {
+    if (cJSON_IsString(value)) {
+        fr_markup_text(m, value->valuestring);
+    } else if (cJSON_IsNumber(value)) {
+        bool whole = value->valuedouble == floor(value->valuedouble) && fabs(value->valuedouble) < 1e15;
+        fr_markup_format(m, whole ? "%.0f" : "%.6g", value->valuedouble);
+    } else if (cJSON_IsBool(value)) {
+        fr_markup_raw(m, cJSON_IsTrue(value) ? "yes" : "no");
+    } else if (cJSON_IsArray(value)) {
+        const cJSON *item;
+        cJSON_ArrayForEach(item, value) {
+            if (item != value->child) fr_markup_raw(m, ", ");
+            add_plain(m, item);
+        }
+    } else {
+        fr_markup_raw(m, "\xE2\x80\x93");
+    }
+}
+
 /* Keys and values of an object, one a line; objects in it follow with their own heading. Depth is bounded by the
  * parser. */
 static void add_list(fr_markup *m, const cJSON *object, const char *title) {
@@ -30,7 +50,7 @@ static void add_list(fr_markup *m, const cJSON *object, const char *title) {
         fr_markup_raw(m, "<dt>");
         fr_markup_text(m, item->string);
         fr_markup_raw(m, "</dt><dd>");
-        fr_report_plain(m, item);
+        add_plain(m, item);
         fr_markup_raw(m, "</dd>\n");
     }
     if (any) fr_markup_raw(m, "</dl></div>\n");
@@ -40,7 +60,7 @@ static void add_list(fr_markup *m, const cJSON *object, const char *title) {
 }
 
 static void add_command(fr_report *r) {
-    const cJSON *command = fr_json_find_array(r->document, "command"), *word;
+    const cJSON *command = fr_path_array(r->document, "command"), *word;
     fr_markup line = {NULL, 0, 0, false};
     if (!command) return;
     cJSON_ArrayForEach(word, command) {
@@ -57,7 +77,7 @@ static void add_command(fr_report *r) {
 
 void fr_report_environment(fr_report *r) {
     const cJSON *environment = fr_json_find_object(r->document, "environment");
-    if (!environment && !fr_json_find_array(r->document, "command")) return;
+    if (!environment && !fr_path_array(r->document, "command")) return;
     fr_section_begin(r, "environment", "Environment");
     add_command(r);
     if (environment) {
@@ -65,92 +85,64 @@ void fr_report_environment(fr_report *r) {
         add_list(&r->body, environment, "machine and build");
         fr_markup_raw(&r->body, "</div>\n");
     }
-    fr_section_end(r);
 }
 
 /* ---- Prompts ---------------------------------------------------------------------------------------------------- */
 
-enum { MOST_ARMS = 12 };
+enum { MOST_ARMS = 12, HEADING_BYTES = 96 };
 
-typedef struct column {
-    const char *key, *heading;
-    fr_unit unit;
-} column;
+static const fr_column columns[] = {
+    {"domain", .page = "domain", .kind = FR_CELL_TEXT},
+    {"prompt_tokens", .page = "prompt tokens", .unit = FR_UNIT_COUNT},
+    {"tokens", .page = "tokens", .unit = FR_UNIT_COUNT},
+    {"drafted", .page = "drafted", .unit = FR_UNIT_COUNT},
+    {"accepted", .page = "accepted", .unit = FR_UNIT_COUNT},
+    {"acceptance_rate", .page = "acceptance", .unit = FR_UNIT_PERCENT},
+    {"mean_acceptance_length", .page = "length"},
+};
+enum { NUM_COLUMNS = sizeof columns / sizeof *columns };
 
-/* Columns that some row has a number for are shown. */
-static bool has_number(const cJSON *results, const char *key) {
+/* Whether some row has something in the column. */
+static bool is_used(const fr_column *column, const cJSON *results) {
     const cJSON *row;
     cJSON_ArrayForEach(row, results) {
-        if (isfinite(fr_json_find_number(row, key))) return true;
+        if (column->kind == FR_CELL_TEXT ? fr_path_text(row, column->path) != NULL : isfinite(fr_column_number(column, row)))
+            return true;
     }
     return false;
 }
 
-static bool has_string(const cJSON *results, const char *key) {
-    const cJSON *row;
-    cJSON_ArrayForEach(row, results) {
-        if (fr_json_find_string(row, key)) return true;
-    }
-    return false;
-}
-
-/* Names of the objects under `key`, as the first row that has it orders them. */
-static int names_under(const cJSON *results, const char *key, const char **names) {
-    const cJSON *row, *item;
+/* Adds columns like `like` for the keys under like->in, as the first row that has such an object orders them. Returns how many.
+ */
+static int add_columns(fr_column *to, char (*headings)[HEADING_BYTES], const cJSON *results, fr_column like) {
+    const cJSON *row, *item, *under = NULL;
     int count = 0;
     cJSON_ArrayForEach(row, results) {
-        const cJSON *under = fr_json_find_object(row, key);
-        if (!under) continue;
-        cJSON_ArrayForEach(item, under) {
-            if (count < MOST_ARMS) names[count++] = item->string;
-        }
-        break;
+        if ((under = fr_json_find_object(row, like.in))) break;
+    }
+    cJSON_ArrayForEach(item, under) {
+        if (count == MOST_ARMS) break;
+        snprintf(headings[count], HEADING_BYTES, "%.60s, %s", item->string, like.page);
+        to[count] = like;
+        to[count].of = item->string;
+        to[count].page = headings[count];
+        count++;
     }
     return count;
 }
 
-static const column columns[] = {
-    {"prompt_tokens", "prompt tokens", FR_UNIT_COUNT},
-    {"tokens", "tokens", FR_UNIT_COUNT},
-    {"drafted", "drafted", FR_UNIT_COUNT},
-    {"accepted", "accepted", FR_UNIT_COUNT},
-    {"acceptance_rate", "acceptance", FR_UNIT_PERCENT},
-    {"mean_acceptance_length", "length", FR_UNIT_PLAIN},
-};
-enum { NUM_COLUMNS = sizeof columns / sizeof *columns };
-
 void fr_report_prompts(fr_report *r) {
-    const cJSON *results = fr_report_part(r->document, "results"), *row;
-    const char *arms[MOST_ARMS], *speedups[MOST_ARMS];
-    fr_heading headings[3 + NUM_COLUMNS + 2 * MOST_ARMS] = {{"prompt", false}};
-    char names[2 * MOST_ARMS][96];
-    bool shown[NUM_COLUMNS], domain = has_string(results, "domain");
-    int count = 1, num_arms = names_under(results, "arms", arms), num_speedups = names_under(results, "speedup", speedups);
-    if (!cJSON_IsArray(results) || !results->child) return;
-    if (domain) headings[count++] = (fr_heading){"domain", false};
+    const cJSON *results = fr_path_array(r->document, FR_PART("results"));
+    fr_column list[1 + NUM_COLUMNS + 2 * MOST_ARMS] = {{"id", NULL, "prompt", .kind = FR_CELL_TEXT}};
+    char headings[2 * MOST_ARMS][HEADING_BYTES];
+    int count = 1;
+    if (!results) return;
     for (int i = 0; i < NUM_COLUMNS; i++)
-        if ((shown[i] = has_number(results, columns[i].key))) headings[count++] = (fr_heading){columns[i].heading, true};
-    for (int i = 0; i < num_arms; i++) {
-        snprintf(names[i], sizeof names[i], "%.60s, tokens/s", arms[i]);
-        headings[count++] = (fr_heading){names[i], true};
-    }
-    for (int i = 0; i < num_speedups; i++) {
-        snprintf(names[MOST_ARMS + i], sizeof names[i], "%.60s, speedup", speedups[i]);
-        headings[count++] = (fr_heading){names[MOST_ARMS + i], true};
-    }
+        if (is_used(&columns[i], results)) list[count++] = columns[i];
+    count += add_columns(list + count, headings, results, (fr_column){"decode_tokens_per_s", .in = "arms", .page = "tokens/s"});
+    count += add_columns(list + count, headings + MOST_ARMS, results,
+                         (fr_column){.in = "speedup", .page = "speedup", .unit = FR_UNIT_TIMES});
+    const fr_view view = {.columns = list, .num_columns = count, .caption = "Each prompt; the headings sort", .sorts = true};
     fr_section_begin(r, "prompts", "Prompts");
-    fr_table_begin(r, "Each prompt; the headings sort", headings, count, true);
-    cJSON_ArrayForEach(row, results) {
-        const cJSON *in_arms = fr_json_find_object(row, "arms"), *speedup = fr_json_find_object(row, "speedup");
-        fr_table_row(r);
-        fr_table_text(r, fr_json_find_string(row, "id"));
-        if (domain) fr_table_text(r, fr_json_find_string(row, "domain"));
-        for (int i = 0; i < NUM_COLUMNS; i++)
-            if (shown[i]) fr_table_number(r, fr_json_find_number(row, columns[i].key), columns[i].unit);
-        for (int i = 0; i < num_arms; i++)
-            fr_table_number(r, fr_json_find_number(fr_json_find_object(in_arms, arms[i]), "decode_tokens_per_s"), FR_UNIT_PLAIN);
-        for (int i = 0; i < num_speedups; i++) fr_table_number(r, fr_json_find_number(speedup, speedups[i]), FR_UNIT_TIMES);
-    }
-    fr_table_end(r);
-    fr_section_end(r);
+    fr_report_table(r, &view, results);
 }

@@ -6,11 +6,10 @@
 #include "core/memory.h"
 #include "forerun_study.h"
 #include "study/report/report.h"
-#include "study/result.h"
 
 /* The last part of the model's path, which is its name for people; NULL without one. */
 static const char *model_name(const cJSON *document) {
-    const char *path = fr_json_find_string(fr_json_find_object(fr_json_find_object(document, "environment"), "model"), "path");
+    const char *path = fr_path_text(document, "environment.model.path");
     const char *name = path;
     for (; path && *path; path++)
         if (path[0] == '/' && path[1]) name = path + 1;
@@ -19,12 +18,12 @@ static const char *model_name(const cJSON *document) {
 
 /* What ran, in a line. */
 static void add_subtitle(fr_markup *m, const cJSON *document) {
-    const cJSON *environment = fr_json_find_object(document, "environment");
-    const cJSON *prompts = fr_json_find_object(document, "prompts");
-    const char *created = fr_json_find_string(document, "created"), *cpu = fr_json_find_string(environment, "cpu");
-    const char *isa = fr_json_find_string(environment, "isa");
-    double threads = fr_json_find_number(environment, "threads"), count = fr_json_find_number(prompts, "count");
-    double tokens = fr_json_find_number(prompts, "tokens");
+    const cJSON *environment = fr_path_object(document, "environment");
+    const cJSON *prompts = fr_path_object(document, "prompts");
+    const char *created = fr_path_text(document, "created"), *cpu = fr_path_text(environment, "cpu");
+    const char *isa = fr_path_text(environment, "isa");
+    double threads = fr_path_number(environment, "threads"), count = fr_path_number(prompts, "count");
+    double tokens = fr_path_number(prompts, "tokens");
     fr_markup_raw(m, "<p class=\"soft\">");
     if (isfinite(count)) fr_markup_format(m, "%.0f prompt%s", count, count == 1 ? "" : "s");
     if (isfinite(count) && isfinite(tokens)) fr_markup_format(m, " of %.0f tokens", tokens);
@@ -46,7 +45,7 @@ static void add_subtitle(fr_markup *m, const cJSON *document) {
 }
 
 static void add_page(fr_markup *m, const fr_report *r) {
-    const char *kind = fr_study_is(r->document, "accept") ? "Acceptance study" : "A/B latency study";
+    const char *kind = fr_report_is(r->document, FR_SCHEMA_ACCEPT) ? "Acceptance study" : "A/B latency study";
     const char *name = model_name(r->document);
     char title[256];
     snprintf(title, sizeof title, "%s%s%.160s", kind, name ? ": " : "", name ? name : "");
@@ -74,13 +73,15 @@ fr_status fr_study_html(const char *json, char **html, fr_error *error) {
     fr_report r = {.document = document};
     if (cJSON_IsFalse(fr_json_find(document, "complete")))
         fr_notice(&r, false, "The study was interrupted.", "Figures are of what was measured until then.");
-    if (fr_study_is(document, "accept"))
+    if (fr_report_is(document, FR_SCHEMA_ACCEPT))
         fr_report_accept(&r);
     else
         fr_report_ab(&r);
     fr_report_environment(&r);
+    fr_section_end(&r);
     add_page(&page, &r);
     bool failed = page.failed || r.body.failed || r.contents.failed;
+    fr_chart_clear(&r);
     fr_markup_release(&r.body);
     fr_markup_release(&r.contents);
     cJSON_Delete(document);

@@ -66,7 +66,7 @@ static const char *reference_of(char c) {
     }
 }
 
-/* What stands for a white space character of a token; NULL: itself. */
+/* The sign for a white space character of a token; NULL: it is shown as it is. */
 static const char *visible(char c) {
     switch (c) {
     case ' ':

@@ -1,5 +1,5 @@
-/* Text that grows, and the escaping of what others wrote. Running out of memory is remembered; whoever takes the text looks
- * at `failed`. Private to study/. */
+/* Text that grows, and the escaping of what others wrote. Out of memory sets `failed`, which whoever takes the text checks.
+ * Private to study/. */
 #ifndef FR_STUDY_REPORT_MARKUP_H
 #define FR_STUDY_REPORT_MARKUP_H
 

@@ -124,7 +124,7 @@ static const char *const style[] = {
 };
 /* clang-format on */
 
-/* Rows without a value stand last, whichever way the others go. */
+/* Sorts tables by a column. Rows without a value come last in both directions. */
 static const char script[] = "for(const table of document.querySelectorAll('table.sorts')){"
                              "const body=table.tBodies[0],order=new Intl.Collator(undefined,{numeric:true});"
                              "for(const button of table.tHead.querySelectorAll('button'))button.addEventListener('click',()=>{"
@@ -159,17 +159,18 @@ void fr_page_end(fr_markup *m) {
 
 /* ---- Sections and figures --------------------------------------------------------------------------------------- */
 
+void fr_section_end(fr_report *r) {
+    if (r->contents.length) fr_markup_raw(&r->body, "</section>\n");
+}
+
 void fr_section_begin(fr_report *r, const char *id, const char *title) {
+    fr_section_end(r);
     fr_markup_format(&r->contents, "<li><a href=\"#%s\">", id);
     fr_markup_text(&r->contents, title);
     fr_markup_raw(&r->contents, "</a></li>\n");
     fr_markup_format(&r->body, "<section id=\"%s\" aria-labelledby=\"h-%s\">\n<h2 id=\"h-%s\">", id, id, id);
     fr_markup_text(&r->body, title);
     fr_markup_raw(&r->body, "</h2>\n");
-}
-
-void fr_section_end(fr_report *r) {
-    fr_markup_raw(&r->body, "</section>\n");
 }
 
 void fr_section_note(fr_report *r, const char *text) {
@@ -184,14 +185,6 @@ void fr_figures_begin(fr_report *r) {
 
 void fr_figures_end(fr_report *r) {
     fr_markup_raw(&r->body, "</div>\n");
-}
-
-void fr_report_plot(fr_report *r, const fr_plot *plot) {
-    fr_plot_draw(&r->body, plot, ++r->figures);
-}
-
-void fr_report_row_plot(fr_report *r, const fr_row_plot *plot) {
-    fr_row_plot_draw(&r->body, plot, ++r->figures);
 }
 
 void fr_tile(fr_report *r, const char *name, double value, double low, double high, fr_unit unit, const char *note) {
@@ -216,62 +209,4 @@ void fr_notice(fr_report *r, bool good, const char *title, const char *text) {
     fr_markup_raw(&r->body, "</strong> ");
     fr_markup_text(&r->body, text);
     fr_markup_raw(&r->body, "</p></div>\n");
-}
-
-/* ---- Tables ----------------------------------------------------------------------------------------------------- */
-
-void fr_table_begin(fr_report *r, const char *caption, const fr_heading *headings, int count, bool sorts) {
-    fr_markup *m = &r->body;
-    fr_markup_format(m, "<div class=\"scroll%s\" tabindex=\"0\" role=\"region\" aria-label=\"", sorts ? " tall" : "");
-    fr_markup_text(m, caption);
-    fr_markup_format(m, "\"><table%s><caption>", sorts ? " class=\"sorts\"" : "");
-    fr_markup_text(m, caption);
-    fr_markup_raw(m, "</caption>\n<thead><tr>");
-    for (int i = 0; i < count; i++) {
-        fr_markup_format(m, "<th scope=\"col\"%s>%s", headings[i].number ? " class=\"n\"" : "",
-                         sorts ? "<button type=\"button\">" : "");
-        fr_markup_text(m, headings[i].text);
-        fr_markup_raw(m, sorts ? "</button></th>" : "</th>");
-    }
-    fr_markup_raw(m, "</tr></thead>\n<tbody>");
-}
-
-void fr_table_row(fr_report *r) {
-    fr_markup_raw(&r->body, r->in_row ? "</tr>\n<tr>" : "\n<tr>");
-    r->in_row = true;
-}
-
-void fr_table_text(fr_report *r, const char *text) {
-    fr_markup_raw(&r->body, "<td><bdi>");
-    fr_markup_text(&r->body, text);
-    fr_markup_raw(&r->body, "</bdi></td>");
-}
-
-void fr_table_token(fr_report *r, const char *text) {
-    fr_markup_raw(&r->body, "<td><code><bdi>");
-    fr_markup_token(&r->body, text);
-    fr_markup_raw(&r->body, "</bdi></code></td>");
-}
-
-void fr_table_number(fr_report *r, double value, fr_unit unit) {
-    char text[32];
-    fr_unit_text(value, unit, text);
-    if (isfinite(value))
-        fr_markup_format(&r->body, "<td class=\"n\" data-v=\"%.10g\">%s</td>", value, text);
-    else
-        fr_markup_format(&r->body, "<td class=\"n\">%s</td>", text);
-}
-
-void fr_table_interval(fr_report *r, double low, double high, fr_unit unit) {
-    char text[72];
-    fr_range_text(low, high, unit, text);
-    if (isfinite(low) && isfinite(high))
-        fr_markup_format(&r->body, "<td class=\"n\" data-v=\"%.10g\">%s</td>", low, text);
-    else
-        fr_markup_format(&r->body, "<td class=\"n\">%s</td>", text);
-}
-
-void fr_table_end(fr_report *r) {
-    fr_markup_raw(&r->body, r->in_row ? "</tr></tbody></table></div>\n" : "</tbody></table></div>\n");
-    r->in_row = false;
 }

@@ -6,11 +6,9 @@
 #define FR_STUDY_REPORT_SVG_H
 
 #include "study/report/markup.h"
+#include "study/report/unit.h"
 
 enum { FR_PLOT_SERIES = 6 }; /* that can be told apart */
-
-/* How numbers are written. */
-typedef enum fr_unit { FR_UNIT_PLAIN, FR_UNIT_PERCENT, FR_UNIT_TIMES, FR_UNIT_MS, FR_UNIT_COUNT } fr_unit;
 
 typedef struct fr_point {
     double x, y;
@@ -78,10 +76,5 @@ typedef struct fr_row_plot {
 } fr_row_plot;
 
 void fr_row_plot_draw(fr_markup *m, const fr_row_plot *plot, int number);
-
-/* "85.3 %", "1.25x", "3.41 ms": `text` [32]; a dash when the value is not finite. Returns text. */
-const char *fr_unit_text(double value, fr_unit unit, char *text);
-/* "81.0 to 85.2 %": `text` [72]; a dash when an end is not finite. Returns text. */
-const char *fr_range_text(double low, double high, fr_unit unit, char *text);
 
 #endif
