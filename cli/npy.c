@@ -23,7 +23,7 @@ static fr_status write_at(fr_npy *npy, const void *data, uint64_t bytes, uint64_
         size_t part = bytes > (1u << 30) ? (1u << 30) : (size_t)bytes;
         ssize_t written = pwrite(npy->fd, from, part, (off_t)offset);
         if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", npy->path, strerror(errno));
+        if (written <= 0) return fr_fail_at(error, FR_ERROR_IO, npy->path, "cannot write: %s", strerror(errno));
         from += written;
         offset += (uint64_t)written;
         bytes -= (uint64_t)written;
@@ -43,7 +43,7 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
     npy->rows = shape[rank - 2];
     npy->row_bytes = 4 * shape[rank - 1];
     npy->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (npy->fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
+    if (npy->fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot write: %s", strerror(errno));
 
     memcpy(text, "\x93NUMPY\x01\x00", 8);
     int length = snprintf(text + NPY_PREFIX, sizeof text - NPY_PREFIX, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
@@ -61,8 +61,8 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
 
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error) {
     if (plane >= npy->planes || first > npy->rows || rows > npy->rows - first)
-        return fr_fail(error, FR_ERROR_IO, "%s: rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, npy->path, first,
-                       first + rows, npy->rows);
+        return fr_fail_at(error, FR_ERROR_IO, npy->path, "rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, first,
+                          first + rows, npy->rows);
     uint64_t offset = npy->header_bytes + (plane * npy->rows + first) * npy->row_bytes;
     fr_status status = write_at(npy, data, rows * npy->row_bytes, offset, error);
     if (status == FR_OK) npy->rows_written += rows;
@@ -72,12 +72,12 @@ fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t row
 fr_status fr_npy_close(fr_npy *npy, fr_error *error) {
     if (npy->rows_written != npy->planes * npy->rows) {
         fr_npy_discard(npy);
-        return fr_fail(error, FR_ERROR_IO, "%s: %" PRIu64 " of %" PRIu64 " rows came", npy->path, npy->rows_written,
-                       npy->planes * npy->rows);
+        return fr_fail_at(error, FR_ERROR_IO, npy->path, "%" PRIu64 " of %" PRIu64 " rows came", npy->rows_written,
+                          npy->planes * npy->rows);
     }
     int closed = close(npy->fd);
     npy->fd = -1;
-    return closed == 0 ? FR_OK : fr_fail(error, FR_ERROR_IO, "%s: cannot write: %s", npy->path, strerror(errno));
+    return closed == 0 ? FR_OK : fr_fail_at(error, FR_ERROR_IO, npy->path, "cannot write: %s", strerror(errno));
 }
 
 void fr_npy_discard(fr_npy *npy) {

@@ -25,8 +25,8 @@ static fr_status read_tokens(const cJSON *array, int32_t *tokens, fr_error *erro
     size_t count = 0;
     cJSON_ArrayForEach(item, array) {
         if (!cJSON_IsNumber(item) || item->valuedouble != (double)item->valueint || item->valueint < 0)
-            return fr_fail(error, FR_ERROR_FORMAT, "token %zu: expected an id, found %s", count,
-                           fr_json_describe(item, found, sizeof found));
+            return fr_fail_at(error, FR_ERROR_FORMAT, fr_place_of("token %zu", count).text, "expected an id, found %s",
+                              fr_json_describe(item, found, sizeof found));
         tokens[count++] = item->valueint;
     }
     return FR_OK;
@@ -43,11 +43,11 @@ static fr_status read_object(const cJSON *object, fr_prompt_line *line, const cJ
     if (!text == !*tokens)
         return fr_fail(error, FR_ERROR_FORMAT, "expected \"prompt\" or \"tokens\", found %s", text ? "both" : "neither");
     if (text && !cJSON_IsString(text))
-        return fr_fail(error, FR_ERROR_FORMAT, "%s: expected a string, found %s", key,
-                       fr_json_describe(text, found, sizeof found));
+        return fr_fail_at(error, FR_ERROR_FORMAT, key, "expected a string, found %s",
+                          fr_json_describe(text, found, sizeof found));
     if (*tokens && !cJSON_IsArray(*tokens))
-        return fr_fail(error, FR_ERROR_FORMAT, "tokens: expected an array, found %s",
-                       fr_json_describe(*tokens, found, sizeof found));
+        return fr_fail_at(error, FR_ERROR_FORMAT, "tokens", "expected an array, found %s",
+                          fr_json_describe(*tokens, found, sizeof found));
     line->text = text ? text->valuestring : NULL;
     line->id = fr_json_find(object, "id");
     if (!cJSON_IsNumber(line->id)) FR_TRY(fr_json_string_or(object, "prompt", "id", NULL, &id, error));
@@ -154,7 +154,8 @@ static fr_status set_tokens(reader *r, fr_prompt *prompt, const int32_t *tokens,
     if (count == 0) return fr_fail(r->error, kind, "the prompt is empty: no tokens");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || tokens[i] >= vocab)
-            return fr_fail(r->error, kind, "token %zu: id %d is not in the vocabulary of %d", i, tokens[i], vocab);
+            return fr_fail_at(r->error, kind, fr_place_of("token %zu", i).text, "id %d is not in the vocabulary of %d", tokens[i],
+                              vocab);
     prompt->tokens = fr_alloc(count * sizeof *tokens);
     if (!prompt->tokens) return out_of_memory(r->error);
     memcpy(prompt->tokens, tokens, count * sizeof *tokens);
@@ -199,7 +200,7 @@ static fr_status check_ids(const reader *r) {
     qsort(ids, count, sizeof *ids, by_id);
     for (size_t i = 1; i < count && status == FR_OK; i++)
         if (strcmp(ids[i - 1], ids[i]) == 0)
-            status = fr_fail(r->error, FR_ERROR_FORMAT, "%s: two prompts have the id \"%.60s\"", r->path, ids[i]);
+            status = fr_fail_at(r->error, FR_ERROR_FORMAT, r->path, "two prompts have the id \"%.60s\"", ids[i]);
     fr_free(ids);
     return status;
 }
