@@ -16,7 +16,8 @@ out=$(cd "$out" && pwd)
 # Times, and what follows from them or from the machine's state, become T.
 untimed() {
     sed -E 's/"([a-z0-9_]*(_s|_ms|_per_s))":([[:space:]]*)(\[[^]]*\]|[-+.0-9eE]+)/"\1":\3T/g;
-        s/"(available_bytes|peak_rss_bytes|load_average|slower_prompts|created|cost_per_cycle|break_even_[a-z]+|counts)":([[:space:]]*)(\[[^]]*\]|"[^"]*"|[^,]*)/"\1":\2T/'
+        s/"(available_bytes|peak_rss_bytes|load_average|created|cost_per_cycle|break_even_[a-z]+|counts)":([[:space:]]*)(\[[^]]*\]|"[^"]*"|[^,]*)/"\1":\2T/
+        /"slower_prompts":/,/}/s/":([[:space:]]*)[0-9][^,]*/":\1T/'
 }
 
 # What a study measured is times but for whole numbers and words.
