@@ -113,6 +113,10 @@ holds identical_outputs=false outputs.promised_identical=false outputs.different
 
 # ---- Documents of earlier runs ------------------------------------------------------------------------------------------------
 
+# The tables of a document, to the byte.
+run 0 ab --from "$here/data/report-ab.json"
+cmp "$work/out" "$here/data/report-ab.txt" || fail "the tables of report-ab.json are not those of report-ab.txt"
+
 run 0 ab --from "$work/run.json" --json
 cmp -s "$work/out" "$work/run.json" || fail "--from does not give the document back"
 sed 's/"identical_outputs":	true/"identical_outputs":	false/' "$work/run.json" >"$work/forged.json"

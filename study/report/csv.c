@@ -14,44 +14,44 @@ typedef struct place {
     const char *item;          /* position, domain, prompt, ...; NULL: all */
 } place;
 
-static void number(fr_markup *m, double value) {
+static void add_number(fr_markup *m, double value) {
     fr_markup_raw(m, ",");
     if (isfinite(value)) fr_markup_format(m, "%.10g", value);
 }
 
 /* What was not measured has no row. */
-static void row(fr_markup *m, place at, const char *measure, double value, double low, double high, double n) {
+static void add_row(fr_markup *m, place at, const char *measure, double value, double low, double high, double n) {
     const char *const fields[] = {at.study, at.table, at.configuration, at.item, measure};
     if (!isfinite(value)) return;
     for (int i = 0; i < 5; i++) {
         if (i) fr_markup_raw(m, ",");
         fr_markup_csv(m, fields[i]);
     }
-    number(m, value);
-    number(m, low);
-    number(m, high);
-    number(m, n);
+    add_number(m, value);
+    add_number(m, low);
+    add_number(m, high);
+    add_number(m, n);
     fr_markup_raw(m, "\r\n");
 }
 
-static void plain(fr_markup *m, place at, const char *measure, double value) {
-    row(m, at, measure, value, NAN, NAN, NAN);
+static void add_plain(fr_markup *m, place at, const char *measure, double value) {
+    add_row(m, at, measure, value, NAN, NAN, NAN);
 }
 
-/* All numbers of an object but those under the keys `besides` (NULL-terminated); those of objects in it as KEY_INNER. */
-static void numbers(fr_markup *m, place at, const cJSON *object, const char *const *besides) {
+/* Adds all numbers of an object but those under the keys `besides` (NULL-terminated); those of objects in it as KEY_INNER. */
+static void add_numbers(fr_markup *m, place at, const cJSON *object, const char *const *besides) {
     const cJSON *item, *inner;
     if (!cJSON_IsObject(object)) return; /* items of an array have no names */
     cJSON_ArrayForEach(item, object) {
         const char *const *key = besides;
         while (*key && strcmp(*key, item->string) != 0) key++;
         if (*key) continue;
-        if (cJSON_IsNumber(item)) plain(m, at, item->string, item->valuedouble);
+        if (cJSON_IsNumber(item)) add_plain(m, at, item->string, item->valuedouble);
         if (!cJSON_IsObject(item)) continue;
         cJSON_ArrayForEach(inner, item) {
             char measure[160];
             snprintf(measure, sizeof measure, "%.70s_%.70s", item->string, inner->string);
-            if (cJSON_IsNumber(inner)) plain(m, at, measure, inner->valuedouble);
+            if (cJSON_IsNumber(inner)) add_plain(m, at, measure, inner->valuedouble);
         }
     }
 }
@@ -91,9 +91,9 @@ static void add_item(fr_markup *m, place at, const fr_view *view, const cJSON *i
         double low, high;
         if (!c->csv) continue;
         fr_column_interval(c, item, &low, &high);
-        row(m, at, c->csv, fr_path_number(item, c->path), low, high, c->n ? fr_path_number(item, c->n) : NAN);
+        add_row(m, at, c->csv, fr_path_number(item, c->path), low, high, c->n ? fr_path_number(item, c->n) : NAN);
     }
-    if (view->besides) numbers(m, at, item, view->besides);
+    if (view->besides) add_numbers(m, at, item, view->besides);
 }
 
 static void add_views(fr_markup *m, place at, const fr_view *const *views, const cJSON *from) {
@@ -116,15 +116,15 @@ static void add_prompts(fr_markup *m, place at, const cJSON *results) {
         place here = at;
         here.item = fr_path_text(item, "id");
         cJSON_ArrayForEach(inner, item) {
-            if (cJSON_IsNumber(inner)) plain(m, here, inner->string, inner->valuedouble);
+            if (cJSON_IsNumber(inner)) add_plain(m, here, inner->string, inner->valuedouble);
         }
         cJSON_ArrayForEach(inner, fr_path_object(item, "arms")) {
             here.configuration = inner->string;
-            numbers(m, here, inner, all);
+            add_numbers(m, here, inner, all);
         }
         cJSON_ArrayForEach(inner, fr_path_object(item, "speedup")) {
             here.configuration = inner->string;
-            if (cJSON_IsNumber(inner)) plain(m, here, "speedup", inner->valuedouble);
+            if (cJSON_IsNumber(inner)) add_plain(m, here, "speedup", inner->valuedouble);
         }
     }
 }
@@ -147,7 +147,7 @@ static void add_arm(fr_markup *m, place at, const cJSON *arm) {
     cJSON_ArrayForEach(count, fr_path_array(arm, "itl_histogram.counts")) {
         snprintf(text, sizeof text, "%.6g-%.6g", fr_json_number_at(edges, bin), fr_json_number_at(edges, bin + 1));
         bin++;
-        if (cJSON_IsNumber(count)) plain(m, at, "count", count->valuedouble);
+        if (cJSON_IsNumber(count)) add_plain(m, at, "count", count->valuedouble);
     }
 }
 
@@ -162,7 +162,7 @@ static void add_passes(fr_markup *m, place at, const cJSON *model) {
         int rows = 0;
         cJSON_ArrayForEach(item, fr_path_array(model, lists[i])) {
             snprintf(text, sizeof text, "%d", ++rows);
-            if (cJSON_IsNumber(item)) plain(m, at, lists[i], item->valuedouble);
+            if (cJSON_IsNumber(item)) add_plain(m, at, lists[i], item->valuedouble);
         }
     }
 }
