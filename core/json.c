@@ -20,6 +20,7 @@ static fr_status fail_at(fr_error *error, const char *where, const char *text, s
 }
 
 /* What cJSON would accept, or recurse into, and we do not want. */
+_Static_assert(FR_JSON_MAX_DEPTH < CJSON_NESTING_LIMIT, "what is nested too deeply is said here, not by cJSON");
 static fr_status scan(const char *text, size_t length, const char *where, fr_error *error) {
     bool in_string = false;
     int depth = 0;

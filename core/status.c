@@ -15,6 +15,8 @@ static const char *const names[] = {
     [FR_INTERRUPTED] = "interrupted",
 };
 
+_Static_assert(sizeof names / sizeof *names == FR_INTERRUPTED + 1, "a name for each status");
+
 const char *fr_status_name(fr_status status) {
     size_t i = (size_t)status;
     return i < sizeof names / sizeof *names ? names[i] : "unknown status";

@@ -1,5 +1,6 @@
 /* The rows of the schema bound to a checkpoint's tensors: where they are mapped for matrices, as float32 for vectors. A
  * tensor-parallel shard takes its part of the rows that are cut; all else is whole on every shard. */
+#include <assert.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,6 +45,7 @@ fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, con
     const fr_tensor *tensor, *scale;
     int row, row_end, column, column_end;
 
+    assert(t->rank == 2);
     memset(linear, 0, sizeof *linear);
     FR_TRY(fr_checkpoint_get(checkpoint, t->name, fr_schema_dtypes(t->row->kind), 2, t->shape, &tensor, error));
     FR_TRY(cut_range(t->name, t->shape[0], t->row->cut == FR_CUT_OUT, shard, &row, &row_end, error));

@@ -36,7 +36,7 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     FR_TRY(fr_kernels_select(o->isa, error));
     FR_TRY(fr_config_load(dir, &model->config, error));
     FR_TRY(fr_checkpoint_open(dir, &model->checkpoint, error));
-    fr_plan_shape(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
+    fr_plan_prepare(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
     FR_TRY(fr_plan_model(model, o, &model->plan, error));
     FR_TRY(fr_weights_bind(model, (fr_shard){0, 1}, error));
     if (o->planned) o->planned(o->user, &model->plan);

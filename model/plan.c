@@ -16,7 +16,7 @@ enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
 
 /* ---- A session ------------------------------------------------------------------------------------------------- */
 
-fr_status fr_session_shape_check(const fr_model *model, const fr_session_options *o, fr_error *error) {
+fr_status fr_session_sizes_check(const fr_model *model, const fr_session_options *o, fr_error *error) {
     if (o->ctx < 0 || o->ctx > model->config.max_position_embeddings)
         return fr_fail(error, FR_ERROR_ARGUMENT, "context: %d tokens, but the model has positions for %d", o->ctx,
                        model->config.max_position_embeddings);
@@ -24,33 +24,33 @@ fr_status fr_session_shape_check(const fr_model *model, const fr_session_options
     return FR_OK;
 }
 
-fr_session_shape fr_session_shape_of(const fr_model *model, const fr_session_options *o) {
+fr_session_sizes fr_session_sizes_of(const fr_model *model, const fr_session_options *o) {
     int most = model->config.max_position_embeddings, chunk = o->prefill_chunk ? o->prefill_chunk : DEFAULT_CHUNK;
     int ctx = o->ctx ? o->ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
-    return (fr_session_shape){.ctx = ctx,
+    return (fr_session_sizes){.ctx = ctx,
                               .chunk = chunk < ctx ? chunk : ctx,
                               .mtp = o->drafting != FR_DRAFTING_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.present,
                               .kv = o->kv};
 }
 
-uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_shape *shape) {
-    uint64_t hidden = (uint64_t)model->config.hidden_size, vocab = (uint64_t)model->config.vocab_size;
-    return sizeof(int32_t) * (uint64_t)shape->ctx +
-           sizeof(float) * ((uint64_t)(shape->chunk + FR_DECODE_ROWS + 1) * hidden + (FR_DECODE_ROWS + 1) * vocab);
+uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_sizes *sizes) {
+    uint64_t hidden_size = (uint64_t)model->config.hidden_size, vocab = (uint64_t)model->config.vocab_size;
+    return sizeof(int32_t) * (uint64_t)sizes->ctx +
+           sizeof(float) * ((uint64_t)(sizes->chunk + FR_DECODE_ROWS + 1) * hidden_size + (FR_DECODE_ROWS + 1) * vocab);
 }
 
 static fr_memory session_memory(const fr_model *model, const fr_session_options *o) {
     const fr_config *c = &model->config;
-    fr_session_shape shape = fr_session_shape_of(model, o);
+    fr_session_sizes sizes = fr_session_sizes_of(model, o);
     fr_sampler sampler = {0};
     fr_arena arena = {0};
     fr_arena_take(&arena, o->sampling.num_logit_bias, sizeof *o->sampling.logit_bias); /* the session's own copy */
     fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size);
     return (fr_memory){.kv_bytes =
-                           fr_kv_cache_bytes(c->num_hidden_layers, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
-                       .mtp_kv_bytes = fr_kv_cache_bytes(shape.mtp, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv),
-                       .workspace_bytes = fr_workspace_bytes(model, shape.chunk + FR_DECODE_ROWS, shape.ctx) +
-                                          fr_session_buffer_bytes(model, &shape) + arena.used};
+                           fr_kv_cache_bytes(c->num_hidden_layers, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),
+                       .mtp_kv_bytes = fr_kv_cache_bytes(sizes.mtp, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),
+                       .workspace_bytes = fr_workspace_bytes(model, sizes.chunk + FR_DECODE_ROWS, sizes.ctx) +
+                                          fr_session_buffer_bytes(model, &sizes) + arena.used};
 }
 
 static uint64_t session_bytes(const fr_memory *m) {
@@ -128,7 +128,7 @@ static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32
 }
 
 fr_status fr_plan_session(const fr_model *model, const fr_session_options *options, fr_error *error) {
-    fr_memory_plan p = {.ctx = fr_session_shape_of(model, options).ctx, .session = session_memory(model, options)};
+    fr_memory_plan p = {.ctx = fr_session_sizes_of(model, options).ctx, .session = session_memory(model, options)};
     uint64_t before = model->plan.private_bytes - session_bytes(&model->plan.session);
     p.private_bytes = session_bytes(&p.session);
     p.available_bytes = fr_available_memory("");
@@ -139,7 +139,7 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 
 /* ---- A model --------------------------------------------------------------------------------------------------- */
 
-void fr_plan_shape(fr_model *model, const fr_model_options *o, bool has_mtp) {
+void fr_plan_prepare(fr_model *model, const fr_model_options *o, bool has_mtp) {
     model->threads = o->threads > 0 ? o->threads : fr_physical_cores();
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
@@ -149,7 +149,7 @@ void fr_plan_shape(fr_model *model, const fr_model_options *o, bool has_mtp) {
 
 fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_memory_plan *p, fr_error *error) {
     survey s = {.model = model};
-    if (o->session) FR_TRY(fr_session_shape_check(model, o->session, error));
+    if (o->session) FR_TRY(fr_session_sizes_check(model, o->session, error));
     fr_schema_each(&model->config, survey_tensor, &s);
     *p = (fr_memory_plan){.weights = o->weights == FR_WEIGHTS_AUTO ? FR_WEIGHTS_MMAP : o->weights,
                           .weight_bytes = s.weight_bytes,
@@ -157,7 +157,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
                           .draft_head_bytes = draft_head_bytes(&s, o->draft_head),
                           .available_bytes = o->memory_limit ? o->memory_limit : fr_available_memory("")};
     if (o->session) {
-        p->ctx = fr_session_shape_of(model, o->session).ctx;
+        p->ctx = fr_session_sizes_of(model, o->session).ctx;
         p->session = session_memory(model, o->session);
     }
     bool copied = p->weights == FR_WEIGHTS_COPY;

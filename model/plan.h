@@ -5,27 +5,27 @@
 #include "model/weights.h"
 
 /* A session's sizes: its options with their defaults filled in. */
-typedef struct fr_session_shape {
+typedef struct fr_session_sizes {
     int ctx;
     int chunk; /* rows of a prefill pass */
     bool mtp;  /* the MTP module is followed */
     fr_kv kv;
-} fr_session_shape;
+} fr_session_sizes;
 /* FR_ERROR_ARGUMENT when the sizes that the options ask for make no sense for the model. */
-fr_status fr_session_shape_check(const fr_model *model, const fr_session_options *options, fr_error *error);
-fr_session_shape fr_session_shape_of(const fr_model *model, const fr_session_options *options);
+fr_status fr_session_sizes_check(const fr_model *model, const fr_session_options *options, fr_error *error);
+fr_session_sizes fr_session_sizes_of(const fr_model *model, const fr_session_options *options);
 
 /* Of what a session allocates beside caches, workspace and sampler: tokens, hidden states, logits. */
-uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_shape *shape);
+uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_sizes *sizes);
 /* FR_ERROR_MEMORY, with the figures, when what a session takes does not fit beside the opened model. */
 fr_status fr_plan_session(const fr_model *model, const fr_session_options *options, fr_error *error);
 
 /* What planning needs of a model whose config (and checkpoint, if there is one) is there, and nothing else yet. */
-void fr_plan_shape(fr_model *model, const fr_model_options *options, bool has_mtp);
+void fr_plan_prepare(fr_model *model, const fr_model_options *options, bool has_mtp);
 /* Which tensors are used as they lie in the files (all but vectors, which become float32 tables, copies of tensors, and
  * modules that are not run): out [fr_checkpoint_count]. Their bytes. */
 uint64_t fr_plan_tensors(const fr_model *model, bool *out);
-/* Plans a model of which fr_plan_shape was told and, unless options->session is NULL, a session. FR_ERROR_MEMORY when they
+/* Plans a model of which fr_plan_prepare was told and, unless options->session is NULL, a session. FR_ERROR_MEMORY when they
  * cannot fit, with the plan filled in. */
 fr_status fr_plan_model(const fr_model *model, const fr_model_options *options, fr_memory_plan *out, fr_error *error);
 

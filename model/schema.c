@@ -1,5 +1,6 @@
 #include "model/schema.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,10 +24,11 @@ typedef struct walk {
 /* prefix + the row's name, with the expert's number in the place of its star. */
 static void make_name(const walk *w, const fr_schema_row *row, char *name, size_t size) {
     size_t star = strcspn(row->name, "*");
-    if (!row->name[star])
-        snprintf(name, size, "%s%s", w->prefix, row->name);
-    else
-        snprintf(name, size, "%s%.*s%d%s", w->prefix, (int)star, row->name, w->expert, row->name + star + 1);
+    int length = row->name[star]
+                     ? snprintf(name, size, "%s%.*s%d%s", w->prefix, (int)star, row->name, w->expert, row->name + star + 1)
+                     : snprintf(name, size, "%s%s", w->prefix, row->name);
+    assert(length > 0 && (size_t)length < size);
+    (void)length;
 }
 
 static fr_status emit(const walk *w, const fr_schema_row *row) {

@@ -30,7 +30,7 @@ static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_
 }
 
 static fr_status check_options(const fr_model *model, const fr_session_options *o, fr_error *error) {
-    FR_TRY(fr_session_shape_check(model, o, error));
+    FR_TRY(fr_session_sizes_check(model, o, error));
     if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
     const fr_drafter_type *drafter = fr_drafter_type_of((int)o->drafter);
@@ -99,13 +99,13 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     fr_session_options o = options ? *options : (fr_session_options){0};
     FR_TRY(check_options(model, &o, error));
     FR_TRY(fr_plan_session(model, &o, error));
-    fr_session_shape shape = fr_session_shape_of(model, &o);
+    fr_session_sizes sizes = fr_session_sizes_of(model, &o);
     fr_session *s = fr_alloc_zeroed(1, sizeof *s);
     if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
     if (o.depth == 0) o.depth = fr_default_depth(o.drafting);
     s->model = model;
-    s->ctx = shape.ctx;
-    s->chunk = shape.chunk;
+    s->ctx = sizes.ctx;
+    s->chunk = sizes.chunk;
     s->options = o;
     s->logits_row = -1;
     fr_status status = allocate(s, error);
@@ -301,11 +301,11 @@ void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {
 
 void fr_session_get_memory(const fr_session *s, fr_memory *out) {
     const fr_kv_cache *kv = &s->kv;
-    fr_session_shape shape = fr_session_shape_of(s->model, &s->options);
+    fr_session_sizes sizes = fr_session_sizes_of(s->model, &s->options);
     uint64_t rows = fr_kv_cache_bytes(1, s->ctx, kv->rank, kv->rope, kv->type);
     *out = (fr_memory){
         .kv_bytes = rows * (uint64_t)kv->layers,
         .mtp_kv_bytes = fr_mtp_drafter_of(s->drafter) ? rows : 0,
-        .workspace_bytes = s->ws.bytes + s->sampler_bytes + fr_session_buffer_bytes(s->model, &shape),
+        .workspace_bytes = s->ws.bytes + s->sampler_bytes + fr_session_buffer_bytes(s->model, &sizes),
     };
 }

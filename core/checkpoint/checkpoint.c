@@ -1,5 +1,6 @@
 #include "core/checkpoint/private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,7 @@ static fr_status gather(const opener *o) {
     }
     qsort(c->tensors, count, sizeof *c->tensors, by_name);
     c->mask = slots - 1;
+    assert(count < UINT32_MAX); /* of the table; headers of that many tensors are beyond what is read of a file */
     for (size_t i = 0; i < count; i++) {
         const fr_tensor *tensor = &c->tensors[i];
         if (kept && strcmp(c->tensors[kept - 1].name, tensor->name) == 0) {
@@ -327,6 +329,8 @@ const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file) {
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint) {
     return checkpoint->bytes;
 }
+
+_Static_assert(FR_DTYPE_COUNT <= 32, "a set of dtypes is an unsigned");
 
 static const char *describe_dtypes(unsigned dtypes, char *text, size_t size) {
     size_t used = 0;

@@ -17,6 +17,8 @@
 #define HUGE_PAGE ((uint64_t)2 << 20)
 #define PIECE ((uint64_t)8 << 20)
 
+_Static_assert(HUGE_PAGE % PAGE == 0 && PAGE % FR_ALIGN == 0, "a copy that begins at a huge page is aligned");
+
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; an older one refuses it */
 #endif

@@ -86,66 +86,86 @@ static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *err
 
 /* ---- One entry ---- */
 
-/* Writes what is wrong with an entry to `problem`; "" when it is sound. */
-static void read_entry(const reader *r, const cJSON *entry, fr_tensor *tensor, char *problem, size_t size) {
-    char found[80];
-    const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    *problem = '\0';
-    cJSON_ArrayForEach(item, entry) {
+/* Readers of an entry's parts write what is wrong with it to `problem` and return false then. */
+typedef struct entry_parts {
+    const cJSON *dtype, *shape, *offsets;
+} entry_parts;
+
+static bool read_keys(const cJSON *object, entry_parts *e, char *problem, size_t size) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object) {
         const char *key = item->string ? item->string : "";
-        const cJSON **slot = strcmp(key, "dtype") == 0          ? &dtype
-                             : strcmp(key, "shape") == 0        ? &shape
-                             : strcmp(key, "data_offsets") == 0 ? &offsets
+        const cJSON **slot = strcmp(key, "dtype") == 0          ? &e->dtype
+                             : strcmp(key, "shape") == 0        ? &e->shape
+                             : strcmp(key, "data_offsets") == 0 ? &e->offsets
                                                                 : NULL;
         if (slot && *slot) {
             snprintf(problem, size, "the key \"%s\" is there twice", key);
-            return;
+            return false;
         }
         if (slot) *slot = item;
     }
-    if (!cJSON_IsString(dtype) || !fr_dtype_parse(dtype->valuestring, &tensor->dtype)) {
-        snprintf(problem, size, "dtype: expected a known type, found %s", fr_json_describe(dtype, found, sizeof found));
-        return;
+    return true;
+}
+
+/* dtype, rank, shape and, by these, bytes. */
+static bool read_shape(const entry_parts *e, fr_tensor *tensor, char *problem, size_t size) {
+    char found[80];
+    const cJSON *item;
+    if (!cJSON_IsString(e->dtype) || !fr_dtype_parse(e->dtype->valuestring, &tensor->dtype)) {
+        snprintf(problem, size, "dtype: expected a known type, found %s", fr_json_describe(e->dtype, found, sizeof found));
+        return false;
     }
-    if (!cJSON_IsArray(shape)) {
-        snprintf(problem, size, "shape: expected an array, found %s", fr_json_describe(shape, found, sizeof found));
-        return;
+    if (!cJSON_IsArray(e->shape)) {
+        snprintf(problem, size, "shape: expected an array, found %s", fr_json_describe(e->shape, found, sizeof found));
+        return false;
     }
-    uint64_t bytes = fr_dtype_size(tensor->dtype), value;
+    tensor->bytes = fr_dtype_size(tensor->dtype);
     tensor->rank = 0;
-    cJSON_ArrayForEach(item, shape) {
-        if (tensor->rank == FR_MAX_RANK) {
-            snprintf(problem, size, "shape: %d dimensions, at most %d are supported", cJSON_GetArraySize(shape), FR_MAX_RANK);
-            return;
-        }
-        if (!fr_json_to_u64(item, &value)) {
+    cJSON_ArrayForEach(item, e->shape) {
+        uint64_t value = 0;
+        if (tensor->rank == FR_MAX_RANK)
+            snprintf(problem, size, "shape: %d dimensions, at most %d are supported", cJSON_GetArraySize(e->shape), FR_MAX_RANK);
+        else if (!fr_json_to_u64(item, &value))
             snprintf(problem, size, "shape: expected whole numbers, found %s", fr_json_describe(item, found, sizeof found));
-            return;
-        }
-        if (__builtin_mul_overflow(bytes, value, &bytes)) {
+        else if (__builtin_mul_overflow(tensor->bytes, value, &tensor->bytes))
             snprintf(problem, size, "shape: the byte count overflows 64 bits");
-            return;
-        }
+        if (*problem) return false;
         tensor->shape[tensor->rank++] = (int64_t)value;
     }
-    uint64_t begin, end;
-    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !fr_json_to_u64(offsets->child, &begin) ||
-        !fr_json_to_u64(offsets->child->next, &end) || begin > end) {
-        char *text = cJSON_PrintUnformatted(offsets);
+    return true;
+}
+
+static bool read_offsets(const fr_safetensors *st, const entry_parts *e, fr_tensor *tensor, char *problem, size_t size) {
+    uint64_t begin, end, room = st->size - st->data_begin;
+    char found[80];
+    if (!cJSON_IsArray(e->offsets) || cJSON_GetArraySize(e->offsets) != 2 || !fr_json_to_u64(e->offsets->child, &begin) ||
+        !fr_json_to_u64(e->offsets->child->next, &end) || begin > end) {
+        char *text = cJSON_PrintUnformatted(e->offsets);
         snprintf(problem, size, "data_offsets: expected two whole numbers [begin, end], found %.60s", text ? text : "nothing");
         cJSON_free(text);
-        return;
-    }
-    uint64_t room = r->st->size - r->st->data_begin;
-    if (end - begin != bytes) {
+    } else if (end - begin != tensor->bytes) {
         snprintf(problem, size, "data_offsets: %" PRIu64 " bytes, but %s takes %" PRIu64, end - begin,
-                 fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found), bytes);
+                 fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found), tensor->bytes);
     } else if (end > room) {
         snprintf(problem, size, "data_offsets: [%" PRIu64 ", %" PRIu64 "] reach beyond the %" PRIu64 " bytes of data in the file",
                  begin, end, room);
+    } else {
+        tensor->data = (const char *)st->map + st->data_begin + begin;
     }
-    tensor->data = (const char *)r->st->map + r->st->data_begin + (*problem ? 0 : begin);
-    tensor->bytes = bytes;
+    return !*problem;
+}
+
+static bool read_entry(const fr_safetensors *st, const cJSON *object, fr_tensor *tensor, char *problem, size_t size) {
+    entry_parts e = {0};
+    char found[80];
+    *problem = '\0';
+    if (!cJSON_IsObject(object)) {
+        snprintf(problem, size, "expected an object, found %s", fr_json_describe(object, found, sizeof found));
+        return false;
+    }
+    return read_keys(object, &e, problem, size) && read_shape(&e, tensor, problem, size) &&
+           read_offsets(st, &e, tensor, problem, size);
 }
 
 /* Reports something wrong, or stops at it. */
@@ -186,13 +206,7 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
             FR_TRY(leave_out(r, "", "a name that is empty or has control characters"));
             continue;
         }
-        if (cJSON_IsObject(entry)) {
-            read_entry(r, entry, tensor, problem, sizeof problem);
-        } else {
-            char found[80];
-            snprintf(problem, sizeof problem, "expected an object, found %s", fr_json_describe(entry, found, sizeof found));
-        }
-        if (*problem) {
+        if (!read_entry(st, entry, tensor, problem, sizeof problem)) {
             FR_TRY(leave_out(r, entry->string, problem));
             continue;
         }

@@ -18,6 +18,8 @@
 #define PIECE (1u << 20)                /* of fill: stays in a core's cache until it is written */
 #define NO_SHARD SIZE_MAX
 
+_Static_assert((FR_ALIGN & (FR_ALIGN - 1)) == 0 && PIECE % FR_ALIGN == 0, "places are multiples of powers of two");
+
 typedef struct entry {
     char *name;
     fr_dtype dtype;

@@ -12,6 +12,8 @@
 #define STEP (64u << 20) /* bytes between two looks at whether to go on */
 #define PART (1u << 20)  /* of a step: what one thread takes at a time */
 
+_Static_assert(STEP % PART == 0 && PART <= UINT32_MAX, "bad values of a part are counted in 32 bits");
+
 typedef struct checker {
     const char *dir;
     fr_problem_fn report;

@@ -14,6 +14,8 @@
 
 #define MAX_CONFIG (16u << 20)
 
+_Static_assert(sizeof((fr_tensor_info *)0)->shape == sizeof((fr_tensor *)0)->shape, "shapes are copied whole");
+
 struct fr_inspection {
     char *text; /* of config.json */
     fr_config config;
@@ -141,7 +143,7 @@ fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options
     fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
     if (o.isa) FR_TRY(fr_kernels_select(o.isa, error)); /* as opening does: working memory depends on it */
     o.session = session ? session : &defaults;
-    fr_plan_shape(&model, &o, inspection->has_mtp);
+    fr_plan_prepare(&model, &o, inspection->has_mtp);
     return fr_plan_model(&model, &o, out, error);
 }
 

@@ -19,12 +19,12 @@ static size_t hidden_bytes(const fr_mtp_drafter *m, int rows) {
 static fr_status create(fr_drafter *d, const fr_model *model, const fr_session_options *o, fr_error *error) {
     fr_mtp_drafter *m = mtp_of(d);
     const fr_config *c = &model->config;
-    fr_session_shape shape = fr_session_shape_of(model, o);
+    fr_session_sizes sizes = fr_session_sizes_of(model, o);
     m->reads = o->mtp_hidden;
     m->recycles = o->mtp_recycle;
     m->hidden_size = c->hidden_size;
-    m->room = shape.chunk + FR_DECODE_ROWS; /* a prefill pass behind what a cycle has left */
-    FR_TRY(fr_kv_cache_create(&m->kv, 1, shape.ctx, c->kv_lora_rank, c->qk_rope_head_dim, shape.kv, error));
+    m->room = sizes.chunk + FR_DECODE_ROWS; /* a prefill pass behind what a cycle has left */
+    FR_TRY(fr_kv_cache_create(&m->kv, 1, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv, error));
     m->hidden = fr_alloc(hidden_bytes(m, m->room));
     m->recycled = fr_alloc(hidden_bytes(m, 1));
     m->logits = fr_alloc((size_t)c->vocab_size * sizeof(float));
