@@ -18,10 +18,9 @@ fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSO
 /* Reads and parses a file whose value must be an object. */
 fr_status fr_json_load(const char *path, uint64_t limit, cJSON **out, fr_error *error);
 
-/* Writes what a value is, for messages: `the string "abc"`, `4.5`, `an array of 3`, `nothing` for NULL. Returns `text`.
- */
+/* Describes a value for messages: `the string "abc"`, `4.5`, `an array of 3`, `nothing` for NULL. Returns `text`. */
 const char *fr_json_describe(const cJSON *value, char *text, size_t size);
-/* Holds an object to having no key twice (cJSON keeps both, and finds the first). */
+/* Fails when an object has a key twice (cJSON keeps both, and finds the first). */
 fr_status fr_json_unique(const cJSON *object, const char *where, fr_error *error);
 
 /* The value of a key, exact in case; NULL when it is absent or null, or `object` is none. Linear in the number of keys. */

@@ -1,5 +1,5 @@
 /* One convention for failure, from the bottom to the command line: a function that can fail returns fr_status and fills
- * the caller's fr_error (which may be NULL) with what failed, where, and a hint. Compute functions cannot fail: all that
+ * the caller's fr_error (which may be NULL) with what failed, where, and a hint. Compute functions cannot fail: everything that
  * could go wrong is checked before they run. */
 #ifndef FR_CORE_STATUS_H
 #define FR_CORE_STATUS_H

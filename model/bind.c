@@ -1,5 +1,5 @@
-/* The rows of the schema bound to a checkpoint's tensors: where they are mapped for matrices, as float32 for vectors. A
- * tensor-parallel shard takes its part of the rows that are cut; all else is whole on every shard. */
+/* Binds the schema's rows to a checkpoint's tensors. Matrices are used where they are mapped; vectors become float32. A
+ * tensor-parallel shard takes its part of the matrices that are cut, and the whole of everything else. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 /* ---- One tensor ---- */
 
-/* Scales stay where they are unless the file has them at an odd place. */
+/* Scales are used where they are mapped, or copied if they are not aligned there. */
 static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column, fr_error *error) {
     int rows = fr_blocks(linear->out), columns = fr_blocks(linear->in);
     const char *from = (const char *)tensor->data + (block_row * tensor->shape[1] + block_column) * 4;
@@ -62,7 +62,7 @@ fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, con
     return bind_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
 }
 
-/* A vector as float32, whatever the file has. */
+/* Converts to float32 whatever the file has. */
 static fr_status bind_vector(float **out, const fr_checkpoint *checkpoint, const fr_schema_tensor *t, fr_error *error) {
     size_t width = (size_t)t->shape[0];
     const fr_tensor *tensor;
@@ -89,13 +89,13 @@ bool fr_weights_use(const fr_model *model, const fr_schema_tensor *t) {
     return !t->mtp || (model->mtp.present && t->layer == model->config.num_hidden_layers);
 }
 
-/* The layer of a tensor that has one; NULL when it was not made. */
+/* The layer that a tensor belongs to; NULL before it is made. */
 static const fr_layer *layer_of(const fr_model *model, const fr_schema_tensor *t) {
     if (t->mtp) return &model->mtp.layer;
     return model->layers ? &model->layers[t->layer] : NULL;
 }
 
-/* What a tensor's row.offset counts from; NULL when it was not made. */
+/* The struct that a row's offset counts from; NULL before it is made. */
 static const void *base_of(const fr_model *model, const fr_schema_tensor *t) {
     switch (t->row->scope) {
     case FR_SCOPE_MODEL:
@@ -112,7 +112,7 @@ static const void *base_of(const fr_model *model, const fr_schema_tensor *t) {
     return NULL;
 }
 
-/* Where a tensor is bound: an fr_linear or, for a vector, a float *. NULL when it is not, or its layer was not made. */
+/* Where a tensor is bound: an fr_linear or, for a vector, a float *. NULL when it is not bound, or its layer is not made. */
 static void *place_of(const fr_model *model, const fr_schema_tensor *t) {
     const char *base = fr_weights_use(model, t) ? base_of(model, t) : NULL;
     return base ? (void *)(base + t->row->offset) : NULL;
@@ -173,7 +173,7 @@ void fr_layer_sizes(const fr_model *model, fr_layer *layer) {
     layer->moe.shared.gate_proj.out = c->n_shared_experts * c->moe_intermediate_size;
 }
 
-/* A layer that its tensors can be bound to. */
+/* Sets a layer's sizes and allocates its experts, so that tensors can be bound. */
 static fr_status make_layer(const fr_model *model, int index, fr_layer *layer, fr_error *error) {
     *layer = (fr_layer){.mla = mla_of(model), .is_moe = fr_config_layer_is_moe(&model->config, index)};
     if (!layer->is_moe) return FR_OK;
@@ -203,7 +203,7 @@ typedef struct binder {
     fr_error *error;
 } binder;
 
-/* A layer's experts share one pass over the rows that down_proj reads, so they must want them in one form. */
+/* The rows that down_proj reads are packed once for all experts of a layer, so these must have one dtype. */
 static fr_status check_alike(const fr_schema_tensor *t, const fr_layer *layer, fr_error *error) {
     fr_dtype dtype = layer->moe.experts[t->expert].down_proj.dtype, first = layer->moe.experts[0].down_proj.dtype;
     if (dtype == first) return FR_OK;
@@ -230,7 +230,7 @@ fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
     FR_TRY(fr_schema_each(&model->config, bind_tensor, &b));
     for (int i = 0; i < model->config.num_hidden_layers; i++) finish_layer(&model->layers[i]);
     finish_layer(&model->mtp.layer);
-    /* tied and not stored; an embedding has no scales: there is nothing to release twice */
+    /* a tied LM head that is not stored; an embedding has no scales, so there is nothing to release twice */
     if (!model->lm_head.w) model->lm_head = model->embed_tokens;
     return FR_OK;
 }

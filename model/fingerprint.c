@@ -16,7 +16,7 @@ static uint64_t add_text(uint64_t hash, const char *text) {
     return fr_hash64(hash, text, strlen(text) + 1); /* the NUL ends it: "ab", "c" is not "a", "bc" */
 }
 
-/* What the network is; not what limits a text or ends it, which may be edited and changes no number. */
+/* Only what changes numbers: limits of a text and tokens that end it may be edited. */
 static uint64_t add_config(uint64_t hash, const fr_config *c) {
     const int numbers[] = {
         c->hidden_size,
@@ -65,7 +65,7 @@ uint64_t fr_model_fingerprint(const fr_model *model) {
         hash = add_number(hash, (uint64_t)tensor->rank);
         for (int d = 0; d < tensor->rank; d++) hash = add_number(hash, (uint64_t)tensor->shape[d]);
     }
-    for (size_t k = 0; k < samples; k++) { /* from the middle: beginnings are padding now and then */
+    for (size_t k = 0; k < samples; k++) { /* from the middle: tensors may begin with padding */
         const fr_tensor *tensor = fr_checkpoint_at(checkpoint, k * count / samples);
         uint64_t bytes = tensor->bytes < SAMPLE_BYTES ? tensor->bytes : SAMPLE_BYTES;
         hash = fr_hash64(hash, (const char *)tensor->data + (tensor->bytes - bytes) / 2, (size_t)bytes);

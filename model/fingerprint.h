@@ -1,4 +1,4 @@
-/* A name for a model by what it computes: files that hold its results are of no use to another one. */
+/* Identifies a model by what it computes, so that a file with results of one model is not loaded into another. */
 #ifndef FR_MODEL_FINGERPRINT_H
 #define FR_MODEL_FINGERPRINT_H
 

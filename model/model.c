@@ -1,4 +1,4 @@
-/* The model object of forerun.h: a checkpoint opened, bound and ready. */
+/* The model object of forerun.h: an opened checkpoint, with its weights bound and loaded. */
 #include <dnnl.h>
 #include <stdio.h>
 
@@ -7,7 +7,7 @@
 #include "model/plan.h"
 #include "model/schema.h"
 
-/* Reads weights as the plan says. Copies are bound anew: until then the binding was only a check of the files. */
+/* Loads weights as the plan says. If they are copied they are bound again; binding them before has checked the files. */
 static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
     const fr_memory_plan *p = &model->plan;
     if (p->weights != FR_WEIGHTS_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);

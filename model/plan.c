@@ -66,11 +66,11 @@ typedef struct survey {
     bool lm_head_is_e4m3;
 } survey;
 
-/* Returns whether the files have it as E4M3. */
+/* Returns whether it is E4M3. */
 static bool add_tensor(survey *s, const char *name) {
     const fr_checkpoint *c = s->model->checkpoint;
     const fr_tensor *tensor = fr_checkpoint_find(c, name);
-    if (!tensor) return false; /* binding will say so, if it has to be there */
+    if (!tensor) return false; /* binding reports it, if it is required */
     s->weight_bytes += tensor->bytes;
     if (s->used) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
     return tensor->dtype == FR_F8_E4M3;
@@ -101,7 +101,7 @@ uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
     return s.weight_bytes;
 }
 
-/* Of the E4M3 copy of an LM head that is not E4M3 itself. */
+/* Bytes of the E4M3 copy of an LM head that is not E4M3 itself. */
 static uint64_t draft_head_bytes(const survey *s, fr_draft_head wanted) {
     const fr_config *c = &s->model->config;
     const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR};
@@ -111,7 +111,7 @@ static uint64_t draft_head_bytes(const survey *s, fr_draft_head wanted) {
 
 /* ---- What there is --------------------------------------------------------------------------------------------- */
 
-/* weight_bytes: of the copy that could be done without, or 0. */
+/* weight_bytes: of weights that are copied and could be mapped instead, or 0. */
 static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32, fr_error *error) {
     char weights[96] = "", session[128] = "", copy[64] = "", ctx[96] = "";
     if (weight_bytes) snprintf(weights, sizeof weights, "weights %s copied, ", FR_TEXT_SIZE(weight_bytes));
@@ -165,7 +165,8 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     p->total_bytes = p->private_bytes + p->weight_bytes;
     if (copied) p->private_bytes = p->total_bytes;
     p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
-    if (p->weights == FR_WEIGHTS_POPULATE && !p->all_fits) p->weights = FR_WEIGHTS_MMAP; /* it would push itself out again */
+    if (p->weights == FR_WEIGHTS_POPULATE && !p->all_fits)
+        p->weights = FR_WEIGHTS_MMAP; /* reading the last would drop the first */
     if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
     return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
 }

@@ -1,4 +1,4 @@
-/* What will be taken of memory, counted before it is taken. */
+/* Counts the memory that a model and a session will take, before any is taken. */
 #ifndef FR_MODEL_PLAN_H
 #define FR_MODEL_PLAN_H
 
@@ -8,25 +8,25 @@
 typedef struct fr_session_sizes {
     int ctx;
     int chunk; /* rows of a prefill pass */
-    bool mtp;  /* the MTP module is followed */
+    bool mtp;  /* it has the MTP module's KV cache */
     fr_kv kv;
 } fr_session_sizes;
 /* FR_ERROR_ARGUMENT when the sizes that the options ask for make no sense for the model. */
 fr_status fr_session_sizes_check(const fr_model *model, const fr_session_options *options, fr_error *error);
 fr_session_sizes fr_session_sizes_of(const fr_model *model, const fr_session_options *options);
 
-/* Of what a session allocates beside caches, workspace and sampler: tokens, hidden states, logits. */
+/* Bytes of what a session allocates beside caches, workspace and sampler: tokens, hidden states, logits. */
 uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_sizes *sizes);
-/* FR_ERROR_MEMORY, with the figures, when what a session takes does not fit beside the opened model. */
+/* FR_ERROR_MEMORY, with the figures, when a session does not fit beside the opened model. */
 fr_status fr_plan_session(const fr_model *model, const fr_session_options *options, fr_error *error);
 
-/* What planning needs of a model whose config (and checkpoint, if there is one) is there, and nothing else yet. */
+/* Sets the fields that planning reads in a model that has its config (and checkpoint, if there is one) and nothing else yet. */
 void fr_plan_prepare(fr_model *model, const fr_model_options *options, bool has_mtp);
-/* Which tensors are used as they lie in the files (all but vectors, which become float32 tables, copies of tensors, and
- * modules that are not run): out [fr_checkpoint_count]. Their bytes. */
+/* Marks the tensors that are used in place, in out [fr_checkpoint_count], and returns their bytes. Not among them are vectors,
+ * which become float32, copies of tensors, and MTP modules that are not run. */
 uint64_t fr_plan_tensors(const fr_model *model, bool *out);
-/* Plans a model of which fr_plan_prepare was told and, unless options->session is NULL, a session. FR_ERROR_MEMORY when they
- * cannot fit, with the plan filled in. */
+/* Plans a prepared model and, unless options->session is NULL, a session. FR_ERROR_MEMORY when they cannot fit, with the plan
+ * filled in. */
 fr_status fr_plan_model(const fr_model *model, const fr_model_options *options, fr_memory_plan *out, fr_error *error);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* The first expert of a layer stands for all of them. */
+/* Experts of a layer are alike: the first is counted. */
 static void add_linear(void *user, const fr_schema_tensor *t, const fr_linear *linear) {
     fr_traffic *traffic = user;
     bool routed = t->expert == 0;

@@ -1,4 +1,4 @@
-/* Bytes of weights that a pass reads: what decoding costs, to a first approximation. */
+/* Bytes of weights that a pass reads: the cost of decoding, to a first approximation. */
 #ifndef FR_MODEL_TRAFFIC_H
 #define FR_MODEL_TRAFFIC_H
 
@@ -14,9 +14,9 @@ typedef struct fr_traffic {
 } fr_traffic;
 
 void fr_traffic_of(const fr_model *model, fr_traffic *out);
-/* A pass of `rows` rows that touches `unique` experts a MoE layer, on average. */
+/* Bytes of a pass that reads `unique` experts a MoE layer, on average. */
 double fr_traffic_pass(const fr_traffic *traffic, double unique);
-/* Experts that `rows` rows touch together if they choose independently. */
+/* Expected distinct experts of a layer that `rows` rows choose, if they choose independently. */
 double fr_traffic_independent(const fr_traffic *traffic, int rows);
 
 #endif

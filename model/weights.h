@@ -52,7 +52,7 @@ typedef struct fr_shard {
 /* Binds every tensor that the config implies; dtype and shape of each are checked. On an error what was bound is released by
  * fr_weights_release, as always. */
 fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error);
-/* The model can be bound again then. */
+/* The model can then be bound again. */
 void fr_weights_release(fr_model *model);
 
 /* Whether a model binds a tensor, if its files have it: not copies, nor the tensors of MTP modules that are not run. */
@@ -61,13 +61,13 @@ bool fr_weights_use(const fr_model *model, const fr_schema_tensor *tensor);
 typedef void (*fr_linear_fn)(void *user, const fr_schema_tensor *tensor, const fr_linear *linear);
 void fr_weights_each_linear(const fr_model *model, fr_linear_fn fn, void *user);
 
-/* The sizes of a layer's attention and experts as bound ones have them, without weights: enough to plan working memory. Of
- * the model it needs the config alone. */
+/* Sets the sizes of a layer's attention and experts, without weights, which is enough to plan working memory. Of the model it
+ * reads the config alone. */
 void fr_layer_sizes(const fr_model *model, fr_layer *layer);
 
 /* Binds one matrix (and its scales, if it is E4M3) without reading it: a large checkpoint has 45,000 scale tensors scattered
- * over its files. (Scales that are not aligned in their file are copied.) A shard takes its part, as the row is cut. Missing or
- * different tensors are errors; what the values are is fr_check's business. */
+ * over its files. (Scales that are not aligned in their file are copied.) A shard takes its part, as the row is cut. A missing or
+ * different tensor is an error; values are not checked: see fr_check. */
 fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *tensor, fr_shard shard,
                          fr_error *error);
 

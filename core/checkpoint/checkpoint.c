@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/checkpoint/checksum.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
@@ -17,7 +18,7 @@
 #define SINGLE_NAME "model.safetensors"
 #define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
 
-/* What opening carries around. Without `report` the first problem ends it. */
+/* The state of opening. Without `report` the first problem ends it. */
 typedef struct opener {
     fr_checkpoint *checkpoint;
     fr_problem_fn report;
@@ -36,7 +37,7 @@ static fr_status complain(const opener *o, const char *tensor, const char *file,
 
 /* ---- The index over all tensors ---- */
 
-/* Digits compare as numbers, so that layer 10 comes after layer 9. Zero only for equal names. */
+/* Numbers in names compare by value, so that layer 10 comes after layer 9. Zero only for equal names. */
 static int compare_names(const char *a, const char *b) {
     const char *x = a, *y = b;
     while (*x && *y) {
@@ -64,8 +65,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 static uint64_t hash_name(const char *name) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    uint64_t hash = fr_hash64(FR_HASH64_START, name, strlen(name));
     return hash ^ hash >> 32;
 }
 
@@ -77,7 +77,7 @@ const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char 
     return NULL;
 }
 
-/* One list out of the files' lists, without names that two files have. */
+/* Joins the lists of all files into one. A name that two files have is a problem, and kept once. */
 static fr_status gather(const opener *o) {
     fr_checkpoint *c = o->checkpoint;
     size_t count = 0, kept = 0, slots = 16;
@@ -96,7 +96,7 @@ static fr_status gather(const opener *o) {
     }
     qsort(c->tensors, count, sizeof *c->tensors, by_name);
     c->mask = slots - 1;
-    assert(count < UINT32_MAX); /* of the table; headers of that many tensors are beyond what is read of a file */
+    assert(count < UINT32_MAX); /* the table has 32-bit indices */
     for (size_t i = 0; i < count; i++) {
         const fr_tensor *tensor = &c->tensors[i];
         if (kept && strcmp(c->tensors[kept - 1].name, tensor->name) == 0) {
@@ -123,7 +123,7 @@ static fr_status open_file(const opener *o, const char *name, fr_error *own) {
     fr_status status = fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
     if (status == FR_OK) c->num_files++;
     if (status == FR_OK || status == FR_ERROR_MEMORY || !o->report) return status;
-    return complain(o, "", name, fr_error_what(own)); /* the file is a field of its own in a report */
+    return complain(o, "", name, fr_error_what(own)); /* the report has a field for the file */
 }
 
 /* A plain name in the directory: what the index says must never lead out of it. */
@@ -172,7 +172,8 @@ static const fr_safetensors *file_named(const fr_checkpoint *c, const char *name
     return NULL;
 }
 
-/* Holds the index to what the shards have, both ways. A tensor that the index does not list is only reported. */
+/* Compares the index with the shards: each must have what the other has. Without `report`, tensors that the index does not list
+ * are accepted. */
 static fr_status compare_index(const opener *o, const cJSON *map) {
     fr_checkpoint *c = o->checkpoint;
     char problem[512];

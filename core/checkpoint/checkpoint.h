@@ -23,8 +23,8 @@ const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i); /*
 const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file);    /* base name */
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
 
-/* Finds a tensor and holds it to a shape; dtype must be one of the mask (1u << FR_BF16 | ...). The error names tensor,
- * file, expected and actual. */
+/* Finds a tensor of a given shape, whose dtype is one of a mask (1u << FR_BF16 | ...). The error names tensor, file, expected and
+ * actual. */
 fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank, const int64_t *shape,
                             const fr_tensor **out, fr_error *error);
 
@@ -39,15 +39,15 @@ typedef struct fr_load_options {
 } fr_load_options;
 
 /* Copies tensors into anonymous memory of the checkpoint's own, in huge pages where the system has them, each tensor
- * 64-byte aligned. Their `data` are then the copies: what was bound before has to be bound again. Once a checkpoint; after
- * a failure it is as before. */
+ * 64-byte aligned. Their `data` then point to the copies: what was bound before has to be bound again. To be called once; after a
+ * failure the checkpoint is as before. */
 fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
-/* What that takes. */
+/* The bytes that fr_checkpoint_copy allocates. */
 uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted);
-/* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) read
- * into such from now on; what is cached in small pages stays so. */
+/* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) use
+ * them for what is read from now on; what is already cached stays in small pages. */
 void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint);
-/* Leaves tensors in the mapping, but reads them all and maps their pages now. */
+/* Reads all wanted tensors now and maps their pages; they stay in the mapping. */
 fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 
 #endif

@@ -50,7 +50,7 @@ static fr_status unsupported(const source *s, const char *key, const char *only)
                       fr_json_describe(value, found, sizeof found));
 }
 
-/* A key that may be absent, but if it is there must say what forerun computes. */
+/* For a key that may be absent, and otherwise must have the one value that forerun computes. */
 static fr_status only_string(const source *s, const char *key, const char *value) {
     const cJSON *is = fr_json_find(s->object, key);
     if (!is || (cJSON_IsString(is) && strcmp(is->valuestring, value) == 0)) return FR_OK;
@@ -154,7 +154,7 @@ static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(may_int(s, "num_key_value_heads", 1, MAX_HEADS, &kv_heads));
     if (kv_heads != c->num_attention_heads) return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
     c->q_lora_rank = 0;
-    /* null says "no low rank", absent says nothing */
+    /* null means no low rank; absent is an error */
     if (!cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "q_lora_rank")))
         FR_TRY(need(s, "q_lora_rank", 1, MAX_WIDTH, &c->q_lora_rank));
     FR_TRY(need(s, "kv_lora_rank", 1, MAX_WIDTH, &c->kv_lora_rank));
@@ -202,7 +202,7 @@ static fr_status parse_rope(const source *s, fr_config *c) {
     return parse_yarn(&in, c);
 }
 
-/* Groups that divide the experts, and enough of them to choose from. */
+/* Groups must divide the experts, and the chosen ones must have enough of them. */
 static fr_status check_experts(const source *s, const fr_config *c) {
     int group = c->n_routed_experts / c->n_group;
     if (c->n_routed_experts % c->n_group)
@@ -322,7 +322,7 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
     return status;
 }
 
-/* generation_config.json is optional; of it only what ends a text is of interest here. */
+/* generation_config.json is optional. Only its eos_token_id is read. */
 static fr_status load_generation(const char *dir, fr_config *config, fr_error *error) {
     char *path = NULL;
     cJSON *object = NULL;

@@ -1,5 +1,5 @@
-/* Weights brought into memory before they are used: copied into pages of our own, or just read and mapped. Both share their
- * work out in pieces, so that all threads read, whatever the sizes of tensors. */
+/* Loading weights before they are used: copied into pages of our own, or read and mapped. The work is shared in pieces, so that
+ * all threads read, whatever the sizes of tensors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -43,7 +43,7 @@ typedef struct loading {
     atomic_size_t next;
     atomic_ullong done;
     atomic_bool stop;
-    fr_status status; /* of the first failure, with its error; written by the thread that set `stop` */
+    fr_status status; /* of the first failure, like `error`; written by the thread that set `stop` */
     fr_error error;
 } loading;
 
@@ -91,7 +91,7 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
     return FR_OK;
 }
 
-/* Notes the first failure and stops all threads. name: of a file, or "". */
+/* Records the first failure and stops all threads. name: of a file, or "". */
 static void give_up(loading *l, fr_status status, const char *name, const char *why) {
     bool before = false;
     if (!atomic_compare_exchange_strong(&l->stop, &before, true)) return;
@@ -136,7 +136,7 @@ static bool copy_piece(loading *l, source *s, const piece *p) {
         }
         done += (uint64_t)got;
     }
-    /* A page that the next piece begins in is dropped with that one. */
+    /* The page in which the next piece begins is dropped with that piece. */
     uint64_t begin = p->from / PAGE * PAGE, end = (p->from + p->bytes) / PAGE * PAGE;
     if (!l->options->keep_cache && end > begin) posix_fadvise(s->fd, (off_t)begin, (off_t)(end - begin), POSIX_FADV_DONTNEED);
     return true;
@@ -159,14 +159,14 @@ static bool populate_piece(loading *l, const piece *p) {
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
-/* How far all threads are, from the caller's own. */
+/* Reports the progress of all threads; called from the caller's own. */
 static void tell(loading *l) {
     const fr_load_options *o = l->options;
     if (o->progress && !o->progress(o->user, l->what, atomic_load(&l->done) >> 20, l->total >> 20))
         give_up(l, FR_INTERRUPTED, "", "interrupted while its weights were read");
 }
 
-/* One thread's share: the next piece, until there is none. The caller's own thread tells of progress. */
+/* What one thread does: the next piece, until there is none. The caller's own thread also reports progress. */
 static void work(loading *l, bool tells) {
     source s = {-1, -1};
     for (size_t i; !atomic_load(&l->stop) && (i = atomic_fetch_add(&l->next, 1)) < l->num_pieces;) {
@@ -201,7 +201,7 @@ static void release(loading *l) {
 
 /* ---- The two ways ---------------------------------------------------------------------------------------------- */
 
-/* Memory that starts at a huge page. What lies before it and behind goes back. */
+/* Maps memory that starts at a huge page. What was mapped before and behind it is unmapped. */
 static char *map_huge(uint64_t bytes) {
     char *map = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) return NULL;
@@ -233,7 +233,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
         to += round_up(t->bytes, FR_ALIGN);
     }
     mprotect(l.copy, bytes, PROT_READ);             /* weights never change */
-    for (int f = 0; f < checkpoint->num_files; f++) /* headers and whatever was looked at: not needed any more */
+    for (int f = 0; f < checkpoint->num_files; f++) /* pages that were read until now are not needed any more */
         madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_DONTNEED);
     checkpoint->copy = l.copy;
     checkpoint->copy_bytes = bytes;
@@ -242,7 +242,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
 }
 
 void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint) {
-    for (int f = 0; f < checkpoint->num_files; f++) /* a hint: where files lie in small pages, nothing comes of it */
+    for (int f = 0; f < checkpoint->num_files; f++) /* a hint: it has no effect where files are cached in small pages */
         madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_HUGEPAGE);
 }
 

@@ -16,7 +16,7 @@
 
 #define MAX_HEADER 100000000u /* the format's own limit */
 
-/* What reading one header carries around. */
+/* The state of reading one header. */
 typedef struct reader {
     fr_safetensors *st;
     int file;
@@ -86,7 +86,7 @@ static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *err
 
 /* ---- One entry ---- */
 
-/* Readers of an entry's parts write what is wrong with it to `problem` and return false then. */
+/* The readers below return false when an entry is broken, and say in `problem` why. */
 typedef struct entry_parts {
     const cJSON *dtype, *shape, *offsets;
 } entry_parts;
@@ -108,7 +108,7 @@ static bool read_keys(const cJSON *object, entry_parts *e, char *problem, size_t
     return true;
 }
 
-/* dtype, rank, shape and, by these, bytes. */
+/* Sets dtype, rank and shape, and the bytes that they imply. */
 static bool read_shape(const entry_parts *e, fr_tensor *tensor, char *problem, size_t size) {
     char found[80];
     const cJSON *item;
@@ -168,7 +168,7 @@ static bool read_entry(const fr_safetensors *st, const cJSON *object, fr_tensor 
            read_offsets(st, &e, tensor, problem, size);
 }
 
-/* Reports something wrong, or stops at it. */
+/* With `report`, reports a problem; without, it is an error. */
 static fr_status complain(const reader *r, const char *tensor, const char *problem) {
     if (!r->report)
         return fr_hint(
@@ -248,7 +248,7 @@ static fr_status reject_twice(const reader *r) {
     return FR_OK;
 }
 
-/* Overlaps are errors. Gaps are reported only: every tensor's data is where the header says. */
+/* Overlaps are problems. So are gaps, but only in a report: every tensor's data is where the header says. */
 static fr_status check_layout(const reader *r) {
     fr_safetensors *st = r->st;
     char problem[320];

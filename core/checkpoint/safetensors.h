@@ -20,7 +20,7 @@ typedef struct fr_tensor {
     int file;
 } fr_tensor;
 
-/* Whether a name of a tensor or file can be shown as it is: not empty, no control characters. */
+/* Whether the name of a tensor or file can be printed: not empty, no control characters. */
 bool fr_name_is_plain(const char *name);
 /* "BF16 [160, 320]" for messages. Returns `text`. */
 const char *fr_tensor_describe(fr_dtype dtype, int rank, const int64_t *shape, char *text, size_t size);
@@ -44,11 +44,11 @@ typedef struct fr_safetensors {
  * and shape do not have, offsets outside the file, overlapping tensors. Bytes that belong to no tensor do no harm and
  * are allowed.
  *
- * With `report` (may be NULL) a broken entry is handed to it and left out, and so is what the format forbids without
- * doing harm; open then fails only when nothing of the file can be used. */
+ * With `report` (may be NULL) broken entries are reported and left out, and harmless violations of the format are reported; open
+ * then fails only when nothing of the file can be used. */
 fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_problem_fn report, void *user, fr_safetensors *out,
                               fr_error *error);
-/* Unmaps and frees what is left; a zeroed one is fine. */
+/* Takes a zeroed struct too. */
 void fr_safetensors_release(fr_safetensors *st);
 
 #endif

@@ -117,7 +117,7 @@ fr_status fr_writer_add(fr_writer *w, const char *name, fr_dtype dtype, int rank
     return FR_OK;
 }
 
-/* Cuts the entries into shards: an entry and those beside it stay together. */
+/* Splits the entries into shards. An entry and those beside it stay together. */
 static void cut_shards(fr_writer *w) {
     w->num_shards = 0;
     for (size_t i = 0, end; i < w->count; i = end) {
@@ -133,8 +133,8 @@ static void cut_shards(fr_writer *w) {
     }
 }
 
-/* Gives the entries of a shard their places: those whose sizes are multiples of 64 first, then of 32, and so on, so
- * that each starts at a multiple of that power of two and none leaves a gap. */
+/* Places the entries of a shard: first those whose sizes are multiples of 64, then of 32, and so on. So each starts at a multiple
+ * of that power of two, and there are no gaps. */
 static void place_entries(fr_writer *w, const shard *s) {
     uint64_t at = 0;
     for (uint64_t alignment = FR_ALIGN; alignment; alignment /= 2) {
@@ -167,7 +167,7 @@ static fr_status reject_twice(const fr_writer *w, fr_error *error) {
     return status;
 }
 
-/* Better now than after hours of writing. */
+/* Fails now rather than after hours of writing. */
 static fr_status look_for_room(const fr_writer *w, fr_error *error) {
     struct statvfs disk;
     uint64_t need = 0;
@@ -197,7 +197,7 @@ static void shard_name(const fr_writer *w, size_t shard_index, char *out, size_t
     snprintf(out, size, "model-%05zu-of-%05zu.safetensors", shard_index + 1, w->num_shards);
 }
 
-/* A name in quotes. Names are plain, so that only these two need escaping. */
+/* Prints a name in quotes. Names have no control characters, so that only quotes and backslashes need escaping. */
 static void add_name(FILE *text, const char *name) {
     fputc('"', text);
     while (*name) {
@@ -209,7 +209,7 @@ static void add_name(FILE *text, const char *name) {
     fputc('"', text);
 }
 
-/* What was printed to an open_memstream; false when there was no memory for it. */
+/* Closes an open_memstream; false when there was no memory for all that was printed. */
 static bool close_text(FILE *text) {
     bool whole = !ferror(text);
     return fclose(text) == 0 && whole;
@@ -221,7 +221,7 @@ static int by_begin(const void *a, const void *b) {
     return x < y ? -1 : 1;
 }
 
-/* The header in the order of the data, its length before it and blanks behind it, allocated with malloc. */
+/* The header, entries in the order of the data, with its length before it and blanks behind it; allocated with malloc. */
 static bool make_header(const shard *s, const entry *const *order, char **bytes, size_t *length) {
     FILE *text = open_memstream(bytes, length);
     if (!text) return false;
@@ -296,7 +296,7 @@ static fr_status close_shard(fr_writer *w, fr_error *error) {
     return fr_staging_finish(&w->staging, fd, name, error);
 }
 
-/* The next entry, with its shard open. */
+/* The entry whose data come next, with its shard open. */
 static fr_status next_entry(fr_writer *w, const entry **out, fr_error *error) {
     if (!w->shards || w->options.sparse || w->next == w->count)
         return fr_fail_at(error, FR_ERROR_ARGUMENT, w->staging.dir, "no tensor is waiting for data");

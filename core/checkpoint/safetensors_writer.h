@@ -5,8 +5,8 @@
  * names, the index last, so that a directory with an index is a whole checkpoint. Destroying a writer that was not
  * finished removes what it wrote.
  *
- * A file's data starts at a multiple of 64 bytes, has no gaps, and in it each tensor starts at a multiple of 64 or of
- * the largest power of two that divides its own size: tensors of odd sizes stand behind the others. */
+ * A file's data starts at a multiple of 64 bytes and has no gaps. In it each tensor starts at a multiple of 64, or of the largest
+ * power of two that divides its own size if that is less: tensors of odd sizes come last. */
 #ifndef FR_CORE_CHECKPOINT_SAFETENSORS_WRITER_H
 #define FR_CORE_CHECKPOINT_SAFETENSORS_WRITER_H
 
@@ -28,9 +28,9 @@ typedef struct fr_writer_totals {
     uint64_t shard_bytes;  /* of the shards as files, headers included */
 } fr_writer_totals;
 
-/* Makes DIR, whose parent must exist, or takes it when it is an empty directory. */
+/* Creates DIR, whose parent must exist, or uses it if it is an empty directory. */
 fr_status fr_writer_create(const char *dir, const fr_writer_options *options, fr_writer **out, fr_error *error);
-/* Removes what was written, and the directory if create made it, unless finish succeeded. NULL is fine. */
+/* Unless finish succeeded, removes what was written, and the directory if create made it. Takes NULL. */
 void fr_writer_destroy(fr_writer *writer);
 
 /* Announces the next tensor. beside_last: in the shard of the one before it, as scales are with their weight. */
@@ -39,9 +39,9 @@ fr_status fr_writer_add(fr_writer *writer, const char *name, fr_dtype dtype, int
 /* Lays out the shards. Fails when the disk has less room than they take, or a name was added twice. */
 fr_status fr_writer_start(fr_writer *writer, fr_error *error);
 
-/* Gives the next tensor all its data. */
+/* Writes all data of the next tensor. */
 fr_status fr_writer_put(fr_writer *writer, const void *data, fr_error *error);
-/* The same in pieces that `fn` makes: bytes [offset, offset + bytes) of the data to `out`, 64-byte aligned. It is
+/* Writes the next tensor in pieces that `fn` makes: bytes [offset, offset + bytes) of the data to `out`, 64-byte aligned. It is
  * called from several threads, in any order; pieces begin at multiples of `unit`. */
 typedef void (*fr_writer_fill_fn)(void *user, uint64_t offset, size_t bytes, void *out);
 fr_status fr_writer_fill(fr_writer *writer, size_t unit, fr_writer_fill_fn fn, void *user, fr_error *error);
@@ -50,7 +50,7 @@ fr_status fr_writer_fill(fr_writer *writer, size_t unit, fr_writer_fill_fn fn, v
 fr_status fr_writer_file(fr_writer *writer, const char *name, const void *data, size_t bytes, fr_error *error);
 fr_status fr_writer_copy(fr_writer *writer, const char *from_dir, const char *name, fr_error *error);
 
-/* Every tensor has its data: writes the index and gives all files their names. *totals may be NULL. */
+/* To be called when every tensor has its data. Writes the index and gives all files their names. *totals may be NULL. */
 fr_status fr_writer_finish(fr_writer *writer, fr_writer_totals *totals, fr_error *error);
 
 #endif

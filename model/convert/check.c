@@ -1,4 +1,4 @@
-/* The whole checkpoint, read once: every tensor that the config implies, and every value of every tensor. */
+/* Reads a whole checkpoint once, and checks every tensor that the config implies and every value of every tensor. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
 
-#define STEP (64u << 20) /* bytes between two looks at whether to go on */
+#define STEP (64u << 20) /* bytes between two calls of `progress` */
 #define PART (1u << 20)  /* of a step: what one thread takes at a time */
 
 _Static_assert(STEP % PART == 0 && PART <= UINT32_MAX, "bad values of a part are counted in 32 bits");
@@ -25,8 +25,7 @@ typedef struct checker {
     fr_checkpoint *checkpoint;
     bool *expected; /* [tensors of the checkpoint] named by the config */
     uint64_t problems;
-    /* tensors that opening has already found broken, so that they are not reported as missing once more; sorted later
-     */
+    /* names of tensors that opening found broken, which are not reported as missing too; sorted before they are looked up */
     char **known;
     size_t num_known, room_known;
 } checker;
@@ -49,7 +48,7 @@ static void complain(checker *c, const char *tensor, const char *file, const cha
     pass_on(c, &(fr_problem){.tensor = tensor, .file = file, .problem = text});
 }
 
-/* While opening. A name that there is no memory to remember may be reported twice. */
+/* Called while opening. A tensor may be reported twice if there is no memory to keep its name. */
 static void report_opening(void *user, const fr_problem *problem) {
     checker *c = user;
     pass_on(c, problem);
@@ -90,8 +89,7 @@ static const fr_tensor *check_tensor(checker *c, const char *name, unsigned dtyp
     return tensor;
 }
 
-/* Weights of another type than E4M3 have no scales. Those of a weight that is missing or of a wrong type may be there: they are
- * not reported by themselves. */
+/* Only E4M3 weights need scales. Scales of a weight that is missing or of a wrong type are not reported by themselves. */
 static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     checker *c = user;
     char scale[256];
@@ -104,8 +102,8 @@ static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     return FR_OK;
 }
 
-/* Tensors that nothing asks for. Those of MTP modules that the config does not announce are one finding, not thousands;
- * frequency tables, which old conversions carry along, are none. */
+/* Reports tensors that the config does not imply. Those of MTP modules that it does not announce are one problem, not thousands.
+ * Frequency tables, which old conversions keep, are none. */
 static void report_unexpected(checker *c) {
     uint64_t beyond = 0;
     for (size_t i = 0; i < fr_checkpoint_count(c->checkpoint); i++) {
@@ -142,8 +140,7 @@ static value_rule rule_of(const fr_tensor *tensor) {
     }
 }
 
-/* The loops are plain and count in the width of what they look at, so that compilers make vectors of them. Data may be
- * unaligned. */
+/* These loops are simple and count in the width of the values, so that compilers vectorize them. Data may be unaligned. */
 
 static uint32_t count_bad_8(const uint8_t *data, size_t bytes) {
     uint32_t bad = 0;
@@ -166,7 +163,7 @@ static uint32_t count_bad_16(const uint8_t *data, size_t bytes, uint16_t exponen
     return bad;
 }
 
-/* Good: (bits & mask) from `first` on, `count` of them. */
+/* Good values: first <= (bits & mask) < first + count. */
 static uint32_t count_bad_32(const uint8_t *data, size_t bytes, uint32_t mask, uint32_t first, uint32_t count) {
     uint32_t bad = 0;
     for (size_t i = 0; i + 3 < bytes; i += 4) {
@@ -177,7 +174,7 @@ static uint32_t count_bad_32(const uint8_t *data, size_t bytes, uint32_t mask, u
     return bad;
 }
 
-/* Elements that break the rule, among `bytes` <= PART bytes. */
+/* Counts the elements that break the rule among `bytes` <= PART bytes. */
 static uint32_t count_bad(value_rule rule, const uint8_t *data, size_t bytes) {
     switch (rule) {
     case FINITE_E4M3:
@@ -196,7 +193,7 @@ static uint32_t count_bad(value_rule rule, const uint8_t *data, size_t bytes) {
     return 0;
 }
 
-/* Threads share a piece; they mostly wait for the disk. */
+/* The same for a step, shared by threads, which mostly wait for the disk. */
 static uint64_t count_bad_together(value_rule rule, const uint8_t *data, size_t bytes) {
     int64_t parts = (int64_t)((bytes + PART - 1) / PART);
     uint64_t bad = 0;
@@ -232,7 +229,7 @@ static bool go_on(const checker *c, uint64_t done) {
     return !c->progress || c->progress(c->progress_user, "tensors", done, fr_checkpoint_count(c->checkpoint));
 }
 
-/* `done` tensors have been scanned before this one. */
+/* `done`: how many tensors have been scanned before this one, for progress. */
 static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done) {
     const uint8_t *data = tensor->data;
     value_rule rule = rule_of(tensor);
@@ -253,7 +250,7 @@ static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done)
     return FR_OK;
 }
 
-/* In the order of the files, so that a disk reads forward. */
+/* Orders tensors as they lie in the files, so that a disk reads forward. */
 static int by_data(const void *a, const void *b) {
     const fr_tensor *x = *(const fr_tensor *const *)a, *y = *(const fr_tensor *const *)b;
     if (x->file != y->file) return x->file < y->file ? -1 : 1;
@@ -275,7 +272,7 @@ static fr_status scan_all(checker *c) {
 
 /* ---- All of it ---- */
 
-/* A config that cannot be used is a finding; the values can be checked without it. */
+/* A config that cannot be used is a problem; the values can be checked without it. */
 static fr_status check_config(checker *c) {
     fr_error own;
     fr_status status = fr_config_load(c->dir, &c->config, &own);
@@ -308,7 +305,7 @@ fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progres
         if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, dir, "no memory for its check");
         if (status == FR_INTERRUPTED) fr_fail_at(error, status, dir, "the check was interrupted");
     } else if (status == FR_ERROR_FORMAT) {
-        /* an index that cannot be read: nothing else of the checkpoint can be found, but that much is known */
+        /* the index cannot be read, so nothing else can be found; that is the one problem to report */
         complain(&c, "", "model.safetensors.index.json", "%s", own.message);
         status = FR_OK;
     } else if (error) {

@@ -44,7 +44,7 @@ fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *
 
 /* ---- Changing ---- */
 
-/* Puts `value`, which it takes over, in the place of a key's value, or at the end. */
+/* Replaces a key's value, or adds the key. Takes ownership of `value`. */
 static fr_status put(cJSON *object, const char *key, cJSON *value, fr_error *error) {
     bool there = cJSON_GetObjectItemCaseSensitive(object, key) != NULL;
     if (value && (there ? cJSON_ReplaceItemInObjectCaseSensitive(object, key, value) : cJSON_AddItemToObject(object, key, value)))
@@ -57,7 +57,7 @@ fr_status fr_config_edit_number(cJSON *json, const char *key, double value, fr_e
     return put(json, key, cJSON_CreateNumber(value), error);
 }
 
-/* Whether forerun reads a key: then it does not take [[]] for its value, which makes sense for none. */
+/* Whether forerun reads a key: if so, parsing fails with [[]] for its value, which no key may have. */
 static bool is_read(cJSON *json, cJSON *object, const char *key) {
     fr_config config;
     cJSON *nonsense = cJSON_Parse("[[]]");
@@ -114,8 +114,8 @@ fr_status fr_config_edit_fp8(cJSON *json, bool fp8, fr_error *error) {
 
 /* ---- Writing ---- */
 
-/* cJSON sets texts with tabs: two blanks for each that indents, one for each that follows a key. Tabs in strings are
- * escaped, so that every tab here is one of these. */
+/* cJSON prints tabs, before lines and behind keys. Here they become two blanks and one. Tabs in strings are escaped, so that
+ * every tab in the text is one of these. */
 static char *indent(const char *text) {
     size_t tabs = 0;
     for (const char *c = text; *c; c++) tabs += *c == '\t';

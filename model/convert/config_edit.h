@@ -1,4 +1,4 @@
-/* config.json of a checkpoint that is about to be written: read as it is, changed, and written with all its keys. */
+/* Edits the config.json of a checkpoint that will be written. Keys that forerun does not know are kept. */
 #ifndef FR_MODEL_CONVERT_CONFIG_EDIT_H
 #define FR_MODEL_CONVERT_CONFIG_EDIT_H
 
@@ -9,15 +9,15 @@
 
 /* Reads a config.json, or that of a directory. *out belongs to the caller: cJSON_Delete. */
 fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error);
-/* What the object says, held to all that fr_config_parse holds a file to. `where` names it in messages. */
+/* Parses and checks the object as fr_config_parse does a file. `where` names it in messages. */
 fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_error *error);
 
 /* Sets a key to a number. */
 fr_status fr_config_edit_number(cJSON *json, const char *key, double value, fr_error *error);
 /* "key=value" with the value in JSON; "a.b=value" sets b in the object a. A key that the object lacks must be one that
- * forerun reads, so that a misspelt one is an error. */
+ * forerun reads: a misspelt one is an error. */
 fr_status fr_config_edit_assign(cJSON *json, const char *assignment, fr_error *error);
-/* Adds the quantization_config of FP8 weights in 128x128 blocks (one that is there stays), or removes it. */
+/* Adds the quantization_config of FP8 weights in 128x128 blocks, unless there is one, or removes it. */
 fr_status fr_config_edit_fp8(cJSON *json, bool fp8, fr_error *error);
 
 /* Writes the object as config.json. */

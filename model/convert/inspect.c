@@ -1,4 +1,4 @@
-/* What is in a checkpoint, or would be by its config: parameters and bytes, without opening it as a model. */
+/* What a checkpoint has, or would have by its config: parameters and bytes, without opening it as a model. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +30,7 @@ typedef struct count {
     fr_parameters *p;
 } count;
 
-/* What one token touches: of the routed experts as many as it chooses, of the embedding one row, which is not counted.
- */
+/* Whether one token uses a tensor. Of the routed experts it uses as many as it chooses; its embedding row is not counted. */
 static bool is_activated(const count *c, const fr_schema_tensor *t) {
     fr_schema_part part = t->row->part;
     return part != FR_PART_EMBEDDING && (part != FR_PART_EXPERT || t->expert < c->config->num_experts_per_tok);
@@ -42,13 +41,13 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
     fr_parameters *p = c->p;
     uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)t->shape[1];
     if (t->mtp && !c->with_mtp) return FR_OK;
-    /* a tied LM head is the embedding again: it works, but is neither stored nor counted twice */
+    /* a tied LM head is the embedding, which is used twice but stored and counted once */
     bool tied = !t->mtp && t->row->part == FR_PART_LM_HEAD && t->optional;
     if (!tied) p->fp8_bytes += fr_schema_bytes(t);
     if (t->mtp) {
         p->mtp_total += elements;
         if (!t->optional) p->mtp_unique += elements;
-        /* one draft is one module's work */
+        /* a draft uses one module */
         if (t->layer == c->config->num_hidden_layers && is_activated(c, t)) p->mtp_activated += elements;
         return FR_OK;
     }

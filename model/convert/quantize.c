@@ -1,5 +1,4 @@
-/* A checkpoint with its linears in another type: BF16 or F32 to E4M3 with one scale a 128x128 block, and back to BF16.
- */
+/* Converts a checkpoint's linears: from BF16 or F32 to E4M3 with one scale a 128x128 block, or back to BF16. */
 #include <dirent.h>
 #include <errno.h>
 #include <float.h>
@@ -43,7 +42,7 @@ typedef struct quantizer {
 
 /* ---- Blocks ---- */
 
-/* What converting one tensor needs, shared by threads; each writes the places of its own rows of blocks. */
+/* The conversion of one tensor, shared by threads. Each thread writes scales and errors of its own rows of blocks. */
 typedef struct conversion {
     const fr_tensor *source;
     const char *source_scales; /* F32, maybe unaligned; NULL: the source is not E4M3 */
@@ -145,7 +144,7 @@ static void fill_blocks(void *user, uint64_t offset, size_t bytes, void *out) {
 
 /* ---- Tensors ---- */
 
-/* Of the rows of blocks that begin at `row`. */
+/* The error for values that are not finite in the row of blocks that begins at `row`. */
 static fr_status fail_at_rows(const quantizer *q, const conversion *c, int64_t row) {
     const char *file = fr_checkpoint_file(q->checkpoint, c->source->file);
     return fr_fail_at(q->error, FR_ERROR_FORMAT, fr_place_of("%.200s: tensor %.200s", file, c->source->name).text,
@@ -201,7 +200,7 @@ static fr_status add_linear(quantizer *q, const fr_schema_tensor *t, const fr_te
         FR_TRY(add_copy(q, source, false));
         return scale ? add_copy(q, scale, true) : FR_OK;
     }
-    /* scales that a conversion left behind belong to no weight any more */
+    /* scales that an earlier conversion left behind are not copied */
     const fr_tensor *stale = scale ? scale : fr_checkpoint_find(q->checkpoint, name);
     if (stale) mark(q, stale);
     mark(q, source);
@@ -220,7 +219,7 @@ static fr_status announce(void *user, const fr_schema_tensor *t) {
     return t->row->kind == FR_SCHEMA_LINEAR ? add_linear(q, t, source) : add_copy(q, source, false);
 }
 
-/* In the order of computation, then what the config does not know of. */
+/* First the tensors of the schema, in its order, then all others. */
 static fr_status announce_all(quantizer *q) {
     size_t count = fr_checkpoint_count(q->checkpoint);
     q->used = fr_alloc_zeroed(count, sizeof *q->used);
@@ -252,7 +251,7 @@ static bool ends_with(const char *name, const char *end) {
     return length >= tail && strcmp(name + length - tail, end) == 0;
 }
 
-/* Not hidden files, weights of this or another format, or what is written anew. */
+/* Hidden files, weights of any format and config.json are not copied. */
 static bool is_copied(const char *name) {
     static const char *const ends[] = {".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf"};
     if (name[0] == '.' || strcmp(name, "config.json") == 0) return false;

@@ -1,17 +1,18 @@
-/* Checkpoints with random weights: any config, in the format of the original.
+/* Writes checkpoints with random weights, for any config, in the format of the original.
  *
  * Weights have a standard deviation of 1/sqrt(in), so that a projection neither grows nor shrinks what is normalized
  * before it, and norms are about 1: a forward pass stays finite through any number of layers. Router gates are drawn
  * like all else, independent and centred, so that no expert is preferred; the correction biases are too small to change
  * that.
  *
- * Word i of a tensor's data is made of random word i of the tensor's own stream, whoever makes it: bytes depend neither
- * on threads nor on other tensors. */
+ * Word i of a tensor's data is made of random word i of the tensor's own stream: bytes depend neither on threads nor on other
+ * tensors. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/checkpoint/checksum.h"
 #include "core/json.h"
 #include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
@@ -48,9 +49,7 @@ static inline uint64_t word(uint64_t key, uint64_t i) {
 }
 
 static uint64_t make_key(uint64_t seed, const char *name) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
-    return mix(hash ^ mix(seed + 0x9e3779b97f4a7c15u));
+    return mix(fr_hash64(FR_HASH64_START, name, strlen(name)) ^ mix(seed + 0x9e3779b97f4a7c15u));
 }
 
 /* ---- Values ---- */
@@ -77,7 +76,7 @@ static double make_codes(uint8_t codes[256], double limit) {
     return sqrt(squares / 256);
 }
 
-/* Data come in whole words but for the last. */
+/* Writes a word, or of the last one what is left of the data. */
 static inline void put_word(const uint8_t made[8], size_t at, size_t bytes, void *out) {
     if (bytes - at >= 8)
         memcpy((uint8_t *)out + at, made, 8);
@@ -129,7 +128,7 @@ static void fill_f32(void *user, uint64_t offset, size_t bytes, void *out) {
     }
 }
 
-/* Evenly in a range around the centre. */
+/* Evenly distributed in a range around the centre. */
 static void fill_scales(void *user, uint64_t offset, size_t bytes, void *out) {
     const stream *s = user;
     for (size_t at = 0; at < bytes; at += 8) {
@@ -145,12 +144,12 @@ static void fill_scales(void *user, uint64_t offset, size_t bytes, void *out) {
 
 /* ---- Tensors ---- */
 
-/* A tied head is not stored; copies of the MTP modules are if they were not declined. */
+/* A tied LM head is not stored. The MTP modules' copies are, unless no_mtp_copies is set. */
 static bool is_written(const synth *s, const fr_schema_tensor *t) {
     return !t->optional || (t->mtp && !s->options->no_mtp_copies);
 }
 
-/* What a copy repeats, so that its bytes are the same: the main model's tensor that does the same. */
+/* The tensor that a copy repeats, byte for byte: the main model's of the same part. */
 static const char *original_name(const synth *s, const fr_schema_tensor *t) {
     if (!t->optional) return t->name;
     fr_schema_part part = s->config.tie_word_embeddings ? FR_PART_EMBEDDING : t->row->part;
