@@ -5,14 +5,15 @@
 #include "core/kernels/tiled_attention.h"
 #include "core/threads.h"
 
-void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads) {
+void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows) {
     size_t rows = (size_t)(max_rows < FR_DECODE_ROWS ? max_rows : FR_DECODE_ROWS), pairs = rows * (size_t)m->heads;
     s->q_absorbed = FR_TAKE(arena, float, pairs *(size_t)(m->kv_rank + m->rope));
     s->latent = FR_TAKE(arena, float, pairs *(size_t)m->kv_rank);
     s->pair_max = FR_TAKE(arena, float, pairs);
     s->pair_sum = FR_TAKE(arena, float, pairs);
     s->kv_b_out = FR_TAKE(arena, float, pairs *(size_t)(m->nope + m->v));
-    const fr_tiled_attention *tiled = fr_kernels_get()->tiled_attention;
+    const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
+    const int threads = s->compute->threads;
     if (!tiled) return;
     size_t groups = pairs / FR_TILED_QUERIES + (size_t)threads; /* each thread's last may be partial */
     s->groups = FR_TAKE(arena, fr_tiled_queries, groups);
@@ -35,7 +36,7 @@ static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
         int head = i / rows, pair = i % rows * m->heads + head, first = head * (m->nope + m->v);
         const float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
         float *query = s->q_absorbed + (size_t)pair * (size_t)width;
-        fr_linear_transposed(&m->kv_b_proj, first, first + m->nope, q, query);
+        fr_linear_transposed(&m->kv_b_proj, first, first + m->nope, q, query, s->compute->kernels);
         memcpy(query + m->kv_rank, q + m->nope, (size_t)m->rope * sizeof(float));
         for (int j = 0; j < width; j++) query[j] *= m->softmax_scale;
     }
@@ -44,8 +45,8 @@ static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
 
 #define GROUP 4 /* pairs of one row that go through a span together */
 
-static void scores_of(const float *const *q, int n, const fr_kv_cache *kv, int layer, int pos, int count, float *const *scores) {
-    const fr_kernels *k = fr_kernels_get();
+static void scores_of(const fr_kernels *k, const float *const *q, int n, const fr_kv_cache *kv, int layer, int pos, int count,
+                      float *const *scores) {
     int width = kv->rank + kv->rope;
     if (kv->type == FR_KV_BF16 && k->attend_scores_bf16) {
         k->attend_scores_bf16(q, n, fr_kv_cache_row(kv, layer, pos), width, count, width, scores);
@@ -58,8 +59,8 @@ static void scores_of(const float *const *q, int n, const fr_kv_cache *kv, int l
     }
 }
 
-static void add_values(float *const *latent, int n, const float *const *p, const fr_kv_cache *kv, int layer, int pos, int count) {
-    const fr_kernels *k = fr_kernels_get();
+static void add_values(const fr_kernels *k, float *const *latent, int n, const float *const *p, const fr_kv_cache *kv, int layer,
+                       int pos, int count) {
     if (kv->type == FR_KV_BF16 && k->attend_values_bf16) {
         k->attend_values_bf16(latent, n, p, fr_kv_cache_row(kv, layer, pos), kv->rank + kv->rope, count, kv->rank);
         return;
@@ -76,7 +77,7 @@ static void add_values(float *const *latent, int n, const float *const *p, const
 
 /* Folds positions pos .. pos + count - 1 into the running softmax of n pairs of one row. ONE THREAD. */
 static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int count, int pair, int n, fr_mla_scratch *s) {
-    const fr_kernels *k = fr_kernels_get();
+    const fr_kernels *k = s->compute->kernels;
     const float *q[GROUP];
     float *latent[GROUP], *scores[GROUP], space[GROUP][FR_KV_SPAN];
     for (int i = 0; i < n; i++) {
@@ -84,7 +85,7 @@ static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos
         latent[i] = s->latent + (size_t)(pair + i) * (size_t)m->kv_rank;
         scores[i] = space[i];
     }
-    scores_of(q, n, kv, layer, pos, count, scores);
+    scores_of(k, q, n, kv, layer, pos, count, scores);
     for (int i = 0; i < n; i++) {
         float highest = k->max(scores[i], count), *running = &s->pair_max[pair + i];
         if (highest > *running) {
@@ -95,7 +96,7 @@ static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos
         }
         s->pair_sum[pair + i] += k->exp_sub(scores[i], *running, count);
     }
-    add_values(latent, n, (const float *const *)scores, kv, layer, pos, count);
+    add_values(k, latent, n, (const float *const *)scores, kv, layer, pos, count);
 }
 
 /* s->latent of pairs [begin, end), by vectors. ONE THREAD. */
@@ -121,7 +122,7 @@ static void attend_pairs(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
 /* The same by tiles. */
 static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, int begin, int end,
                          fr_mla_scratch *s) {
-    const fr_tiled_attention *tiled = fr_kernels_get()->tiled_attention;
+    const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
     const int width = m->kv_rank + m->rope, total = pos + rows, count = (end - begin + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES;
     fr_tiled_queries *groups = s->groups + begin / FR_TILED_QUERIES + fr_team_rank(); /* no other thread's, see the taking */
     for (int i = 0; i < count; i++) {
@@ -148,7 +149,7 @@ static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
 /* s->o from s->latent; TEAM. */
 static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
     int expanded = m->heads * (m->nope + m->v), begin, end;
-    fr_rows latents = {.rows = rows * m->heads, .width = m->kv_rank, .x = s->latent};
+    fr_rows latents = {.kernels = s->compute->kernels, .rows = rows * m->heads, .width = m->kv_rank, .x = s->latent};
     fr_team_split(m->heads, 1, &begin, &end);
     for (int head = begin; head < end; head++) {
         /* The values of a head are outputs [first, first + v) of kv_b_proj; its weights are read once for all rows. */
@@ -166,7 +167,7 @@ void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
     int begin, end;
     absorb_queries(m, rows, s);
     fr_team_split(rows * m->heads, 1, &begin, &end);
-    if (s->groups && kv->type == FR_KV_BF16 && fr_kernels_get()->tiled_attention)
+    if (s->groups && kv->type == FR_KV_BF16)
         attend_tiled(m, kv, layer, pos, rows, begin, end, s);
     else
         attend_pairs(m, kv, layer, pos, rows, begin, end, s);

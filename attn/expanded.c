@@ -7,7 +7,7 @@ static int at_most(int a, int b) {
     return a < b ? a : b;
 }
 
-void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_mla *m, int max_rows) {
+void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels, const fr_mla *m, int max_rows) {
     size_t rows = (size_t)max_rows;
     e->q = FR_TAKE(arena, float, rows *(size_t)(m->nope + m->rope));
     e->kv = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->v + FR_BLOCK));
@@ -15,8 +15,8 @@ void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_mla *m, int max_
     e->v = FR_TAKE(arena, float, (size_t)m->v *FR_KV_BLOCK);
     e->p = FR_TAKE(arena, float, rows *FR_KV_BLOCK);
     e->pv = FR_TAKE(arena, float, rows *(size_t)m->v);
-    fr_rows_take(&e->q_rows, arena, max_rows, m->nope + m->rope, FR_ROWS_EXACT);
-    fr_rows_take(&e->p_rows, arena, max_rows, FR_KV_BLOCK, FR_ROWS_EXACT);
+    fr_rows_take(&e->q_rows, arena, kernels, max_rows, m->nope + m->rope, FR_ROWS_EXACT);
+    fr_rows_take(&e->p_rows, arena, kernels, max_rows, FR_KV_BLOCK, FR_ROWS_EXACT);
 }
 
 /* The head's queries, scaled, side by side and ready; its softmax begins. */
@@ -30,13 +30,13 @@ static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
 }
 
 /* Keys e->k [count, nope + rope] and values e->v [v, count] of positions [at, at + count) of the span. */
-static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count, void *scratch) {
+static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count) {
     int first = head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
     int width = skip + m->nope + m->v, k_width = m->nope + m->rope;
     /* Positions are padded to 16: the regime is that of prefill, however few there are. */
     fr_rows latents = fr_rows_part(&s->span_rows, at, (count + 15) / 16 * 16);
     fr_linear part = fr_linear_rows(&m->kv_b_proj, aligned, aligned + width);
-    fr_linear_range(&part, &latents, 0, width, e->kv, width, scratch);
+    fr_linear_range(&part, &latents, 0, width, e->kv, width, s->compute);
     for (int t = 0; t < count; t++) {
         float *k = e->k + t * k_width;
         memcpy(k, e->kv + t * width + skip, (size_t)m->nope * sizeof *k);
@@ -49,8 +49,7 @@ static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int
 
 /* Turns scores of a row into weights p, not normalized, and brings what was summed before to the same maximum. The row
  * sees the first `seen` of `count` positions. */
-static void weigh(float *p, int seen, int count, float *running_max, float *running_sum, float *o, int v) {
-    const fr_kernels *k = fr_kernels_get();
+static void weigh(const fr_kernels *k, float *p, int seen, int count, float *running_max, float *running_sum, float *o, int v) {
     if (seen > 0) {
         float highest = k->max(p, seen);
         if (highest > *running_max) {
@@ -67,7 +66,7 @@ static void weigh(float *p, int seen, int count, float *running_max, float *runn
 /* Folds positions [block, block + count), which begin at `at` of the span, into the running softmax of a head's rows;
  * the sum of values is kept unnormalized in s->o. */
 static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int pos, int rows, int block, int at,
-                       int count, void *scratch) {
+                       int count) {
     /* Rows before `first` see nothing of the block. Part of a tile is no less work, and FR_DECODE_ROWS or fewer would be another
      * regime. */
     int first = block > pos ? (block - pos) / 64 * 64 : 0;
@@ -76,15 +75,15 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     fr_linear keys = {.out = count, .in = k_width, .dtype = FR_F32, .w = e->k, .stride = k_width};
     fr_linear values = {.out = m->v, .in = count, .dtype = FR_F32, .w = e->v, .stride = count};
     fr_rows queries = fr_rows_part(&e->q_rows, first, n);
-    expand(m, s, e, head, at, count, scratch);
-    fr_linear_range(&keys, &queries, 0, count, e->p, count, scratch);
+    expand(m, s, e, head, at, count);
+    fr_linear_range(&keys, &queries, 0, count, e->p, count, s->compute);
     for (int i = 0; i < n; i++) {
         size_t rh = (size_t)(first + i) * (size_t)m->heads + (size_t)head;
-        weigh(e->p + i * count, at_most(pos + first + i + 1 - block, count), count, s->running_max + rh, s->running_sum + rh,
-              s->o + rh * (size_t)m->v, m->v);
+        weigh(s->compute->kernels, e->p + i * count, at_most(pos + first + i + 1 - block, count), count, s->running_max + rh,
+              s->running_sum + rh, s->o + rh * (size_t)m->v, m->v);
     }
     fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_ROWS_EXACT, false);
-    fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, scratch);
+    fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, s->compute);
     for (int i = 0; i < n; i++) {
         float *o = s->o + ((size_t)(first + i) * (size_t)m->heads + (size_t)head) * (size_t)m->v;
         for (int j = 0; j < m->v; j++) o[j] += e->pv[i * m->v + j];
@@ -98,7 +97,7 @@ static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int spa
     for (int t = begin; t < end; t++) {
         float *latent = s->span_latent + t * m->kv_rank;
         if (t < n)
-            fr_kv_cache_read(kv, layer, span + t, latent, s->span_pe + t * m->rope);
+            fr_kv_cache_read(kv, layer, span + t, latent, s->span_pe + t * m->rope, s->compute->kernels);
         else
             memset(latent, 0, (size_t)m->kv_rank * sizeof *latent);
     }
@@ -110,7 +109,6 @@ static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int spa
 void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
     int total = pos + rows, begin, end;
     fr_expanded *e = &s->expanded[fr_team_rank()];
-    void *scratch = (char *)s->linear_scratch + (size_t)fr_team_rank() * s->linear_scratch_bytes;
     fr_team_split(m->heads, 1, &begin, &end);
     for (int r = 0; r < rows; r++)
         for (int head = begin; head < end; head++) {
@@ -125,7 +123,7 @@ void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
         for (int head = begin; head < end; head++) {
             begin_head(m, s, e, head, rows);
             for (int at = 0; at < n; at += FR_KV_BLOCK)
-                fold_block(m, s, e, head, pos, rows, span + at, at, at_most(n - at, FR_KV_BLOCK), scratch);
+                fold_block(m, s, e, head, pos, rows, span + at, at, at_most(n - at, FR_KV_BLOCK));
         }
         fr_team_barrier(); /* before the next span takes this one's place */
     }

@@ -2,8 +2,6 @@
 
 #include <assert.h>
 
-#include "core/kernels/kernels.h"
-
 uint64_t fr_kv_cache_bytes(int layers, int ctx, int rank, int rope, fr_kv type) {
     return (uint64_t)layers * (uint64_t)ctx * (uint64_t)(rank + rope) * (type == FR_KV_F32 ? 4 : 2);
 }
@@ -24,24 +22,24 @@ void fr_kv_cache_release(fr_kv_cache *kv) {
     kv->rows = NULL;
 }
 
-void fr_kv_cache_write(fr_kv_cache *kv, int layer, int pos, const float *row) {
+void fr_kv_cache_write(fr_kv_cache *kv, int layer, int pos, const float *row, const fr_kernels *kernels) {
     assert(pos >= kv->length && pos < kv->ctx);
     void *to = (void *)fr_kv_cache_row(kv, layer, pos);
     int n = kv->rank + kv->rope;
     if (kv->type == FR_KV_F32)
         memcpy(to, row, (size_t)n * sizeof(float));
     else
-        fr_kernels_get()->f32_to_bf16(to, row, n);
+        kernels->f32_to_bf16(to, row, n);
 }
 
-void fr_kv_cache_read(const fr_kv_cache *kv, int layer, int pos, float *ckv, float *k_pe) {
+void fr_kv_cache_read(const fr_kv_cache *kv, int layer, int pos, float *ckv, float *k_pe, const fr_kernels *kernels) {
     const void *row = fr_kv_cache_row(kv, layer, pos);
     if (kv->type == FR_KV_F32) {
         memcpy(ckv, row, (size_t)kv->rank * sizeof(float));
         memcpy(k_pe, (const float *)row + kv->rank, (size_t)kv->rope * sizeof(float));
     } else {
-        fr_kernels_get()->bf16_to_f32(ckv, row, kv->rank);
-        fr_kernels_get()->bf16_to_f32(k_pe, (const uint16_t *)row + kv->rank, kv->rope);
+        kernels->bf16_to_f32(ckv, row, kv->rank);
+        kernels->bf16_to_f32(k_pe, (const uint16_t *)row + kv->rank, kv->rope);
     }
 }
 

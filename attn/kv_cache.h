@@ -8,7 +8,7 @@
 #ifndef FR_ATTN_KV_CACHE_H
 #define FR_ATTN_KV_CACHE_H
 
-#include "core/dtype.h"
+#include "core/kernels/kernels.h"
 #include "core/memory.h"
 
 typedef struct fr_kv_cache {
@@ -29,9 +29,9 @@ static inline const void *fr_kv_cache_row(const fr_kv_cache *kv, int layer, int 
     return (const char *)kv->rows + index * (kv->type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 /* Stores row [rank + rope] (float32; rounded to nearest even for BF16) at a position >= length. */
-void fr_kv_cache_write(fr_kv_cache *kv, int layer, int pos, const float *row);
+void fr_kv_cache_write(fr_kv_cache *kv, int layer, int pos, const float *row, const fr_kernels *kernels);
 /* The two parts of the row at `pos` as float32: ckv [rank], k_pe [rope]. */
-void fr_kv_cache_read(const fr_kv_cache *kv, int layer, int pos, float *ckv, float *k_pe);
+void fr_kv_cache_read(const fr_kv_cache *kv, int layer, int pos, float *ckv, float *k_pe, const fr_kernels *kernels);
 /* Makes `count` rows that every layer has written part of the timeline. */
 void fr_kv_cache_commit(fr_kv_cache *kv, int count);
 /* Rolls back to `length` positions. */

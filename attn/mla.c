@@ -9,28 +9,24 @@ static int larger(int a, int b) {
     return a > b ? a : b;
 }
 
-void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int threads, void *linear_scratch,
-                         size_t linear_scratch_bytes) {
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, const fr_compute *compute) {
     size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
-    s->max_rows = max_rows;
-    s->threads = threads;
-    s->linear_scratch = linear_scratch;
-    s->linear_scratch_bytes = linear_scratch_bytes;
+    s->compute = compute;
     s->cq = FR_TAKE(arena, float, rows *(size_t)larger(m->q_rank, 1));
     s->q = FR_TAKE(arena, float, rows *heads *(size_t)(m->nope + m->rope));
     s->ckv_full = FR_TAKE(arena, float, rows *(size_t)(m->kv_rank + m->rope));
     s->o = FR_TAKE(arena, float, rows *heads *(size_t)m->v);
-    fr_rows_take(&s->cq_rows, arena, max_rows, larger(m->q_rank, 1), FR_ROWS_ANY);
-    fr_rows_take(&s->o_rows, arena, max_rows, m->heads * m->v, FR_ROWS_ANY);
-    fr_absorbed_take(s, arena, m, max_rows, threads);
+    fr_rows_take(&s->cq_rows, arena, compute->kernels, max_rows, larger(m->q_rank, 1), FR_ROWS_ANY);
+    fr_rows_take(&s->o_rows, arena, compute->kernels, max_rows, m->heads * m->v, FR_ROWS_ANY);
+    fr_absorbed_take(s, arena, m, max_rows);
     if (max_rows <= FR_DECODE_ROWS) return; /* never expanded */
     s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->kv_rank);
     s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->rope);
-    fr_rows_take(&s->span_rows, arena, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_ROWS_EXACT);
-    s->expanded = FR_TAKE(arena, fr_expanded, threads);
-    for (int t = 0; t < threads; t++) {
+    fr_rows_take(&s->span_rows, arena, compute->kernels, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_ROWS_EXACT);
+    s->expanded = FR_TAKE(arena, fr_expanded, compute->threads);
+    for (int t = 0; t < compute->threads; t++) {
         fr_expanded unused; /* while counting there is no array to write to */
-        fr_expanded_take(s->expanded ? &s->expanded[t] : &unused, arena, m, max_rows);
+        fr_expanded_take(s->expanded ? &s->expanded[t] : &unused, arena, compute->kernels, m, max_rows);
     }
     s->running_max = FR_TAKE(arena, float, rows *heads);
     s->running_sum = FR_TAKE(arena, float, rows *heads);
@@ -44,12 +40,12 @@ unsigned fr_mla_forms(const fr_mla *m) {
 static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const fr_rows *x, fr_mla_scratch *s) {
     int width = m->heads * (m->nope + m->rope), begin, end;
     if (m->q_rank) {
-        fr_linear_forward(&m->q_a_proj, x, s->cq, m->q_rank, s->linear_scratch);
-        fr_rmsnorm(s->cq, m->q_rank, s->cq, m->q_rank, m->q_a_layernorm, m->eps, x->rows, m->q_rank);
+        fr_linear_forward(&m->q_a_proj, x, s->cq, m->q_rank, s->compute);
+        fr_rmsnorm(s->compute->kernels, s->cq, s->cq, m->q_a_layernorm, m->eps, x->rows, m->q_rank);
         fr_rows_set(&s->cq_rows, s->cq, x->rows, m->q_rank, fr_linear_form(&m->q_b_proj, m->act_fp8), m->act_ue8m0);
-        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->linear_scratch);
+        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->compute);
     } else {
-        fr_linear_forward(&m->q_proj, x, s->q, width, s->linear_scratch);
+        fr_linear_forward(&m->q_proj, x, s->q, width, s->compute);
     }
     fr_team_split(x->rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++)
@@ -61,13 +57,13 @@ static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const
 static void project_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                             fr_mla_scratch *s) {
     int width = m->kv_rank + m->rope, begin, end;
-    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, width, s->linear_scratch);
+    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, width, s->compute);
     fr_team_split(x->rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
         float *row = s->ckv_full + (size_t)r * (size_t)width;
-        fr_rmsnorm_row(row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
+        fr_rmsnorm_row(s->compute->kernels, row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
         fr_rope_apply(rope, pos + r, row + m->kv_rank);
-        fr_kv_cache_write(kv, layer, pos + r, row);
+        fr_kv_cache_write(kv, layer, pos + r, row, s->compute->kernels);
     }
     fr_team_barrier();
 }
@@ -82,7 +78,7 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     else
         fr_attend_expanded(m, kv, layer, pos, rows, s);
     fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_form(&m->o_proj, m->act_fp8), m->act_ue8m0);
-    fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->linear_scratch);
+    fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->compute);
 }
 
 void fr_mla_remember(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,

@@ -38,7 +38,7 @@ typedef struct fr_expanded {
 
 /* Working memory, shared by all layers. R = max_rows, T = ctx. */
 typedef struct fr_mla_scratch {
-    int max_rows, threads;
+    const fr_compute *compute;
     float *cq;       /* [R, q_rank] */
     float *q;        /* [R, heads, nope + rope] */
     float *ckv_full; /* [R, kv_rank + rope] */
@@ -57,16 +57,13 @@ typedef struct fr_mla_scratch {
     fr_rows span_rows;
     fr_expanded *expanded;            /* [threads] */
     float *running_max, *running_sum; /* [R, heads] */
-    void *linear_scratch;             /* see fr_linear_forward */
-    size_t linear_scratch_bytes;      /* a thread */
 } fr_mla_scratch;
 
 #define FR_KV_BLOCK 128         /* positions that prefill expands at a time */
 #define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it makes ready at a time */
 #define FR_KV_SPAN 64           /* positions that all pairs of a thread go through while they are in cache */
 
-void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int threads, void *linear_scratch,
-                         size_t linear_scratch_bytes);
+void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);
 
 /* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,
  * which it writes to the cache but does not commit. Sees positions [0, pos + r] for row r. */

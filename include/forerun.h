@@ -109,14 +109,8 @@ typedef struct fr_model fr_model;
 struct fr_session_options;
 
 typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act; /* activations of FP8 linears */
-typedef enum fr_isa {
-    FR_ISA_AUTO = 0,
-    FR_ISA_SCALAR,
-    FR_ISA_AVX2,
-    FR_ISA_AVX512,
-    FR_ISA_AMX,
-    FR_ISA_NEON
-} fr_isa; /* instruction set to use */
+/* Instruction set to use. The choice belongs to a model: others, and their sessions, keep theirs. */
+typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON, FR_ISA_COUNT } fr_isa;
 
 /* The LM head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
  * reads. Verification always uses the checkpoint's own. */

@@ -9,7 +9,7 @@ void fr_embed(const fr_model *model, int32_t token, float *y) {
     if (e->dtype == FR_F32)
         memcpy(y, (const float *)e->w + (int64_t)token * e->stride, (size_t)e->in * sizeof(float));
     else
-        fr_kernels_get()->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
+        model->kernels->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
 }
 
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
@@ -29,7 +29,7 @@ void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const 
             if (fr_team_rank() == 0) memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
             moe++;
         }
-        fr_rmsnorm(ws->hidden, hidden, ws->x, hidden, model->norm, c->rms_norm_eps, rows, hidden);
+        fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden);
         fr_team_leave();
     }
 }
@@ -41,7 +41,7 @@ void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, con
         fr_team_enter(&team);
         fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(head, model->act_fp8),
                     model->config.act_ue8m0);
-        fr_linear_forward(head, &ws->rows, logits, model->config.vocab_size, ws->linear_scratch);
+        fr_linear_forward(head, &ws->rows, logits, model->config.vocab_size, &ws->compute);
         fr_team_leave();
     }
 }

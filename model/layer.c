@@ -17,12 +17,12 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
     float eps = model->config.rms_norm_eps;
     bool act_fp8 = model->act_fp8, ue8m0 = model->config.act_ue8m0;
 
-    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->input_layernorm, eps, rows, hidden);
+    fr_rmsnorm(model->kernels, ws->normed, ws->x, layer->input_layernorm, eps, rows, hidden);
     fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mla_forms(&layer->mla), ue8m0);
     fr_mla_forward(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, ws->delta, &ws->mla);
     add_delta(ws, rows, hidden);
 
-    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->post_attention_layernorm, eps, rows, hidden);
+    fr_rmsnorm(model->kernels, ws->normed, ws->x, layer->post_attention_layernorm, eps, rows, hidden);
     if (layer->is_moe) {
         fr_rows_set(&ws->rows, ws->normed, rows, hidden, layer->moe.forms, ue8m0);
         fr_moe_forward(&layer->moe, &ws->rows, ws->delta, &ws->moe);
@@ -36,7 +36,7 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
 void fr_layer_remember(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,
                        int rows) {
     int hidden = model->config.hidden_size;
-    fr_rmsnorm(ws->normed, hidden, ws->x, hidden, layer->input_layernorm, model->config.rms_norm_eps, rows, hidden);
+    fr_rmsnorm(model->kernels, ws->normed, ws->x, layer->input_layernorm, model->config.rms_norm_eps, rows, hidden);
     fr_rows_set(&ws->rows, ws->normed, rows, hidden, fr_mla_forms(&layer->mla), model->config.act_ue8m0);
     fr_mla_remember(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, &ws->mla);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/kernels/cpu.h"
+#include "core/kernels/isa.h"
 #include "core/threads.h"
 #include "model/plan.h"
 #include "model/schema.h"
@@ -33,7 +34,7 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
 }
 
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
-    FR_TRY(fr_kernels_select(o->isa, error));
+    FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
     FR_TRY(fr_config_load(dir, &model->config, error));
     FR_TRY(fr_checkpoint_open(dir, &model->checkpoint, error));
     fr_plan_prepare(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
@@ -84,7 +85,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .add_bos_token = model->tokenizer && fr_tokenizer_add_bos(model->tokenizer),
         .num_eos_token_ids = c->num_eos_token_ids,
         .threads = model->threads,
-        .isa = fr_kernels_get()->name,
+        .isa = fr_isa_name(model->kernels->isa),
         .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
         .private_bytes = (model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0) +
                          (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0),
@@ -100,12 +101,13 @@ const char *fr_version(void) {
 const char *fr_build_info(void) {
     static char text[512];
     const dnnl_version_t *onednn = dnnl_version();
-    const fr_cpu *cpu = fr_cpu_get();
-    snprintf(text, sizeof text,
-             "oneDNN %d.%d.%d\nCPU: %s\ninstruction sets found:%s%s%s%s\nfew rows (decode, verify): %s\nmany rows (prefill): %s\n"
-             "threads: %d (physical cores)",
-             onednn->major, onednn->minor, onednn->patch, cpu->name, cpu->avx2 ? " avx2" : "", cpu->avx512 ? " avx512" : "",
-             cpu->avx512_bf16 ? " avx512_bf16" : "", cpu->amx ? " amx" : "", fr_kernels_get()->name, fr_linear_prefill_path(),
-             fr_physical_cores());
+    const fr_kernels *best = fr_isa_kernels(FR_ISA_AUTO), *k;
+    size_t n = 0;
+    n += (size_t)snprintf(text + n, sizeof text - n, "oneDNN %d.%d.%d\nCPU: %s\ninstruction sets found:", onednn->major,
+                          onednn->minor, onednn->patch, fr_cpu_get()->name);
+    for (int i = 0; (k = fr_isa_table(i)); i++)
+        if (k->isa != FR_ISA_SCALAR) n += (size_t)snprintf(text + n, sizeof text - n, " %s", k->name);
+    snprintf(text + n, sizeof text - n, "\nfew rows (decode, verify): %s\nmany rows (prefill): %s\nthreads: %d (physical cores)",
+             fr_isa_name(best->isa), fr_linear_prefill_path(best), fr_physical_cores());
     return text;
 }

@@ -18,20 +18,18 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     ws->normed = FR_TAKE(arena, float, rows *hidden);
     ws->delta = FR_TAKE(arena, float, rows *hidden);
     ws->hidden = FR_TAKE(arena, float, rows *hidden);
-    fr_rows_take(&ws->rows, arena, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
+    fr_rows_take(&ws->rows, arena, model->kernels, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
     if (model->mtp.present) {
         ws->joined = FR_TAKE(arena, float, rows * 2 * hidden);
-        fr_rows_take(&ws->joined_rows, arena, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
+        fr_rows_take(&ws->joined_rows, arena, model->kernels, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
     }
     /* Prefill attention expands FR_KV_BLOCK positions, however few rows there are. */
     int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
-    ws->linear_scratch_bytes = fr_linear_scratch_bytes(most);
-    ws->linear_scratch = fr_arena_take(arena, (size_t)model->threads, ws->linear_scratch_bytes);
-    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, model->threads, ws->linear_scratch, ws->linear_scratch_bytes);
-    if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, ws->linear_scratch);
+    fr_compute_take(&ws->compute, arena, model->kernels, most, model->threads);
+    fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, &ws->compute);
+    if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, &ws->compute);
     if (sparse) {
-        fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, model->threads, ws->linear_scratch,
-                            ws->linear_scratch_bytes);
+        fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, &ws->compute);
         ws->experts = FR_TAKE(arena, int32_t, (size_t)model->num_moe_layers * rows * (size_t)c->num_experts_per_tok);
     }
 }
@@ -53,7 +51,7 @@ fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_r
         return fr_hint(error, FR_ERROR_MEMORY, "a shorter context or smaller prefill chunks need less");
     }
     take(ws, &arena, model);
-    return fr_linear_prepare(max_rows, error);
+    return fr_compute_prepare(&ws->compute, max_rows, error);
 }
 
 void fr_workspace_release(fr_workspace *ws) {

@@ -19,16 +19,15 @@ typedef struct fr_workspace {
     fr_mlp_scratch mlp; /* dense layers */
     fr_moe_scratch moe;
     int32_t *experts; /* [moe layers, R, topk] of the last main pass: rows of a layer are the pass's rows, close together */
-    void *linear_scratch;
-    size_t linear_scratch_bytes; /* a thread */
-    void *memory;                /* the arena that all of it lies in */
+    fr_compute compute;
+    void *memory; /* the arena that all of it lies in */
     uint64_t bytes;
 } fr_workspace;
 
 /* R = max_rows. */
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error);
 void fr_workspace_release(fr_workspace *ws);
-/* What it will take. Of the model it needs no weights: config, threads, mtp.present and num_moe_layers. */
+/* What it will take. Of the model it needs no weights: config, kernels, threads, mtp.present and num_moe_layers. */
 uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx);
 
 #endif

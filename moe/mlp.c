@@ -2,14 +2,14 @@
 
 #include "core/threads.h"
 
-void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, void *linear_scratch) {
+void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, const fr_compute *compute) {
     size_t count = (size_t)max_rows * (size_t)intermediate, blocks = ((size_t)intermediate + FR_BLOCK - 1) / FR_BLOCK;
     s->gate = FR_TAKE(arena, float, count);
     s->up = FR_TAKE(arena, float, count);
     s->done = FR_TAKE(arena, atomic_int, blocks);
     for (size_t i = 0; s->done && i < blocks; i++) atomic_init(&s->done[i], 0);
-    fr_rows_take(&s->rows, arena, max_rows, intermediate, FR_ROWS_ANY);
-    s->linear_scratch = linear_scratch;
+    fr_rows_take(&s->rows, arena, compute->kernels, max_rows, intermediate, FR_ROWS_ANY);
+    s->compute = compute;
 }
 
 unsigned fr_mlp_forms(const fr_mlp *mlp, bool act_fp8) {
@@ -22,7 +22,7 @@ void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
     fr_linear_decode(&f->mlp->up_proj, f->x, f->index, f->n, begin, end, f->up, width);
     for (int i = 0; i < f->n; i++) {
         float *gate = f->gate + (size_t)i * (size_t)width + begin;
-        fr_kernels_get()->silu_mul(gate, gate, f->up + (size_t)i * (size_t)width + begin, end - begin);
+        f->x->kernels->silu_mul(gate, gate, f->up + (size_t)i * (size_t)width + begin, end - begin);
     }
     if (!f->quantized) return;
     for (int block = begin / FR_BLOCK, to; begin < end; begin = to, block++) {
@@ -54,7 +54,7 @@ static void forward_decode(const fr_mlp *mlp, unsigned form, bool ue8m0, const f
     fr_team_split(width, 16, &begin, &end);
     if (begin < end) fr_mlp_decode_product(&job, begin, end);
     fr_team_barrier();
-    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->linear_scratch);
+    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->compute);
 }
 
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
@@ -64,11 +64,11 @@ void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *
         forward_decode(mlp, form, ue8m0, x, y, s);
         return;
     }
-    fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->linear_scratch);
-    fr_linear_forward(&mlp->up_proj, x, s->up, width, s->linear_scratch);
+    fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->compute);
+    fr_linear_forward(&mlp->up_proj, x, s->up, width, s->compute);
     fr_team_split(x->rows * width, 16, &begin, &end);
-    fr_kernels_get()->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
+    s->compute->kernels->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
     fr_team_barrier();
     fr_rows_set(&s->rows, s->gate, x->rows, width, form, ue8m0);
-    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->linear_scratch);
+    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->compute);
 }

@@ -15,10 +15,10 @@ typedef struct fr_mlp_scratch {
     float *gate, *up; /* [rows, intermediate]; the product ends up in gate */
     fr_rows rows;     /* the product, made ready for down_proj */
     atomic_int *done; /* see fr_mlp_decode */
-    void *linear_scratch;
+    const fr_compute *compute;
 } fr_mlp_scratch;
 
-void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, void *linear_scratch);
+void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, const fr_compute *compute);
 /* TEAM. y [rows, hidden] = mlp(x); x ready in fr_mlp_forms. */
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s);
 unsigned fr_mlp_forms(const fr_mlp *mlp, bool act_fp8);

@@ -2,15 +2,13 @@
 
 #include "core/threads.h"
 
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads, void *linear_scratch,
-                         size_t linear_scratch_bytes) {
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute) {
     const fr_router *r = &moe->router;
+    const int threads = compute->threads;
     size_t rows = (size_t)max_rows, slots = rows * (size_t)r->topk, width = (size_t)moe->intermediate;
     int decode_slots = (max_rows < FR_DECODE_ROWS ? max_rows : FR_DECODE_ROWS) * r->topk;
+    s->compute = compute;
     s->max_rows = max_rows;
-    s->threads = threads;
-    s->linear_scratch = linear_scratch;
-    s->linear_scratch_bytes = linear_scratch_bytes;
     s->scores = FR_TAKE(arena, float, rows *(size_t)r->experts);
     s->work = FR_TAKE(arena, float, (size_t)threads *(size_t)(r->experts + r->groups));
     s->ids = FR_TAKE(arena, int32_t, slots);
@@ -28,18 +26,18 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
     s->gate = FR_TAKE(arena, float, (size_t)decode_slots *width);
     s->up = FR_TAKE(arena, float, (size_t)decode_slots *width);
-    fr_rows_take(&s->product, arena, decode_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_DECODE);
+    fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_DECODE);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, max_rows, moe->hidden, FR_ROWS_ANY);
-        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, max_rows, moe->intermediate, FR_ROWS_ANY);
+        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, max_rows, moe->hidden, FR_ROWS_ANY);
+        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, max_rows, moe->intermediate, FR_ROWS_ANY);
     }
     s->gate_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
     s->up_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
     s->z = FR_TAKE(arena, float, slots *(size_t)moe->hidden);
-    if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, linear_scratch);
+    if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, compute);
 }
 
 unsigned fr_moe_forms(const fr_moe *moe) {
@@ -91,7 +89,7 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
 static void route_rows(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     const fr_router *r = &moe->router;
     int begin, end;
-    fr_linear_forward(&r->gate, x, s->scores, r->experts, s->linear_scratch);
+    fr_linear_forward(&r->gate, x, s->scores, r->experts, s->compute);
     fr_team_split(x->rows, 1, &begin, &end);
     for (int i = begin; i < end; i++)
         fr_route(r, s->scores + (size_t)i * (size_t)r->experts,
@@ -146,21 +144,20 @@ static void run_experts_decode(const fr_moe *moe, fr_moe_scratch *s) {
 static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_scratch *s) {
     const fr_mlp *expert = &moe->experts[e];
     int first = s->first_slot[e], n = s->first_slot[e + 1] - first, width = moe->intermediate, thread = fr_team_rank();
-    void *scratch = (char *)s->linear_scratch + (size_t)thread * s->linear_scratch_bytes;
     size_t at = (size_t)thread * (size_t)s->max_rows * (size_t)width;
     float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
     fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
     if (n > FR_DECODE_ROWS) {
         fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_forms(expert, moe->act_fp8));
-        fr_linear_range(&expert->gate_proj, gathered, 0, width, gate, width, scratch);
-        fr_linear_range(&expert->up_proj, gathered, 0, width, up, width, scratch);
+        fr_linear_range(&expert->gate_proj, gathered, 0, width, gate, width, s->compute);
+        fr_linear_range(&expert->up_proj, gathered, 0, width, up, width, s->compute);
     } else {
         fr_linear_decode(&expert->gate_proj, x, s->slot_row + first, n, 0, width, gate, width);
         fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, 0, width, up, width);
     }
-    fr_kernels_get()->silu_mul(gate, gate, up, n * width);
+    s->compute->kernels->silu_mul(gate, gate, up, n * width);
     fr_rows_set_alone(inner, gate, n, width, fr_linear_form(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
-    fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, scratch);
+    fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, s->compute);
 }
 
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
@@ -180,8 +177,8 @@ void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratc
         if (!moe->has_shared) memset(row, 0, (size_t)(end - begin) * sizeof *row);
         for (int k = 0; k < moe->router.topk; k++) {
             size_t slot = (size_t)s->slot[i * moe->router.topk + k];
-            fr_kernels_get()->axpy_f32(row, s->weights[i * moe->router.topk + k], s->z + slot * (size_t)moe->hidden + begin,
-                                       end - begin);
+            s->compute->kernels->axpy_f32(row, s->weights[i * moe->router.topk + k], s->z + slot * (size_t)moe->hidden + begin,
+                                          end - begin);
         }
     }
     fr_team_barrier();

@@ -22,7 +22,8 @@ typedef struct fr_moe {
 } fr_moe;
 
 typedef struct fr_moe_scratch {
-    int max_rows, threads;
+    const fr_compute *compute;
+    int max_rows;
     /* routing of the pass; rows of `ids` and `weights` by row, ids ascending */
     float *scores;          /* [R, experts] */
     float *work;            /* [threads, experts + groups] */
@@ -45,15 +46,12 @@ typedef struct fr_moe_scratch {
     float *gate_alone, *up_alone; /* [threads, R, intermediate] */
     float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
     fr_mlp_scratch shared;
-    void *linear_scratch;
-    size_t linear_scratch_bytes; /* a thread */
 } fr_moe_scratch;
 
 unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
 
 /* `moe` gives the sizes, which all layers share. */
-void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, int threads, void *linear_scratch,
-                         size_t linear_scratch_bytes);
+void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute);
 
 /* TEAM. y [rows, hidden]; x ready in moe->forms. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);

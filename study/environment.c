@@ -12,7 +12,7 @@
 
 #include "core/file.h"
 #include "core/kernels/cpu.h"
-#include "core/kernels/kernels.h"
+#include "core/kernels/isa.h"
 #include "core/linear/linear.h"
 #include "core/threads.h"
 #include "forerun_checkpoint.h"
@@ -36,8 +36,7 @@ static void add_created(fr_json_builder *d) {
         fr_json_add_null(d, d->root, "created");
 }
 
-static void add_machine(fr_json_builder *d, cJSON *to) {
-    static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX};
+static void add_machine(fr_json_builder *d, cJSON *to, const fr_kernels *kernels) {
     const fr_cpu *cpu = fr_cpu_get();
     struct utsname system;
     char text[300];
@@ -45,10 +44,10 @@ static void add_machine(fr_json_builder *d, cJSON *to) {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     fr_json_add_text(d, to, "cpu", cpu->name);
     cJSON *available = fr_json_add_array(d, to, "isa_available");
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-        if (fr_isa_available(isas[i])) fr_json_add_text(d, available, NULL, fr_isa_name(isas[i]));
-    fr_json_add_text(d, to, "isa", fr_kernels_get()->name);
-    fr_json_add_text(d, to, "linear_path", fr_linear_prefill_path());
+    for (fr_isa isa = FR_ISA_SCALAR; isa < FR_ISA_COUNT; isa++)
+        if (fr_isa_available(isa)) fr_json_add_text(d, available, NULL, fr_isa_name(isa));
+    fr_json_add_text(d, to, "isa", fr_isa_name(kernels->isa));
+    fr_json_add_text(d, to, "linear_path", fr_linear_prefill_path(kernels));
     fr_json_add_count(d, to, "physical_cores", (uint64_t)fr_physical_cores());
     if (uname(&system) == 0) {
         snprintf(text, sizeof text, "%s %s %s", system.sysname, system.release, system.machine);
@@ -119,7 +118,7 @@ cJSON *fr_study_header(fr_json_builder *d, const char *schema, const fr_model *m
     snprintf(version, sizeof version, "%d.%d.%d", onednn->major, onednn->minor, onednn->patch);
     fr_json_add_text(d, environment, "onednn", version);
     fr_json_add_text(d, environment, "compiler", COMPILER);
-    add_machine(d, environment);
+    add_machine(d, environment, model->kernels);
     fr_json_add_count(d, environment, "threads", (uint64_t)model->threads);
     add_governor(d, environment);
     add_model(d, environment, model, origin->model_path);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/kernels/kernels.h"
+#include "core/kernels/isa.h"
 #include "forerun_checkpoint.h"
 #include "mtp/drafters/drafter.h"
 
@@ -41,7 +41,7 @@ const char *fr_hidden_state_word(int state) {
 }
 
 const char *fr_isa_word(int isa) {
-    return isa >= FR_ISA_AUTO && isa <= FR_ISA_NEON ? fr_isa_name((fr_isa)isa) : NULL;
+    return fr_isa_name((fr_isa)isa);
 }
 
 const char *fr_kv_word(int kv) {

@@ -4,12 +4,15 @@
 
 #include "forerun.h"
 
-enum { DRIVER_ISAS = 4 };
-extern const fr_isa driver_isas[DRIVER_ISAS];
-extern const char *const driver_isa_names[DRIVER_ISAS];
+/* The instruction sets that there are, on this machine or others. */
+enum { DRIVER_ISAS = FR_ISA_COUNT - 1 };
+static inline fr_isa driver_isa(int i) {
+    return (fr_isa)(FR_ISA_SCALAR + i);
+}
+/* Whether this machine has kernels of it that prefill on packed rows, in BF16 products. */
+bool driver_packs(fr_isa isa);
 
-/* A golden checkpoint. NULL when this machine lacks the instruction set; any other failure fails the test. The choice
- * of instruction set holds for the process: one model at a time. */
+/* A golden checkpoint. NULL when this machine lacks the instruction set; any other failure fails the test. */
 fr_model *driver_open(const char *model, fr_isa isa, fr_act act, int threads);
 /* The best instruction set of this machine. */
 fr_isa driver_best_isa(void);

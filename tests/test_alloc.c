@@ -186,9 +186,9 @@ static void steps_allocate_nothing(void **state) {
     fr_isa best = driver_best_isa();
     for (int i = 0; i < DRIVER_ISAS * 2; i++) {
         const char *name = i % 2 ? "pico-mtp-s1" : "pico-noqlora-s1";
-        fr_model *model = driver_open(name, driver_isas[i / 2], i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
+        fr_model *model = driver_open(name, driver_isa(i / 2), i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
         if (!model) continue;
-        bool packed = driver_isas[i / 2] >= FR_ISA_AVX512;
+        bool packed = driver_packs(driver_isa(i / 2));
         golden g;
         golden_load(name, 70, GOLDEN_F32, &g);
         fr_session_options o = {.ctx = 80};
@@ -196,7 +196,7 @@ static void steps_allocate_nothing(void **state) {
         driver_prefill(first, g.tokens, 70);
         fr_session_destroy(first);
         for (size_t j = 0; j < sizeof plans / sizeof plans[0]; j++) {
-            if (driver_isas[i / 2] == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
+            if (driver_isa(i / 2) == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
         }
         golden_release(&g);
         fr_model_destroy(model);

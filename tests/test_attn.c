@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "attn/mla.h"
-#include "core/kernels/kernels.h"
+#include "core/kernels/isa.h"
 #include "core/threads.h"
 
 enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };
@@ -66,6 +66,7 @@ typedef struct {
     fr_mla mla;
     fr_rope rope;
     fr_rows rows;
+    fr_compute compute;
     fr_mla_scratch scratch;
     void *memory;
 } fixture;
@@ -73,9 +74,10 @@ typedef struct {
 static void take(fixture *f, fr_arena *arena) {
     fr_config c = {.qk_rope_head_dim = ROPE, .rope_theta = 10000.0f};
     fr_rope_take(&f->rope, arena, &c, CTX);
-    fr_rows_take(&f->rows, arena, CTX, HIDDEN, FR_ROWS_ANY);
-    size_t bytes = fr_linear_scratch_bytes(CTX);
-    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, 3, fr_arena_take(arena, 3, bytes), bytes);
+    const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
+    fr_rows_take(&f->rows, arena, kernels, CTX, HIDDEN, FR_ROWS_ANY);
+    fr_compute_take(&f->compute, arena, kernels, CTX, 3);
+    fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, &f->compute);
 }
 
 static int setup(void **out) {
@@ -85,7 +87,7 @@ static int setup(void **out) {
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
     take(f, &arena);
-    assert_int_equal(fr_linear_prepare(CTX, NULL), FR_OK);
+    assert_int_equal(fr_compute_prepare(&f->compute, CTX, NULL), FR_OK);
     *out = f;
     return 0;
 }
@@ -221,7 +223,7 @@ static void check_tiles(const fr_tiled_attention *tiled, int width, int rank, in
 
 static void tiles_are_right_wherever_a_query_stands(void **in) {
     (void)in;
-    const fr_tiled_attention *tiled = fr_kernels_get()->tiled_attention;
+    const fr_tiled_attention *tiled = fr_isa_kernels(FR_ISA_AUTO)->tiled_attention;
     if (!tiled) skip();
     static const int sizes[][2] = {{576, 512}, {80, 64}, {48, 40}, {33, 1}, {32, 32}};
     for (int i = 0; i < 5; i++)

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "core/kernels/isa.h"
 #include "driver.h"
 #include "goldens.h"
 #include "mtp/drafters/forced.h"
@@ -87,22 +88,22 @@ static void scores_agree_with_the_golden_network(void **state) {
     (void)state;
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         limits decode = {0}, prefill = {0};
-        bool packed = driver_isas[isa] >= FR_ISA_AVX512;
+        bool packed = driver_packs(driver_isa(isa));
         for (int i = 0; i < GOLDEN_MODELS; i++) {
-            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 1);
+            fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
                 golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
-                if (g.length <= 70) check_scores(&g, model, 5, driver_isa_names[isa], &float32_limits, &decode);
-                check_scores(&g, model, 0, driver_isa_names[isa], packed ? &packed_limits : &float32_limits, &prefill);
+                if (g.length <= 70) check_scores(&g, model, 5, fr_isa_name(driver_isa(isa)), &float32_limits, &decode);
+                check_scores(&g, model, 0, fr_isa_name(driver_isa(isa)), packed ? &packed_limits : &float32_limits, &prefill);
                 golden_release(&g);
             }
             fr_model_destroy(model);
         }
         print_message("%s: of their ranges, decode: logits %.2g hidden %.2g mtp_logits %.2g; prefill: %.2g %.2g %.2g\n",
-                      driver_isa_names[isa], decode.logits, decode.hidden, decode.mtp_logits, prefill.logits, prefill.hidden,
-                      prefill.mtp_logits);
+                      fr_isa_name(driver_isa(isa)), decode.logits, decode.hidden, decode.mtp_logits, prefill.logits,
+                      prefill.hidden, prefill.mtp_logits);
     }
 }
 
@@ -134,15 +135,15 @@ static void greedy_text_is_the_golden_one(void **state) {
     fr_isa best = driver_best_isa();
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         for (int i = 0; i < GOLDEN_MODELS; i++) {
-            fr_model *model = driver_open(golden_cases[i].model, driver_isas[isa], FR_ACT_NONE, 1);
+            fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
                 golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
                 for (int k = 0; k < 4; k++) {
                     /* All plans for the middle length on the best instruction set, a cover of the rest. */
-                    if (driver_isas[isa] == best ? j == 1 || k == 2 : j == 1 && k == 1)
-                        check_greedy(&g, model, &plans[k], driver_isa_names[isa]);
+                    if (driver_isa(isa) == best ? j == 1 || k == 2 : j == 1 && k == 1)
+                        check_greedy(&g, model, &plans[k], fr_isa_name(driver_isa(isa)));
                 }
                 golden_release(&g);
             }
@@ -266,7 +267,7 @@ static void up_to_eight_rows_have_the_bits_of_one(void **state) {
     (void)state;
     enum { ROWS = 44 }; /* so that the last pass has fewer rows than the others */
     for (int round = 0; round < DRIVER_ISAS * 2; round++) {
-        fr_isa isa = driver_isas[round / 2];
+        fr_isa isa = driver_isa(round / 2);
         const char *name = round % 2 ? "nano-mtp-s1" : "pico-yarn-s1";
         fr_act act = round % 2 ? FR_ACT_FP8 : FR_ACT_NONE;
         fr_session_options o = {.kv = round % 2 ? FR_KV_BF16 : FR_KV_F32, .drafting = FR_DRAFTING_ON, .prefill_chunk = 1};
@@ -281,7 +282,8 @@ static void up_to_eight_rows_have_the_bits_of_one(void **state) {
         for (int plan = 0; plan < 4; plan++) {
             static const int rows[] = {2, 3, 5, 8}, threads[] = {3, 1, 4, 2};
             char what[64];
-            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", driver_isa_names[round / 2], rows[plan], threads[plan]);
+            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", fr_isa_name(driver_isa(round / 2)), rows[plan],
+                     threads[plan]);
             model = driver_open(name, isa, act, threads[plan]);
             o.prefill_chunk = rows[plan];
             driver_score(model, &o, g.tokens, ROWS, &other);

@@ -34,15 +34,11 @@ static int set_up(void **state) {
     return 0;
 }
 
-/* Calls a test with the kernels of each instruction set that this machine has. */
+/* Calls a test with each table of kernels that this machine has, those among them for which it has better. */
 static void for_each_isa(void (*test)(const fr_kernels *k, int n)) {
-    for (int isa = FR_ISA_SCALAR; isa <= FR_ISA_NEON; isa++) {
-        if (!fr_isa_available((fr_isa)isa)) continue;
-        assert_int_equal(fr_kernels_select((fr_isa)isa, NULL), FR_OK);
-        assert_string_equal(fr_kernels_get()->name, fr_isa_name((fr_isa)isa));
-        for (int i = 0; i < SIZES; i++) test(fr_kernels_get(), sizes[i]);
-    }
-    assert_int_equal(fr_kernels_select(FR_ISA_AUTO, NULL), FR_OK);
+    const fr_kernels *k;
+    for (int table = 0; (k = fr_isa_table(table)); table++)
+        for (int i = 0; i < SIZES; i++) test(k, sizes[i]);
 }
 
 static void assert_close(double actual, double expected, double tolerance) {
@@ -120,10 +116,6 @@ static void check_add_rows(const fr_kernels *k, int n) {
 static void add_rows(void **state) {
     (void)state;
     for_each_isa(check_add_rows);
-#if defined(__x86_64__)
-    if (fr_isa_available(FR_ISA_AVX512)) /* also what machines without its extensions run */
-        for (int i = 0; i < SIZES; i++) check_add_rows(&fr_kernels_avx512, sizes[i]);
-#endif
 }
 
 static void check_conversions(const fr_kernels *k, int n) {
@@ -193,30 +185,28 @@ static void exponentials(void **state) {
 }
 
 static void check_norm(const fr_kernels *k, int n) {
-    float y[3 * MOST], row[MOST];
-    (void)k;
-    /* Three rows, in strides wider than they are; one thread and three give the same. */
-    float x[3 * MOST];
+    float x[3 * MOST], y[3 * MOST], row[MOST];
+    /* Three rows; one thread and three give the same. */
     for (int r = 0; r < 3; r++)
-        for (int i = 0; i < n; i++) x[r * MOST + i] = a[i] * (float)(r + 1) * (r == 2 ? 1e-4f : 1.0f);
+        for (int i = 0; i < n; i++) x[r * n + i] = a[i] * (float)(r + 1) * (r == 2 ? 1e-4f : 1.0f);
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(3)
     {
         fr_team_enter(&team);
-        fr_rmsnorm(y, MOST, x, MOST, b, 1e-6f, 3, n);
+        fr_rmsnorm(k, y, x, b, 1e-6f, 3, n);
         fr_team_leave();
     }
     for (int r = 0; r < 3; r++) {
         double squares = 0;
-        for (int i = 0; i < n; i++) squares += (double)x[r * MOST + i] * (double)x[r * MOST + i];
-        fr_rmsnorm_row(row, x + r * MOST, b, 1e-6f, n);
+        for (int i = 0; i < n; i++) squares += (double)x[r * n + i] * (double)x[r * n + i];
+        fr_rmsnorm_row(k, row, x + r * n, b, 1e-6f, n);
         for (int i = 0; i < n; i++) {
-            double expected = (double)x[r * MOST + i] / sqrt(squares / n + 1e-6) * (double)b[i];
-            assert_close((double)y[r * MOST + i], expected, 1e-6 * fabs(expected));
-            assert_true(row[i] == y[r * MOST + i]);
+            double expected = (double)x[r * n + i] / sqrt(squares / n + 1e-6) * (double)b[i];
+            assert_close((double)y[r * n + i], expected, 1e-6 * fabs(expected));
+            assert_true(row[i] == y[r * n + i]);
         }
     }
-    fr_rmsnorm_row(x, x, b, 1e-6f, n); /* in place */
+    fr_rmsnorm_row(k, x, x, b, 1e-6f, n); /* in place */
     for (int i = 0; i < n; i++) assert_true(x[i] == y[i]);
 }
 
@@ -243,16 +233,39 @@ static void splits_cover_everything_once(void **state) {
     assert_true(fr_physical_cores() >= 1);
 }
 
+static void each_instruction_set_has_its_word_and_its_tables(void **state) {
+    (void)state;
+    const fr_kernels *k;
+    int tables = 0, sets = 0;
+    fr_isa last = FR_ISA_AUTO;
+    for (; (k = fr_isa_table(tables)); tables++) {
+        assert_true(k->isa >= last && k->isa < FR_ISA_COUNT);
+        assert_int_equal(strncmp(k->name, fr_isa_name(k->isa), strlen(fr_isa_name(k->isa))), 0);
+        last = k->isa;
+    }
+    for (fr_isa isa = FR_ISA_SCALAR; isa < FR_ISA_COUNT; isa++) {
+        assert_int_equal(fr_isa_available(isa), fr_isa_kernels(isa) != NULL);
+        if (!fr_isa_available(isa)) continue;
+        assert_int_equal(fr_isa_kernels(isa)->isa, isa);
+        sets++;
+    }
+    assert_true(sets >= 1 && sets <= tables);
+    assert_ptr_equal(fr_isa_table(0), fr_isa_kernels(FR_ISA_SCALAR));
+    assert_ptr_equal(fr_isa_table(tables - 1), fr_isa_kernels(FR_ISA_AUTO));
+    assert_null(fr_isa_name(FR_ISA_COUNT));
+}
+
 static void unknown_instruction_sets_are_errors(void **state) {
     (void)state;
     fr_error error;
-    for (int isa = FR_ISA_SCALAR; isa <= FR_ISA_NEON; isa++) {
-        if (fr_isa_available((fr_isa)isa)) continue;
-        assert_int_equal(fr_kernels_select((fr_isa)isa, &error), FR_ERROR_UNSUPPORTED);
+    const fr_kernels *k;
+    for (fr_isa isa = FR_ISA_SCALAR; isa <= FR_ISA_COUNT; isa++) {
+        if (fr_isa_available(isa)) continue;
+        assert_int_equal(fr_isa_find(isa, &k, &error), FR_ERROR_UNSUPPORTED);
         assert_true(error.message[0] && error.hint[0]);
     }
-    assert_true(fr_isa_available(FR_ISA_AUTO) && fr_isa_available(FR_ISA_SCALAR));
-    assert_true(fr_kernels_get()->isa != FR_ISA_AUTO);
+    assert_int_equal(fr_isa_find(FR_ISA_AUTO, &k, &error), FR_OK);
+    assert_true(k->isa != FR_ISA_AUTO);
 }
 
 int main(void) {
@@ -264,6 +277,7 @@ int main(void) {
         cmocka_unit_test(exponentials),
         cmocka_unit_test(norm),
         cmocka_unit_test(splits_cover_everything_once),
+        cmocka_unit_test(each_instruction_set_has_its_word_and_its_tables),
         cmocka_unit_test(unknown_instruction_sets_are_errors),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/linear/linear.h"
 #include "core/linear/onednn_fp8.h"
@@ -16,21 +15,15 @@
 #include "reference_linear.h"
 #include "scratch.h"
 
-static const fr_isa isas[] = {FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON};
 static const fr_dtype dtypes[] = {FR_F8_E4M3, FR_BF16, FR_F32};
 
-/* Calls a test for each instruction set that this machine has. */
+static const fr_kernels *kernels; /* that are tested */
+
+/* Calls a test for each table of kernels that this machine has, those among them for which it has better. */
 static void for_each_isa(void (*test)(void)) {
-    int count = 0;
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        if (!fr_isa_available(isas[i])) continue;
-        assert_int_equal(fr_kernels_select(isas[i], NULL), FR_OK);
-        assert_int_equal(fr_kernels_get()->isa, isas[i]);
-        test();
-        count++;
-    }
-    assert_true(count >= 1);
-    assert_int_equal(fr_kernels_select(FR_ISA_AUTO, NULL), FR_OK);
+    assert_non_null(fr_isa_table(0));
+    for (int i = 0; (kernels = fr_isa_table(i)); i++) test();
+    kernels = fr_isa_kernels(FR_ISA_AUTO);
 }
 
 static uint64_t random_state;
@@ -97,12 +90,23 @@ typedef struct own_rows {
 static own_rows take_rows(int max_rows, int max_width) {
     own_rows r;
     fr_arena arena = {0};
-    fr_rows_take(&r.r, &arena, max_rows, max_width, FR_ROWS_ANY);
+    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_ROWS_ANY);
     arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
     r.memory = arena.base;
     memset(r.memory, 0xff, arena.size); /* NaNs: nothing may be read that was not written */
-    fr_rows_take(&r.r, &arena, max_rows, max_width, FR_ROWS_ANY);
+    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_ROWS_ANY);
     return r;
+}
+
+/* Scratch for products, likewise. */
+static fr_compute take_compute(int max_rows, int threads) {
+    fr_compute c;
+    fr_arena arena = {0};
+    fr_compute_take(&c, &arena, kernels, max_rows, threads);
+    arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
+    fr_compute_take(&c, &arena, kernels, max_rows, threads);
+    assert_int_equal(fr_compute_prepare(&c, max_rows, NULL), FR_OK);
+    return c;
 }
 
 static unsigned forms_of(bool quantized) {
@@ -112,18 +116,17 @@ static unsigned forms_of(bool quantized) {
 /* y [rows, out] by `threads` threads. */
 static void forward(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, int threads, float *y) {
     own_rows r = take_rows(n, w->in);
-    assert_int_equal(fr_linear_prepare(n, NULL), FR_OK);
-    void *memory = fr_alloc((size_t)threads * fr_linear_scratch_bytes(n));
+    fr_compute c = take_compute(n, threads);
     for (int i = 0; i < n * w->out; i++) y[i] = NAN;
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(threads)
     {
         fr_team_enter(&team);
         fr_rows_set(&r.r, x, n, w->in, forms_of(quantized), ue8m0);
-        fr_linear_forward(w, &r.r, y, w->out, memory);
+        fr_linear_forward(w, &r.r, y, w->out, &c);
         fr_team_leave();
     }
-    fr_free(memory);
+    fr_free(c.scratch);
     fr_free(r.memory);
 }
 
@@ -133,9 +136,9 @@ static void assert_near(const fr_linear *w, const float *x, int n, bool quantize
     reference_linear(w, x, n, quantized, ue8m0, expected, magnitude);
     for (int i = 0; i < n * w->out; i++) {
         if (!(fabs((double)y[i] - expected[i]) <= tolerance * magnitude[i]))
-            fail_msg("%s %s %dx%d, %d rows, quantized %d: row %d output %d is %.9g, not %.9g (terms add up to %g)",
-                     fr_kernels_get()->name, fr_dtype_name(w->dtype), w->out, w->in, n, quantized, i / w->out, i % w->out,
-                     (double)y[i], expected[i], magnitude[i]);
+            fail_msg("%s %s %dx%d, %d rows, quantized %d: row %d output %d is %.9g, not %.9g (terms add up to %g)", kernels->name,
+                     fr_dtype_name(w->dtype), w->out, w->in, n, quantized, i / w->out, i % w->out, (double)y[i], expected[i],
+                     magnitude[i]);
     }
     free(expected);
     free(magnitude);
@@ -176,41 +179,6 @@ static void decode_rows_are_right_and_row_invariant(void **state) {
     random_state = 1;
     for_each_isa(decode_sizes);
 }
-
-#if defined(__x86_64__)
-/* What AVX-512 machines without BF16 dot products run, which are never chosen where there are some. */
-static void plain_avx512_is_right_and_row_invariant(void **state) {
-    enum { OUT = 70, IN = 300, BLOCKS = 3 };
-    (void)state;
-    random_state = 9;
-    if (!fr_cpu_get()->avx512) skip();
-    const fr_kernels *k = &fr_kernels_avx512;
-    layer l = make_layer(FR_F8_E4M3, OUT, IN);
-    float *x = make_x(FR_DECODE_ROWS, IN), sx[FR_DECODE_ROWS][BLOCKS], all[FR_DECODE_ROWS * OUT], some[FR_DECODE_ROWS * OUT];
-    uint16_t q[FR_DECODE_ROWS][BLOCKS * 128], narrow[256];
-    const uint16_t *rows[FR_DECODE_ROWS];
-    const float *scales[FR_DECODE_ROWS];
-    for (int r = 0; r < FR_DECODE_ROWS; r++) {
-        for (int b = 0; b < BLOCKS; b++)
-            sx[r][b] = k->quantize_block(q[r] + b * 128, x + r * IN + b * 128, b == 2 ? 44 : 128, false);
-        rows[r] = q[r];
-        scales[r] = sx[r];
-    }
-    k->decode_linear_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows, scales, FR_DECODE_ROWS, all, OUT);
-    assert_near(&l.linear, x, FR_DECODE_ROWS, true, false, all, 1e-6);
-    for (int n = 1; n < FR_DECODE_ROWS; n++) {
-        k->decode_linear_e4m3_q(l.linear.w, IN, l.linear.scale, BLOCKS, IN, 0, OUT, rows + 1, scales + 1, n, some, OUT);
-        assert_memory_equal(some, all + OUT, sizeof *all * (size_t)(n * OUT));
-    }
-    uint8_t codes[256];
-    for (int i = 0; i < 256; i++) codes[i] = (uint8_t)i;
-    k->e4m3_to_bf16(narrow, codes, 256);
-    for (int i = 0; i < 256; i++)
-        if ((i & 0x7f) != 0x7f) assert_true((double)fr_bf16_f32(narrow[i]) == reference_e4m3((uint8_t)i));
-    free(x);
-    release_layer(&l);
-}
-#endif
 
 /* Prefill: right (x as two BF16 parts is off by up to 2^-17, and so are F32 weights), and a row does not depend on
  * how many there are, nor on where it stands. */
@@ -261,14 +229,14 @@ static void check_gathered_fp8(void) {
     layer l = make_layer(FR_F8_E4M3, OUT, IN);
     float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
     own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
-    void *memory = fr_alloc(fr_linear_scratch_bytes(ROWS));
+    fr_compute c = take_compute(ROWS, 1);
     forward(&l.linear, x, ROWS, true, true, 3, whole);
     fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(true), true);
     fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, FR_ROWS_QUANTIZED);
-    fr_linear_range(&l.linear, &chosen.r, 64, OUT, part, OUT, memory);
+    fr_linear_range(&l.linear, &chosen.r, 64, OUT, part, OUT, &c);
     for (int i = 0; i < CHOSEN; i++)
         assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));
-    fr_free(memory);
+    fr_free(c.scratch);
     fr_free(all.memory);
     fr_free(chosen.memory);
     free(x);
@@ -282,21 +250,22 @@ static void check_gathered_fp8(void) {
 static void fp8_matmul_of_onednn_is_right(void **state) {
     (void)state;
     random_state = 9;
+    kernels = fr_isa_kernels(FR_ISA_AUTO);
     if (fr_fp8_name()) assert_int_not_equal(strncmp(fr_fp8_name(), "ref", 3), 0);
     assert_int_equal(fr_fp8_takes(256), fr_fp8_name() != NULL);
-    assert_int_equal(strstr(fr_linear_prefill_path(), "FP8 x FP8") != NULL, fr_prefill_packed() && fr_fp8_name());
-    size_t before = fr_linear_scratch_bytes(64);
-    if (!fr_prefill_packed()) skip();
+    assert_int_equal(strstr(fr_linear_prefill_path(kernels), "FP8 x FP8") != NULL, fr_prefill_packed(kernels) && fr_fp8_name());
+    size_t before = fr_prefill_scratch_bytes(kernels, 64);
+    if (!fr_prefill_packed(kernels)) skip();
     fr_fp8_force(true);
     assert_true(fr_fp8_takes(256) && !fr_fp8_takes(160));
-    assert_true(fr_linear_scratch_bytes(64) >= before);
-    assert_non_null(strstr(fr_linear_prefill_path(), fr_fp8_name()));
+    assert_true(fr_prefill_scratch_bytes(kernels, 64) >= before);
+    assert_non_null(strstr(fr_linear_prefill_path(kernels), fr_fp8_name()));
     check_prefill(FR_F8_E4M3, 200, 128, true);
     check_prefill(FR_F8_E4M3, 72, 384, true);
     check_prefill(FR_F8_E4M3, 72, 160, true); /* not whole blocks: the other way */
     check_gathered_fp8();
     fr_fp8_force(false);
-    assert_int_equal(fr_linear_scratch_bytes(64), before);
+    assert_int_equal(fr_prefill_scratch_bytes(kernels, 64), before);
 }
 
 static void thread_counts(void) {
@@ -336,17 +305,17 @@ static void parts_of_a_product(void) {
         const fr_linear *w = &l.linear;
         float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
         own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
-        void *memory = fr_alloc(fr_linear_scratch_bytes(ROWS));
+        fr_compute c = take_compute(ROWS, 1);
         fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(kind == 3), true);
 
         forward(w, x, ROWS, kind == 3, true, 1, whole);
         fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, forms_of(kind == 3));
-        fr_linear_range(w, &chosen.r, 64, OUT, part, OUT, memory);
+        fr_linear_range(w, &chosen.r, 64, OUT, part, OUT, &c);
         for (int i = 0; i < CHOSEN; i++)
             assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));
         fr_linear sliced = fr_linear_rows(w, 128, 290);
         assert_int_equal(sliced.out, 162);
-        fr_linear_range(&sliced, &all.r, 0, sliced.out, part, OUT, memory);
+        fr_linear_range(&sliced, &all.r, 0, sliced.out, part, OUT, &c);
         for (int i = 0; i < ROWS; i++) assert_memory_equal(part + i * OUT, whole + i * OUT + 128, sizeof *part * 162);
 
         fr_rows_set_alone(&all.r, x, FR_DECODE_ROWS, IN, forms_of(kind == 3), true);
@@ -354,7 +323,7 @@ static void parts_of_a_product(void) {
         fr_linear_decode(w, &all.r, (int[]){6, 1, 6}, 3, 5, 131, part, OUT);
         for (int i = 0; i < 3; i++)
             assert_memory_equal(part + i * OUT + 5, whole + (i == 1 ? 1 : 6) * OUT + 5, sizeof *part * 126);
-        fr_free(memory);
+        fr_free(c.scratch);
         fr_free(all.memory);
         fr_free(chosen.memory);
         free(x);
@@ -375,7 +344,7 @@ static void transposed(void) {
     for (int kind = 0; kind < 3; kind++) {
         layer l = make_layer(dtypes[kind], OUT, IN);
         float *v = make_x(1, OUT), y[IN];
-        fr_linear_transposed(&l.linear, 13, OUT, v + 13, y);
+        fr_linear_transposed(&l.linear, 13, OUT, v + 13, y, kernels);
         for (int i = 0; i < IN; i++) {
             double sum = 0, magnitude = 0;
             for (int o = 13; o < OUT; o++) {
@@ -402,7 +371,7 @@ static void check_quantization(const float *x, int n) {
         double expected[128];
         for (int i = 0; i < n; i++) expected[i] = (double)x[i];
         reference_quantize(expected, n, ue8m0);
-        float s = fr_kernels_get()->quantize_block(q, x, n, ue8m0), max = 0;
+        float s = kernels->quantize_block(q, x, n, ue8m0), max = 0;
         int exponent;
         for (int i = 0; i < n; i++) {
             max = fmaxf(max, fabsf(x[i]));
@@ -559,9 +528,6 @@ static void missing_scales_are_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_rows_are_right_and_row_invariant),
-#if defined(__x86_64__)
-        cmocka_unit_test(plain_avx512_is_right_and_row_invariant),
-#endif
         cmocka_unit_test(prefill_rows_are_right_and_row_invariant),
         cmocka_unit_test(fp8_matmul_of_onednn_is_right),
         cmocka_unit_test(threads_do_not_change_results),

@@ -255,9 +255,9 @@ static void every_way_of_drafting_gives_the_same_bits(void **state) {
     for (int i = 0; i < GOLDEN_MODELS; i++)
         for (int j = 0; j < DRIVER_ISAS; j++)
             for (int k = 0; k < 4; k++) {
-                bool on_best = driver_isas[j] == best, every_prompt = full || (on_best && k == 1 + i % 2);
+                bool on_best = driver_isa(j) == best, every_prompt = full || (on_best && k == 1 + i % 2);
                 if (full || (on_best ? k == 1 || k == 2 : k == (i + j) % 4))
-                    check_setting(golden_cases[i].model, driver_isas[j], &settings[k], 1 + (i + k) % 4, every_prompt, i + j + k);
+                    check_setting(golden_cases[i].model, driver_isa(j), &settings[k], 1 + (i + k) % 4, every_prompt, i + j + k);
             }
 }
 
@@ -364,7 +364,7 @@ static void any_history_of_acceptance_gives_the_same_bits(void **state) {
     fr_isa best = driver_best_isa();
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         if (!full) check_forced(golden_cases[i].model, best, &forced_settings[i % 4], i);
-        for (int j = 0; full && j < 4; j++) check_forced(golden_cases[i].model, driver_isas[(i + j) % 3], &forced_settings[j], i);
+        for (int j = 0; full && j < 4; j++) check_forced(golden_cases[i].model, driver_isa((i + j) % 3), &forced_settings[j], i);
     }
 }
 

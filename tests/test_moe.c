@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "core/kernels/isa.h"
 #include "core/threads.h"
 #include "moe/moe.h"
 
@@ -100,14 +101,16 @@ static void release_mlp(fr_mlp *mlp) {
 typedef struct {
     fr_moe moe;
     fr_rows rows;
+    fr_compute compute;
     fr_moe_scratch scratch;
     void *memory;
 } fixture;
 
 static void take(fixture *f, fr_arena *arena) {
-    size_t bytes = fr_linear_scratch_bytes(ROWS);
-    fr_rows_take(&f->rows, arena, ROWS, HIDDEN, FR_ROWS_ANY);
-    fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, 3, fr_arena_take(arena, 3, bytes), bytes);
+    const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
+    fr_rows_take(&f->rows, arena, kernels, ROWS, HIDDEN, FR_ROWS_ANY);
+    fr_compute_take(&f->compute, arena, kernels, ROWS, 3);
+    fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, &f->compute);
 }
 
 static int setup(void **out) {
@@ -131,7 +134,7 @@ static int setup(void **out) {
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
     take(f, &arena);
-    assert_int_equal(fr_linear_prepare(ROWS, NULL), FR_OK);
+    assert_int_equal(fr_compute_prepare(&f->compute, ROWS, NULL), FR_OK);
     *out = f;
     return 0;
 }

@@ -38,12 +38,11 @@ static void *take_scratch(fr_arena *arena, int width, int rank) {
 /* ---- Queries ---- */
 
 static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, int n, int width, int rank) {
-    const fr_prefill_kernels *prefill = fr_prefill_kernels_get(); /* there: AMX comes with BF16 dot products */
     for (int i = 0; i < width; i += FR_BLOCK) {
         const float *rows[QUERIES];
         for (int j = 0; j < n; j++) rows[j] = q[j] + i;
-        prefill->pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
-                          width - i < FR_BLOCK ? width - i : FR_BLOCK);
+        fr_prefill_kernels_avx512.pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
+                                           width - i < FR_BLOCK ? width - i : FR_BLOCK);
     }
     memset(g->sum, 0, (size_t)(up(rank, DEPTH) * QUERIES) * sizeof *g->sum);
     for (int j = 0; j < QUERIES; j++) {

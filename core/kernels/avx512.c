@@ -322,7 +322,8 @@ static void decode_linear_f32(const float *w, int64_t stride, int in, int begin,
     .silu_mul = silu_mul, .quantize_block = quantize_block, .attend_scores_bf16 = fr_attend_scores_avx512,                       \
     .attend_values_bf16 = fr_attend_values_avx512, .decode_linear_e4m3 = decode_linear_e4m3,                                     \
     .decode_linear_bf16 = decode_linear_bf16, .decode_linear_f32 = decode_linear_f32
-#define EXTENDED .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16
+#define EXTENDED                                                                                                                 \
+    .e4m3_to_bf16 = fr_e4m3_to_bf16_vbmi, .add_rows_e4m3 = fr_add_rows_e4m3_bf16, .prefill = &fr_prefill_kernels_avx512
 
 const fr_kernels fr_kernels_avx512 = {COMMON,
                                       .isa = FR_ISA_AVX512,
@@ -330,7 +331,7 @@ const fr_kernels fr_kernels_avx512 = {COMMON,
                                       .e4m3_to_bf16 = e4m3_to_bf16,
                                       .add_rows_e4m3 = add_rows_e4m3,
                                       .decode_linear_e4m3_q = decode_linear_e4m3_q};
-const fr_kernels fr_kernels_avx512_bf16 = {COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512",
+const fr_kernels fr_kernels_avx512_bf16 = {COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512_bf16",
                                            .decode_linear_e4m3_q = fr_decode_linear_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {COMMON,
                                    EXTENDED,

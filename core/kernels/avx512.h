@@ -83,6 +83,9 @@ void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows,
 void fr_attend_values_avx512(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                              int width);
 
+/* core/kernels/avx512_prefill.c, with BF16 */
+extern const struct fr_prefill_kernels fr_prefill_kernels_avx512;
+
 /* core/kernels/amx_prefill.c, core/kernels/amx_attend.c */
 void fr_e4m3_to_tiles_amx(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
 void fr_multiply_panel_amx(const struct fr_panel *panel);

@@ -1,9 +1,6 @@
 /* AVX-512 with BF16. */
 #include "core/kernels/prefill.h"
 
-#include "core/kernels/cpu.h"
-
-#if defined(__AVX512BF16__)
 #include "core/kernels/avx512.h"
 
 static inline void split16(__m512 v, __m256i *hi, __m256i *lo) {
@@ -86,13 +83,4 @@ static void transpose(float *y, int64_t y_stride, const float *sum, int tokens, 
     }
 }
 
-static const fr_prefill_kernels kernels = {split, pack_bf16, pack_f32, add_scaled, transpose};
-
-const fr_prefill_kernels *fr_prefill_kernels_get(void) {
-    return fr_cpu_get()->avx512_bf16 ? &kernels : NULL;
-}
-#else
-const fr_prefill_kernels *fr_prefill_kernels_get(void) {
-    return NULL;
-}
-#endif
+const fr_prefill_kernels fr_prefill_kernels_avx512 = {split, pack_bf16, pack_f32, add_scaled, transpose};

@@ -1,7 +1,7 @@
-/* Vector kernels, chosen at run time by instruction set. Within one instruction set each has a fixed order of
- * accumulation that depends on the length alone, so equal inputs give equal bits wherever they are called from. Elementwise
- * kernels (silu_mul, exp_sub's elements, conversions, axpy) give an element the same bits wherever it stands in the array:
- * tails are masked or padded vectors, never a different formula. */
+/* Vector kernels: a table for each instruction set, of which a model has one (core/kernels/isa.h). Within one instruction set
+ * each has a fixed order of accumulation that depends on the length alone, so equal inputs give equal bits wherever they are
+ * called from. Elementwise kernels (silu_mul, exp_sub's elements, conversions, axpy) give an element the same bits wherever it
+ * stands in the array: tails are masked or padded vectors, never a different formula. */
 #ifndef FR_CORE_KERNELS_KERNELS_H
 #define FR_CORE_KERNELS_KERNELS_H
 
@@ -11,11 +11,12 @@
 #define FR_DECODE_ROWS 8 /* rows of a decode or verify pass, at most: FR_MAX_DEPTH drafts and the token before them */
 
 struct fr_panel;
+struct fr_prefill_kernels;
 struct fr_tiled_attention;
 
 typedef struct fr_kernels {
     fr_isa isa;
-    const char *name; /* "scalar", "avx2", "avx512", "amx", "neon" */
+    const char *name; /* of the table: that of the instruction set, and what extends it: "avx512", "avx512_bf16" */
     float (*dot_f32)(const float *a, const float *b, int n);
     float (*dot_bf16)(const float *a, const uint16_t *b, int n); /* sum a[i] * bf16 b[i] */
     void (*axpy_f32)(float *y, float a, const float *x, int n);  /* y += a x */
@@ -40,6 +41,8 @@ typedef struct fr_kernels {
                                int width);
     /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
     const struct fr_tiled_attention *tiled_attention;
+    /* Packing and scaling around the products of prefill (NULL: they have none, and prefill goes through the decode kernels). */
+    const struct fr_prefill_kernels *prefill;
     /* The prefill regime by matrix tiles (both NULL: by oneDNN); core/linear/prefill.c, core/kernels/prefill.h. Decodes a whole
      * block of `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
     void (*e4m3_to_tiles)(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
@@ -58,13 +61,5 @@ typedef struct fr_kernels {
     void (*decode_linear_f32)(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
                               int64_t y_stride);
 } fr_kernels;
-
-/* The kernels in use; never NULL. Auto (the best that the CPU has) until fr_kernels_select. */
-const fr_kernels *fr_kernels_get(void);
-/* Forces an instruction set for the process; FR_ERROR_UNSUPPORTED when the CPU or the build lacks it. Not for use while
- * a pass is running. */
-fr_status fr_kernels_select(fr_isa isa, fr_error *error);
-bool fr_isa_available(fr_isa isa);
-const char *fr_isa_name(fr_isa isa);
 
 #endif

@@ -2,11 +2,11 @@
  * which compilers turn into vectors by themselves. */
 #include <arm_neon.h>
 #include <math.h>
-#include <pthread.h>
 
 #include "core/dtype.h"
 #include "core/kernels/decode.h"
 #include "core/kernels/isa.h"
+#include "core/kernels/scalar.h"
 
 typedef enum source { FROM_F32, FROM_BF16, FROM_E4M3 } source;
 
@@ -157,26 +157,24 @@ static void decode_linear_f32(const float *w, int64_t stride, int in, int begin,
 
 /* ---- The table ------------------------------------------------------------------------------------------------------ */
 
-static fr_kernels table;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void fill_table(void) {
-    table = fr_kernels_scalar;
-    table.isa = FR_ISA_NEON;
-    table.name = "neon";
-    table.dot_f32 = dot_f32;
-    table.dot_bf16 = dot_bf16;
-    table.sum_squares = sum_squares;
-    table.axpy_f32 = axpy_f32;
-    table.axpy_bf16 = axpy_bf16;
-    table.axpy_e4m3 = axpy_e4m3;
-    table.decode_linear_e4m3 = decode_linear_e4m3;
-    table.decode_linear_e4m3_q = decode_linear_e4m3_q;
-    table.decode_linear_bf16 = decode_linear_bf16;
-    table.decode_linear_f32 = decode_linear_f32;
-}
-
-const fr_kernels *fr_kernels_neon(void) {
-    pthread_once(&once, fill_table);
-    return &table;
-}
+const fr_kernels fr_kernels_neon = {
+    .isa = FR_ISA_NEON,
+    .name = "neon",
+    .dot_f32 = dot_f32,
+    .dot_bf16 = dot_bf16,
+    .axpy_f32 = axpy_f32,
+    .axpy_bf16 = axpy_bf16,
+    .axpy_e4m3 = axpy_e4m3,
+    .bf16_to_f32 = fr_scalar_bf16_to_f32,
+    .f32_to_bf16 = fr_scalar_f32_to_bf16,
+    .e4m3_to_bf16 = fr_scalar_e4m3_to_bf16,
+    .sum_squares = sum_squares,
+    .max = fr_scalar_max,
+    .exp_sub = fr_scalar_exp_sub,
+    .silu_mul = fr_scalar_silu_mul,
+    .quantize_block = fr_scalar_quantize_block,
+    .decode_linear_e4m3 = decode_linear_e4m3,
+    .decode_linear_e4m3_q = decode_linear_e4m3_q,
+    .decode_linear_bf16 = decode_linear_bf16,
+    .decode_linear_f32 = decode_linear_f32,
+};

@@ -36,7 +36,4 @@ typedef struct fr_panel {
     const float *next_sum;
 } fr_panel;
 
-/* NULL when the CPU or the build lacks what products need (AVX512-BF16). */
-const fr_prefill_kernels *fr_prefill_kernels_get(void);
-
 #endif

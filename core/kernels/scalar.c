@@ -5,6 +5,7 @@
 
 #include "core/dtype.h"
 #include "core/kernels/isa.h"
+#include "core/kernels/scalar.h"
 
 #define LANES 8
 
@@ -68,15 +69,15 @@ static void axpy_e4m3(float *y, float a, const uint8_t *x, int n) {
     for (int i = 0; i < n; i++) y[i] += a * fr_e4m3_f32(x[i]);
 }
 
-static void bf16_to_f32(float *y, const uint16_t *x, int n) {
+void fr_scalar_bf16_to_f32(float *y, const uint16_t *x, int n) {
     load_bf16(y, x, 0, n);
 }
 
-static void f32_to_bf16(uint16_t *y, const float *x, int n) {
+void fr_scalar_f32_to_bf16(uint16_t *y, const float *x, int n) {
     for (int i = 0; i < n; i++) y[i] = fr_f32_bf16(x[i]);
 }
 
-static void e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
+void fr_scalar_e4m3_to_bf16(uint16_t *y, const uint8_t *x, int n) {
     for (int i = 0; i < n; i++) y[i] = (uint16_t)(fr_f32_bits(fr_e4m3_f32(x[i])) >> 16);
 }
 
@@ -84,13 +85,13 @@ static float sum_squares(const float *x, int n) {
     return dot_f32(x, x, n);
 }
 
-static float max_f32(const float *x, int n) {
+float fr_scalar_max(const float *x, int n) {
     float max = x[0];
     for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
     return max;
 }
 
-static float exp_sub(float *x, float max, int n) {
+float fr_scalar_exp_sub(float *x, float max, int n) {
     float lane[LANES] = {0};
     for (int i = 0; i < n; i++) {
         x[i] = expf(x[i] - max);
@@ -99,11 +100,11 @@ static float exp_sub(float *x, float max, int n) {
     return sum_lanes(lane);
 }
 
-static void silu_mul(float *y, const float *gate, const float *up, int n) {
+void fr_scalar_silu_mul(float *y, const float *gate, const float *up, int n) {
     for (int i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
-static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
+float fr_scalar_quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
     float max = 1e-4f;
     for (int i = 0; i < n; i++) max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
     float s = max / 448.0f;
@@ -184,14 +185,14 @@ const fr_kernels fr_kernels_scalar = {
     .axpy_f32 = axpy_f32,
     .axpy_bf16 = axpy_bf16,
     .axpy_e4m3 = axpy_e4m3,
-    .bf16_to_f32 = bf16_to_f32,
-    .f32_to_bf16 = f32_to_bf16,
-    .e4m3_to_bf16 = e4m3_to_bf16,
+    .bf16_to_f32 = fr_scalar_bf16_to_f32,
+    .f32_to_bf16 = fr_scalar_f32_to_bf16,
+    .e4m3_to_bf16 = fr_scalar_e4m3_to_bf16,
     .sum_squares = sum_squares,
-    .max = max_f32,
-    .exp_sub = exp_sub,
-    .silu_mul = silu_mul,
-    .quantize_block = quantize_block,
+    .max = fr_scalar_max,
+    .exp_sub = fr_scalar_exp_sub,
+    .silu_mul = fr_scalar_silu_mul,
+    .quantize_block = fr_scalar_quantize_block,
     .decode_linear_e4m3 = decode_linear_e4m3,
     .decode_linear_e4m3_q = decode_linear_e4m3_q,
     .decode_linear_bf16 = decode_linear_bf16,

@@ -1,5 +1,6 @@
 #include "core/linear/linear.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -30,11 +31,11 @@ uint64_t fr_linear_bytes(const fr_linear *linear) {
 
 /* ---- Activations ---- */
 
-void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, unsigned forms) {
+void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int max_rows, int max_width, unsigned forms) {
     size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_tile_columns(max_rows);
     memset(rows, 0, sizeof *rows);
+    rows->kernels = kernels;
     rows->max_rows = max_rows;
-    rows->max_width = max_width;
     bool pack = max_rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE);
     if (forms & FR_ROWS_QUANTIZED) {
         rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
@@ -57,7 +58,7 @@ void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned for
 void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
     int blocks = fr_blocks(width), at = block * FR_BLOCK, n = width - at < FR_BLOCK ? width - at : FR_BLOCK;
     uint16_t *q = r->q + ((int64_t)row * blocks + block) * FR_BLOCK;
-    r->scale[(int64_t)row * blocks + block] = fr_kernels_get()->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
+    r->scale[(int64_t)row * blocks + block] = r->kernels->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
     memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
 }
 
@@ -66,7 +67,7 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
 /* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
  * are packed. */
 static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part, int parts) {
-    bool pack = rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE) && fr_prefill_packed();
+    bool pack = rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE) && fr_prefill_packed(r->kernels);
     int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
     int tile = pack ? FR_TILE_TOKENS : 1, tiles = (rows + tile - 1) / tile;
     fr_rows from = {.x = x, .q = r->q, .scale = r->scale, .rows = rows, .width = width};
@@ -95,7 +96,7 @@ void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
     int blocks = fr_blocks(from->width);
     fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
-    if (fr_prefill_packed()) {
+    if (fr_prefill_packed(r->kernels)) {
         for (int tile = 0; tile * FR_TILE_TOKENS < n; tile++)
             for (int block = 0; block < blocks; block++) fr_prefill_pack(r, from, index, n, from->width, forms, tile, block);
         return;
@@ -127,7 +128,7 @@ fr_rows fr_rows_part(const fr_rows *r, int first, int n) {
 /* Rows index[0..n) (NULL: first, first + 1, ...), n <= FR_DECODE_ROWS, through the kernels. */
 static void decode(const fr_linear *w, const fr_rows *x, const int *index, int first, int n, int begin, int end, float *y,
                    int64_t y_stride) {
-    const fr_kernels *k = fr_kernels_get();
+    const fr_kernels *k = x->kernels;
     const float *rows[FR_DECODE_ROWS], *scales[FR_DECODE_ROWS];
     const uint16_t *quantized[FR_DECODE_ROWS];
     int64_t blocks = fr_blocks(x->width);
@@ -156,9 +157,10 @@ void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, in
     decode(w, x, index, 0, n, begin, end, y, y_stride);
 }
 
-void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch) {
-    if (x->rows > FR_DECODE_ROWS && fr_prefill_packed()) {
-        fr_prefill_range(w, x, begin, end, y, y_stride, scratch);
+void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+    assert(x->kernels == c->kernels && fr_team_rank() < c->threads);
+    if (x->rows > FR_DECODE_ROWS && fr_prefill_packed(c->kernels)) {
+        fr_prefill_range(w, x, begin, end, y, y_stride, (char *)c->scratch + (size_t)fr_team_rank() * c->scratch_bytes);
         return;
     }
     /* A strip of outputs at a time, so that its weights are still in cache for the next rows. */
@@ -172,23 +174,28 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
     }
 }
 
-void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch) {
+void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *c) {
     int begin, end;
-    char *own = scratch ? (char *)scratch + (size_t)fr_team_rank() * fr_linear_scratch_bytes(x->max_rows) : NULL;
     /* Decode: in units that leave few strips short (core/kernels/decode.h), where there is enough for all. */
     int unit = x->rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
     fr_team_split(w->out, unit, &begin, &end);
-    if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, own);
+    if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, c);
     fr_team_barrier();
 }
 
-size_t fr_linear_scratch_bytes(int max_rows) {
-    return max_rows > FR_DECODE_ROWS ? fr_prefill_scratch_bytes(max_rows) : 0;
+void fr_compute_take(fr_compute *c, fr_arena *arena, const fr_kernels *kernels, int max_rows, int threads) {
+    c->kernels = kernels;
+    c->threads = threads;
+    c->scratch_bytes = max_rows > FR_DECODE_ROWS ? fr_prefill_scratch_bytes(kernels, max_rows) : 0;
+    c->scratch = fr_arena_take(arena, (size_t)threads, c->scratch_bytes);
+}
+
+fr_status fr_compute_prepare(const fr_compute *c, int max_rows, fr_error *error) {
+    return max_rows > FR_DECODE_ROWS ? fr_prefill_prepare(c->kernels, error) : FR_OK;
 }
 
 /* y += sum over j < n of v[j] times row o + j, for one 128-block of columns; n <= FR_BLOCK. */
-static void add_rows_e4m3(const fr_linear *w, int o, int n, const float *v, int column, float *y) {
-    const fr_kernels *k = fr_kernels_get();
+static void add_rows_e4m3(const fr_linear *w, int o, int n, const float *v, int column, float *y, const fr_kernels *k) {
     const uint8_t *row = (const uint8_t *)w->w + o * w->stride + column;
     int width = w->in - column < FR_BLOCK ? w->in - column : FR_BLOCK;
     float a[FR_BLOCK];
@@ -200,8 +207,7 @@ static void add_rows_e4m3(const fr_linear *w, int o, int n, const float *v, int 
     for (int j = 0; j < n; j++) k->axpy_e4m3(y, a[j], row + j * w->stride, width);
 }
 
-void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y) {
-    const fr_kernels *k = fr_kernels_get();
+void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y, const fr_kernels *k) {
     memset(y, 0, (size_t)w->in * sizeof *y);
     for (int o = begin, n; o < end; o += n) {
         n = w->dtype != FR_F8_E4M3 ? 1 : end - o < FR_BLOCK ? end - o : FR_BLOCK;
@@ -209,6 +215,6 @@ void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v
         if (w->dtype == FR_BF16) k->axpy_bf16(y, v[o - begin], (const uint16_t *)w->w + at, w->in);
         if (w->dtype == FR_F32) k->axpy_f32(y, v[o - begin], (const float *)w->w + at, w->in);
         if (w->dtype == FR_F8_E4M3)
-            for (int i = 0; i < w->in; i += FR_BLOCK) add_rows_e4m3(w, o, n, v + o - begin, i, y + i);
+            for (int i = 0; i < w->in; i += FR_BLOCK) add_rows_e4m3(w, o, n, v + o - begin, i, y + i, k);
     }
 }

@@ -38,8 +38,8 @@ uint64_t fr_linear_bytes(const fr_linear *linear); /* weights and scales */
 /* ---- Activations: rows made ready for linears ---- */
 
 typedef struct fr_rows {
-    int max_rows, max_width;
-    int rows, width;
+    const fr_kernels *kernels; /* that they are packed for, and multiplied by */
+    int max_rows, rows, width;
     bool quantized, ue8m0;
     bool bf16;      /* x holds BF16 numbers only */
     const float *x; /* [rows, width], the caller's, must stay while the linears run */
@@ -64,7 +64,7 @@ static inline unsigned fr_linear_form(const fr_linear *w, bool act_fp8) {
 }
 
 /* Takes buffers for up to max_rows rows of up to max_width in `forms`. (Planning: see fr_arena.) */
-void fr_rows_take(fr_rows *rows, fr_arena *arena, int max_rows, int max_width, unsigned forms);
+void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int max_rows, int max_width, unsigned forms);
 /* TEAM. Makes x [rows, width] ready. `forms` is a set of FR_ROWS_*. */
 void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0);
 /* ONE THREAD. The same. */
@@ -84,33 +84,43 @@ fr_rows fr_rows_part(const fr_rows *r, int first, int n);
 
 /* ---- Products ---- */
 
-/* Scratch of one thread for the prefill kernels. */
-size_t fr_linear_scratch_bytes(int max_rows);
+/* What computing needs beside weights and activations: the kernels of the model's instruction set, and working memory of each
+ * thread. A session has one. */
+typedef struct fr_compute {
+    const fr_kernels *kernels;
+    int threads;
+    void *scratch;        /* [threads, scratch_bytes]: of products in the prefill regime */
+    size_t scratch_bytes; /* of a thread */
+} fr_compute;
 
-/* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs. `scratch`: fr_linear_scratch_bytes a thread, scratch of
- * thread t at scratch + t * fr_linear_scratch_bytes(max_rows). */
-void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, void *scratch);
+/* Takes the scratch for products of up to max_rows rows. (Planning: see fr_arena.) */
+void fr_compute_take(fr_compute *compute, fr_arena *arena, const fr_kernels *kernels, int max_rows, int threads);
+/* Creates what these products will need (JIT kernels are cached by shape class, for the process). Called when a session is
+ * created, so that a pass allocates nothing. */
+fr_status fr_compute_prepare(const fr_compute *compute, int max_rows, fr_error *error);
 
-/* ONE THREAD. The outputs [begin, end) only, written to y[r * y_stride + o]. `scratch` is this thread's own. Rows decide the
- * regime as above. begin is a multiple of 64 (of anything in the decode regime). */
-void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *scratch);
+/* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs. */
+void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *compute);
+
+/* ONE THREAD of a team. The outputs [begin, end) only, written to y[r * y_stride + o]. Rows decide the regime as above. begin is
+ * a multiple of 64 (of anything in the decode regime). */
+void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
+                     const fr_compute *compute);
 
 /* ONE THREAD, decode regime: outputs [begin, end) for the rows `index[0..n)` of x only: y[i * y_stride + o] is row index[i]. */
 void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
                       int64_t y_stride);
 
 /* ONE THREAD. y[0..in) = W[begin..end)^T v, v [end - begin]: the absorbed W_UK of MLA. x-quantization does not apply. */
-void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y);
+void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y, const fr_kernels *kernels);
 
-/* ONE THREAD. oneDNN's product of one tile (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay in cache: the
- * most that the prefill regime can be expected to reach, whichever way it runs. Returns the floating-point operations; 0, and
- * nothing done, when the regime is portable. scratch: fr_linear_scratch_bytes of more than FR_DECODE_ROWS rows. */
-double fr_linear_tile(void *scratch, int repeats);
+/* ONE THREAD of a team. oneDNN's product of one tile (64 outputs x 128 inputs x 64 rows) `repeats` times, on data that stay in
+ * cache: the most that the prefill regime can be expected to reach, whichever way it runs. Returns the floating-point operations;
+ * 0, and nothing done, when the regime is portable. */
+double fr_linear_tile(const fr_compute *compute, int repeats);
 
-/* What runs the prefill regime: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable". Static storage. */
-const char *fr_linear_prefill_path(void);
-/* Creates what the prefill regime will need (JIT kernels are cached by shape class, for the process). Called when a
- * session is created, so that a pass allocates nothing. */
-fr_status fr_linear_prepare(int max_rows, fr_error *error);
+/* What runs the prefill regime with these kernels: "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable".
+ * Static storage. */
+const char *fr_linear_prefill_path(const fr_kernels *kernels);
 
 #endif

@@ -2,11 +2,11 @@
 #ifndef FR_CORE_LINEAR_NORM_H
 #define FR_CORE_LINEAR_NORM_H
 
-#include <stdint.h>
+#include "core/kernels/kernels.h"
 
 /* ONE THREAD, one row: x, w, y [width]. */
-void fr_rmsnorm_row(float *y, const float *x, const float *w, float eps, int width);
-/* TEAM, rows shared out: x [rows, width], rows x_stride apart; y likewise. Ends with a barrier. */
-void fr_rmsnorm(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *w, float eps, int rows, int width);
+void fr_rmsnorm_row(const fr_kernels *kernels, float *y, const float *x, const float *w, float eps, int width);
+/* TEAM. Rows shared out: x, y [rows, width]. */
+void fr_rmsnorm(const fr_kernels *kernels, float *y, const float *x, const float *w, float eps, int rows, int width);
 
 #endif

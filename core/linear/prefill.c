@@ -7,6 +7,7 @@
 
 #include "core/kernels/prefill.h"
 #include "core/linear/onednn_fp8.h"
+#include "core/threads.h"
 
 /* A product is C [FR_TILE_OUTPUTS, columns] (+)= A [FR_TILE_OUTPUTS, FR_BLOCK] x B [FR_BLOCK, columns]: A are weights
  * decoded to BF16, B packed tokens, C the transposed result. Partial tiles of weights are padded with zeros and token
@@ -74,7 +75,7 @@ static const char *isa_text(void) {
 
 static void create_kernels(void) {
     const dnnl_version_t *version = dnnl_version();
-    brgemm.status = fr_prefill_kernels_get() ? dnnl_success : dnnl_unimplemented;
+    brgemm.status = dnnl_success;
     for (int i = 0; i < CLASSES; i++)
         for (int add = 0; add < 2; add++)
             if (brgemm.status == dnnl_success) brgemm.status = create_kernel(&brgemm.kernel[i][add], 16 * (i + 1), add);
@@ -89,22 +90,22 @@ static void create_kernels(void) {
 }
 
 /* Whether our own kernel multiplies, whose operands are tiles in one piece. */
-static bool tiled(void) {
-    return fr_kernels_get()->multiply_panel != NULL;
+static bool tiled(const fr_kernels *k) {
+    return k->multiply_panel != NULL;
 }
 
-bool fr_prefill_packed(void) {
-    if (!fr_prefill_kernels_get() || fr_kernels_get()->isa < FR_ISA_AVX512) return false;
+bool fr_prefill_packed(const fr_kernels *k) {
+    if (!k->prefill) return false;
     pthread_once(&once, create_kernels);
     return brgemm.status == dnnl_success;
 }
 
-const char *fr_linear_prefill_path(void) {
+const char *fr_linear_prefill_path(const fr_kernels *k) {
     static char both[sizeof brgemm.path + 96];
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char text[sizeof both];
-    if (!fr_prefill_packed()) return "portable";
-    const char *product = tiled() ? "amx tiles" : brgemm.path;
+    if (!fr_prefill_packed(k)) return "portable";
+    const char *product = tiled(k) ? "amx tiles" : brgemm.path;
     if (!fr_fp8_name()) return product;
     snprintf(text, sizeof text, "%s; FP8 x FP8 by oneDNN matmul (%s)", product, fr_fp8_name());
     pthread_mutex_lock(&lock);
@@ -113,10 +114,8 @@ const char *fr_linear_prefill_path(void) {
     return both;
 }
 
-fr_status fr_linear_prepare(int max_rows, fr_error *error) {
-    if (max_rows <= FR_DECODE_ROWS || fr_prefill_packed()) return FR_OK;
-    /* Without kernels there is the portable path, which is right but slow; only a lack of memory is an error. */
-    if (fr_kernels_get()->isa >= FR_ISA_AVX512 && brgemm.status == dnnl_out_of_memory)
+fr_status fr_prefill_prepare(const fr_kernels *k, fr_error *error) {
+    if (k->prefill && !fr_prefill_packed(k) && brgemm.status == dnnl_out_of_memory)
         return fr_fail(error, FR_ERROR_MEMORY, "oneDNN brgemm kernels: out of memory");
     return FR_OK;
 }
@@ -142,8 +141,8 @@ static scratch take_scratch(fr_arena *arena, int max_rows) {
     return s;
 }
 
-size_t fr_prefill_scratch_bytes(int max_rows) {
-    if (!fr_prefill_packed()) return 0;
+size_t fr_prefill_scratch_bytes(const fr_kernels *kernels, int max_rows) {
+    if (!fr_prefill_packed(kernels)) return 0;
     fr_arena arena = {0};
     take_scratch(&arena, max_rows);
     return arena.used;
@@ -151,7 +150,8 @@ size_t fr_prefill_scratch_bytes(int max_rows) {
 
 void fr_prefill_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, unsigned forms, int tile,
                      int block) {
-    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    const fr_prefill_kernels *k = r->kernels->prefill;
+    const bool tiles = tiled(r->kernels);
     int blocks = fr_blocks(width), all = fr_tile_columns(rows), first = tile * FR_TILE_TOKENS;
     int n = rows - first < FR_TILE_TOKENS ? rows - first : FR_TILE_TOKENS;
     int columns = fr_tile_columns(n), at = block * FR_BLOCK, m = width - at < FR_BLOCK ? width - at : FR_BLOCK;
@@ -171,17 +171,16 @@ void fr_prefill_pack(const fr_rows *r, const fr_rows *from, const int *index, in
             int64_t row = i < n ? (index ? index[first + i] : first + i) : 0;
             s[i] = i < n ? from->scale[row * blocks + block] : 0.0f;
         }
-        k->pack_bf16(r->pack_q + tile_at, columns, tiled(), q, n);
+        k->pack_bf16(r->pack_q + tile_at, columns, tiles, q, n);
     }
     if (forms & FR_ROWS_EXACT) {
         uint16_t *hi = r->pack_x + 2 * tile_at;
-        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, tiled(), x, n, m);
+        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, tiles, x, n, m);
     }
 }
 
 /* A block of one output, padded with zeros, as BF16. F32 fills two parts, the others one. */
-static void decode_row(const fr_linear *w, int output, int block, uint16_t *a, uint16_t *a_lo) {
-    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+static void decode_row(const fr_kernels *k, const fr_linear *w, int output, int block, uint16_t *a, uint16_t *a_lo) {
     int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
     const int ahead = FR_BLOCK * (int)fr_dtype_size(w->dtype);
     int64_t from = output * w->stride + at;
@@ -190,11 +189,11 @@ static void decode_row(const fr_linear *w, int output, int block, uint16_t *a, u
     if (m == FR_BLOCK)
         for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
     if (w->dtype == FR_F8_E4M3)
-        fr_kernels_get()->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
+        k->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
     else if (w->dtype == FR_BF16)
         memcpy(a, (const char *)w->w + 2 * from, 2 * (size_t)m);
     else
-        k->split(a, a_lo, (const float *)w->w + from, m);
+        k->prefill->split(a, a_lo, (const float *)w->w + from, m);
     memset(a + m, 0, 2 * (size_t)(FR_BLOCK - m));
     if (w->dtype == FR_F32) memset(a_lo + m, 0, 2 * (size_t)(FR_BLOCK - m));
 }
@@ -205,22 +204,22 @@ static void place_row(uint16_t *a, int i, const uint16_t *row) {
 }
 
 /* Decodes a tile of weights, `rows` outputs of block `block`, padded with zeros. */
-static void decode(const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
+static void decode(const fr_kernels *k, const fr_linear *w, int output, int rows, int block, uint16_t *a, uint16_t *a_lo) {
     if (rows < FR_TILE_OUTPUTS) {
         memset(a, 0, A_SIZE * sizeof *a);
         memset(a_lo, 0, A_SIZE * sizeof *a_lo);
     }
-    if (tiled() && w->dtype == FR_F8_E4M3 && (block + 1) * FR_BLOCK <= w->in) {
-        fr_kernels_get()->e4m3_to_tiles(a, (const uint8_t *)w->w + output * w->stride + block * FR_BLOCK, w->stride, rows);
+    if (tiled(k) && w->dtype == FR_F8_E4M3 && (block + 1) * FR_BLOCK <= w->in) {
+        k->e4m3_to_tiles(a, (const uint8_t *)w->w + output * w->stride + block * FR_BLOCK, w->stride, rows);
         return;
     }
     for (int i = 0; i < rows; i++) {
         uint16_t row[FR_BLOCK], row_lo[FR_BLOCK];
-        if (!tiled()) {
-            decode_row(w, output + i, block, a + i * FR_BLOCK, a_lo + i * FR_BLOCK);
+        if (!tiled(k)) {
+            decode_row(k, w, output + i, block, a + i * FR_BLOCK, a_lo + i * FR_BLOCK);
             continue;
         }
-        decode_row(w, output + i, block, row, row_lo);
+        decode_row(k, w, output + i, block, row, row_lo);
         place_row(a, i, row);
         if (w->dtype == FR_F32) place_row(a_lo, i, row_lo);
     }
@@ -243,11 +242,11 @@ static void multiply_tile(fr_dtype dtype, bool one_part, int at, int columns, co
 }
 
 /* Blocks [first, last), at most PANEL, of outputs [begin, end) into s->a. */
-static void decode_panel(const fr_linear *w, int begin, int end, int first, int last, const scratch *s) {
+static void decode_panel(const fr_kernels *k, const fr_linear *w, int begin, int end, int first, int last, const scratch *s) {
     for (int output = begin, g = 0; output < end; output += FR_TILE_OUTPUTS, g++)
         for (int block = first; block < last; block++) {
             int at = (g * PANEL + block - first) * A_SIZE, rows = end - output;
-            decode(w, output, rows < FR_TILE_OUTPUTS ? rows : FR_TILE_OUTPUTS, block, s->a + at, s->a_lo + at);
+            decode(k, w, output, rows < FR_TILE_OUTPUTS ? rows : FR_TILE_OUTPUTS, block, s->a + at, s->a_lo + at);
         }
 }
 
@@ -283,14 +282,14 @@ static void multiply_panel_tiled(const fr_linear *w, const fr_rows *x, int begin
             p.next_b = pack + (int64_t)FR_TILE_TOKENS * blocks * FR_BLOCK * parts + g * p.b_stride * p.blocks / groups;
             p.next_sum = p.sum + C_SIZE;
         }
-        fr_kernels_get()->multiply_panel(&p);
+        x->kernels->multiply_panel(&p);
     }
 }
 
 /* The same by oneDNN. */
 static void multiply_panel(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
                            const scratch *s) {
-    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    const fr_prefill_kernels *k = x->kernels->prefill;
     int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     int token = tile * FR_TILE_TOKENS, columns = all - token < FR_TILE_TOKENS ? all - token : FR_TILE_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
@@ -312,10 +311,10 @@ static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int 
     memset(s->sum, 0, (size_t)(group * tiles * C_SIZE) * sizeof *s->sum);
     for (int first = 0; first < blocks; first += PANEL) {
         int last = first + PANEL < blocks ? first + PANEL : blocks;
-        decode_panel(w, begin, end, first, last, s);
+        decode_panel(x->kernels, w, begin, end, first, last, s);
         for (int tile = 0; tile < tiles; tile++) {
             int left = all - tile * FR_TILE_TOKENS, columns = left < FR_TILE_TOKENS ? left : FR_TILE_TOKENS;
-            if (tiled()) {
+            if (tiled(x->kernels)) {
                 multiply_panel_tiled(w, x, begin, end, first, last, tile, s);
                 continue;
             }
@@ -327,7 +326,7 @@ static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int 
 }
 
 void fr_prefill_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, void *memory) {
-    const fr_prefill_kernels *k = fr_prefill_kernels_get();
+    const fr_prefill_kernels *k = x->kernels->prefill;
     const int step = GROUP * FR_TILE_OUTPUTS, tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, x->rows);
@@ -344,12 +343,12 @@ void fr_prefill_range(const fr_linear *w, const fr_rows *x, int begin, int end, 
             if (outputs > 0) k->transpose(y + first * y_stride + output, y_stride, s.sum + i * C_SIZE, tokens, outputs);
         }
     }
-    if (!tiled()) dnnl_brgemm_release_hw_context();
+    if (!tiled(x->kernels)) dnnl_brgemm_release_hw_context();
 }
 
-double fr_linear_tile(void *memory, int repeats) {
-    if (!fr_prefill_packed()) return 0.0;
-    fr_arena arena = {.base = memory, .size = SIZE_MAX};
+double fr_linear_tile(const fr_compute *c, int repeats) {
+    if (!fr_prefill_packed(c->kernels)) return 0.0;
+    fr_arena arena = {.base = (char *)c->scratch + (size_t)fr_team_rank() * c->scratch_bytes, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, FR_TILE_TOKENS);
     for (int i = 0; i < A_SIZE; i++) s.a[i] = s.a_lo[i] = (uint16_t)(0x3f80 + i % 128); /* BF16 in [1, 2) */
     dnnl_brgemm_set_hw_context(brgemm.kernel[CLASSES - 1][0]);

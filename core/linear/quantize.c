@@ -6,11 +6,11 @@
 /* Rows [row, row + rows) and columns [column, ...) of a BF16 or F32 linear as float32, one block. */
 static void load_block(const fr_linear *w, int row, int column, int rows, int columns, float *block) {
     for (int r = 0; r < rows; r++) {
-        int64_t at = (row + r) * w->stride + column;
-        if (w->dtype == FR_F32)
-            memcpy(block + r * FR_BLOCK, (const char *)w->w + 4 * at, (size_t)columns * 4);
-        else
-            fr_kernels_get()->bf16_to_f32(block + r * FR_BLOCK, (const uint16_t *)w->w + at, columns);
+        const char *from = (const char *)w->w + ((row + r) * w->stride + column) * (int64_t)fr_dtype_size(w->dtype);
+        float *to = block + r * FR_BLOCK;
+        uint16_t half[FR_BLOCK];
+        memcpy(w->dtype == FR_F32 ? (void *)to : half, from, (size_t)columns * fr_dtype_size(w->dtype));
+        for (int i = 0; w->dtype == FR_BF16 && i < columns; i++) to[i] = fr_bf16_f32(half[i]);
     }
 }
 

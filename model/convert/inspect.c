@@ -6,7 +6,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
-#include "core/kernels/kernels.h"
+#include "core/kernels/isa.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
 #include "model/plan.h"
@@ -140,7 +140,7 @@ fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options
     fr_model_options o = options ? *options : (fr_model_options){0};
     fr_session_options defaults = {0};
     fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
-    if (o.isa) FR_TRY(fr_kernels_select(o.isa, error)); /* as opening does: working memory depends on it */
+    FR_TRY(fr_isa_find(o.isa, &model.kernels, error)); /* working memory depends on them */
     o.session = session ? session : &defaults;
     fr_plan_prepare(&model, &o, inspection->has_mtp);
     return fr_plan_model(&model, &o, out, error);

@@ -23,13 +23,14 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
         for (int r = begin; r < end; r++) { /* joined = [enorm(e); hnorm(h)]: the embedding comes first */
             float *joined = ws->joined + (size_t)r * 2 * width;
             fr_embed(model, tokens[r], joined);
-            fr_rmsnorm_row(joined, joined, mtp->enorm, c->rms_norm_eps, c->hidden_size);
-            fr_rmsnorm_row(joined + width, hidden + (size_t)r * width, mtp->hnorm, c->rms_norm_eps, c->hidden_size);
+            fr_rmsnorm_row(model->kernels, joined, joined, mtp->enorm, c->rms_norm_eps, c->hidden_size);
+            fr_rmsnorm_row(model->kernels, joined + width, hidden + (size_t)r * width, mtp->hnorm, c->rms_norm_eps,
+                           c->hidden_size);
         }
         fr_team_barrier();
         fr_rows_set(&ws->joined_rows, ws->joined, rows, 2 * c->hidden_size, fr_linear_form(&mtp->eh_proj, model->act_fp8),
                     c->act_ue8m0);
-        fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, ws->linear_scratch);
+        fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, &ws->compute);
         if (passed > 0) {
             fr_layer_remember(model, &mtp->layer, ws, kv, 0, pos, passed);
             if (fr_team_rank() == 0) memmove(ws->x, ws->x + (size_t)passed * width, (size_t)outputs * width * sizeof(float));
@@ -37,8 +38,7 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
         }
         if (outputs > 0) {
             fr_layer_forward(model, &mtp->layer, ws, kv, 0, pos + passed, outputs);
-            fr_rmsnorm(ws->hidden, c->hidden_size, ws->x, c->hidden_size, mtp->shared_head_norm, c->rms_norm_eps, outputs,
-                       c->hidden_size);
+            fr_rmsnorm(model->kernels, ws->hidden, ws->x, mtp->shared_head_norm, c->rms_norm_eps, outputs, c->hidden_size);
         }
         fr_team_leave();
     }

@@ -1,4 +1,5 @@
 #include "study/bench/bench.h"
+#include "core/kernels/isa.h"
 #include "forerun_study.h"
 
 enum { DEFAULT_CONTEXT = 512 };
@@ -69,8 +70,8 @@ fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_be
     b.result = fr_alloc_zeroed(1, sizeof *b.result);
     if (!b.result) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     b.result->threads = model->threads;
-    b.result->isa = fr_kernels_get()->name;
-    b.result->many_rows = fr_linear_prefill_path();
+    b.result->isa = fr_isa_name(model->kernels->isa);
+    b.result->many_rows = fr_linear_prefill_path(model->kernels);
     b.result->ctx = b.options.ctx;
     b.result->has_mtp = model->mtp.present;
     fr_status status = run_parts(&b, error);

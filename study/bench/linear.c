@@ -25,7 +25,8 @@ typedef struct linears {
     int num_rows;
     fr_rows ready;
     float *x, *y;
-    void *scratch, *memory;
+    fr_compute compute;
+    void *memory;
 } linears;
 
 /* ---- Kinds ---- */
@@ -93,17 +94,17 @@ static fr_status allocate(linears *l, fr_error *error) {
     }
     for (int i = 0; i < l->num_rows; i++)
         if (l->rows[i] > rows) rows = l->rows[i];
-    FR_TRY(fr_linear_prepare(rows, error));
     fr_arena arena = {0};
     for (int pass = 0; pass < 2; pass++) {
         l->x = FR_TAKE(&arena, float, (size_t)rows *(size_t)in);
         l->y = FR_TAKE(&arena, float, (size_t)rows *(size_t)out);
-        fr_rows_take(&l->ready, &arena, rows, in, FR_ROWS_ANY);
-        l->scratch = fr_arena_take(&arena, (size_t)l->b->model->threads, fr_linear_scratch_bytes(rows));
+        fr_rows_take(&l->ready, &arena, l->b->model->kernels, rows, in, FR_ROWS_ANY);
+        fr_compute_take(&l->compute, &arena, l->b->model->kernels, rows, l->b->model->threads);
         if (pass == 1) break;
         arena = (fr_arena){.size = arena.used, .base = l->memory = fr_alloc(arena.used)};
         if (!arena.base) return fr_fail(error, FR_ERROR_MEMORY, "bench: no memory for %d rows of %d", rows, out);
     }
+    FR_TRY(fr_compute_prepare(&l->compute, rows, error));
     uint64_t state = l->b->options.seed + 1;
     for (size_t i = 0; i < (size_t)rows * (size_t)in; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
@@ -127,7 +128,7 @@ static fr_status multiply(void *user, int figure, int round, double *seconds, fr
         fr_team_enter(&team);
         fr_rows_set(&l->ready, l->x, rows, first->in, form, model->config.act_ue8m0);
         double start = fr_now();
-        for (int i = 0; i < k->count; i++) fr_linear_forward(k->matrices[i], &l->ready, l->y, first->out, l->scratch);
+        for (int i = 0; i < k->count; i++) fr_linear_forward(k->matrices[i], &l->ready, l->y, first->out, &l->compute);
         if (fr_team_rank() == 0) *seconds = fr_now() - start;
         fr_team_leave();
     }

@@ -128,7 +128,7 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
         for (size_t i = begin; i < end; i++) b->buffer[i] = i;
         fr_team_leave();
     }
-    return fr_linear_prepare(FR_DECODE_ROWS + 1, error);
+    return FR_OK;
 }
 
 /* ---- Dot products ---- */
@@ -158,8 +158,7 @@ static double dot_in_registers(int repeats) {
 
 typedef struct peak_work {
     bool tile;
-    char *scratch;
-    size_t scratch_bytes; /* a thread */
+    fr_compute compute;
 } peak_work;
 
 /* Floating-point operations a second of all threads together. */
@@ -169,10 +168,9 @@ static double peak(const fr_bench_run *b, const peak_work *work, int repeats) {
 #pragma omp parallel num_threads(b->model->threads) reduction(+ : operations)
     {
         fr_team_enter(&team);
-        void *own = work->scratch + (size_t)fr_team_rank() * work->scratch_bytes;
         fr_team_barrier();
         double start = fr_now();
-        operations += work->tile ? fr_linear_tile(own, repeats) : dot_in_registers(repeats);
+        operations += work->tile ? fr_linear_tile(&work->compute, repeats) : dot_in_registers(repeats);
         fr_team_barrier();
         if (fr_team_rank() == 0) seconds = fr_now() - start;
         fr_team_leave();
@@ -195,17 +193,19 @@ static void measure_peak(const fr_bench_run *b, const peak_work *work, fr_bench_
 }
 
 void fr_bench_measure_machine(fr_bench_run *b) {
-    size_t bytes = fr_linear_scratch_bytes(FR_DECODE_ROWS + 1);
     for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
         for (int v = 0; v < FR_BENCH_READS; v++) {
             double bandwidth = read_bandwidth(b, fr_bench_streams[v]);
             if (i >= 0) b->read[v].samples[b->read[v].count++] = bandwidth;
         }
     }
-    if (bytes == 0) return; /* prefill does not run on BF16 dot products */
-    peak_work tile = {.tile = true, .scratch = fr_alloc((size_t)b->model->threads * bytes), .scratch_bytes = bytes};
-    peak_work registers = {.tile = false};
-    if (tile.scratch) measure_peak(b, &tile, &b->tile_peak);
+    peak_work tile = {.tile = true}, registers = {.tile = false};
+    fr_arena arena = {0};
+    fr_compute_take(&tile.compute, &arena, b->model->kernels, FR_DECODE_ROWS + 1, b->model->threads);
+    if (tile.compute.scratch_bytes == 0) return; /* prefill does not run on BF16 dot products */
+    arena = (fr_arena){.base = fr_alloc(arena.used), .size = arena.used};
+    fr_compute_take(&tile.compute, &arena, b->model->kernels, FR_DECODE_ROWS + 1, b->model->threads);
+    if (arena.base) measure_peak(b, &tile, &b->tile_peak);
     measure_peak(b, &registers, &b->register_peak);
-    fr_free(tile.scratch);
+    fr_free(arena.base);
 }
