@@ -223,14 +223,13 @@ static int strip(const fr_decode_job *j, const run *k, int index, int parity, wo
     return parity;
 }
 
-void fr_decode_linear_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_decode_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
+void fr_decode_linear_e4m3_q_amx(const fr_decode_job *job) {
+    const fr_decode_job j = *job;
     _Alignas(64) char packed[PACKED];
     work s;
-    run k = {.columns = n > 4 ? 8 : n > 2 ? 4 : n == 2 ? 2 : 1, .packed = packed};
-    const int blocks = (in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / block_bytes(k.columns);
-    k.region = fr_streams_apart(end - begin, GROUPS * GROUP);
+    run k = {.columns = j.rows > 4 ? 8 : j.rows > 2 ? 4 : j.rows == 2 ? 2 : 1, .packed = packed};
+    const int blocks = (j.in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / block_bytes(k.columns);
+    k.region = fr_streams_apart(j.end - j.begin, GROUPS * GROUP);
     /* A short group computes its missing outputs in vain: from zeros, or what was there before. */
     memset(s.a, 0, sizeof s.a);
     configure(k.columns);

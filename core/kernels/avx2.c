@@ -231,14 +231,8 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Decode ---- */
 
-typedef enum weights { W_E4M3, W_BF16, W_F32 } weights;
-
-INLINE int weight_size(weights kind) {
-    return kind == W_E4M3 ? 1 : kind == W_BF16 ? 2 : 4;
-}
-
 /* 8 weights; E4M3 2^-8 times their value. */
-INLINE __m256 load_weights(weights kind, const char *w) {
+INLINE __m256 load_weights(weight_kind kind, const char *w) {
     if (kind == W_E4M3) return e4m3_scaled(_mm_loadl_epi64((const void *)w));
     if (kind == W_BF16) return widen_bf16(_mm_loadu_si128((const void *)w));
     return _mm256_loadu_ps((const void *)w);
@@ -249,7 +243,8 @@ INLINE __m256 load_x(bool quantized, const char *x, int i) {
 }
 
 /* The sum over one block for every output and row of a strip. */
-INLINE void add_block(weights kind, bool quantized, int rows, const char *const *w, const char *const *x, __m256 (*sum)[ROWS]) {
+INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *const *w, const char *const *x,
+                      __m256 (*sum)[ROWS]) {
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_setzero_ps();
     }
@@ -263,79 +258,17 @@ INLINE void add_block(weights kind, bool quantized, int rows, const char *const 
     }
 }
 
-/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
- * partial last block is copied and padded with zeros. */
-INLINE void strip(weights kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int r0) {
-    const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
-    const char *w[OUTPUTS], *x[ROWS];
-    const float *sw[OUTPUTS];
-    __m256 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
-    char w_tail[OUTPUTS][4 * FR_BLOCK], x_tail[ROWS][4 * FR_BLOCK];
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
-        w[o] = (const char *)j->w + output * j->stride * size;
-        sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
-        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm256_setzero_ps();
-    }
-    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
-    for (int b = 0; b < blocks; b++) {
-        int left = j->in - b * FR_BLOCK;
-        if (left < FR_BLOCK) {
-            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(w_tail[o], w[o], left, size);
-            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, x_size);
-        }
-        add_block(kind, quantized, rows, w, x, sum);
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {
-            float s = kind == W_E4M3 ? 0x1p8f * sw[o][b] : 1.0f;
-            UNROLL for (int r = 0; r < rows; r++) {
-                __m256 scale = _mm256_set1_ps(quantized ? s * j->sx[r0 + r][b] : s);
-                total[o][r] = _mm256_fmadd_ps(scale, sum[o][r], total[o][r]);
-            }
-            w[o] += FR_BLOCK * size;
-        }
-        UNROLL for (int r = 0; r < rows; r++) x[r] += FR_BLOCK * x_size;
-    }
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        UNROLL for (int r = 0; r < rows; r++) {
-            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
-        }
-    }
-}
+#define VECTOR __m256
+#define ZERO _mm256_setzero_ps
+#define SAME _mm256_set1_ps
+#define MULTIPLY_ADD _mm256_fmadd_ps
+#define E4M3_LOADED 0x1p-8f
+#include "core/kernels/decode_strips.h"
 
-/* All rows of a strip before the next strip, so that its weights come from memory once. */
-INLINE void all_strips(weights kind, bool quantized, const fr_decode_job *j) {
-    const int apart = fr_streams_apart(j->end - j->begin, OUTPUTS);
-    for (int o = j->begin; o < j->begin + apart; o++) {
-        int r = 0;
-        for (; r + ROWS <= j->rows; r += ROWS) strip(kind, quantized, ROWS, j, o, apart, r);
-        if (j->rows - r == 1) strip(kind, quantized, 1, j, o, apart, r);
-        if (j->rows - r == 2) strip(kind, quantized, 2, j, o, apart, r);
-    }
-}
-
-static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_strips(W_E4M3, false, &job);
-}
-
-static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
-    all_strips(W_E4M3, true, &job);
-}
-
-static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                               float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_strips(W_BF16, false, &job);
-}
-
-static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                              int64_t y_stride) {
-    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_strips(W_F32, false, &job);
-}
+DECODE_LINEAR(static, decode_linear_e4m3, W_E4M3, false)
+DECODE_LINEAR(static, decode_linear_e4m3_q, W_E4M3, true)
+DECODE_LINEAR(static, decode_linear_bf16, W_BF16, false)
+DECODE_LINEAR(static, decode_linear_f32, W_F32, false)
 
 const fr_kernels fr_kernels_avx2 = {
     .isa = FR_ISA_AVX2,

@@ -69,13 +69,11 @@ INLINE void transpose16(__m512i *r) {
 /* e4m3_to_bf16 with byte tables, decode_linear_e4m3_q with BF16 dot products, add_rows_e4m3 with bit matrices
  * (core/kernels/avx512_bf16.c). */
 void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n);
-void fr_decode_linear_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                  int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+void fr_decode_linear_e4m3_q_bf16(const fr_decode_job *job);
 void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
 
 /* decode_linear_e4m3_q with tiles (core/kernels/amx.c). */
-void fr_decode_linear_e4m3_q_amx(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
+void fr_decode_linear_e4m3_q_amx(const fr_decode_job *job);
 
 /* core/kernels/avx512_attend.c */
 void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,

@@ -43,7 +43,9 @@ void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
 }
 
 /* The sum over one block for every output and row of a strip. */
-INLINE void add_block(int rows, const char *const *w, const char *const *x, __m512 (*sum)[ROWS]) {
+INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *const *w, const char *const *x,
+                      __m512 (*sum)[ROWS]) {
+    (void)kind, (void)quantized; /* E4M3, and quantized */
     UNROLL for (int o = 0; o < OUTPUTS; o++) {
         UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
     }
@@ -65,55 +67,14 @@ INLINE void add_block(int rows, const char *const *w, const char *const *x, __m5
     }
 }
 
-/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. */
-INLINE void strip(int rows, const fr_decode_job *j, int o0, int apart, int r0) {
-    const int blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
-    const char *w[OUTPUTS], *x[ROWS];
-    const float *sw[OUTPUTS];
-    __m512 total[OUTPUTS][ROWS], sum[OUTPUTS][ROWS];
-    char tail[OUTPUTS][FR_BLOCK], x_tail[ROWS][2 * FR_BLOCK];
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        int output = o0 + o * apart < j->end ? o0 + o * apart : j->end - 1;
-        w[o] = (const char *)j->w + output * j->stride;
-        sw[o] = j->scale + output / FR_BLOCK * j->scale_stride;
-        UNROLL for (int r = 0; r < rows; r++) total[o][r] = _mm512_setzero_ps();
-    }
-    UNROLL for (int r = 0; r < rows; r++) x[r] = j->x[r0 + r];
-    for (int b = 0; b < blocks; b++) {
-        int left = j->in - b * FR_BLOCK;
-        if (left < FR_BLOCK) {
-            for (int o = 0; o < OUTPUTS; o++) w[o] = fr_pad_block(tail[o], w[o], left, 1);
-            for (int r = 0; r < rows; r++) x[r] = fr_pad_block(x_tail[r], x[r], left, 2);
-        }
-        add_block(rows, w, x, sum);
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {
-            UNROLL for (int r = 0; r < rows; r++) {
-                __m512 scale = _mm512_set1_ps(sw[o][b] * j->sx[r0 + r][b]);
-                total[o][r] = _mm512_fmadd_ps(scale, sum[o][r], total[o][r]);
-            }
-            w[o] += FR_BLOCK;
-        }
-        UNROLL for (int r = 0; r < rows; r++) x[r] += 2 * FR_BLOCK;
-    }
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        UNROLL for (int r = 0; r < rows; r++) {
-            if (o0 + o * apart < j->end) j->y[(r0 + r) * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
-        }
-    }
-}
+#define VECTOR __m512
+#define ZERO _mm512_setzero_ps
+#define SAME _mm512_set1_ps
+#define MULTIPLY_ADD _mm512_fmadd_ps
+#define E4M3_LOADED 1.0f
+#include "core/kernels/decode_strips.h"
 
-void fr_decode_linear_e4m3_q_bf16(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                  int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_decode_job j = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
-    const int apart = fr_streams_apart(end - begin, OUTPUTS);
-    for (int o = begin; o < begin + apart; o++) {
-        int r = 0;
-        for (; r + ROWS <= n; r += ROWS) strip(ROWS, &j, o, apart, r);
-        if (n - r == 1) strip(1, &j, o, apart, r);
-        if (n - r == 2) strip(2, &j, o, apart, r);
-        if (n - r == 3) strip(3, &j, o, apart, r);
-    }
-}
+DECODE_LINEAR(, fr_decode_linear_e4m3_q_bf16, W_E4M3, true)
 
 /* ---- Sums of rows ---- */
 

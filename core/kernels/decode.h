@@ -1,6 +1,4 @@
-/* What the decode kernels of vector units share. They work on strips of OUTPUTS outputs and up to ROWS rows; a pair (output,
- * row) has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its result does not
- * depend on the number of rows or on how outputs are split between threads. Private to core. */
+/* What the decode kernels of vector units share. Private to core/kernels. */
 #ifndef FR_CORE_KERNELS_DECODE_H
 #define FR_CORE_KERNELS_DECODE_H
 
@@ -15,19 +13,11 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* A call of a decode kernel: the arguments of core/kernels/kernels.h. */
-typedef struct fr_decode_job {
-    const void *w;
-    int64_t stride;
-    const float *scale;
-    int64_t scale_stride;
-    int in, begin, end;
-    const void *const *x;
-    const float *const *sx; /* NULL: x are rows of float32; else of BF16, quantized */
-    int rows;
-    float *y;
-    int64_t y_stride;
-} fr_decode_job;
+typedef enum weight_kind { W_E4M3, W_BF16, W_F32 } weight_kind;
+
+INLINE int weight_size(weight_kind kind) {
+    return kind == W_E4M3 ? 1 : kind == W_BF16 ? 2 : 4;
+}
 
 /* How far apart a strip takes its outputs when it takes `streams` of them: then the weights of each come in the order of
  * memory, strip after strip, and memory serves the streams side by side (neighbouring outputs of a narrow matrix are one

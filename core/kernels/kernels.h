@@ -10,6 +10,22 @@
 
 #define FR_DECODE_ROWS 8 /* rows of a decode or verify pass, at most: FR_MAX_DEPTH drafts and the token before them */
 
+/* y[r][o] = w[o] . x[r] for rows r and outputs o, block by block of 128 inputs: each block's sum, times the scales that the block
+ * has (scale[o / 128][b] of E4M3 weights, sx[r][b] of quantized rows), is added to the row's. Each weight is read once for all
+ * rows. A pair (r, o) goes through the same chain of operations whatever the other rows and outputs of the job are. */
+typedef struct fr_decode_job {
+    const void *w; /* [out, in], rows `stride` elements apart, at any address */
+    int64_t stride;
+    const float *scale; /* [ceil(out / 128), ceil(in / 128)], rows scale_stride apart; NULL unless E4M3 */
+    int64_t scale_stride;
+    int in, begin, end;     /* the outputs [begin, end) are wanted */
+    const void *const *x;   /* [rows]: each a row [in] of float32, or of E4M3 values as BF16, when quantized */
+    const float *const *sx; /* [rows]: their scales [ceil(in / 128)]; NULL unless quantized */
+    int rows;               /* 1 .. FR_DECODE_ROWS */
+    float *y;               /* y[r * y_stride + o] */
+    int64_t y_stride;
+} fr_decode_job;
+
 struct fr_panel;
 struct fr_prefill_kernels;
 struct fr_tiled_attention;
@@ -49,17 +65,11 @@ typedef struct fr_kernels {
     void (*multiply_panel)(const struct fr_panel *panel);
     /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
     void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
-    /* Linear kernels of decode: see core/linear/linear.h, fr_linear_decode, for shapes. `x` are n pointers to rows,
-     * n <= FR_DECODE_ROWS. */
-    void (*decode_linear_e4m3)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                               int end, const float *const *x, int n, float *y, int64_t y_stride);
-    /* Rows quantized: q are n pointers to BF16 rows, sx their scales a 128-block. */
-    void (*decode_linear_e4m3_q)(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride);
-    void (*decode_linear_bf16)(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                               float *y, int64_t y_stride);
-    void (*decode_linear_f32)(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                              int64_t y_stride);
+    /* Linear layers in the decode regime, by the type of the weights; _q: rows quantized. */
+    void (*decode_linear_e4m3)(const fr_decode_job *job);
+    void (*decode_linear_e4m3_q)(const fr_decode_job *job);
+    void (*decode_linear_bf16)(const fr_decode_job *job);
+    void (*decode_linear_f32)(const fr_decode_job *job);
 } fr_kernels;
 
 #endif

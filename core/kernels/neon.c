@@ -131,28 +131,20 @@ INLINE void all_outputs(source kind, bool quantized, const fr_decode_job *job) {
     }
 }
 
-static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_outputs(FROM_E4M3, false, &job);
+static void decode_linear_e4m3(const fr_decode_job *job) {
+    all_outputs(FROM_E4M3, false, job);
 }
 
-static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, scale, scale_stride, in, begin, end, (const void *const *)q, sx, n, y, y_stride};
-    all_outputs(FROM_E4M3, true, &job);
+static void decode_linear_e4m3_q(const fr_decode_job *job) {
+    all_outputs(FROM_E4M3, true, job);
 }
 
-static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                               float *y, int64_t y_stride) {
-    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_outputs(FROM_BF16, false, &job);
+static void decode_linear_bf16(const fr_decode_job *job) {
+    all_outputs(FROM_BF16, false, job);
 }
 
-static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                              int64_t y_stride) {
-    fr_decode_job job = {w, stride, NULL, 0, in, begin, end, (const void *const *)x, NULL, n, y, y_stride};
-    all_outputs(FROM_F32, false, &job);
+static void decode_linear_f32(const fr_decode_job *job) {
+    all_outputs(FROM_F32, false, job);
 }
 
 /* ---- The table ------------------------------------------------------------------------------------------------------ */

@@ -1,9 +1,9 @@
 /* Kernels in plain C: the reference for the others, and what runs where there is no x86 vector unit. Sums run in LANES
  * independent lanes, which compilers turn into whatever vectors the target has without changing the result. */
 #include <math.h>
-#include <string.h>
 
 #include "core/dtype.h"
+#include "core/kernels/decode.h"
 #include "core/kernels/isa.h"
 #include "core/kernels/scalar.h"
 
@@ -120,61 +120,47 @@ static void add_block(float *total, float scale, const float *w, const float *x,
     for (int j = 0; j < LANES; j++) total[j] += scale * lane[j];
 }
 
-static void decode_linear_e4m3(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                               int end, const float *const *x, int n, float *y, int64_t y_stride) {
-    for (int o = begin; o < end; o++) {
-        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
-        for (int i = 0; i < in; i += FR_BLOCK) {
-            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
-            for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
-            float sw = scale[o / FR_BLOCK * scale_stride + i / FR_BLOCK];
-            for (int r = 0; r < n; r++) add_block(total[r], sw, block, x[r] + i, m);
-        }
-        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
-    }
+/* n <= FR_BLOCK weights from element `at` on. */
+INLINE void load_weights(weight_kind kind, float *y, const void *w, int64_t at, int n) {
+    if (kind == W_BF16) load_bf16(y, w, at, n);
+    if (kind == W_F32) load_f32(y, w, at, n);
+    for (int i = 0; kind == W_E4M3 && i < n; i++) y[i] = fr_e4m3_f32(((const uint8_t *)w)[at + i]);
 }
 
-static void decode_linear_e4m3_q(const uint8_t *w, int64_t stride, const float *scale, int64_t scale_stride, int in, int begin,
-                                 int end, const uint16_t *const *q, const float *const *sx, int n, float *y, int64_t y_stride) {
-    for (int o = begin; o < end; o++) {
+INLINE void decode_linear(weight_kind kind, bool quantized, const fr_decode_job *job) {
+    for (int o = job->begin; o < job->end; o++) {
         float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK], row[FR_BLOCK];
-        for (int i = 0; i < in; i += FR_BLOCK) {
-            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
-            for (int j = 0; j < m; j++) block[j] = fr_e4m3_f32(w[o * stride + i + j]);
-            float sw = scale[o / FR_BLOCK * scale_stride + i / FR_BLOCK];
-            for (int r = 0; r < n; r++) {
-                load_bf16(row, q[r], i, m);
-                add_block(total[r], sw * sx[r][i / FR_BLOCK], block, row, m);
+        for (int i = 0; i < job->in; i += FR_BLOCK) {
+            int n = job->in - i < FR_BLOCK ? job->in - i : FR_BLOCK;
+            float sw = kind == W_E4M3 ? job->scale[o / FR_BLOCK * job->scale_stride + i / FR_BLOCK] : 1.0f;
+            load_weights(kind, block, job->w, o * job->stride + i, n);
+            for (int r = 0; r < job->rows; r++) {
+                const float *x = quantized ? row : (const float *)job->x[r] + i;
+                if (quantized) load_bf16(row, job->x[r], i, n);
+                if (kind == W_E4M3)
+                    add_block(total[r], quantized ? sw * job->sx[r][i / FR_BLOCK] : sw, block, x, n);
+                else
+                    add_products(total[r], block, x, n);
             }
         }
-        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
+        for (int r = 0; r < job->rows; r++) job->y[r * job->y_stride + o] = sum_lanes(total[r]);
     }
 }
 
-static void decode_linear_bf16(const uint16_t *w, int64_t stride, int in, int begin, int end, const float *const *x, int n,
-                               float *y, int64_t y_stride) {
-    for (int o = begin; o < end; o++) {
-        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
-        for (int i = 0; i < in; i += FR_BLOCK) {
-            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
-            load_bf16(block, w, o * stride + i, m);
-            for (int r = 0; r < n; r++) add_products(total[r], block, x[r] + i, m);
-        }
-        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
-    }
+static void decode_linear_e4m3(const fr_decode_job *job) {
+    decode_linear(W_E4M3, false, job);
 }
 
-static void decode_linear_f32(const float *w, int64_t stride, int in, int begin, int end, const float *const *x, int n, float *y,
-                              int64_t y_stride) {
-    for (int o = begin; o < end; o++) {
-        float total[FR_DECODE_ROWS][LANES] = {{0}}, block[FR_BLOCK];
-        for (int i = 0; i < in; i += FR_BLOCK) {
-            int m = in - i < FR_BLOCK ? in - i : FR_BLOCK;
-            load_f32(block, w, o * stride + i, m);
-            for (int r = 0; r < n; r++) add_products(total[r], block, x[r] + i, m);
-        }
-        for (int r = 0; r < n; r++) y[r * y_stride + o] = sum_lanes(total[r]);
-    }
+static void decode_linear_e4m3_q(const fr_decode_job *job) {
+    decode_linear(W_E4M3, true, job);
+}
+
+static void decode_linear_bf16(const fr_decode_job *job) {
+    decode_linear(W_BF16, false, job);
+}
+
+static void decode_linear_f32(const fr_decode_job *job) {
+    decode_linear(W_F32, false, job);
 }
 
 const fr_kernels fr_kernels_scalar = {

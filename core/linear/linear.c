@@ -129,27 +129,35 @@ fr_rows fr_rows_part(const fr_rows *r, int first, int n) {
 static void decode(const fr_linear *w, const fr_rows *x, const int *index, int first, int n, int begin, int end, float *y,
                    int64_t y_stride) {
     const fr_kernels *k = x->kernels;
-    const float *rows[FR_DECODE_ROWS], *scales[FR_DECODE_ROWS];
-    const uint16_t *quantized[FR_DECODE_ROWS];
+    const void *rows[FR_DECODE_ROWS];
+    const float *scales[FR_DECODE_ROWS];
     int64_t blocks = fr_blocks(x->width);
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
     for (int i = 0; i < n; i++) {
         int64_t row = index ? index[i] : first + i;
-        if (use_q) {
-            quantized[i] = x->q + row * blocks * FR_BLOCK;
-            scales[i] = x->scale + row * blocks;
-        } else {
-            rows[i] = x->x + row * x->width;
-        }
+        if (use_q) scales[i] = x->scale + row * blocks;
+        rows[i] = use_q ? (const void *)(x->q + row * blocks * FR_BLOCK) : x->x + row * x->width;
     }
+    const fr_decode_job job = {.w = w->w,
+                               .stride = w->stride,
+                               .scale = w->scale,
+                               .scale_stride = w->scale_stride,
+                               .in = w->in,
+                               .begin = begin,
+                               .end = end,
+                               .x = rows,
+                               .sx = use_q ? scales : NULL,
+                               .rows = n,
+                               .y = y,
+                               .y_stride = y_stride};
     if (use_q)
-        k->decode_linear_e4m3_q(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, quantized, scales, n, y, y_stride);
+        k->decode_linear_e4m3_q(&job);
     else if (w->dtype == FR_F8_E4M3)
-        k->decode_linear_e4m3(w->w, w->stride, w->scale, w->scale_stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_e4m3(&job);
     else if (w->dtype == FR_BF16)
-        k->decode_linear_bf16(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_bf16(&job);
     else
-        k->decode_linear_f32(w->w, w->stride, w->in, begin, end, rows, n, y, y_stride);
+        k->decode_linear_f32(&job);
 }
 
 void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
