@@ -117,7 +117,7 @@ static int read_document(const char *path, char **out) {
     size_t length;
     int code = fr_cli_read_file(path, out, &length);
     if (code || strlen(*out) == length) return code;
-    free(*out);
+    fr_free(*out);
     *out = NULL;
     return fr_cli_error(FR_EXIT_FAILED, "%s: not a document of forerun ab: it holds a NUL byte", path);
 }
@@ -238,7 +238,7 @@ int fr_cmd_ab(const fr_cli_options *options) {
     if (!code) code = present(options, kept ? kept : fr_study_json(result), old);
     if (code == FR_EXIT_DONE && status == FR_INTERRUPTED) code = fr_cli_failure(&error);
     fr_study_destroy(result);
-    free(kept);
-    free(old);
+    fr_free(kept);
+    fr_free(old);
     return code;
 }

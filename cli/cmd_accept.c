@@ -36,7 +36,7 @@ static void print_calibration(const cJSON *configuration) {
 
 static void print_rest(const cJSON *document, const cJSON *configuration) {
     enum { LISTED = 8 };
-    const cJSON *overlap = fr_json_find_object(document, "expert_overlap"), *item;
+    const cJSON *overlap = fr_path_object(document, "expert_overlap"), *item;
     const cJSON *rejected = fr_path_array(configuration, "rejected_tokens");
     int listed = 0;
     if (overlap)

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/shown.h"
-#include "core/json.h"
+#include "core/json_path.h"
 #include "core/text_size.h"
 #include "forerun_checkpoint.h"
 
@@ -23,12 +23,12 @@ typedef struct inspection {
 } inspection;
 
 static uint64_t config_count(const cJSON *config, const char *key) {
-    double value = fr_json_find_number(config, key);
+    double value = fr_path_number(config, key);
     return value > 0 ? (uint64_t)value : 0;
 }
 
 static const char *config_text(const cJSON *config, const char *key) {
-    const char *text = fr_json_find_string(config, key);
+    const char *text = fr_path_text(config, key);
     return text ? text : "?";
 }
 
@@ -48,12 +48,12 @@ static uint64_t needed_bytes(const inspection *run, uint64_t tokens) {
 /* ---- Text -------------------------------------------------------------------------------------------------- */
 
 static void print_config(const inspection *run) {
-    const cJSON *c = run->config, *quantization = fr_json_find_object(c, "quantization_config");
-    const cJSON *scaling = fr_json_find_object(c, "rope_scaling");
-    const cJSON *architecture = cJSON_GetArrayItem(fr_json_find(c, "architectures"), 0);
+    const cJSON *c = run->config, *quantization = fr_path_object(c, "quantization_config");
+    const cJSON *scaling = fr_path_object(c, "rope_scaling");
+    const char *architecture = config_text(c, "architectures.0");
     uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
     printf("%s\n", run->path);
-    fr_cli_print_shown(stdout, "  architecture         %s", cJSON_IsString(architecture) ? architecture->valuestring : "?");
+    fr_cli_print_shown(stdout, "  architecture         %s", architecture);
     printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
            dense < layers ? dense : layers, dense < layers ? layers - dense : 0, config_count(c, "num_nextn_predict_layers"));
     printf("  hidden size          %s\n", FR_TEXT_GROUPED(config_count(c, "hidden_size")));

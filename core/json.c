@@ -222,34 +222,6 @@ fr_status fr_json_string_or(const cJSON *object, const char *where, const char *
     return fr_json_find(object, key) ? fr_json_string(object, where, key, out, error) : FR_OK;
 }
 
-/* ---- Getters for documents of any origin ---- */
-
-double fr_json_find_number(const cJSON *object, const char *key) {
-    const cJSON *value = fr_json_find(object, key);
-    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
-}
-
-const char *fr_json_find_string(const cJSON *object, const char *key) {
-    const cJSON *value = fr_json_find(object, key);
-    return cJSON_IsString(value) ? value->valuestring : NULL;
-}
-
-const cJSON *fr_json_find_object(const cJSON *object, const char *key) {
-    const cJSON *value = fr_json_find(object, key);
-    return cJSON_IsObject(value) ? value : NULL;
-}
-
-const cJSON *fr_json_find_array(const cJSON *object, const char *key) {
-    const cJSON *value = fr_json_find(object, key);
-    return cJSON_IsArray(value) && value->child ? value : NULL;
-}
-
-void fr_json_find_interval(const cJSON *object, const char *key, double *low, double *high) {
-    const cJSON *interval = fr_json_find_array(object, key);
-    *low = fr_json_number_at(interval, 0);
-    *high = fr_json_number_at(interval, 1);
-}
-
 double fr_json_number_at(const cJSON *array, int i) {
     const cJSON *value = cJSON_IsArray(array) ? cJSON_GetArrayItem(array, i) : NULL;
     return cJSON_IsNumber(value) ? value->valuedouble : NAN;

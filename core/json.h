@@ -45,15 +45,8 @@ fr_status fr_json_bool_or(const cJSON *object, const char *where, const char *ke
 fr_status fr_json_string_or(const cJSON *object, const char *where, const char *key, const char *fallback, const char **out,
                             fr_error *error);
 
-/* Getters for documents of any origin: what is absent, null or of another type is NULL or NaN. An object may be NULL. */
-double fr_json_find_number(const cJSON *object, const char *key);
-const char *fr_json_find_string(const cJSON *object, const char *key);
-const cJSON *fr_json_find_object(const cJSON *object, const char *key);
-const cJSON *fr_json_find_array(const cJSON *object, const char *key); /* NULL also for an empty one */
-/* An array of two numbers. */
-void fr_json_find_interval(const cJSON *object, const char *key, double *low, double *high);
+/* The number at a place of an array; NaN when there is none. */
 double fr_json_number_at(const cJSON *array, int i);
-
 /* A number that is a whole, non-negative and exactly represented one (at most 2^53); false otherwise. */
 bool fr_json_to_u64(const cJSON *value, uint64_t *out);
 

@@ -1,8 +1,5 @@
 #include "study/result.h"
 
-#include <string.h>
-
-#include "core/json.h"
 #include "core/memory.h"
 #include "forerun_study.h"
 
@@ -17,13 +14,6 @@ fr_status fr_study_finish(fr_json_builder *b, fr_study_result **out, fr_error *e
     }
     *out = result;
     return FR_OK;
-}
-
-bool fr_study_is(const cJSON *document, const char *name) {
-    const char *schema = fr_json_find_string(document, "schema");
-    size_t length = strlen(name);
-    return schema && strncmp(schema, "forerun.", 8) == 0 && strncmp(schema + 8, name, length) == 0 &&
-           strcmp(schema + 8 + length, "/1") == 0;
 }
 
 const char *fr_study_json(const fr_study_result *result) {

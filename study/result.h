@@ -12,7 +12,4 @@ struct fr_study_result {
 /* Makes a result of the document, which is discarded in any case. */
 fr_status fr_study_finish(fr_json_builder *b, fr_study_result **out, fr_error *error);
 
-/* Whether a document's schema is "forerun.NAME/1". */
-bool fr_study_is(const cJSON *document, const char *name);
-
 #endif

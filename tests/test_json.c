@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/json_builder.h"
+#include "core/json_path.h"
 #include "core/memory.h"
 #include "core/text_size.h"
 #include "scratch.h"
@@ -161,25 +162,28 @@ static void u64_is_exact_or_refused(void **state) {
     cJSON_Delete(json);
 }
 
-static void find_getters_take_documents_of_any_shape(void **state) {
+static void paths_lead_to_values_of_the_type_asked_for(void **state) {
     (void)state;
     double low, high;
-    cJSON *json = parse("{\"n\": 1.5, \"s\": \"t\", \"o\": {}, \"a\": [1, \"x\"], \"empty\": [], \"none\": null}");
-    assert_true(fr_json_find_number(json, "n") == 1.5);
-    assert_string_equal(fr_json_find_string(json, "s"), "t");
-    assert_non_null(fr_json_find_object(json, "o"));
-    assert_int_equal(cJSON_GetArraySize(fr_json_find_array(json, "a")), 2);
-    assert_true(isnan(fr_json_find_number(json, "s")) && isnan(fr_json_find_number(json, "none")));
-    assert_null(fr_json_find_string(json, "n"));
-    assert_null(fr_json_find_object(json, "a"));
-    assert_null(fr_json_find_array(json, "empty"));
-    assert_null(fr_json_find_array(json, "o"));
-    assert_null(fr_json_find(json, "none"));
-    fr_json_find_interval(json, "a", &low, &high);
+    cJSON *json = parse(
+        "{\"n\": 1.5, \"s\": \"t\", \"o\": {\"p\": {\"q\": 7}}, \"a\": [1, \"x\", {\"k\": 2}], \"no\": [], \"none\": null}");
+    assert_true(fr_path_number(json, "n") == 1.5 && fr_path_number(json, "o.p.q") == 7 && fr_path_number(json, "a.2.k") == 2);
+    assert_true(fr_path_number(fr_json_find(json, "n"), "") == 1.5);
+    assert_string_equal(fr_path_text(json, "s"), "t");
+    assert_non_null(fr_path_object(json, "o.p"));
+    assert_int_equal(cJSON_GetArraySize(fr_path_array(json, "a")), 3);
+    assert_true(fr_path_number(json, "missing|s|n|o.p.q") == 1.5); /* the first that is a number */
+    assert_string_equal(fr_path_text(json, "n|o.p.q|a.1"), "x");
+    assert_true(isnan(fr_path_number(json, "s")) && isnan(fr_path_number(json, "none")) && isnan(fr_path_number(json, "a.9")));
+    assert_null(fr_path_text(json, "n"));
+    assert_null(fr_path_object(json, "a"));
+    assert_null(fr_path_array(json, "no"));
+    assert_null(fr_path_array(json, "o"));
+    assert_null(fr_path_value(json, "none"));
+    assert_null(fr_path_value(json, "n.p"));
+    fr_path_interval(json, "a", &low, &high);
     assert_true(low == 1 && isnan(high));
-    const cJSON *const not_objects[] = {NULL, fr_json_find(json, "n"), fr_json_find(json, "s"), fr_json_find(json, "a")};
-    for (size_t i = 0; i < sizeof not_objects / sizeof *not_objects; i++)
-        assert_true(!fr_json_find(not_objects[i], "n") && isnan(fr_json_find_number(not_objects[i], "n")));
+    assert_true(!fr_path_value(NULL, "n") && isnan(fr_path_number(NULL, "n")) && !fr_json_find(fr_json_find(json, "a"), "n"));
     assert_true(isnan(fr_json_number_at(NULL, 0)) && isnan(fr_json_number_at(json, 0)));
     cJSON_Delete(json);
 }
@@ -328,7 +332,7 @@ int main(void) {
         cmocka_unit_test(fallbacks_are_for_absent_and_null_only),
         cmocka_unit_test(keys_that_are_there_twice_are_found),
         cmocka_unit_test(u64_is_exact_or_refused),
-        cmocka_unit_test(find_getters_take_documents_of_any_shape),
+        cmocka_unit_test(paths_lead_to_values_of_the_type_asked_for),
         cmocka_unit_test(strings_hold_any_bytes),
         cmocka_unit_test(numbers_have_ten_digits_or_all_of_them),
         cmocka_unit_test(sizes_are_in_the_largest_unit_that_they_reach),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/json_path.h"
 #include "core/memory.h"
 #include "forerun_study.h"
 #include "study/ab/figures.h"
@@ -25,13 +26,9 @@ typedef struct comparer {
 /* ---- Reading ---- */
 
 /* "" where there is none: names are compared. */
-static const char *text(const cJSON *object, const char *key) {
-    const char *found = fr_json_find_string(object, key);
+static const char *text(const cJSON *from, const char *path) {
+    const char *found = fr_path_text(from, path);
     return found ? found : "";
-}
-
-static double median(const cJSON *object, const char *key) {
-    return fr_json_find_number(fr_json_find_object(object, key), "median");
 }
 
 /* The item of an array whose `key` says `name`. */
@@ -44,7 +41,7 @@ static const cJSON *named(const cJSON *array, const char *key, const char *name)
 static fr_status read_document(const char *json, const char *where, cJSON **out, fr_error *error) {
     static const char *const lists[] = {"arms", "comparisons", "results"};
     FR_TRY(fr_json_parse(json, strlen(json), where, out, error));
-    bool whole = fr_study_is(*out, "ab");
+    bool whole = strcmp(text(*out, "schema"), "forerun.ab/1") == 0;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_json_find(*out, lists[i]));
     if (whole) return FR_OK;
     return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")", where);
@@ -84,17 +81,17 @@ static void compare_environments(comparer *c) {
     /* Arms are compared one by one. What makes a run longer or shorter does not change what it measures. */
     static const char *const skipped[] = {
         "arms", "prompts", "most_prompts", "repeats", "resamples", "warm_up", "synthetic_acceptance", "ctx", "noise_check"};
-    const cJSON *before = fr_json_find_object(c->before, "environment");
-    const cJSON *after = fr_json_find_object(c->after, "environment");
+    const cJSON *before = fr_path_object(c->before, "environment");
+    const cJSON *after = fr_path_object(c->after, "environment");
     char name[96];
     for (size_t i = 0; i < sizeof model_keys / sizeof *model_keys; i++) {
         snprintf(name, sizeof name, "the model's %s", model_keys[i]);
-        warn_if_differs(c, name, fr_json_find(fr_json_find_object(before, "model"), model_keys[i]),
-                        fr_json_find(fr_json_find_object(after, "model"), model_keys[i]));
+        warn_if_differs(c, name, fr_json_find(fr_path_object(before, "model"), model_keys[i]),
+                        fr_json_find(fr_path_object(after, "model"), model_keys[i]));
     }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         warn_if_differs(c, keys[i], fr_json_find(before, keys[i]), fr_json_find(after, keys[i]));
-    const cJSON *options[2] = {fr_json_find_object(before, "options"), fr_json_find_object(after, "options")}, *item;
+    const cJSON *options[2] = {fr_path_object(before, "options"), fr_path_object(after, "options")}, *item;
     for (int side = 0; side < 2; side++) cJSON_ArrayForEach(item, options[side]) {
             bool skip = side == 1 && fr_json_find(options[0], item->string); /* seen from the other side */
             for (size_t i = 0; i < sizeof skipped / sizeof *skipped; i++) skip |= strcmp(item->string, skipped[i]) == 0;
@@ -108,19 +105,17 @@ static void compare_runs(comparer *c) {
     const char *const sides[2] = {"before", "after"};
     size_t common = 0, count[2], changed = 0;
     for (int side = 0; side < 2; side++) {
-        const cJSON *noise = fr_json_find_object(documents[side], "noise");
-        const cJSON *complete = fr_json_find(documents[side], "complete");
-        const cJSON *identical = fr_json_find(documents[side], "identical_outputs");
-        double resolution = fr_json_find_number(noise, "resolution");
-        count[side] = (size_t)cJSON_GetArraySize(fr_json_find_array(documents[side], "results"));
+        double resolution = fr_path_number(documents[side], "noise.resolution");
+        count[side] = (size_t)cJSON_GetArraySize(fr_path_array(documents[side], "results"));
         if (isfinite(resolution) && resolution > c->resolution) c->resolution = resolution;
         if (!isfinite(resolution)) warn(c, "the run %s has no noise check", sides[side]);
-        if (strcmp(text(noise, "verdict"), "noisy") == 0) warn(c, "the run %s was noisy", sides[side]);
-        if (cJSON_IsFalse(complete)) warn(c, "the run %s was interrupted", sides[side]);
-        if (cJSON_IsFalse(identical)) warn(c, "in the run %s arms gave different texts", sides[side]);
+        if (strcmp(text(documents[side], "noise.verdict"), "noisy") == 0) warn(c, "the run %s was noisy", sides[side]);
+        if (cJSON_IsFalse(fr_path_value(documents[side], "complete"))) warn(c, "the run %s was interrupted", sides[side]);
+        if (cJSON_IsFalse(fr_path_value(documents[side], "identical_outputs")))
+            warn(c, "in the run %s arms gave different texts", sides[side]);
     }
-    cJSON_ArrayForEach(result, fr_json_find_array(c->after, "results")) {
-        const cJSON *before = named(fr_json_find_array(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_path_array(c->after, "results")) {
+        const cJSON *before = named(fr_path_array(c->before, "results"), "id", text(result, "id"));
         if (!before) continue;
         common++;
         changed += strcmp(text(before, "output_crc32c"), text(result, "output_crc32c")) != 0;
@@ -136,8 +131,8 @@ static void compare_runs(comparer *c) {
 
 /* A prompt's figure of an arm: its speed, or its speedup over the compared arm. */
 static double of_prompt(const cJSON *result, const char *arm, bool speedup) {
-    if (speedup) return fr_json_find_number(fr_json_find_object(result, "speedup"), arm);
-    return fr_json_find_number(fr_json_find_object(fr_json_find_object(result, "arms"), arm), "decode_tokens_per_s");
+    const cJSON *value = fr_json_find(fr_path_object(result, speedup ? "speedup" : "arms"), arm);
+    return fr_path_number(value, speedup ? "" : "decode_tokens_per_s");
 }
 
 /* Adds ratio, interval and verdict of an arm's figure, after over before, by prompts that are in both. */
@@ -146,8 +141,8 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
     fr_bootstrap ratio = {.estimate = NAN, .interval = {NAN, NAN}};
     fr_bootstrap_options options = {.method = FR_BOOTSTRAP_PERCENTILE, .seed = 1};
     size_t count = 0;
-    cJSON_ArrayForEach(result, fr_json_find_array(c->after, "results")) {
-        const cJSON *before = named(fr_json_find_array(c->before, "results"), "id", text(result, "id"));
+    cJSON_ArrayForEach(result, fr_path_array(c->after, "results")) {
+        const cJSON *before = named(fr_path_array(c->before, "results"), "id", text(result, "id"));
         double value = of_prompt(result, arm, speedup) / of_prompt(before, arm, speedup);
         if (isfinite(value) && value > 0.0 && count < c->most) c->ratios[count++] = value;
     }
@@ -167,25 +162,25 @@ static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup
 static fr_status compare_arms(comparer *c) {
     const cJSON *arm;
     cJSON *array = fr_json_add_array(&c->d, c->d.root, "arms");
-    cJSON_ArrayForEach(arm, fr_json_find_array(c->after, "arms")) {
+    cJSON_ArrayForEach(arm, fr_path_array(c->after, "arms")) {
         const char *name = text(arm, "name");
-        const cJSON *before = named(fr_json_find_array(c->before, "arms"), "name", name);
+        const cJSON *before = named(fr_path_array(c->before, "arms"), "name", name);
         if (!before) {
             warn(c, "arm %.40s is only in the run after", name);
             continue;
         }
-        double was = fr_json_find_number(before, "depth"), is = fr_json_find_number(arm, "depth");
+        double was = fr_path_number(before, "depth"), is = fr_path_number(arm, "depth");
         if (was != is) warn(c, "arm %.40s drafts %g tokens before, %g after", name, was, is);
         cJSON *item = fr_json_add_object(&c->d, array, NULL);
         fr_json_add_text(&c->d, item, "name", name);
         fr_json_add_text(&c->d, item, "figure", "decode_tokens_per_s");
-        fr_json_add_real(&c->d, item, "before", median(before, "decode_tokens_per_s"));
-        fr_json_add_real(&c->d, item, "after", median(arm, "decode_tokens_per_s"));
+        fr_json_add_real(&c->d, item, "before", fr_path_number(before, "decode_tokens_per_s.median"));
+        fr_json_add_real(&c->d, item, "after", fr_path_number(arm, "decode_tokens_per_s.median"));
         FR_TRY(add_ratio(c, item, name, false));
     }
-    cJSON_ArrayForEach(arm, fr_json_find_array(c->before, "arms")) {
+    cJSON_ArrayForEach(arm, fr_path_array(c->before, "arms")) {
         const char *name = text(arm, "name");
-        if (!named(fr_json_find_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
+        if (!named(fr_path_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
     }
     return FR_OK;
 }
@@ -193,15 +188,15 @@ static fr_status compare_arms(comparer *c) {
 static fr_status compare_comparisons(comparer *c) {
     const cJSON *after;
     cJSON *array = fr_json_add_array(&c->d, c->d.root, "comparisons");
-    cJSON_ArrayForEach(after, fr_json_find_array(c->after, "comparisons")) {
-        const cJSON *before = named(fr_json_find_array(c->before, "comparisons"), "b", text(after, "b"));
+    cJSON_ArrayForEach(after, fr_path_array(c->after, "comparisons")) {
+        const cJSON *before = named(fr_path_array(c->before, "comparisons"), "b", text(after, "b"));
         if (!before || strcmp(text(before, "a"), text(after, "a")) != 0) continue;
         cJSON *item = fr_json_add_object(&c->d, array, NULL);
         fr_json_add_text(&c->d, item, "a", text(after, "a"));
         fr_json_add_text(&c->d, item, "b", text(after, "b"));
         fr_json_add_text(&c->d, item, "figure", "speedup");
-        fr_json_add_real(&c->d, item, "before", median(before, "speedup"));
-        fr_json_add_real(&c->d, item, "after", median(after, "speedup"));
+        fr_json_add_real(&c->d, item, "before", fr_path_number(before, "speedup.median"));
+        fr_json_add_real(&c->d, item, "after", fr_path_number(after, "speedup.median"));
         FR_TRY(add_ratio(c, item, text(after, "b"), true));
     }
     return FR_OK;
@@ -232,7 +227,7 @@ fr_status fr_ab_compare(const char *before, const char *after, fr_study_result *
     fr_json_begin(&c.d);
     FR_CHECK(read_document(before, "the document before", &c.before, error));
     FR_CHECK(read_document(after, "the document after", &c.after, error));
-    c.most = (size_t)cJSON_GetArraySize(fr_json_find_array(c.after, "results")) + 1;
+    c.most = (size_t)cJSON_GetArraySize(fr_path_array(c.after, "results")) + 1;
     c.ratios = fr_alloc(2 * c.most * sizeof *c.ratios);
     FR_CHECK(c.ratios ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "ab: not enough to compare"));
     FR_CHECK(compare(&c));

@@ -76,7 +76,7 @@ static void add_command(fr_report *r) {
 }
 
 void fr_report_environment(fr_report *r) {
-    const cJSON *environment = fr_json_find_object(r->document, "environment");
+    const cJSON *environment = fr_path_object(r->document, "environment");
     if (!environment && !fr_path_array(r->document, "command")) return;
     fr_section_begin(r, "environment", "Environment");
     add_command(r);
@@ -118,7 +118,7 @@ static int add_columns(fr_column *to, char (*headings)[HEADING_BYTES], const cJS
     const cJSON *row, *item, *under = NULL;
     int count = 0;
     cJSON_ArrayForEach(row, results) {
-        if ((under = fr_json_find_object(row, like.in))) break;
+        if ((under = fr_path_object(row, like.in))) break;
     }
     cJSON_ArrayForEach(item, under) {
         if (count == MOST_ARMS) break;

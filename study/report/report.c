@@ -5,7 +5,7 @@
 #include "core/json.h"
 
 bool fr_report_is(const cJSON *document, const char *schema) {
-    const char *found = fr_json_find_string(document, "schema");
+    const char *found = fr_path_text(document, "schema");
     return found && strcmp(found, schema) == 0;
 }
 

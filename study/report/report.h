@@ -11,7 +11,7 @@
 
 #define FR_SCHEMA_ACCEPT "forerun.accept/1"
 #define FR_SCHEMA_AB "forerun.ab/1"
-/* Parses it and looks at its schema. *document: cJSON_Delete. */
+/* Parses it and checks its schema. *document: cJSON_Delete. */
 fr_status fr_report_parse(const char *json, cJSON **document, fr_error *error);
 bool fr_report_is(const cJSON *document, const char *schema);
 /* The path of a part at the document's top or else in its first configuration. */

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "study/report/path.h"
+#include "core/json_path.h"
 #include "study/report/unit.h"
 
 typedef enum fr_cell {

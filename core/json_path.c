@@ -1,4 +1,4 @@
-#include "study/report/path.h"
+#include "core/json_path.h"
 
 #include <ctype.h>
 #include <math.h>
