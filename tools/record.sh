@@ -1,6 +1,6 @@
 #!/bin/sh
-# Records what forerun computes and prints, without its times, so that a change that must not change anything can be held to that:
-# two recordings, of the program before and after it, are the same to the byte (diff -r BEFORE AFTER).
+# Records what forerun computes and prints, without its times, to show that a change changes nothing: the recordings of the program
+# before and after it are the same to the byte (diff -r BEFORE AFTER).
 #
 #   sh tools/record.sh PROGRAM OUT_DIR
 #
