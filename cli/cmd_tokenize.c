@@ -7,9 +7,11 @@
 #include "cli/prompt.h"
 #include "study/prompts.h"
 
-static void print_ids(FILE *to, const int32_t *ids, size_t count) {
-    for (size_t i = 0; i < count; i++) fprintf(to, "%s%d", i ? "," : "", (int)ids[i]);
-    fputc('\n', to);
+/* Returns whether all of it was printed. */
+static bool print_ids(FILE *to, const int32_t *ids, size_t count) {
+    bool whole = true;
+    for (size_t i = 0; i < count; i++) whole &= fprintf(to, "%s%d", i ? "," : "", (int)ids[i]) > 0;
+    return fputc('\n', to) != EOF && whole;
 }
 
 /* The text of each token: U+FFFD for the parts of a character, null for a token without text. */
@@ -72,6 +74,7 @@ typedef struct batch {
     fr_json_builder document;
     cJSON *results; /* of the document */
     FILE *text;     /* without --json: lines of ids, in memory */
+    bool failed;    /* there was no memory for one */
     size_t count;   /* of lines */
     int code;       /* of a line whose tokens are not to be had, printed; 0: none */
 } batch;
@@ -105,7 +108,7 @@ static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *e
     if (options->json)
         add_result(run, line, ids, count);
     else if (run->text)
-        print_ids(run->text, ids, count);
+        run->failed |= !print_ids(run->text, ids, count);
     run->count++;
     fr_cli_prompt_free(&text);
     return FR_OK;
@@ -113,7 +116,7 @@ static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *e
 
 /* Prints the results and releases what they are kept in. */
 static int finish(batch *run, int code, char **text, size_t *length) {
-    bool written = run->options->json || (run->text && fclose(run->text) == 0);
+    bool written = run->options->json || (run->text && fclose(run->text) == 0 && !run->failed);
     if (!code && !written) code = fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the lines of ids");
     if (!code && run->options->json)
         fr_cli_json_print(&run->document);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,22 +198,35 @@ static void shard_name(const fr_writer *w, size_t shard_index, char *out, size_t
     snprintf(out, size, "model-%05zu-of-%05zu.safetensors", shard_index + 1, w->num_shards);
 }
 
-/* Prints a name in quotes. Names have no control characters, so that only quotes and backslashes need escaping. */
-static void add_name(FILE *text, const char *name) {
-    fputc('"', text);
-    while (*name) {
-        size_t run = strcspn(name, "\"\\");
-        fwrite(name, 1, run, text);
-        name += run;
-        if (*name) fprintf(text, "\\%c", *name++);
-    }
-    fputc('"', text);
+/* Text in memory: an open_memstream. When memory runs out a call says so; ferror and fclose may not. */
+typedef struct text {
+    FILE *file;
+    bool failed;
+} text;
+
+static void add(text *t, const char *format, ...) FR_PRINTF(2, 3);
+static void add(text *t, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    t->failed |= vfprintf(t->file, format, args) < 0;
+    va_end(args);
 }
 
-/* Closes an open_memstream; false when there was no memory for all that was printed. */
-static bool close_text(FILE *text) {
-    bool whole = !ferror(text);
-    return fclose(text) == 0 && whole;
+/* Prints a name in quotes. Names have no control characters, so that only quotes and backslashes need escaping. */
+static void add_name(text *t, const char *name) {
+    add(t, "\"");
+    while (*name) {
+        size_t run = strcspn(name, "\"\\");
+        add(t, "%.*s", (int)run, name);
+        name += run;
+        if (*name) add(t, "\\%c", *name++);
+    }
+    add(t, "\"");
+}
+
+/* Whether the text is whole. */
+static bool close_text(text *t) {
+    return fclose(t->file) == 0 && !t->failed;
 }
 
 static int by_begin(const void *a, const void *b) {
@@ -223,20 +237,21 @@ static int by_begin(const void *a, const void *b) {
 
 /* The header, entries in the order of the data, with its length before it and blanks behind it; allocated with malloc. */
 static bool make_header(const shard *s, const entry *const *order, char **bytes, size_t *length) {
-    FILE *text = open_memstream(bytes, length);
-    if (!text) return false;
-    fprintf(text, "%8s{\"__metadata__\":{\"format\":\"pt\"}", "");
+    text t = {.file = open_memstream(bytes, length)};
+    if (!t.file) return false;
+    add(&t, "%8s{\"__metadata__\":{\"format\":\"pt\"}", "");
     for (size_t i = 0; i < s->end - s->first; i++) {
         const entry *e = order[i];
-        fputc(',', text);
-        add_name(text, e->name);
-        fprintf(text, ":{\"dtype\":\"%s\",\"shape\":[", fr_dtype_name(e->dtype));
-        for (int d = 0; d < e->rank; d++) fprintf(text, "%s%" PRId64, d ? "," : "", e->shape[d]);
-        fprintf(text, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", e->begin, e->begin + e->bytes);
+        add(&t, ",");
+        add_name(&t, e->name);
+        add(&t, ":{\"dtype\":\"%s\",\"shape\":[", fr_dtype_name(e->dtype));
+        for (int d = 0; d < e->rank; d++) add(&t, "%s%" PRId64, d ? "," : "", e->shape[d]);
+        add(&t, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", e->begin, e->begin + e->bytes);
     }
-    fputc('}', text);
-    while (ftell(text) % FR_ALIGN && !ferror(text)) fputc(' ', text);
-    if (!close_text(text)) return false;
+    add(&t, "}");
+    int beyond = (int)(ftell(t.file) % FR_ALIGN);
+    add(&t, "%*s", beyond ? FR_ALIGN - beyond : 0, "");
+    if (!close_text(&t)) return false;
     for (int i = 0; i < 8; i++) (*bytes)[i] = (char)((*length - 8) >> (8 * i) & 0xff);
     return true;
 }
@@ -244,20 +259,20 @@ static bool make_header(const shard *s, const entry *const *order, char **bytes,
 static bool make_index(const fr_writer *w, char **bytes, size_t *length) {
     uint64_t total = 0;
     char name[64];
-    FILE *text = open_memstream(bytes, length);
-    if (!text) return false;
+    text t = {.file = open_memstream(bytes, length)};
+    if (!t.file) return false;
     for (size_t i = 0; i < w->num_shards; i++) total += w->shards[i].data_bytes;
-    fprintf(text, "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", total);
+    add(&t, "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", total);
     for (size_t s = 0; s < w->num_shards; s++) {
         shard_name(w, s, name, sizeof name);
         for (size_t i = w->shards[s].first; i < w->shards[s].end; i++) {
-            fprintf(text, "%s\n    ", i ? "," : "");
-            add_name(text, w->entries[i].name);
-            fprintf(text, ": \"%s\"", name);
+            add(&t, "%s\n    ", i ? "," : "");
+            add_name(&t, w->entries[i].name);
+            add(&t, ": \"%s\"", name);
         }
     }
-    fputs("\n  }\n}\n", text);
-    return close_text(text);
+    add(&t, "\n  }\n}\n");
+    return close_text(&t);
 }
 
 /* ---- Shards ---- */
