@@ -135,7 +135,7 @@ typedef struct file {
 } file;
 
 static fr_status fail_write(const file *f, int number) {
-    return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: %s", f->path, strerror(number));
+    return fr_fail_at(f->error, FR_ERROR_IO, f->path, "the session cannot be written: %s", strerror(number));
 }
 
 static fr_status put(file *f, const void *bytes, uint64_t count) {
@@ -173,7 +173,7 @@ static fr_status put_all(const fr_session *s, header *h, file *f) {
 static fr_status open_temporary(file *f, char *temporary) {
     struct stat about;
     if (stat(f->path, &about) == 0 && !S_ISREG(about.st_mode))
-        return fr_fail(f->error, FR_ERROR_IO, "%s: the session cannot be written: it is there and is no regular file", f->path);
+        return fr_fail_at(f->error, FR_ERROR_IO, f->path, "the session cannot be written: it is there and is no regular file");
     for (int i = 0; i < 100; i++) {
         if (snprintf(temporary, MAX_PATH, "%s.tmp%d", f->path, i) >= MAX_PATH) return fail_write(f, ENAMETOOLONG);
         f->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -220,8 +220,8 @@ static fr_status get(file *f, void *bytes, uint64_t count) {
         size_t piece = count < PIECE ? (size_t)count : PIECE;
         ssize_t got = read(f->fd, to, piece);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
-        if (got == 0) return fr_fail(f->error, FR_ERROR_FORMAT, "%s: it became shorter while it was read", f->path);
+        if (got < 0) return fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
+        if (got == 0) return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "it became shorter while it was read");
         f->crc = fr_crc32c(f->crc, to, (size_t)got);
         to += got;
         count -= (uint64_t)got;
@@ -239,24 +239,24 @@ static fr_status skip(file *f, uint64_t count) {
 static fr_status get_header(file *f, header *h, uint64_t bytes) {
     unsigned char packed[HEADER_BYTES];
     if (bytes < sizeof magic)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: not a session file: it has %" PRIu64 " bytes", f->path, bytes);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "not a session file: it has %" PRIu64 " bytes", bytes);
     FR_TRY(get(f, packed, bytes < HEADER_BYTES ? bytes : HEADER_BYTES));
     if (memcmp(packed, magic, sizeof magic) != 0)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: not a session file: it begins otherwise", f->path);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "not a session file: it begins otherwise");
     if (bytes < HEADER_BYTES)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: cut off: it has %" PRIu64 " bytes, its header alone %d", f->path, bytes,
-                       HEADER_BYTES);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "cut off: it has %" PRIu64 " bytes, its header alone %d", bytes,
+                          HEADER_BYTES);
     if (get_u32(packed + 8) != VERSION)
-        return fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: a session file of version %" PRIu32 ", this program reads %d",
-                       f->path, get_u32(packed + 8), VERSION);
+        return fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path, "a session file of version %" PRIu32 ", this program reads %d",
+                          get_u32(packed + 8), VERSION);
     uint32_t crc = fr_crc32c(0, packed, HEADER_CRC_AT), said = get_u32(packed + HEADER_CRC_AT);
     if (crc != said)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its header is damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
-                       f->path, crc, said);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "its header is damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
+                          crc, said);
     unpack(packed, h);
     if (h->file_bytes != bytes)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: %s: it has %" PRIu64 " bytes of %" PRIu64, f->path,
-                       bytes < h->file_bytes ? "cut off" : "something was added", bytes, h->file_bytes);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "%s: it has %" PRIu64 " bytes of %" PRIu64,
+                          bytes < h->file_bytes ? "cut off" : "something was added", bytes, h->file_bytes);
     return FR_OK;
 }
 
@@ -267,31 +267,32 @@ static fr_status check_origin(const fr_session *s, const file *f, const header *
     describe(s, &own);
     if (h->fingerprint != own.fingerprint || h->hidden_size != own.hidden_size || h->vocab_size != own.vocab_size ||
         h->layers != own.layers || h->rank != own.rank || h->rope != own.rope)
-        return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
-                       "%s: the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64, f->path,
-                       h->fingerprint, own.fingerprint);
+        return fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path,
+                          "the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64, h->fingerprint,
+                          own.fingerprint);
     if (h->kv_type != own.kv_type) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its KV cache is %s, the session's is %s", f->path,
-                h->kv_type < 2 ? kv_names[h->kv_type] : "of an unknown type", kv_names[own.kv_type]);
+        fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path, "its KV cache is %s, the session's is %s",
+                   h->kv_type < 2 ? kv_names[h->kv_type] : "of an unknown type", kv_names[own.kv_type]);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--kv says what the cache holds");
     }
     if (h->act_fp8 != own.act_fp8) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was computed with activations %s, this model runs with them %s", f->path,
-                h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
+        fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path, "it was computed with activations %s, this model runs with them %s",
+                   h->act_fp8 ? "in FP8" : "as they are", own.act_fp8 ? "in FP8" : "as they are");
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--act says how they are taken");
     }
     if (own.mtp && !h->mtp) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: it was saved without MTP, and the module has not read its text", f->path);
+        fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path, "it was saved without MTP, and the module has not read its text");
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "it goes on with --mtp off");
     }
     if (own.mtp && h->mtp_hidden != own.mtp_hidden) {
-        fr_fail(f->error, FR_ERROR_UNSUPPORTED, "%s: its MTP module read hidden states %s the norm, the session's reads %s",
-                f->path, h->mtp_hidden ? "before" : "after", hidden_names[own.mtp_hidden]);
+        fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path,
+                   "its MTP module read hidden states %s the norm, the session's reads %s", h->mtp_hidden ? "before" : "after",
+                   hidden_names[own.mtp_hidden]);
         return fr_hint(f->error, FR_ERROR_UNSUPPORTED, "--mtp-hidden says which");
     }
     if (h->length > (uint32_t)s->ctx) {
-        fr_fail(f->error, FR_ERROR_CONTEXT, "%s: its %" PRIu32 " tokens do not fit in a context of %d", f->path, h->length,
-                s->ctx);
+        fr_fail_at(f->error, FR_ERROR_CONTEXT, f->path, "its %" PRIu32 " tokens do not fit in a context of %d", h->length,
+                   s->ctx);
         return fr_hint(f->error, FR_ERROR_CONTEXT, "ask for a longer context (--ctx, at most %d)",
                        s->model->config.max_position_embeddings);
     }
@@ -305,17 +306,17 @@ static fr_status check_lengths(const fr_session *s, const file *f, const header 
     bool behind = h->mtp_kv_length <= h->kv_length && (h->mtp_kv_length < n || h->mtp_kv_length == 0);
     bool flags = h->mtp <= 1 && h->mtp_hidden <= 1 && h->logits_rows == (n > 0 && h->kv_length == n);
     if (h->kv_length > n || !evaluated || !behind || !flags || h->generated > n || (!h->mtp && h->mtp_kv_length > 0))
-        return fr_fail(f->error, FR_ERROR_FORMAT,
-                       "%s: its lengths contradict each other: %" PRIu32 " tokens, %" PRIu32 " in the prompt, %" PRIu32
-                       " evaluated, %" PRIu32 " by MTP, %" PRIu32 " rows of logits",
-                       f->path, n, h->generated, h->kv_length, h->mtp_kv_length, h->logits_rows);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path,
+                          "its lengths contradict each other: %" PRIu32 " tokens, %" PRIu32 " in the prompt, %" PRIu32
+                          " evaluated, %" PRIu32 " by MTP, %" PRIu32 " rows of logits",
+                          n, h->generated, h->kv_length, h->mtp_kv_length, h->logits_rows);
     if (fr_drafter_has_state(s->drafter) && hidden_rows(h) > most_hidden)
-        return fr_fail(f->error, FR_ERROR_UNSUPPORTED,
-                       "%s: the MTP module has %" PRIu32 " positions yet to read, the session keeps %" PRIu32, f->path,
-                       hidden_rows(h), most_hidden);
+        return fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path,
+                          "the MTP module has %" PRIu32 " positions yet to read, the session keeps %" PRIu32, hidden_rows(h),
+                          most_hidden);
     if (h->file_bytes != file_bytes(s, h))
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: it says that it has %" PRIu64 " bytes, its lengths make %" PRIu64, f->path,
-                       h->file_bytes, file_bytes(s, h));
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "it says that it has %" PRIu64 " bytes, its lengths make %" PRIu64,
+                          h->file_bytes, file_bytes(s, h));
     return FR_OK;
 }
 
@@ -347,12 +348,13 @@ static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     FR_TRY(fr_drafter_has_state(s->drafter) ? get(f, l->state, state_bytes(s, h)) : skip(f, state_bytes(s, h)));
     FR_TRY(get(f, l->logits, h->logits_rows * h->vocab_size * sizeof(float)));
     if (f->crc != h->payload_crc)
-        return fr_fail(f->error, FR_ERROR_FORMAT, "%s: its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32, f->path,
-                       f->crc, h->payload_crc);
+        return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path, "its data are damaged: checksum %08" PRIx32 ", it says %08" PRIx32,
+                          f->crc, h->payload_crc);
     for (uint32_t i = 0; i < h->length; i++)
         if (l->tokens[i] < 0 || l->tokens[i] >= s->model->config.vocab_size)
-            return fr_fail(f->error, FR_ERROR_FORMAT, "%s: token %" PRIu32 ": id %" PRId32 " is not in the vocabulary of %d",
-                           f->path, i, l->tokens[i], s->model->config.vocab_size);
+            return fr_fail_at(f->error, FR_ERROR_FORMAT, f->path,
+                              "token %" PRIu32 ": id %" PRId32 " is not in the vocabulary of %d", i, l->tokens[i],
+                              s->model->config.vocab_size);
     return FR_OK;
 }
 
@@ -375,8 +377,8 @@ static void take_over(fr_session *s, loaded *l) {
 
 static fr_status load(fr_session *s, file *f, loaded *l) {
     struct stat about;
-    if (fstat(f->fd, &about) != 0) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: %s", f->path, strerror(errno));
-    if (!S_ISREG(about.st_mode)) return fr_fail(f->error, FR_ERROR_IO, "%s: cannot be read: it is no regular file", f->path);
+    if (fstat(f->fd, &about) != 0) return fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
+    if (!S_ISREG(about.st_mode)) return fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: it is no regular file");
     FR_TRY(get_header(f, &l->h, (uint64_t)about.st_size));
     FR_TRY(check_origin(s, f, &l->h));
     FR_TRY(check_lengths(s, f, &l->h));
@@ -390,7 +392,7 @@ static fr_status load(fr_session *s, file *f, loaded *l) {
 fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
     loaded l = {0};
     file f = {.path = path, .error = error, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO would wait */
-    if (f.fd < 0) return fr_fail(error, FR_ERROR_IO, "%s: cannot be read: %s", path, strerror(errno));
+    if (f.fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot be read: %s", strerror(errno));
     fr_status status = load(s, &f, &l);
     close(f.fd);
     fr_kv_cache_release(&l.kv);

@@ -266,7 +266,7 @@ static void refuse(fr_session *session, const char *path, fr_status expected, co
     fr_error error;
     state before = state_of(session), after;
     fr_status status = fr_session_load(session, path, &error);
-    if (status != expected || !strstr(error.message, text) || !strstr(error.message, path))
+    if (status != expected || !strstr(error.message, text) || strcmp(error.where, path) != 0)
         fail_msg("%s: %s, expected %s: %s", fr_status_name(status), status ? error.message : "", fr_status_name(expected), text);
     after = state_of(session);
     assert_memory_equal(&before, &after, sizeof before);
