@@ -44,7 +44,7 @@ static fr_status read_document(const char *json, const char *where, cJSON **out,
     bool whole = strcmp(text(*out, "schema"), "forerun.ab/1") == 0;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) whole &= cJSON_IsArray(fr_json_find(*out, lists[i]));
     if (whole) return FR_OK;
-    return fr_fail(error, FR_ERROR_FORMAT, "%s: not a document of forerun ab (its schema is not \"forerun.ab/1\")", where);
+    return fr_fail_at(error, FR_ERROR_FORMAT, where, "not a document of forerun ab (its schema is not \"forerun.ab/1\")");
 }
 
 /* ---- Warnings ---- */
