@@ -22,7 +22,7 @@ void fr_traffic_of(const fr_model *model, fr_traffic *out) {
     fr_weights_each_linear(model, add_linear, out);
     if (!mtp->present) return;
     out->draft += fr_linear_bytes(&model->draft_head);
-    out->remember = fr_linear_bytes(&mtp->eh_proj) + fr_linear_bytes(&mtp->layer.mla.kv_a_proj_with_mqa);
+    out->kv_only = fr_linear_bytes(&mtp->eh_proj) + fr_linear_bytes(&mtp->layer.mla.kv_a_proj_with_mqa);
 }
 
 double fr_traffic_pass(const fr_traffic *t, double unique) {

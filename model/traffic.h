@@ -8,7 +8,7 @@ typedef struct fr_traffic {
     uint64_t fixed;         /* of the main model, whatever the number of rows: attention, dense and shared MLPs, gates, LM head */
     uint64_t expert;        /* one routed expert in each MoE layer of the main model, all layers together */
     uint64_t draft;         /* one draft: the MTP module with one row's experts, and the draft head */
-    uint64_t remember;      /* the MTP module's pass over rows that only enter its KV cache */
+    uint64_t kv_only;       /* the MTP module's pass over rows of which only its KV cache keeps something */
     uint64_t token_weights; /* of the main model's layers, that one token is multiplied with */
     int experts, chosen;    /* n_routed_experts, num_experts_per_tok */
 } fr_traffic;

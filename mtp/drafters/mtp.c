@@ -72,7 +72,7 @@ static void catch_up(fr_drafter *d, const fr_draft_context *c) {
 static void keep_up(fr_mtp_drafter *m, const fr_draft_context *c, int rows, fr_cycle *cycle) {
     double start = fr_now();
     fr_mtp_read(m, c, rows, 0);
-    cycle->draft_bytes = c->traffic->remember;
+    cycle->draft_bytes = c->traffic->kv_only;
     cycle->catch_up_rows = (uint64_t)rows;
     cycle->catch_up_s = fr_now() - start;
 }
