@@ -1,5 +1,6 @@
 #include "core/checkpoint/config.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,6 @@
 
 #include "core/file.h"
 #include "core/json.h"
-#include "core/memory.h"
 
 #define MAX_CONFIG (16u << 20)
 
@@ -298,6 +298,7 @@ static fr_status parse_object(const source *s, fr_config *c) {
     FR_TRY(fr_json_unique(s->object, s->where, s->error));
     FR_TRY(find_member(s, &found));
     *c = found->defaults;
+    assert(c->n_group > 0 && c->moe_layer_freq > 0); /* divisors, which a file may leave out */
     FR_TRY(check_common(s));
     FR_TRY(parse_sizes(s, c));
     FR_TRY(parse_attention(s, c));
