@@ -8,7 +8,6 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/output.h"
 #include "cli/study.h"
 #include "cli/view.h"
 #include "core/json.h"

@@ -45,8 +45,8 @@ static int check_rows(const fr_cli_ids *rows) {
 
 /* ---- For people -------------------------------------------------------------------------------------------- */
 
-/* "75 %"; "-" for a share of an unknown limit. Writes into `text`, PERCENT_BYTES of it, and returns it. */
 enum { PERCENT_BYTES = 16 };
+/* "75 %"; "-" for a share of an unknown limit. Writes into `text`, PERCENT_BYTES of it, and returns it. */
 static const char *percent(double share, char *text) {
     snprintf(text, PERCENT_BYTES, share > 0 ? "%.0f %%" : "-", 100 * share);
     return text;

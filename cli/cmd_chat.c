@@ -1,7 +1,6 @@
 /* A conversation. What has been said is a list of tokens, and the session's KV caches hold them from turn to turn: a
  * turn adds the template's tokens around what the user typed, nothing that was said before is rendered or evaluated
  * again. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

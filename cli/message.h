@@ -22,8 +22,7 @@ int fr_cli_failure(const fr_error *error);
 /* A line on stderr for people: nothing with --quiet. */
 void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
 
-/* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with.
- */
+/* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with. */
 int fr_cli_flush(int exit_code);
 
 /* Memory for small things of the program: out of memory ends the program with a message. Release with free. */

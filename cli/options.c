@@ -253,8 +253,7 @@ static int unknown_option(unsigned command, const char *command_name, const char
     return FR_EXIT_USAGE;
 }
 
-/* Whether an argument is itself an option of the command: then it is no file name or number, but a value was forgotten.
- */
+/* Whether an argument is itself an option of the command: then it is no file name or number, but a value was forgotten. */
 static bool looks_like_option(unsigned command, const char *argument) {
     if (strncmp(argument, "--", 2) != 0) return false;
     return find_long(command, argument + 2, strcspn(argument + 2, "=")) != NULL;

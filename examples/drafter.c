@@ -2,8 +2,8 @@
  * chain that follows from the newest token. (Good enough for lists and tables.)
  *
  * To have it in forerun: put this file into mtp/drafters/ and its name into the CMakeLists.txt there, and give it a row in
- * mtp/drafters/drafters.c. `--drafter bigram` and the studies then know it. tests/test_example_drafter.c holds it to what every
- * drafter must keep: the text is that of drafting off.
+ * mtp/drafters/drafters.c and a constant in fr_drafter_kind (CONTRIBUTING.md). `--drafter bigram` and the studies then know it.
+ * tests/test_example_drafter.c holds it to what every drafter must keep: the text is that of drafting off.
  *
  * Not needed here: `catch_up` and `save`/`load`, of drafters that read hidden states (see mtp/drafters/mtp.c). */
 #include "mtp/drafters/drafter.h"
@@ -37,8 +37,7 @@ static void committed(fr_drafter *drafter, const fr_draft_context *context, int 
         if (i > 0) b->after[context->tokens[i - 1]] = context->tokens[i];
 }
 
-/* There is no `truncate`: what was cut off the text may still be in the table, and a wrong proposal costs time and nothing else.
- */
+/* There is no `truncate`: what was cut off the text may still be in the table, and a wrong proposal costs nothing but time. */
 static void draft(fr_drafter *drafter, const fr_draft_context *context, fr_cycle *cycle) {
     const bigram *b = (const bigram *)drafter;
     int32_t token = context->tokens[context->length - 1];

@@ -2,7 +2,6 @@
  * tensor-parallel shard takes its part of the matrices that are cut, and the whole of everything else. */
 #include <assert.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/threads.h"

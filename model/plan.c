@@ -1,6 +1,5 @@
 #include "model/plan.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -4,8 +4,8 @@
  *  - tokens[0..n) is the text. kv holds positions [0, kv.length) of it, kv.length is n or n - 1. It is n only right after a
  *    prefill: then logits_row is the prefill's last row, and the next step takes its token from there. Otherwise
  *    tokens[n - 1] has been emitted but not evaluated, and the next pass begins with it.
- *  - The drafter has been told of every position in kv (committed) and of none past it. What it has of its own is described
- *    beside its state (mtp/drafters/mtp.h).
+ *  - The drafter has been told of every position in kv (committed) and of none past it. Of a text from a session file it has
+ *    what its own state in the file has. That state is described where it is declared (mtp/drafters/mtp.h).
  * What would break losslessness: a pass of more than FR_DECODE_ROWS rows in a cycle (another kernel), or a token emitted that
  * was not the main model's own choice given the tokens before it. */
 #ifndef FR_MTP_SESSION_H

@@ -7,7 +7,7 @@
 #include "study/prompts.h"
 
 /* Adds "schema", "created", "command" and "environment" to an empty document. Returns the object environment.options, to
- * which the study adds each of its options with the value that it had (NULL without memory; see study/document.h). */
+ * which the study adds each of its options with the value that it had (NULL without memory; see core/json_builder.h). */
 cJSON *fr_study_header(fr_json_builder *d, const char *schema, const fr_model *model, const fr_study_origin *origin,
                        uint64_t seed);
 /* Adds the object "prompts" at the top, of the first `count` prompts; returns it. */

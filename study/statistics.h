@@ -1,13 +1,12 @@
 /* The statistics that the studies quote. One definition of each, so that two figures can be compared.
  *
- *  - Quantiles: linear interpolation between order statistics, position q (n - 1) counted from 0 (type 7 of Hyndman and
- * Fan 1996; the default of R and numpy).
+ *  - Quantiles: linear interpolation between order statistics, position q (n - 1) counted from 0 (type 7 of Hyndman and Fan
+ *    1996; the default of R and numpy).
  *  - Intervals of proportions: core/wilson.h.
- *  - Bootstrap: resampling of whole units (prompts, or pairs of measurements of one prompt) with replacement;
- * percentile or BCa (Efron 1987). The numbers that choose are counter-based, so that an interval is a function of data
- * and seed.
- *  - Calibration: bins of equal width; the expected calibration error is the mean over bins of |rate - mean
- * confidence|, weighted by their counts (Guo et al. 2017). */
+ *  - Bootstrap: resampling of whole units (prompts, or pairs of measurements of one prompt) with replacement; percentile or BCa
+ *    (Efron 1987). The numbers that choose are counter-based, so that an interval is a function of data and seed.
+ *  - Calibration: bins of equal width; the expected calibration error is the mean over bins of |rate - mean confidence|,
+ *    weighted by their counts (Guo et al. 2017). */
 #ifndef FR_STUDY_STATISTICS_H
 #define FR_STUDY_STATISTICS_H
 

@@ -65,8 +65,7 @@ static bool parse_descr(const char *at, npy_dtype *dtype, size_t *width) {
     return false;
 }
 
-/* "(3, 7, 160)", "(7,)" or "()". The element count is kept below MAX_FILE_BYTES, so that byte counts cannot overflow.
- */
+/* "(3, 7, 160)", "(7,)" or "()". The element count is kept below MAX_FILE_BYTES, so that byte counts cannot overflow. */
 static bool parse_shape(const char *at, npy_array *array) {
     if (!at || *at++ != '(') return false;
     array->rank = 0;

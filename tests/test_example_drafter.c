@@ -1,5 +1,4 @@
-/* The drafter of examples/drafter.c, which shows how one is added: it keeps what every drafter must keep, and it does something.
- */
+/* The drafter of examples/drafter.c, which shows how one is added: what every drafter must keep, and that it drafts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -54,8 +54,7 @@ static void assert_same_kv(const fr_session *a, const fr_session *b) {
         assert_memory_equal(fr_kv_cache_row(&a->kv, layer, 0), fr_kv_cache_row(&b->kv, layer, 0), (size_t)a->kv.length * row);
 }
 
-/* What the session holds before: the first `shared` tokens that are wanted, then `more` others, then tokens of its own.
- */
+/* What the session holds before: the first `shared` tokens that are wanted, then `more` others, then tokens of its own. */
 static void fill(fr_session *session, const int32_t *wanted, int shared, int more, int made) {
     int32_t text[CTX];
     fr_error error;

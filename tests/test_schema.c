@@ -13,7 +13,6 @@
 #include "model/tensors.c"
 #undef fr_tensors
 
-#include "core/threads.h"
 #include "forerun_checkpoint.h"
 #include "model/traffic.h"
 #include "scratch.h"

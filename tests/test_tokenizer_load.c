@@ -1,5 +1,4 @@
-/* Which tokenizer files are refused, and what is said about them. Nothing leaks on any of these ways (sanitizers look).
- */
+/* Which tokenizer files are refused, and what is said about them. Nothing leaks on any of these ways (sanitizers look). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

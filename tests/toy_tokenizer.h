@@ -1,5 +1,4 @@
-/* Small byte-level tokenizers for tests, as JSON to be changed at will: one token for each byte (id = byte), no splits.
- */
+/* Small byte-level tokenizers for tests, as JSON to be changed at will: one token for each byte (id = byte), no splits. */
 #ifndef FR_TESTS_TOY_TOKENIZER_H
 #define FR_TESTS_TOY_TOKENIZER_H
 

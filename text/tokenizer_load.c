@@ -1,12 +1,10 @@
 /* Reading tokenizer.json and tokenizer_config.json. Messages name the part: "FILE: model: merges[3]: ...". */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/json.h"
 #include "core/memory.h"
-#include "core/utf8.h"
 #include "text/tokenizer_private.h"
 
 #define MAX_FILE_BYTES ((uint64_t)512 << 20) /* token texts then fit 32-bit offsets */
@@ -42,8 +40,7 @@ static void fill_alphabet(int16_t byte_of[ALPHABET_END]) {
     for (int b = 0; b < 256; b++) byte_of[shows(b) ? b : next++] = (int16_t)b;
 }
 
-/* Writes the bytes that a name encodes, never more than its length. False when a character is not of the alphabet.
- */
+/* Writes the bytes that a name encodes, never more than its length. False when a character is not of the alphabet. */
 static bool decode_name(const int16_t byte_of[ALPHABET_END], const char *name, char *out, size_t *length) {
     const uint8_t *p = (const uint8_t *)name;
     size_t n = 0;

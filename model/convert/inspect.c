@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include "core/file.h"
-#include "core/json.h"
 #include "core/kernels/isa.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"

@@ -4,12 +4,9 @@
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/json.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"

@@ -9,11 +9,9 @@
  * tensors. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/checkpoint/checksum.h"
-#include "core/json.h"
 #include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
 #include "model/schema.h"

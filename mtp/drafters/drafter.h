@@ -57,7 +57,7 @@ typedef struct fr_drafter_type {
      * that reads what was committed can then keep up. */
     void (*draft)(fr_drafter *drafter, const fr_draft_context *context, fr_cycle *cycle);
     /* For session files: where the state lies, and taking one over whose `bytes` were saved with `read` positions read and
-     * `unread` evaluated ones after them. */
+     * `unread` evaluated ones after them. A drafter without them is not told of a text that comes from a file. */
     void (*save)(const fr_drafter *drafter, fr_drafter_state *out);
     void (*load)(fr_drafter *drafter, int read, int unread, const void *bytes);
 } fr_drafter_type;

@@ -27,8 +27,7 @@ int32_t fr_ab_spoil(uint64_t seed, int position, int draw, double target, int32_
     return (int32_t)(((int64_t)right + away) % vocab_size);
 }
 
-/* An fr_force_fn. A wrong draft is not what the model says there: output cannot change, and no wrong draft is accepted by luck.
- */
+/* An fr_force_fn. A wrong draft is never what the model says there: the output cannot change, and none is accepted by luck. */
 static void spoil(void *user, const fr_draft_context *context, fr_cycle *cycle) {
     const spoiler *s = user;
     int at = context->length - (int)s->prompt_count, known = s->record->count - at; /* an eos token may end the record */

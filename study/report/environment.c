@@ -112,7 +112,7 @@ static bool is_used(const fr_column *column, const cJSON *results) {
     return false;
 }
 
-/* Adds columns like `like` for the keys under like->in, as the first row that has such an object orders them. Returns how many.
+/* Adds a column like `like` for each key under like.in, as the first row that has such an object orders them; returns how many.
  */
 static int add_columns(fr_column *to, char (*headings)[HEADING_BYTES], const cJSON *results, fr_column like) {
     const cJSON *row, *item, *under = NULL;

@@ -1,9 +1,7 @@
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "core/json.h"
-#include "core/memory.h"
 #include "forerun_study.h"
 #include "study/report/report.h"
 

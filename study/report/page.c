@@ -1,7 +1,5 @@
 #include <math.h>
-#include <stdio.h>
 
-#include "forerun_study.h"
 #include "study/report/report.h"
 
 /* Okabe and Ito's colours, which people who confuse red and green can tell apart, a little darker or lighter where the

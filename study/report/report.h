@@ -54,8 +54,8 @@ void fr_notice(fr_report *r, bool good, const char *title, const char *text);
 fr_point *fr_chart_room(fr_report *r, int most);
 /* Makes a series of the first `count` points there; of 0 none. The name is not copied. */
 void fr_chart_add(fr_report *r, const char *name, fr_mark mark, int count);
-/* Adds a series of an array's items, from the paths of x, y and its interval (NULL: none); those without a number are left out.
- */
+/* Adds a series of an array's items, by the paths of x, y and the interval of y (NULL: none). Items without a number are left
+ * out. */
 void fr_chart_add_array(fr_report *r, const char *name, fr_mark mark, const cJSON *array, const char *x, const char *y,
                         const char *interval);
 /* The largest of the x that the first `count` series end at. */
