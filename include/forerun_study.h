@@ -162,7 +162,7 @@ typedef struct fr_accept_options {
     int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
     int most_rejected;          /* tokens to list; 0: 20 */
-    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
+    fr_session_options session; /* drafting, progress and user are not read; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
     void *user;
@@ -174,7 +174,7 @@ FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *optio
 
 /* ---- Studies: A/B latency ------------------------------------------------------------------------------------- */
 
-/* A way to make text. The first arm with mtp off, or else the first arm, is what the others are compared with. */
+/* A way to make text. The first arm without drafting, or else the first arm, is what the others are compared with. */
 typedef struct fr_ab_arm {
     fr_drafting drafting;
     int depth; /* most drafts a cycle; 0: session.depth; where that is 0 too, fr_default_depth */
@@ -202,7 +202,7 @@ typedef struct fr_ab_options {
     double cool_off_s;          /* pause before each text */
     bool no_noise_check;        /* else the compared arm runs twice, as an arm of its own */
     int resamples;              /* of the bootstrap; 0: 10000 */
-    fr_session_options session; /* mtp, progress and user are not read; ctx 0: what the longest text needs */
+    fr_session_options session; /* drafting, progress and user are not read; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
     void *user;

@@ -235,7 +235,7 @@ static fr_status skip(file *f, uint64_t count) {
     return get(f, bytes, count);
 }
 
-/* Reads the header and holds it to its own checksum; `bytes` is the file's size. */
+/* Reads the header and checks it against its own checksum; `bytes` is the file's size. */
 static fr_status get_header(file *f, header *h, uint64_t bytes) {
     unsigned char packed[HEADER_BYTES];
     if (bytes < sizeof magic)

@@ -20,7 +20,8 @@ static bool is_greedy(const fr_sampler *s) {
     return s->filters.sampling.temperature <= 0.0f;
 }
 
-static void shape(fr_sampler *s, const float *logits, fr_history h, fr_distribution *d) {
+/* The distribution that logits give after penalties, temperature and filters. */
+static void distribute(fr_sampler *s, const float *logits, fr_history h, fr_distribution *d) {
     fr_filters_apply(&s->filters, fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated), d);
 }
 
@@ -47,7 +48,7 @@ static int32_t draw(const fr_sampler *s, const fr_distribution *d, fr_stream str
 int32_t fr_sampler_choose(fr_sampler *s, const float *logits, fr_history h) {
     if (is_greedy(s))
         return fr_greedy(fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated), s->filters.vocab_size);
-    shape(s, logits, h, &s->target);
+    distribute(s, logits, h, &s->target);
     return draw(s, &s->target, FR_STREAM_TOKEN, h.length);
 }
 
@@ -69,7 +70,7 @@ int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j
     }
     bool rejection = s->filters.sampling.verify == FR_VERIFY_REJECTION;
     fr_distribution *d = rejection ? &s->proposal[j] : &s->target;
-    shape(s, logits, h, d);
+    distribute(s, logits, h, d);
     int32_t token = draw(s, d, rejection ? FR_STREAM_DRAFT : FR_STREAM_TOKEN, h.length);
     *confidence = probability(d, token);
     return token;
@@ -105,7 +106,7 @@ int32_t fr_sampler_verify(fr_sampler *s, const float *logits, fr_history h, int 
     assert(j >= 0 && j < FR_MAX_DEPTH);
     if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return fr_sampler_choose(s, logits, h);
     const fr_distribution *q = &s->proposal[j];
-    shape(s, logits, h, &s->target);
+    distribute(s, logits, h, &s->target);
     double u = fr_uniform(s->filters.sampling.seed, FR_STREAM_ACCEPT, h.length, 0);
     if (u * probability(q, draft) < probability(&s->target, draft)) return draft;
     return draw_residual(s, q, h.length);

@@ -170,9 +170,9 @@ static void verifying_puts_the_cache_back(void **state) {
     start_run(&run, model, &o);
     assert_int_equal(fr_accept_verify_text(&run, g.tokens, 70, 0, NULL), FR_OK);
     assert_true(run.config->stats.accepted_at[0] > 0); /* chains were followed */
-    const fr_kv_cache *judged = &fr_mtp_drafter_of(run.session->drafter)->kv, *kv = &fr_mtp_drafter_of(plain->drafter)->kv;
-    assert_int_equal(judged->length, kv->length);
-    assert_memory_equal(judged->rows, kv->rows, fr_kv_cache_bytes(1, kv->length, kv->rank, kv->rope, kv->type));
+    const fr_kv_cache *verified = &fr_mtp_drafter_of(run.session->drafter)->kv, *kv = &fr_mtp_drafter_of(plain->drafter)->kv;
+    assert_int_equal(verified->length, kv->length);
+    assert_memory_equal(verified->rows, kv->rows, fr_kv_cache_bytes(1, kv->length, kv->rank, kv->rope, kv->type));
     end_run(&run);
     fr_session_destroy(plain);
     golden_release(&g);

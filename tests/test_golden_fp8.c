@@ -3,7 +3,7 @@
  * Quantization is a staircase: where a value lies so close to an edge that the last bit of float32 decides, two correct
  * implementations differ by a whole step, which may move an expert and then anything. A perturbation of 1e-6 moves the
  * golden implementation's own logits by whole units. So the proof is made layer by layer, where both start from the
- * same input and nearly all rows come out alike to 1e-6; whole passes are judged by statistics. */
+ * same input and nearly all rows come out alike to 1e-6; whole passes are compared by statistics. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -40,7 +40,7 @@ static fr_status parse_behavior(const char *name, fr_split_behavior *out, fr_err
             *out = (fr_split_behavior)i;
             return FR_OK;
         }
-    return fr_fail(error, FR_ERROR_UNSUPPORTED, "Split: behavior \"%.40s\"", name);
+    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, "Split", "behavior \"%.40s\"", name);
 }
 
 static fr_status parse_split(parser *p, const cJSON *json, fr_error *error) {
@@ -51,7 +51,7 @@ static fr_status parse_split(parser *p, const cJSON *json, fr_error *error) {
     FR_TRY(fr_json_object(json, "Split", "pattern", &pattern, error));
     FR_TRY(fr_json_string_or(pattern, "Split: pattern", "Regex", NULL, &regex, error));
     FR_TRY(fr_json_string_or(pattern, "Split: pattern", "String", NULL, &literal, error));
-    if (!regex == !literal) return fr_fail(error, FR_ERROR_FORMAT, "Split: pattern: expected one of Regex and String");
+    if (!regex == !literal) return fr_fail_at(error, FR_ERROR_FORMAT, "Split: pattern", "expected one of Regex and String");
     FR_TRY(fr_json_string(json, "Split", "behavior", &behavior_name, error));
     FR_TRY(parse_behavior(behavior_name, &behavior, error));
     FR_TRY(fr_json_bool_or(json, "Split", "invert", false, &invert, error));
@@ -62,7 +62,7 @@ static fr_status parse_split(parser *p, const cJSON *json, fr_error *error) {
 static fr_status parse_byte_level(parser *p, const cJSON *json, fr_error *error) {
     bool prefix, use_regex;
     FR_TRY(fr_json_bool_or(json, "ByteLevel", "add_prefix_space", false, &prefix, error));
-    if (prefix) return fr_fail(error, FR_ERROR_UNSUPPORTED, "ByteLevel: add_prefix_space true");
+    if (prefix) return fr_fail_at(error, FR_ERROR_UNSUPPORTED, "ByteLevel", "add_prefix_space true");
     FR_TRY(fr_json_bool_or(json, "ByteLevel", "use_regex", true, &use_regex, error));
     if (use_regex) FR_TRY(add_step(p, byte_level_pattern, NULL, FR_SPLIT_ISOLATED, false, error));
     p->byte_level = true;

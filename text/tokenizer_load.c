@@ -260,7 +260,7 @@ static fr_status check_plain(loader *l, const cJSON *model) {
         bool plain = !value || cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == 0) ||
                      (cJSON_IsString(value) && !*value->valuestring);
         if (!plain)
-            return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "%s: %s", keys[i], fr_json_describe(value, found, sizeof found));
+            return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, keys[i], "%s", fr_json_describe(value, found, sizeof found));
     }
     return FR_OK;
 }
@@ -270,7 +270,7 @@ static fr_status load_model(loader *l, const cJSON *model, const cJSON *added) {
     const char *type;
     FR_TRY(fr_json_string(model, "model", "type", &type, l->error));
     if (strcmp(type, "BPE") != 0)
-        return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "model: type \"%.40s\" (BPE is supported)", type);
+        return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, "model", "type \"%.40s\" (BPE is supported)", type);
     fr_status status = check_plain(l, model);
     if (status != FR_OK) return fr_context(l->error, status, "model");
     FR_TRY(fr_json_bool_or(model, "model", "ignore_merges", false, &l->t->ignore_merges, l->error));
@@ -289,10 +289,10 @@ static fr_status check_normalizer(loader *l, const cJSON *json) {
     const char *type;
     const cJSON *list, *item;
     if (!json) return FR_OK;
-    if (!cJSON_IsObject(json)) return fr_fail(l->error, FR_ERROR_FORMAT, "normalizer: not an object");
+    if (!cJSON_IsObject(json)) return fr_fail_at(l->error, FR_ERROR_FORMAT, "normalizer", "not an object");
     FR_TRY(fr_json_string(json, "normalizer", "type", &type, l->error));
     if (strcmp(type, "Sequence") != 0)
-        return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "normalizer: type \"%.40s\" (none is supported)", type);
+        return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, "normalizer", "type \"%.40s\" (none is supported)", type);
     FR_TRY(fr_json_array(json, "normalizer", "normalizers", &list, l->error));
     cJSON_ArrayForEach(item, list) FR_TRY(check_normalizer(l, item));
     return FR_OK;
@@ -300,10 +300,10 @@ static fr_status check_normalizer(loader *l, const cJSON *json) {
 
 static fr_status check_decoder(loader *l, const cJSON *json) {
     const char *type = "null";
-    if (json && !cJSON_IsObject(json)) return fr_fail(l->error, FR_ERROR_FORMAT, "decoder: not an object");
+    if (json && !cJSON_IsObject(json)) return fr_fail_at(l->error, FR_ERROR_FORMAT, "decoder", "not an object");
     if (json) FR_TRY(fr_json_string(json, "decoder", "type", &type, l->error));
     if (strcmp(type, "ByteLevel") == 0) return FR_OK;
-    return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "decoder: type \"%.40s\" (ByteLevel is supported)", type);
+    return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, "decoder", "type \"%.40s\" (ByteLevel is supported)", type);
 }
 
 /* "single": the text alone, or one special token before it, which is bos. */
@@ -316,19 +316,19 @@ static fr_status load_template(loader *l, const cJSON *json) {
     const cJSON *last = n ? fr_json_find(cJSON_GetArrayItem(single, n - 1), "Sequence") : NULL;
     if (n == 1 && last) return FR_OK;
     if (n != 2 || !cJSON_IsObject(first) || !last)
-        return fr_fail(l->error, FR_ERROR_UNSUPPORTED,
-                       "TemplateProcessing: single: other than a text, or a special token and a text");
+        return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, "TemplateProcessing: single",
+                          "other than a text, or a special token and a text");
     FR_TRY(fr_json_string(first, "TemplateProcessing: SpecialToken", "id", &name, l->error));
     FR_TRY(fr_json_object(json, "TemplateProcessing", "special_tokens", &special_tokens, l->error));
     const cJSON *entry = fr_json_find(special_tokens, name);
     if (!cJSON_IsObject(entry))
-        return fr_fail(l->error, FR_ERROR_FORMAT, "TemplateProcessing: special_tokens: no \"%.60s\"", name);
+        return fr_fail_at(l->error, FR_ERROR_FORMAT, "TemplateProcessing: special_tokens", "no \"%.60s\"", name);
     FR_TRY(fr_json_array(entry, name, "ids", &ids, l->error));
     if (cJSON_GetArraySize(ids) != 1)
-        return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "TemplateProcessing: \"%.60s\" is not one token", name);
+        return fr_fail_at(l->error, FR_ERROR_UNSUPPORTED, "TemplateProcessing", "\"%.60s\" is not one token", name);
     FR_TRY(check_id(l, ids->child, name, &l->t->bos));
     if (!fr_tokenizer_token_bytes(l->t, l->t->bos, NULL))
-        return fr_fail(l->error, FR_ERROR_FORMAT, "TemplateProcessing: no token has id %d", (int)l->t->bos);
+        return fr_fail_at(l->error, FR_ERROR_FORMAT, "TemplateProcessing", "no token has id %d", (int)l->t->bos);
     l->t->add_bos = true;
     return FR_OK;
 }
@@ -350,7 +350,7 @@ static fr_status load_post_processor(loader *l, const cJSON *json) {
 
 static fr_status load_parts(loader *l) {
     const cJSON *model, *added = fr_json_find(l->root, "added_tokens");
-    if (added && !cJSON_IsArray(added)) return fr_fail(l->error, FR_ERROR_FORMAT, "added_tokens: expected an array");
+    if (added && !cJSON_IsArray(added)) return fr_fail_at(l->error, FR_ERROR_FORMAT, "added_tokens", "expected an array");
     FR_TRY(check_normalizer(l, fr_json_find(l->root, "normalizer")));
     FR_TRY(fr_pretokenizer_parse(&l->t->pretokenizer, fr_json_find(l->root, "pre_tokenizer"), l->error));
     FR_TRY(check_decoder(l, fr_json_find(l->root, "decoder")));
