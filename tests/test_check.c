@@ -108,7 +108,7 @@ static void references_are_sound(void **state) {
     }
 }
 
-static void finds_bad_values(void **state) {
+static void bad_values_are_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     const float nan = __builtin_nanf(""), negative = -1;
@@ -133,7 +133,7 @@ static void finds_bad_values(void **state) {
     scratch_destroy(&s);
 }
 
-static void finds_missing_and_misshapen_tensors(void **state) {
+static void missing_and_misshapen_tensors_are_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     /* in shard and index alike: the tensor has another name now */
@@ -154,7 +154,7 @@ static void finds_missing_and_misshapen_tensors(void **state) {
     scratch_destroy(&s);
 }
 
-static void finds_missing_scales(void **state) {
+static void missing_scales_are_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     replace(&s, FIRST, "model.layers.0.mlp.down_proj.weight_scale_inv\"", "model.layers.0.mlp.down_proj.weight_scale_xxx\"");
@@ -168,7 +168,7 @@ static void finds_missing_scales(void **state) {
     scratch_destroy(&s);
 }
 
-static void finds_a_truncated_shard_and_checks_the_rest(void **state) {
+static void a_truncated_shard_is_found_and_the_rest_checked(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1); /* in the other shard */
@@ -184,7 +184,7 @@ static void finds_a_truncated_shard_and_checks_the_rest(void **state) {
     scratch_destroy(&s);
 }
 
-static void finds_a_shard_with_a_broken_header(void **state) {
+static void a_shard_with_a_broken_header_is_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1);
@@ -203,7 +203,7 @@ static void finds_a_shard_with_a_broken_header(void **state) {
     scratch_destroy(&s);
 }
 
-static void finds_a_missing_shard_and_a_lying_index(void **state) {
+static void a_missing_shard_and_a_lying_index_are_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     replace(&s, INDEX, "\"lm_head.weight\"", "\"lm_HEAD.weight\"");
@@ -264,7 +264,7 @@ static bool pace_it(void *user, const char *what, uint64_t done, uint64_t total)
     return p->calls != p->stop_at;
 }
 
-static void tells_progress_and_can_be_stopped(void **state) {
+static void it_tells_progress_and_can_be_stopped(void **state) {
     (void)state;
     pace p = {0};
     fr_error error;
@@ -289,15 +289,15 @@ static void no_checkpoint_is_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references_are_sound),
-        cmocka_unit_test(finds_bad_values),
-        cmocka_unit_test(finds_missing_and_misshapen_tensors),
-        cmocka_unit_test(finds_missing_scales),
-        cmocka_unit_test(finds_a_truncated_shard_and_checks_the_rest),
-        cmocka_unit_test(finds_a_shard_with_a_broken_header),
-        cmocka_unit_test(finds_a_missing_shard_and_a_lying_index),
+        cmocka_unit_test(bad_values_are_found),
+        cmocka_unit_test(missing_and_misshapen_tensors_are_found),
+        cmocka_unit_test(missing_scales_are_found),
+        cmocka_unit_test(a_truncated_shard_is_found_and_the_rest_checked),
+        cmocka_unit_test(a_shard_with_a_broken_header_is_found),
+        cmocka_unit_test(a_missing_shard_and_a_lying_index_are_found),
         cmocka_unit_test(values_are_checked_without_a_config),
         cmocka_unit_test(mtp_may_be_absent),
-        cmocka_unit_test(tells_progress_and_can_be_stopped),
+        cmocka_unit_test(it_tells_progress_and_can_be_stopped),
         cmocka_unit_test(no_checkpoint_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

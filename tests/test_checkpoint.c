@@ -10,7 +10,7 @@
 
 #define GOLDEN FR_TEST_DIR "/golden/"
 
-static void opens_the_references(void **state) {
+static void references_open(void **state) {
     (void)state;
     static const struct {
         const char *dir;
@@ -38,7 +38,7 @@ static void opens_the_references(void **state) {
     fr_checkpoint_destroy(NULL);
 }
 
-static void orders_numbers_by_value(void **state) {
+static void numbers_in_names_are_ordered_by_value(void **state) {
     (void)state;
     fr_checkpoint *checkpoint = NULL;
     assert_int_equal(fr_checkpoint_open(GOLDEN "nano-mtp-s1", &checkpoint, NULL), FR_OK);
@@ -49,7 +49,7 @@ static void orders_numbers_by_value(void **state) {
     fr_checkpoint_destroy(checkpoint);
 }
 
-static void get_names_expected_and_found(void **state) {
+static void errors_name_expected_and_found(void **state) {
     (void)state;
     fr_checkpoint *checkpoint = NULL;
     const fr_tensor *tensor = NULL;
@@ -98,7 +98,7 @@ static fr_status reopen(const scratch *s, const char *index, fr_error *error) {
     return status;
 }
 
-static void opens_a_single_file(void **state) {
+static void a_single_file_opens(void **state) {
     (void)state;
     scratch s = scratch_create();
     fr_checkpoint *checkpoint = NULL;
@@ -118,7 +118,7 @@ static void opens_a_single_file(void **state) {
     scratch_destroy(&s);
 }
 
-static void holds_index_and_shards_together(void **state) {
+static void index_and_shards_must_agree(void **state) {
     (void)state;
     scratch s = scratch_create();
     fr_error error;
@@ -176,11 +176,11 @@ static void an_index_without_its_shards_gives_a_hint(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(opens_the_references),
-        cmocka_unit_test(orders_numbers_by_value),
-        cmocka_unit_test(get_names_expected_and_found),
-        cmocka_unit_test(opens_a_single_file),
-        cmocka_unit_test(holds_index_and_shards_together),
+        cmocka_unit_test(references_open),
+        cmocka_unit_test(numbers_in_names_are_ordered_by_value),
+        cmocka_unit_test(errors_name_expected_and_found),
+        cmocka_unit_test(a_single_file_opens),
+        cmocka_unit_test(index_and_shards_must_agree),
         cmocka_unit_test(an_index_without_its_shards_gives_a_hint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

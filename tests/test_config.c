@@ -11,7 +11,7 @@
 
 #define GOLDEN FR_TEST_DIR "/golden/"
 
-static void reads_deepseek_v3(void **state) {
+static void the_published_config_is_read(void **state) {
     (void)state;
     size_t length;
     char *text = scratch_read(GOLDEN "deepseek-v3-config.json", &length);
@@ -83,7 +83,7 @@ static fr_config parsed_with(const char *key, const char *value) {
 #define YARN(more) "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 64" more "}"
 #define FP8(more) "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]" more "}"
 
-static void takes_what_conversions_write(void **state) {
+static void what_conversions_write_is_accepted(void **state) {
     (void)state;
     assert_int_equal(parsed_with("q_lora_rank", "null").q_lora_rank, 0);
     assert_int_equal(parsed_with("hidden_size", "160.0").hidden_size, 160);
@@ -124,7 +124,7 @@ static void moe_layers_may_alternate(void **state) {
     assert_int_equal(fr_config_num_moe_layers(&c), 1);
 }
 
-static void refuses_values_out_of_range(void **state) {
+static void values_out_of_range_are_refused(void **state) {
     (void)state;
     static const struct {
         const char *key, *value, *message;
@@ -181,7 +181,7 @@ static void refuses_values_out_of_range(void **state) {
     }
 }
 
-static void refuses_what_it_does_not_compute(void **state) {
+static void what_is_not_computed_is_refused(void **state) {
     (void)state;
     static const struct {
         const char *key, *value, *message;
@@ -221,7 +221,7 @@ static void refuses_what_it_does_not_compute(void **state) {
     assert_non_null(strstr(error.message, "model_type: only the DeepSeek-V3 family"));
 }
 
-static void refuses_files_that_are_no_config(void **state) {
+static void files_that_are_no_config_are_refused(void **state) {
     (void)state;
     fr_config config;
     fr_error error;
@@ -261,12 +261,9 @@ static void generation_config_decides_on_eos(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_deepseek_v3),
-        cmocka_unit_test(takes_what_conversions_write),
-        cmocka_unit_test(moe_layers_may_alternate),
-        cmocka_unit_test(refuses_values_out_of_range),
-        cmocka_unit_test(refuses_what_it_does_not_compute),
-        cmocka_unit_test(refuses_files_that_are_no_config),
+        cmocka_unit_test(the_published_config_is_read),     cmocka_unit_test(what_conversions_write_is_accepted),
+        cmocka_unit_test(moe_layers_may_alternate),         cmocka_unit_test(values_out_of_range_are_refused),
+        cmocka_unit_test(what_is_not_computed_is_refused),  cmocka_unit_test(files_that_are_no_config_are_refused),
         cmocka_unit_test(generation_config_decides_on_eos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

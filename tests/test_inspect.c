@@ -18,7 +18,7 @@ static fr_inspection *inspect(const char *path) {
     return inspection;
 }
 
-static void counts_deepseek_v3(void **state) {
+static void deepseek_v3_has_the_published_counts(void **state) {
     (void)state;
     fr_inspection *inspection = inspect(GOLDEN "deepseek-v3-config.json");
     const fr_parameters *p = fr_inspection_parameters(inspection);
@@ -47,7 +47,7 @@ static void counts_deepseek_v3(void **state) {
 }
 
 /* In a checkpoint in the original's layout, what the config implies is what the files hold, to the byte. */
-static void agrees_with_files(void **state) {
+static void counts_agree_with_files(void **state) {
     (void)state;
     static const struct {
         const char *dir;
@@ -74,7 +74,7 @@ static void agrees_with_files(void **state) {
     }
 }
 
-static void lists_tensors_in_order(void **state) {
+static void tensors_are_listed_in_order(void **state) {
     (void)state;
     fr_inspection *inspection = inspect(GOLDEN "nano-mtp-s1");
     fr_tensor_info info;
@@ -96,7 +96,7 @@ static void lists_tensors_in_order(void **state) {
     fr_inspection_destroy(inspection);
 }
 
-static void counts_no_mtp_module_that_the_files_lack(void **state) {
+static void an_mtp_module_that_the_files_lack_is_not_counted(void **state) {
     (void)state;
     scratch s = scratch_create();
     size_t length;
@@ -173,7 +173,7 @@ static void schema_walk_can_be_ended(void **state) {
     assert_int_equal(calls, 10);
 }
 
-static void layers_of_names(void **state) {
+static void a_name_tells_its_layer(void **state) {
     (void)state;
     assert_int_equal(fr_schema_layer_of("model.layers.61.eh_proj.weight"), 61);
     assert_int_equal(fr_schema_layer_of("model.layers.0.x"), 0);
@@ -196,13 +196,13 @@ static void errors_name_the_path(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_deepseek_v3),
-        cmocka_unit_test(agrees_with_files),
-        cmocka_unit_test(lists_tensors_in_order),
-        cmocka_unit_test(counts_no_mtp_module_that_the_files_lack),
+        cmocka_unit_test(deepseek_v3_has_the_published_counts),
+        cmocka_unit_test(counts_agree_with_files),
+        cmocka_unit_test(tensors_are_listed_in_order),
+        cmocka_unit_test(an_mtp_module_that_the_files_lack_is_not_counted),
         cmocka_unit_test(schema_is_what_checkpoints_hold),
         cmocka_unit_test(schema_walk_can_be_ended),
-        cmocka_unit_test(layers_of_names),
+        cmocka_unit_test(a_name_tells_its_layer),
         cmocka_unit_test(errors_name_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

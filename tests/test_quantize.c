@@ -204,7 +204,7 @@ static void codes_come_back(const fr_checkpoint *a, const fr_tensor *x, const fr
     }
 }
 
-static void golden_there_and_back(void **state) {
+static void a_golden_goes_there_and_back(void **state) {
     (void)state;
     scratch s = scratch_create();
     const char *golden = GOLDEN "pico-s1";
@@ -241,7 +241,7 @@ static bool config_says_fp8(const char *dir) {
     return fp8;
 }
 
-static void files_follow(void **state) {
+static void other_files_are_copied(void **state) {
     (void)state;
     static const char *const copied[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"};
     scratch s = scratch_create(), from = scratch_create();
@@ -468,7 +468,7 @@ static bool stop_at_50(void *user, const char *what, uint64_t done, uint64_t tot
     return done < 50;
 }
 
-static void can_be_interrupted(void **state) {
+static void it_can_be_interrupted(void **state) {
     (void)state;
     scratch s = scratch_create();
     refused(GOLDEN "pico-s1", place(&s, "out"), &(fr_quantize_options){.to = FR_PRECISION_BF16, .progress = stop_at_50},
@@ -479,14 +479,14 @@ static void can_be_interrupted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_there_and_back),
-        cmocka_unit_test(files_follow),
+        cmocka_unit_test(a_golden_goes_there_and_back),
+        cmocka_unit_test(other_files_are_copied),
         cmocka_unit_test(error_is_bounded_and_true),
         cmocka_unit_test(blocks_are_scaled_by_their_own),
         cmocka_unit_test(values_that_are_not_finite_are_refused),
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(failed_writes_leave_nothing),
-        cmocka_unit_test(can_be_interrupted),
+        cmocka_unit_test(it_can_be_interrupted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

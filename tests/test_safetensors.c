@@ -26,7 +26,7 @@ static fr_status open_it(fr_safetensors *st, fr_error *error) {
     return fr_safetensors_open(dir.dir, "t.safetensors", 5, NULL, NULL, st, error);
 }
 
-static void reads_tensors_in_any_order(void **state) {
+static void tensors_are_read_in_any_order(void **state) {
     (void)state;
     const char *header = "{\"b\":{\"shape\":[2,3],\"data_offsets\":[4,16],\"dtype\":\"BF16\"},"
                          "\"__metadata__\":{\"format\":\"pt\"},"
@@ -55,7 +55,7 @@ static void reads_tensors_in_any_order(void **state) {
     fr_safetensors_release(&st); /* harmless */
 }
 
-static void accepts_no_tensors(void **state) {
+static void a_file_may_have_no_tensors(void **state) {
     (void)state;
     fr_safetensors st;
     put("{}", 2, 0, 0);
@@ -119,7 +119,7 @@ static const struct {
      4, "tensor w: its data overlaps with that of v"},
 };
 
-static void refuses_hostile_headers(void **state) {
+static void hostile_headers_are_refused(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         fr_safetensors st;
@@ -134,7 +134,7 @@ static void refuses_hostile_headers(void **state) {
     }
 }
 
-static void refuses_files_that_are_no_files(void **state) {
+static void what_is_no_regular_file_is_refused(void **state) {
     (void)state;
     fr_safetensors st;
     fr_error error;
@@ -157,7 +157,7 @@ static void refuses_files_that_are_no_files(void **state) {
     assert_non_null(strstr(error.message, "not a regular file"));
 }
 
-static void survives_a_nesting_bomb(void **state) {
+static void a_nesting_bomb_is_refused(void **state) {
     (void)state;
     enum { BOMB = 200000 };
     fr_safetensors st;
@@ -182,7 +182,7 @@ static void note(void *user, const fr_problem *problem) {
     f->count++;
 }
 
-static void reports_and_goes_on(void **state) {
+static void broken_entries_are_reported_and_left_out(void **state) {
     (void)state;
     const char *header = "{\"good\":{\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[0,4]},"
                          "\"type\":{\"dtype\":\"X\",\"shape\":[4],\"data_offsets\":[4,8]},"
@@ -211,7 +211,7 @@ static void reports_and_goes_on(void **state) {
 }
 
 /* Whatever a small header is turned into, opening ends with a status, and what it gives lies inside the file. */
-static void survives_mutations(void **state) {
+static void mutated_files_do_no_harm(void **state) {
     (void)state;
     const char *header =
         "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
@@ -271,10 +271,10 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_tensors_in_any_order), cmocka_unit_test(accepts_no_tensors),
-        cmocka_unit_test(refuses_hostile_headers),    cmocka_unit_test(refuses_files_that_are_no_files),
-        cmocka_unit_test(survives_a_nesting_bomb),    cmocka_unit_test(reports_and_goes_on),
-        cmocka_unit_test(survives_mutations),
+        cmocka_unit_test(tensors_are_read_in_any_order), cmocka_unit_test(a_file_may_have_no_tensors),
+        cmocka_unit_test(hostile_headers_are_refused),   cmocka_unit_test(what_is_no_regular_file_is_refused),
+        cmocka_unit_test(a_nesting_bomb_is_refused),     cmocka_unit_test(broken_entries_are_reported_and_left_out),
+        cmocka_unit_test(mutated_files_do_no_harm),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

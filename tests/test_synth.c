@@ -237,7 +237,7 @@ static void scales_of_the_ue8m0_kind_are_powers_of_two(void **state) {
 
 /* ---- What is written ---- */
 
-static void writes_what_the_schema_says(void **state) {
+static void it_writes_what_the_schema_says(void **state) {
     (void)state;
     static const char *const tied[] = {"tie_word_embeddings=true", "n_shared_experts=2"};
     static const char *const small[] = {"hidden_size=64", "vocab_size=300", "intermediate_size=100"};
@@ -416,7 +416,7 @@ static void full_size_takes_no_room(void **state) {
     scratch_destroy(&s);
 }
 
-static void sparse_opens_as_a_model(void **state) {
+static void a_sparse_checkpoint_opens_as_a_model(void **state) {
     (void)state;
     scratch s = scratch_create();
     char dir[512];
@@ -447,7 +447,7 @@ static bool count_experts(void *user, const fr_score_batch *batch) {
     return true;
 }
 
-static void deep_model_stays_finite_and_even(void **state) {
+static void a_deep_model_stays_finite_and_even(void **state) {
     (void)state;
     enum { TEXT = 48, LAYERS = 61, EXPERTS = 16 };
     static const char *const set[] = {"n_group=4", "topk_group=2", "num_experts_per_tok=4"};
@@ -600,7 +600,7 @@ static bool stop_at(void *user, const char *what, uint64_t done, uint64_t total)
     return done < *(uint64_t *)user;
 }
 
-static void can_be_interrupted(void **state) {
+static void it_can_be_interrupted(void **state) {
     (void)state;
     scratch s = scratch_create();
     char dir[512];
@@ -617,7 +617,7 @@ static void can_be_interrupted(void **state) {
 
 /* ---- The writer ---- */
 
-static void writer_holds_its_caller_to_the_order(void **state) {
+static void the_writer_refuses_another_order(void **state) {
     (void)state;
     scratch s = scratch_create();
     fr_writer *w = NULL;
@@ -653,18 +653,18 @@ int main(void) {
         cmocka_unit_test(tensors_do_not_depend_on_each_other),
         cmocka_unit_test(values_are_as_planned),
         cmocka_unit_test(scales_of_the_ue8m0_kind_are_powers_of_two),
-        cmocka_unit_test(writes_what_the_schema_says),
+        cmocka_unit_test(it_writes_what_the_schema_says),
         cmocka_unit_test(shards_are_whole_and_aligned),
         cmocka_unit_test(config_is_changed_and_kept),
         cmocka_unit_test(fewer_layers_and_experts_fit),
         cmocka_unit_test(full_size_takes_no_room),
-        cmocka_unit_test(sparse_opens_as_a_model),
-        cmocka_unit_test(deep_model_stays_finite_and_even),
+        cmocka_unit_test(a_sparse_checkpoint_opens_as_a_model),
+        cmocka_unit_test(a_deep_model_stays_finite_and_even),
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(directories_are_left_alone),
         cmocka_unit_test(failed_writes_leave_nothing),
-        cmocka_unit_test(can_be_interrupted),
-        cmocka_unit_test(writer_holds_its_caller_to_the_order),
+        cmocka_unit_test(it_can_be_interrupted),
+        cmocka_unit_test(the_writer_refuses_another_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
