@@ -7,6 +7,8 @@
 #define LAYERS "model.layers."
 #define SCALE "_scale_inv" /* what a weight's scales are called, behind its name */
 
+enum { MAX_NAME = 192 }; /* with its NUL; the longest is less than half of it */
+
 static bool is_vector(fr_schema_kind kind) {
     return kind == FR_SCHEMA_VECTOR || kind == FR_SCHEMA_BIAS;
 }
@@ -19,24 +21,34 @@ typedef struct walk {
     void *user;
     int layer, expert; /* where the walk is; -1: outside */
     char prefix[32];   /* "model.layers.3.", or "" */
+    char number[16];   /* the expert's */
+    size_t prefix_length, number_length;
 } walk;
 
-/* prefix + the row's name, with the expert's number in the place of its star. */
-static void make_name(const walk *w, const fr_schema_row *row, char *name, size_t size) {
-    size_t star = strcspn(row->name, "*");
-    int length = row->name[star]
-                     ? snprintf(name, size, "%s%.*s%d%s", w->prefix, (int)star, row->name, w->expert, row->name + star + 1)
-                     : snprintf(name, size, "%s%s", w->prefix, row->name);
-    assert(length > 0 && (size_t)length < size);
-    (void)length;
+static char *put(char *to, const char *text, size_t length) {
+    memcpy(to, text, length);
+    return to + length;
+}
+
+/* Writes prefix + the row's name, with the expert's number in the place of its star. A large network has tens of thousands. */
+static void make_name(const walk *w, const fr_schema_row *row, char name[MAX_NAME]) {
+    size_t length = strlen(row->name), star = strcspn(row->name, "*");
+    assert(w->prefix_length + length + w->number_length < MAX_NAME);
+    name = put(name, w->prefix, w->prefix_length);
+    name = put(name, row->name, star);
+    if (star < length) {
+        name = put(name, w->number, w->number_length);
+        star++;
+    }
+    put(name, row->name + star, length - star + 1);
 }
 
 static fr_status emit(const walk *w, const fr_schema_row *row) {
-    char name[192];
+    char name[MAX_NAME];
     const fr_config *c = w->config;
     fr_presence presence = row->when(c, w->layer);
     if (presence == FR_ABSENT) return FR_OK;
-    make_name(w, row, name, sizeof name);
+    make_name(w, row, name);
     return w->fn(w->user, &(fr_schema_tensor){.row = row,
                                               .name = name,
                                               .rank = is_vector(row->kind) ? 1 : 2,
@@ -50,8 +62,10 @@ static fr_status emit(const walk *w, const fr_schema_row *row) {
 /* All tensors of one expert before those of the next. */
 static fr_status emit_experts(walk *w, const fr_schema_row *begin, const fr_schema_row *end) {
     fr_status status = FR_OK;
-    for (w->expert = 0; w->expert < w->config->n_routed_experts; w->expert++)
+    for (w->expert = 0; w->expert < w->config->n_routed_experts; w->expert++) {
+        w->number_length = (size_t)snprintf(w->number, sizeof w->number, "%d", w->expert);
         for (const fr_schema_row *row = begin; row < end && status == FR_OK; row++) status = emit(w, row);
+    }
     w->expert = -1;
     return status;
 }
@@ -73,10 +87,10 @@ static fr_status emit_rows(walk *w, const fr_schema_row *row, const fr_schema_ro
 
 static fr_status emit_layer(walk *w, int layer, const fr_schema_row *row, const fr_schema_row *end, unsigned scopes) {
     w->layer = layer;
-    snprintf(w->prefix, sizeof w->prefix, LAYERS "%d.", layer);
+    w->prefix_length = (size_t)snprintf(w->prefix, sizeof w->prefix, LAYERS "%d.", layer);
     fr_status status = emit_rows(w, row, end, scopes);
     w->layer = -1;
-    w->prefix[0] = '\0';
+    w->prefix_length = 0;
     return status;
 }
 
