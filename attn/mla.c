@@ -81,7 +81,7 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->compute);
 }
 
-void fr_mla_remember(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
-                     fr_mla_scratch *s) {
+void fr_mla_kv_only(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                    fr_mla_scratch *s) {
     project_latents(m, rope, kv, layer, pos, x, s);
 }

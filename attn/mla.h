@@ -70,8 +70,8 @@ void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, 
 void fr_mla_forward(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
                     fr_mla_scratch *s);
 /* TEAM. Only the first part of it: writes the rows to the cache, for rows whose result nobody reads. */
-void fr_mla_remember(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
-                     fr_mla_scratch *s);
+void fr_mla_kv_only(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
+                    fr_mla_scratch *s);
 unsigned fr_mla_forms(const fr_mla *mla);
 
 #endif

@@ -1,11 +1,14 @@
 #include "model/forward.h"
 
+#include <assert.h>
+
 #include "core/linear/norm.h"
 #include "core/threads.h"
 #include "model/layer.h"
 
 void fr_embed(const fr_model *model, int32_t token, float *y) {
     const fr_linear *e = &model->embed_tokens;
+    assert(token >= 0 && token < model->config.vocab_size);
     if (e->dtype == FR_F32)
         memcpy(y, (const float *)e->w + (int64_t)token * e->stride, (size_t)e->in * sizeof(float));
     else
@@ -14,14 +17,15 @@ void fr_embed(const fr_model *model, int32_t token, float *y) {
 
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
     const fr_config *c = &model->config;
-    int hidden = c->hidden_size, pos = kv->length;
+    int hidden_size = c->hidden_size, pos = kv->length;
+    assert(rows > 0 && rows <= ws->max_rows && pos + rows <= kv->ctx);
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
         int begin, end;
         fr_team_enter(&team);
         fr_team_split(rows, 1, &begin, &end); /* as fr_rmsnorm, the first to read them, splits */
-        for (int r = begin; r < end; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden);
+        for (int r = begin; r < end; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
         for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
             fr_layer_forward(model, &model->layers[i], ws, kv, i, pos, rows);
             if (!model->layers[i].is_moe) continue;
@@ -29,19 +33,20 @@ void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const 
             if (fr_team_rank() == 0) memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
             moe++;
         }
-        fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden);
+        fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden_size);
         fr_team_leave();
     }
 }
 
-void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, const float *hidden, int rows, float *logits) {
+void fr_lm_head(const fr_model *model, fr_workspace *ws, const fr_linear *lm_head, const float *hidden, int rows, float *logits) {
+    assert(rows > 0 && rows <= ws->max_rows);
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
         fr_team_enter(&team);
-        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(head, model->act_fp8),
+        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(lm_head, model->act_fp8),
                     model->config.act_ue8m0);
-        fr_linear_forward(head, &ws->rows, logits, model->config.vocab_size, &ws->compute);
+        fr_linear_forward(lm_head, &ws->rows, logits, model->config.vocab_size, &ws->compute);
         fr_team_leave();
     }
 }
@@ -51,7 +56,7 @@ uint64_t fr_unique_experts(const fr_model *model, const fr_workspace *ws, int ro
     uint64_t unique = 0;
     for (int layer = 0; layer < model->num_moe_layers; layer++) {
         const int32_t *ids = ws->experts + (size_t)layer * (size_t)count;
-        for (int i = 0; i < count; i++) { /* at most 8 rows of at most 64: a quadratic look back is nothing */
+        for (int i = 0; i < count; i++) { /* quadratic, of a few rows and experts */
             int j = 0;
             while (j < i && ids[j] != ids[i]) j++;
             unique += j == i;

@@ -1,21 +1,22 @@
-/* A pass of the main model, and the head. Each opens one parallel region over the model's threads. */
+/* A pass of the main model, and the LM head. Each opens one parallel region over the model's threads. */
 #ifndef FR_MODEL_FORWARD_H
 #define FR_MODEL_FORWARD_H
 
 #include "model/workspace.h"
 
-/* Runs tokens [rows] at positions kv->length .. through all layers. Leaves ws->x [rows, hidden] (before model.norm), ws->hidden
- * (after it) and ws->experts. The rows are written to the cache and not committed. Tokens are in the vocabulary, and
- * kv->length + rows <= ctx. */
+/* Runs tokens [rows] at positions kv->length .. through all layers. Leaves ws->x [rows, hidden_size] (before model.norm),
+ * ws->hidden (after it) and ws->experts. The rows are written to the cache and not committed. Tokens are in the vocabulary, and
+ * kv->length + rows <= kv->ctx. */
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows);
 
-/* logits [rows, vocab_size] = head of normed hidden states [rows, hidden]; head is the model's lm_head or draft_head. */
-void fr_head(const fr_model *model, fr_workspace *ws, const fr_linear *head, const float *hidden, int rows, float *logits);
+/* logits [rows, vocab_size] = lm_head(hidden), normed hidden states [rows, hidden_size]. lm_head is the model's, or its
+ * draft_head. */
+void fr_lm_head(const fr_model *model, fr_workspace *ws, const fr_linear *lm_head, const float *hidden, int rows, float *logits);
 
-/* y [hidden] = embedding of a token, as float32. */
+/* y [hidden_size] = embedding of a token, as float32. */
 void fr_embed(const fr_model *model, int32_t token, float *y);
 
-/* Distinct (layer, expert) pairs of the last main pass of `rows` rows; what a row alone would touch is layers * topk. */
+/* Distinct (layer, expert) pairs of the last main pass, of `rows` rows. One row has num_moe_layers * num_experts_per_tok. */
 uint64_t fr_unique_experts(const fr_model *model, const fr_workspace *ws, int rows);
 
 #endif

@@ -1,10 +1,10 @@
 #include "model/workspace.h"
 
-/* The plan, and with a real arena the taking; see fr_arena. */
+/* Counts what is needed, or with a real arena takes it; see fr_arena. */
 static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     const fr_config *c = &model->config;
-    size_t rows = (size_t)ws->max_rows, hidden = (size_t)c->hidden_size;
-    /* Layers of one kind are alike; the MTP module's layer may be the only one with experts. */
+    size_t rows = (size_t)ws->max_rows, width = (size_t)c->hidden_size;
+    /* Layers of one kind share their scratch. The MTP module's layer may be the only one with experts. */
     bool dense = false, sparse = false;
     fr_layer layer;
     fr_layer_sizes(model, &layer);
@@ -14,16 +14,16 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
         dense |= !is_moe;
     }
     fr_rope_take(&ws->rope, arena, c, ws->ctx);
-    ws->x = FR_TAKE(arena, float, rows *hidden);
-    ws->normed = FR_TAKE(arena, float, rows *hidden);
-    ws->delta = FR_TAKE(arena, float, rows *hidden);
-    ws->hidden = FR_TAKE(arena, float, rows *hidden);
+    ws->x = FR_TAKE(arena, float, rows *width);
+    ws->normed = FR_TAKE(arena, float, rows *width);
+    ws->delta = FR_TAKE(arena, float, rows *width);
+    ws->hidden = FR_TAKE(arena, float, rows *width);
     fr_rows_take(&ws->rows, arena, model->kernels, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
     if (model->mtp.present) {
-        ws->joined = FR_TAKE(arena, float, rows * 2 * hidden);
+        ws->joined = FR_TAKE(arena, float, rows * 2 * width);
         fr_rows_take(&ws->joined_rows, arena, model->kernels, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
     }
-    /* Prefill attention expands FR_KV_BLOCK positions, however few rows there are. */
+    /* Prefill attention expands FR_KV_BLOCK positions, also for fewer rows. */
     int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
     fr_compute_take(&ws->compute, arena, model->kernels, most, model->threads);
     fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, &ws->compute);

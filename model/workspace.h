@@ -1,5 +1,5 @@
-/* All working memory of a session's passes, planned once: nothing is allocated while tokens are made. The parts follow a
- * row's way through the network; all layers, and the MTP module's, use the same ones. */
+/* All working memory of a session's passes, planned once: nothing is allocated while tokens are generated. The parts are in the
+ * order of a pass. All layers share them, the MTP module's too. */
 #ifndef FR_MODEL_WORKSPACE_H
 #define FR_MODEL_WORKSPACE_H
 
@@ -8,26 +8,26 @@
 typedef struct fr_workspace {
     int max_rows, ctx;
     fr_rope rope;
-    float *x;      /* [R, hidden]: the residual stream; after a pass the hidden states before the last norm */
-    float *normed; /* [R, hidden]: input of attention, MLP or head */
-    float *delta;  /* [R, hidden]: what attention or MLP adds */
-    float *hidden; /* [R, hidden]: after model.norm (main) or shared_head.norm (MTP) */
-    fr_rows rows;  /* `normed`, or `hidden`, made ready */
-    float *joined; /* [R, 2 * hidden]: input of eh_proj */
+    float *x;      /* [R, hidden_size]: the residual stream; after a pass the hidden states before the last norm */
+    float *normed; /* [R, hidden_size]: input of attention or MLP */
+    float *delta;  /* [R, hidden_size]: what attention or MLP adds */
+    float *hidden; /* [R, hidden_size]: hidden states after model.norm (main) or shared_head.norm (MTP) */
+    fr_rows rows;  /* `normed` or `hidden`, quantized and packed for linears */
+    float *joined; /* [R, 2 * hidden_size]: input of eh_proj */
     fr_rows joined_rows;
     fr_mla_scratch mla;
     fr_mlp_scratch mlp; /* dense layers */
     fr_moe_scratch moe;
-    int32_t *experts; /* [moe layers, R, topk] of the last main pass: rows of a layer are the pass's rows, close together */
+    int32_t *experts; /* [num_moe_layers, rows, num_experts_per_tok] that the last main pass chose; rows are those of the pass */
     fr_compute compute;
-    void *memory; /* the arena that all of it lies in */
+    void *memory; /* the arena that has all of it */
     uint64_t bytes;
 } fr_workspace;
 
 /* R = max_rows. */
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error);
 void fr_workspace_release(fr_workspace *ws);
-/* What it will take. Of the model it needs no weights: config, kernels, threads, mtp.present and num_moe_layers. */
+/* The bytes that it will take. Of the model it needs no weights: config, kernels, threads, mtp.present and num_moe_layers. */
 uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx);
 
 #endif

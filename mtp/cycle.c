@@ -30,7 +30,7 @@ static void draft(fr_session *s, fr_cycle *cycle) {
 static void verify(fr_session *s, const fr_cycle *cycle) {
     int rows = cycle->verified + 1;
     fr_forward(s->model, &s->ws, &s->kv, s->tokens + s->length - 1, rows);
-    fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
+    fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
 }
 
 /* The text so far, of which penalties know, and whose length is the position of the token to choose. */

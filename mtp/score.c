@@ -23,7 +23,7 @@ static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_er
     scorer->batch = (fr_score_batch){.first = (size_t)first, .rows = (size_t)rows};
     memcpy(scorer->hidden, s->ws.hidden, hidden * sizeof(float));
     if (scorer->what & FR_SCORE_LOGITS) {
-        fr_head(model, &s->ws, &model->lm_head, scorer->hidden, rows, scorer->logits);
+        fr_lm_head(model, &s->ws, &model->lm_head, scorer->hidden, rows, scorer->logits);
         scorer->batch.logits = scorer->logits;
     }
     if (scorer->what & FR_SCORE_HIDDEN) scorer->batch.hidden = scorer->hidden;
@@ -42,7 +42,7 @@ static fr_status hand_out(void *user, fr_session *s, int first, int rows, fr_err
     int mtp_rows = mtp ? fr_mtp_readable(mtp, &context) : 0;
     if (mtp_rows > 0) {
         fr_mtp_read(mtp, &context, mtp_rows, mtp_rows);
-        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
+        fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
         scorer->batch.mtp_logits = scorer->mtp_logits;
         scorer->batch.mtp_rows = (size_t)mtp_rows;
     }

@@ -186,7 +186,7 @@ static fr_status evaluate_rows(fr_session *s, int rows, fr_rows_fn before_fn, fr
     int first = s->kv.length;
     fr_forward(s->model, &s->ws, &s->kv, s->tokens + first, rows);
     if (first + rows == s->length) {
-        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
+        fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
         s->logits_row = 0;
     }
     if (before_fn) status = before_fn(user, s, first, rows, error);

@@ -91,7 +91,7 @@ const float *fr_mtp_outputs(const fr_mtp_drafter *m, const fr_draft_context *c) 
 
 /* Takes the logits of the pass just made, of one output row, and keeps what the next chained row reads. */
 static void take_output(fr_mtp_drafter *m, const fr_draft_context *c) {
-    fr_head(c->model, c->ws, &c->model->draft_head, c->ws->hidden, 1, m->logits);
+    fr_lm_head(c->model, c->ws, &c->model->draft_head, c->ws->hidden, 1, m->logits);
     memcpy(m->recycled, fr_mtp_outputs(m, c), hidden_bytes(m, 1));
 }
 

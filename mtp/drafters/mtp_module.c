@@ -32,7 +32,7 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
                     c->act_ue8m0);
         fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, &ws->compute);
         if (passed > 0) {
-            fr_layer_remember(model, &mtp->layer, ws, kv, 0, pos, passed);
+            fr_layer_kv_only(model, &mtp->layer, ws, kv, 0, pos, passed);
             if (fr_team_rank() == 0) memmove(ws->x, ws->x + (size_t)passed * width, (size_t)outputs * width * sizeof(float));
             fr_team_barrier();
         }

@@ -141,7 +141,7 @@ fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr
         int r = i < 0 ? rows : i < rows ? i + 1 : 2 * rows - i;
         double start = fr_now();
         fr_forward(s->model, &s->ws, &s->kv, tokens, r);
-        fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, r, s->logits);
+        fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, r, s->logits);
         if (i < 0) continue;
         out->pass_s[r - 1] += 0.5 * (fr_now() - start);
         out->experts[r - 1] = fr_unique_experts(s->model, &s->ws, r);

@@ -104,7 +104,7 @@ static fr_status after_main(void *user, fr_session *s, int first, int rows, fr_e
     text_run *t = user;
     const fr_model *model = t->run->model;
     (void)error;
-    fr_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, t->logits + (size_t)(first - t->base) * vocab_size(t));
+    fr_lm_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, t->logits + (size_t)(first - t->base) * vocab_size(t));
     fr_accept_count_experts(t->run, s->ws.experts, rows, rows);
     t->main_end = first + rows;
     return FR_OK;
@@ -121,7 +121,7 @@ static fr_status read_mtp(void *user, fr_session *s, int main_first, int main_ro
     if (rows == 0) return FR_OK;
     fr_mtp_read(t->mtp, &context, rows, rows);
     memcpy(t->recycled + at * hidden_size(t), fr_mtp_outputs(t->mtp, &context), (size_t)rows * hidden_size(t) * sizeof(float));
-    fr_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
+    fr_lm_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
     verify_starts(t, s);
     return fr_accept_report(t->run, (size_t)t->main_end, error);

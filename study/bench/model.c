@@ -98,7 +98,7 @@ static fr_status run_pass(void *user, int figure, int round, double *seconds, fr
     for (int i = 0; i < rows; i++) tokens[i] = token_at(p->b, (uint64_t)(round + 2) * 1000003u + (uint64_t)i);
     double start = fr_now();
     fr_forward(s->model, &s->ws, &s->kv, tokens, rows);
-    fr_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
+    fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
     *seconds = fr_now() - start;
     p->unique[figure] += fr_unique_experts(s->model, &s->ws, rows);
     p->counted[figure]++;
@@ -258,7 +258,7 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
     double start = fr_now();
     if (figure % 2 == 0) {
         fr_forward(model, &c->ws, &c->kv, &token, 1);
-        fr_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
+        fr_lm_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
     } else {
         fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
