@@ -247,7 +247,7 @@ static void numbers_have_ten_digits_or_all_of_them(void **state) {
                               "\t\"count\":\t18446744073709551615,\n\t\"ids\":\t[0, 2147483647],\n\t\"reals\":\t[1e-07, null],\n"
                               "\t\"texts\":\t[\"a\", null]\n}");
     cJSON_free(text);
-    fr_json_add_null(&b, NULL, "lost"); /* as when memory ran out: it is remembered */
+    fr_json_add_null(&b, NULL, "lost"); /* as after memory ran out: the failure stays */
     assert_null(fr_json_print(&b));
     fr_json_discard(&b);
     fr_json_discard(&b);
