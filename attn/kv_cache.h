@@ -34,7 +34,7 @@ void fr_kv_cache_write(fr_kv_cache *kv, int layer, int pos, const float *row, co
 void fr_kv_cache_read(const fr_kv_cache *kv, int layer, int pos, float *ckv, float *k_pe, const fr_kernels *kernels);
 /* Makes `count` rows that every layer has written part of the timeline. */
 void fr_kv_cache_commit(fr_kv_cache *kv, int count);
-/* Rolls back to `length` positions. */
+/* Cuts the timeline to its first `length` positions. (Rejected drafts need no cut: their rows were never committed.) */
 void fr_kv_cache_truncate(fr_kv_cache *kv, int length);
 
 #endif

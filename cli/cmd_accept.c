@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "core/text_size.h"
 #include "forerun_study.h"
+#include "study/words.h"
 
 /* ---- For people ------------------------------------------------------------------------------------------------ */
 
@@ -115,8 +116,6 @@ static int check_depths(const fr_cli_ids *depths) {
     return 0;
 }
 
-enum { BOTH = 2 }; /* the third word of --verify, --mtp-hidden and --mtp-recycle */
-
 static fr_accept_options make_options(const fr_cli_options *o, const char *prompts, fr_cli_progress *progress) {
     fr_accept_options wanted = {
         .prompts = prompts,
@@ -125,9 +124,9 @@ static fr_accept_options make_options(const fr_cli_options *o, const char *promp
         .most_prompts = (size_t)o->most_prompts,
         .chat = o->chat,
         .teacher_forced = o->teacher_forced,
-        .both_verify = o->verify == BOTH,
-        .both_hidden = o->mtp_hidden == BOTH,
-        .both_recycle = o->mtp_recycle == BOTH,
+        .both_verify = !fr_verify_word(o->verify), /* "both" comes behind the enum's own words */
+        .both_hidden = !fr_hidden_state_word(o->mtp_hidden),
+        .both_recycle = !fr_hidden_state_word(o->mtp_recycle),
         .max_tokens = o->max_tokens,
         .ignore_eos = o->ignore_eos,
         .session = fr_cli_session_options(o, progress),

@@ -135,7 +135,7 @@ const fr_cli_option fr_cli_option_table[] = {
     FLAG("ignore-eos", 0, LENGTH, "do not stop at an end-of-sequence token", ignore_eos, MAKE | STUDY),
     TEXT("stop", 0, FR_OPT_TEXTS, "TEXT", NULL, LENGTH, "end before this text; may be repeated", stop, MAKE),
 
-    CHOICE("mtp", fr_drafting_word, "auto", SPECULATION, "draft with the MTP module", mtp, MAKE),
+    CHOICE("mtp", fr_drafting_word, "auto", SPECULATION, "whether to draft; auto: where it pays", mtp, MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION, "most drafts a cycle", depth,
            MAKE),
     NUMBER("depth", 0, FR_OPT_INT, "K", 1, FR_MAX_DEPTH, "1 with on, 3 with auto", SPECULATION,

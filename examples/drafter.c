@@ -7,6 +7,7 @@
  *
  * Not needed here: `catch_up` and `save`/`load`, of drafters that read hidden states (see mtp/drafters/mtp.c). */
 #include "mtp/drafters/drafter.h"
+
 #include "core/memory.h"
 
 /* The object begins with an fr_drafter; behind it is its own state. */

@@ -228,7 +228,7 @@ typedef struct fr_sampling {
 
 /* Where drafts come from: the MTP module, or n-gram lookup, which copies what followed the text's last tokens when they last
  * occurred in it (and needs no MTP module). */
-typedef enum fr_drafter_kind { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM } fr_drafter_kind;
+typedef enum fr_drafter_kind { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM, FR_DRAFTER_COUNT } fr_drafter_kind;
 
 typedef struct fr_session_options {
     int ctx; /* most tokens; 0: min(max_position_embeddings, 4096) */
@@ -267,7 +267,7 @@ FR_API fr_status fr_session_prefill_from(fr_session *session, const int32_t *tok
 /* What one cycle gave: tokens are owned by the session and valid until its next call. */
 typedef struct fr_step {
     const int32_t *tokens;
-    int count;    /* 1 .. accepted + 1 */
+    int count;    /* accepted + 1 */
     int drafted;  /* 0 .. depth */
     int accepted; /* drafts that the main model agreed with */
 } fr_step;

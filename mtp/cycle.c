@@ -62,8 +62,8 @@ static void count_pass(const fr_session *s, fr_cycle *cycle) {
                           fr_kv_cache_bytes(s->kv.layers, s->kv.length + rows, s->kv.rank, s->kv.rope, s->kv.type);
 }
 
-/* Rows past accepted + 1 are rolled back by never being committed: they lie past the length of both caches, where nothing
- * reads them and a later pass overwrites them. */
+/* Rows past the first accepted + 1 are rolled back by never being committed: they lie past the length of both caches, where
+ * nothing reads them and a later pass overwrites them. */
 static void roll_back(fr_session *s, const fr_cycle *cycle) {
     fr_session_commit(s, cycle->accepted + 1);
 }

@@ -16,6 +16,7 @@
 #include "core/memory.h"
 #include "driver.h"
 #include "goldens.h"
+#include "mtp/drafters/drafter.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -139,7 +140,6 @@ static const struct {
     {"mtp depth 1", {.drafting = FR_DRAFTING_ON, .depth = 1}},
     {"mtp depth 7", {.drafting = FR_DRAFTING_ON, .depth = 7, .kv = FR_KV_F32}},
     {"auto", {.drafting = FR_DRAFTING_AUTO}},
-    {"n-gram", {.drafting = FR_DRAFTING_ON, .drafter = FR_DRAFTER_NGRAM, .depth = 4}},
     {"sampled",
      {.drafting = FR_DRAFTING_ON,
       .depth = 3,
@@ -197,6 +197,10 @@ static void steps_allocate_nothing(void **state) {
         fr_session_destroy(first);
         for (size_t j = 0; j < sizeof plans / sizeof plans[0]; j++) {
             if (driver_isa(i / 2) == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
+        }
+        for (int kind = 0; kind < FR_DRAFTER_COUNT; kind++) {
+            fr_session_options any = {.drafting = FR_DRAFTING_ON, .drafter = (fr_drafter_kind)kind, .depth = 4};
+            if (driver_isa(i / 2) == best) check_session(model, fr_drafter_type_of(kind)->name, any, &g, packed);
         }
         golden_release(&g);
         fr_model_destroy(model);

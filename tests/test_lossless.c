@@ -225,6 +225,12 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
         int found = check_run(&b, o, NULL, NULL, w->name);
         if (strcmp(w->name, "mtp") == 0) accepted += found;
     }
+    for (int kind = 0; all && kind < FR_DRAFTER_COUNT; kind++) { /* those too that have no way of their own in the table */
+        if (fr_drafter_type_of(kind)->needs_mtp && !model->mtp.present) continue;
+        fr_session_options o = {
+            .kv = kv, .sampling = sampling, .drafting = FR_DRAFTING_ON, .drafter = (fr_drafter_kind)kind, .depth = 3};
+        check_run(&b, o, NULL, NULL, fr_drafter_type_of(kind)->name);
+    }
     release_baseline(&b);
     return accepted;
 }

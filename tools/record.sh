@@ -35,8 +35,11 @@ run() { # run NAME FILTER ARGS...: the program's output and exit status, filtere
 }
 
 ids=$(awk 'BEGIN { for (i = 0; i < 40; i++) printf "%s%d", i ? "," : "", (i * i * 7 + i * 3 + 5) % 90 + 4 }')
+# The words that an option takes, but auto.
+words() { "$program" generate --help | sed -n "s/^ *--$1 \([a-z0-9|]*\).*/\1/p" | tr '|' ' ' | sed 's/\<auto\>//'; }
+
 isas=
-for isa in scalar avx2 avx512 amx neon; do
+for isa in $(words isa); do
     ! "$program" score -q --json --isa $isa --prompt-tokens 5,6 >"$out/.raw" 2>&1 || isas="$isas $isa"
 done
 
@@ -56,7 +59,7 @@ for model in tests/golden/*/ models/demo/; do
             # shellcheck disable=SC2086 # options are words
             run "$at.$act.score" untimed score $every -t 1 --json --prompt-tokens "$ids" --act $act $files
         done
-        for drafter in mtp ngram; do
+        for drafter in $(words drafter); do
             for mode in 'off 1' 'on 1' 'on 3' 'on 7'; do
                 for how in 'greedy --temperature 0 --kv f32' 'coupled --temperature 0.8 --top-p 0.95 --seed 5' \
                     'rejection --temperature 0.8 --verify rejection --seed 5' 'penalties --repetition-penalty 1.2 --frequency-penalty 0.1'; do
@@ -65,7 +68,7 @@ for model in tests/golden/*/ models/demo/; do
                     # shellcheck disable=SC2086
                     set -- -t $threads ${how#* } --mtp ${mode% *} --depth ${mode#* } --drafter $drafter
                     [ "$drafter" = mtp ] || [ "${mode% *}" = on ] || continue
-                    [ $drafter = ngram ] || [ $mtp = yes ] || [ "${mode% *}" = off ] || continue
+                    [ "$drafter" != mtp ] || [ $mtp = yes ] || [ "${mode% *}" = off ] || continue
                     label=$at.$drafter.${mode% *}${mode#* }.${how%% *}
                     rm -f "$out/$label.session"
                     # shellcheck disable=SC2086

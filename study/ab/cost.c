@@ -4,6 +4,7 @@
 
 #include "core/memory.h"
 #include "model/traffic.h"
+#include "mtp/drafters/drafter.h"
 #include "study/statistics.h"
 
 static double median_or_nan(double *samples, size_t count) {
@@ -63,7 +64,7 @@ static double draft_of(const fr_ab_run *run, bool first, double *room) {
 
 static void count_bytes(const fr_ab_run *run, fr_ab_costs *out) {
     fr_traffic traffic;
-    bool drafts = run->options.session.drafter == FR_DRAFTER_MTP;
+    bool drafts = fr_drafter_type_of((int)run->options.session.drafter)->needs_mtp; /* the module is what a draft reads */
     fr_traffic_of(run->model, &traffic);
     for (int r = 0; r <= FR_MAX_DEPTH; r++) {
         double experts = run->model->num_moe_layers > 0 ? out->experts[r] : 0.0;
