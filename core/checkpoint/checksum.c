@@ -33,3 +33,9 @@ uint64_t fr_hash64(uint64_t hash, const void *bytes, size_t count) {
     for (size_t i = 0; i < count; i++) hash = (hash ^ b[i]) * UINT64_C(0x100000001b3);
     return hash;
 }
+
+uint64_t fr_hash64_number(uint64_t hash, uint64_t number) {
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(number >> 8 * i);
+    return fr_hash64(hash, bytes, sizeof bytes);
+}

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/checkpoint/checksum.h"
+#include "core/dtype.h"
 #include "core/file.h"
 #include "core/json.h"
 
@@ -361,4 +363,46 @@ int fr_config_num_moe_layers(const fr_config *config) {
     int count = 0;
     for (int layer = 0; layer < config->num_hidden_layers; layer++) count += fr_config_layer_is_moe(config, layer);
     return count;
+}
+
+/* ---- A hash ---- */
+
+_Static_assert(sizeof(fr_config) == 172, "a new field that changes results has to be hashed below");
+
+uint64_t fr_config_hash(uint64_t hash, const fr_config *c) {
+    const int numbers[] = {
+        c->hidden_size,
+        c->vocab_size,
+        c->num_hidden_layers,
+        c->num_nextn_predict_layers,
+        c->tie_word_embeddings,
+        c->num_attention_heads,
+        c->q_lora_rank,
+        c->kv_lora_rank,
+        c->qk_nope_head_dim,
+        c->qk_rope_head_dim,
+        c->v_head_dim,
+        c->yarn.present,
+        c->yarn.original_max_position_embeddings,
+        c->intermediate_size,
+        c->moe_intermediate_size,
+        c->n_routed_experts,
+        c->n_shared_experts,
+        c->num_experts_per_tok,
+        c->n_group,
+        c->topk_group,
+        c->first_k_dense_replace,
+        c->moe_layer_freq,
+        c->norm_topk_prob,
+        c->fp8,
+        c->act_dynamic,
+        c->act_ue8m0,
+    };
+    const float reals[] = {
+        c->rms_norm_eps,   c->rope_theta,  c->yarn.factor,         c->yarn.beta_fast,
+        c->yarn.beta_slow, c->yarn.mscale, c->yarn.mscale_all_dim, c->routed_scaling_factor,
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) hash = fr_hash64_number(hash, (uint64_t)numbers[i]);
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) hash = fr_hash64_number(hash, fr_f32_bits(reals[i]));
+    return hash;
 }

@@ -47,4 +47,7 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
 bool fr_config_layer_is_moe(const fr_config *config, int layer);
 int fr_config_num_moe_layers(const fr_config *config); /* main model only */
 
+/* fr_hash64 of what the network is: every field but those that limit a text or end it, which may be edited. */
+uint64_t fr_config_hash(uint64_t hash, const fr_config *config);
+
 #endif
