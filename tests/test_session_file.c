@@ -320,10 +320,26 @@ static void files_of_another_session_are_refused(void **unused) {
     refuse(session, path, FR_ERROR_UNSUPPORTED, "without MTP");
     fr_session_destroy(plain);
 
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+    scratch_destroy(&dir);
+}
+
+static void files_of_another_model_are_refused(void **unused) {
+    static const char *const names[] = {"pico-s1", "pico-yarn-s1", "pico-noqlora-s1", "nano-mtp-s1"};
+    (void)unused;
+    fr_model *model = open_model("pico-mtp-s1");
+    scratch dir = scratch_create();
+    char path[512];
+    int32_t text[PROMPT];
+    make_text(text, PROMPT, 9);
+    snprintf(path, sizeof path, "%s/session", dir.dir);
+    const fr_session_options own = {.ctx = CTX, .drafting = FR_DRAFTING_ON, .kv = FR_KV_F32};
+    fr_session *session = new_session(model, &own);
+    prefill(session, text, PROMPT);
     save(session, path);
     fr_session_destroy(session);
     fr_model_destroy(model);
-    const char *names[] = {"pico-s1", "pico-yarn-s1", "pico-noqlora-s1", "nano-mtp-s1"};
     for (int i = 0; i < 4; i++) {
         model = open_model(names[i]);
         session = new_session(model, &own);
@@ -332,8 +348,7 @@ static void files_of_another_session_are_refused(void **unused) {
         fr_session_destroy(session);
         fr_model_destroy(model);
     }
-    snprintf(none, sizeof none, "%s/golden/pico-mtp-s1", FR_TEST_DIR);
-    model = open_model_at(none, FR_ACT_FP8);
+    model = open_model_at(FR_TEST_DIR "/golden/pico-mtp-s1", FR_ACT_FP8);
     session = new_session(model, &own);
     refuse(session, path, FR_ERROR_UNSUPPORTED, "activations as they are");
     fr_session_destroy(session);
@@ -604,10 +619,11 @@ static void the_fingerprint_tells_models_apart(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_loaded_session_goes_on_bit_for_bit),  cmocka_unit_test(any_moment_can_be_saved),
-        cmocka_unit_test(files_of_another_session_are_refused),  cmocka_unit_test(a_save_that_fails_leaves_the_old_file),
-        cmocka_unit_test(damage_is_found_and_changes_nothing),   cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly),
-        cmocka_unit_test(values_that_are_no_numbers_do_no_harm), cmocka_unit_test(the_fingerprint_tells_models_apart),
+        cmocka_unit_test(a_loaded_session_goes_on_bit_for_bit),         cmocka_unit_test(any_moment_can_be_saved),
+        cmocka_unit_test(files_of_another_session_are_refused),         cmocka_unit_test(files_of_another_model_are_refused),
+        cmocka_unit_test(a_save_that_fails_leaves_the_old_file),        cmocka_unit_test(damage_is_found_and_changes_nothing),
+        cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly), cmocka_unit_test(values_that_are_no_numbers_do_no_harm),
+        cmocka_unit_test(the_fingerprint_tells_models_apart),
     };
     return cmocka_run_group_tests_name("session_file", tests, NULL, NULL);
 }
