@@ -57,7 +57,7 @@ static void print_machine(const fr_bench_result *r) {
     const fr_figure *read = &r->read_bandwidth, *peak = &r->peak;
     printf("%d %s, last-level cache %s\n", r->threads, r->threads == 1 ? "thread" : "threads",
            r->cache_bytes ? FR_TEXT_SIZE(r->cache_bytes) : "unknown");
-    printf("few rows by %s, many by %s\n", r->isa, r->many_rows);
+    printf("few rows by %s, many by %s\n", r->isa, r->prefill_path);
     printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
            1e-9 * read->p90, FR_TEXT_SIZE(r->read_buffer_bytes), r->read_streams, r->read_streams == 1 ? "stream" : "streams");
     if (peak->samples)
@@ -176,7 +176,7 @@ static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtim
     fr_json_add_number(b, document, "load_s", runtime->load_s);
     fr_json_add_count(b, document, "threads", (uint64_t)r->threads);
     fr_json_add_text(b, document, "isa", r->isa);
-    fr_json_add_text(b, document, "many_rows", r->many_rows);
+    fr_json_add_text(b, document, "many_rows", r->prefill_path);
     fr_json_add_count(b, document, "cache_bytes", r->cache_bytes);
     fr_json_add_count(b, document, "read_buffer_bytes", r->read_buffer_bytes);
     fr_json_add_count(b, document, "read_streams", (uint64_t)r->read_streams);

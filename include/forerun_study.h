@@ -94,8 +94,8 @@ typedef struct fr_bench_decode {
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
 typedef struct fr_bench_result {
     int threads, ctx;
-    const char *isa;       /* of the decode kernels */
-    const char *many_rows; /* what runs prefill, as in fr_build_info */
+    const char *isa;        /* of the decode kernels */
+    char prefill_path[160]; /* what runs prefill, as in fr_build_info */
     bool has_mtp;
     uint64_t cache_bytes;       /* the last level's, 0: unknown */
     uint64_t read_buffer_bytes; /* what reading was measured on */

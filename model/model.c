@@ -100,6 +100,7 @@ const char *fr_version(void) {
 
 const char *fr_build_info(void) {
     static char text[512];
+    char prefill[160];
     const dnnl_version_t *onednn = dnnl_version();
     const fr_kernels *best = fr_isa_kernels(FR_ISA_AUTO), *k;
     size_t n = 0;
@@ -107,7 +108,8 @@ const char *fr_build_info(void) {
                           onednn->minor, onednn->patch, fr_cpu_get()->name);
     for (int i = 0; (k = fr_isa_table(i)); i++)
         if (k->isa != FR_ISA_SCALAR) n += (size_t)snprintf(text + n, sizeof text - n, " %s", k->name);
+    fr_linear_prefill_path(best, prefill, sizeof prefill);
     snprintf(text + n, sizeof text - n, "\nfew rows (decode, verify): %s\nmany rows (prefill): %s\nthreads: %d (physical cores)",
-             fr_isa_name(best->isa), fr_linear_prefill_path(best), fr_physical_cores());
+             fr_isa_name(best->isa), prefill, fr_physical_cores());
     return text;
 }

@@ -41,6 +41,18 @@ uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx) {
     return arena.used;
 }
 
+typedef struct preparation {
+    fr_compute *compute;
+    fr_status status;
+    fr_error *error;
+} preparation;
+
+static void prepare(void *user, const fr_schema_tensor *tensor, const fr_linear *linear) {
+    preparation *p = user;
+    (void)tensor;
+    if (p->status == FR_OK) p->status = fr_compute_prepare(p->compute, linear, p->error);
+}
+
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error) {
     *ws = (fr_workspace){.max_rows = max_rows, .ctx = ctx};
     fr_arena arena = {0};
@@ -51,10 +63,14 @@ fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_r
         return fr_hint(error, FR_ERROR_MEMORY, "a shorter context or smaller prefill chunks need less");
     }
     take(ws, &arena, model);
-    return fr_compute_prepare(&ws->compute, max_rows, error);
+    preparation p = {&ws->compute, FR_OK, error};
+    fr_weights_each_linear(model, prepare, &p);
+    prepare(&p, NULL, &model->draft_head);
+    return p.status;
 }
 
 void fr_workspace_release(fr_workspace *ws) {
+    fr_compute_release(&ws->compute);
     fr_free(ws->memory);
     ws->memory = NULL;
 }

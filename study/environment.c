@@ -47,7 +47,8 @@ static void add_machine(fr_json_builder *d, cJSON *to, const fr_kernels *kernels
     for (fr_isa isa = FR_ISA_SCALAR; isa < FR_ISA_COUNT; isa++)
         if (fr_isa_available(isa)) fr_json_add_text(d, available, NULL, fr_isa_name(isa));
     fr_json_add_text(d, to, "isa", fr_isa_name(kernels->isa));
-    fr_json_add_text(d, to, "linear_path", fr_linear_prefill_path(kernels));
+    fr_linear_prefill_path(kernels, text, sizeof text);
+    fr_json_add_text(d, to, "linear_path", text);
     fr_json_add_count(d, to, "physical_cores", (uint64_t)fr_physical_cores());
     if (uname(&system) == 0) {
         snprintf(text, sizeof text, "%s %s %s", system.sysname, system.release, system.machine);

@@ -87,7 +87,9 @@ static int setup(void **out) {
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
     take(f, &arena);
-    assert_int_equal(fr_compute_prepare(&f->compute, CTX, NULL), FR_OK);
+    const fr_linear *linears[] = {&f->mla.q_a_proj, &f->mla.q_b_proj, &f->mla.kv_a_proj_with_mqa, &f->mla.kv_b_proj,
+                                  &f->mla.o_proj};
+    for (int i = 0; i < 5; i++) assert_int_equal(fr_compute_prepare(&f->compute, linears[i], NULL), FR_OK);
     *out = f;
     return 0;
 }
@@ -95,6 +97,7 @@ static int setup(void **out) {
 static int teardown(void **in) {
     fixture *f = *in;
     release_mla(&f->mla);
+    fr_compute_release(&f->compute);
     fr_free(f->memory);
     fr_free(f);
     return 0;

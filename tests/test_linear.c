@@ -99,14 +99,19 @@ static own_rows take_rows(int max_rows, int max_width) {
 }
 
 /* Scratch for products, likewise. */
-static fr_compute take_compute(int max_rows, int threads) {
+static fr_compute take_compute(const fr_linear *w, int max_rows, int threads) {
     fr_compute c;
     fr_arena arena = {0};
     fr_compute_take(&c, &arena, kernels, max_rows, threads);
     arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
     fr_compute_take(&c, &arena, kernels, max_rows, threads);
-    assert_int_equal(fr_compute_prepare(&c, max_rows, NULL), FR_OK);
+    assert_int_equal(fr_compute_prepare(&c, w, NULL), FR_OK);
     return c;
+}
+
+static void release_compute(fr_compute *c) {
+    fr_compute_release(c);
+    fr_free(c->scratch);
 }
 
 static unsigned forms_of(bool quantized) {
@@ -116,7 +121,7 @@ static unsigned forms_of(bool quantized) {
 /* y [rows, out] by `threads` threads. */
 static void forward(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, int threads, float *y) {
     own_rows r = take_rows(n, w->in);
-    fr_compute c = take_compute(n, threads);
+    fr_compute c = take_compute(w, n, threads);
     for (int i = 0; i < n * w->out; i++) y[i] = NAN;
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(threads)
@@ -126,7 +131,7 @@ static void forward(const fr_linear *w, const float *x, int n, bool quantized, b
         fr_linear_forward(w, &r.r, y, w->out, &c);
         fr_team_leave();
     }
-    fr_free(c.scratch);
+    release_compute(&c);
     fr_free(r.memory);
 }
 
@@ -229,14 +234,14 @@ static void check_gathered_fp8(void) {
     layer l = make_layer(FR_F8_E4M3, OUT, IN);
     float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
     own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
-    fr_compute c = take_compute(ROWS, 1);
+    fr_compute c = take_compute(&l.linear, ROWS, 1);
     forward(&l.linear, x, ROWS, true, true, 3, whole);
     fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(true), true);
     fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, FR_ROWS_QUANTIZED);
     fr_linear_range(&l.linear, &chosen.r, 64, OUT, part, OUT, &c);
     for (int i = 0; i < CHOSEN; i++)
         assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));
-    fr_free(c.scratch);
+    release_compute(&c);
     fr_free(all.memory);
     fr_free(chosen.memory);
     free(x);
@@ -251,21 +256,25 @@ static void fp8_matmul_of_onednn_is_right(void **state) {
     (void)state;
     random_state = 9;
     kernels = fr_isa_kernels(FR_ISA_AUTO);
-    if (fr_fp8_name()) assert_int_not_equal(strncmp(fr_fp8_name(), "ref", 3), 0);
-    assert_int_equal(fr_fp8_takes(256), fr_fp8_name() != NULL);
-    assert_int_equal(strstr(fr_linear_prefill_path(kernels), "FP8 x FP8") != NULL, fr_prefill_packed(kernels) && fr_fp8_name());
-    size_t before = fr_prefill_scratch_bytes(kernels, 64);
-    if (!fr_prefill_packed(kernels)) skip();
+    char path[160], forced[160];
+    const fr_prefill_backend *exact = fr_prefill_backend_of(kernels, false, 256);
+    fr_linear_prefill_path(kernels, path, sizeof path);
+    assert_null(strstr(path, "(ref"));
+    assert_int_equal(strstr(path, "FP8 x FP8") != NULL, fr_prefill_backend_of(kernels, true, 256) == &fr_backend_onednn_fp8);
+    if (exact == &fr_backend_portable) skip();
     fr_fp8_force(true);
-    assert_true(fr_fp8_takes(256) && !fr_fp8_takes(160));
-    assert_true(fr_prefill_scratch_bytes(kernels, 64) >= before);
-    assert_non_null(strstr(fr_linear_prefill_path(kernels), fr_fp8_name()));
+    assert_ptr_equal(fr_prefill_backend_of(kernels, true, 256), &fr_backend_onednn_fp8);
+    assert_ptr_equal(fr_prefill_backend_of(kernels, true, 160), exact); /* not whole blocks */
+    assert_ptr_equal(fr_prefill_backend_of(kernels, false, 256), exact);
+    fr_linear_prefill_path(kernels, forced, sizeof forced);
+    assert_non_null(strstr(forced, "; FP8 x FP8 by oneDNN matmul ("));
     check_prefill(FR_F8_E4M3, 200, 128, true);
     check_prefill(FR_F8_E4M3, 72, 384, true);
-    check_prefill(FR_F8_E4M3, 72, 160, true); /* not whole blocks: the other way */
+    check_prefill(FR_F8_E4M3, 72, 160, true);
     check_gathered_fp8();
     fr_fp8_force(false);
-    assert_int_equal(fr_prefill_scratch_bytes(kernels, 64), before);
+    fr_linear_prefill_path(kernels, forced, sizeof forced);
+    assert_string_equal(forced, path);
 }
 
 static void thread_counts(void) {
@@ -305,7 +314,7 @@ static void parts_of_a_product(void) {
         const fr_linear *w = &l.linear;
         float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT);
         own_rows all = take_rows(ROWS, IN), chosen = take_rows(CHOSEN, IN);
-        fr_compute c = take_compute(ROWS, 1);
+        fr_compute c = take_compute(w, ROWS, 1);
         fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(kind == 3), true);
 
         forward(w, x, ROWS, kind == 3, true, 1, whole);
@@ -323,7 +332,7 @@ static void parts_of_a_product(void) {
         fr_linear_decode(w, &all.r, (int[]){6, 1, 6}, 3, 5, 131, part, OUT);
         for (int i = 0; i < 3; i++)
             assert_memory_equal(part + i * OUT + 5, whole + (i == 1 ? 1 : 6) * OUT + 5, sizeof *part * 126);
-        fr_free(c.scratch);
+        release_compute(&c);
         fr_free(all.memory);
         fr_free(chosen.memory);
         free(x);

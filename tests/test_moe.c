@@ -134,7 +134,7 @@ static int setup(void **out) {
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
     take(f, &arena);
-    assert_int_equal(fr_compute_prepare(&f->compute, ROWS, NULL), FR_OK);
+    assert_int_equal(fr_compute_prepare(&f->compute, &f->moe.shared.up_proj, NULL), FR_OK);
     *out = f;
     return 0;
 }
@@ -146,6 +146,7 @@ static int teardown(void **in) {
     fr_free(f->moe.experts);
     fr_free((void *)f->moe.router.gate.w);
     fr_free(f->moe.router.bias);
+    fr_compute_release(&f->compute);
     fr_free(f->memory);
     fr_free(f);
     return 0;

@@ -6,16 +6,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/linear/prefill.h"
+#include "core/linear/backends.h"
 
 #define MOST_BLOCKS 256 /* of a row: what scratch is taken for */
+#define OUTPUTS 128     /* that are computed at a time */
 
 static struct {
     dnnl_engine_t engine;
     bool right;     /* there is an implementation, and it gives what it must */
     bool reference; /* it is oneDNN's reference, which is slow */
     bool forced;
-    char name[64];
+    char text[96]; /* "oneDNN matmul (IMPLEMENTATION)" */
 } fp8;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -27,21 +28,36 @@ static const int arguments[NUM_MEMORIES] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL
                                             DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS};
 
 /* C [rows, n] = A [rows, width] x B [width, n]; B's columns are rows of a weight matrix, `stride` bytes apart. */
+typedef struct shape {
+    int rows, width, n;
+    int64_t stride;
+} shape;
+
+/* What one thread executes it with. */
+typedef struct executor {
+    dnnl_memory_t memories[NUM_MEMORIES];
+    dnnl_stream_t stream;
+} executor;
+
 typedef struct product {
+    shape shape;
     dnnl_memory_desc_t layouts[NUM_MEMORIES];
     dnnl_primitive_attr_t attributes;
     dnnl_primitive_desc_t descriptor;
     dnnl_primitive_t primitive;
-    dnnl_memory_t memories[NUM_MEMORIES];
-    dnnl_stream_t stream;
+    executor *executors; /* [threads] */
+    int threads;
 } product;
 
 static void product_release(product *p) {
-    if (p->stream) dnnl_stream_destroy(p->stream);
-    for (int i = 0; i < NUM_MEMORIES; i++) {
-        if (p->memories[i]) dnnl_memory_destroy(p->memories[i]);
-        if (p->layouts[i]) dnnl_memory_desc_destroy(p->layouts[i]);
+    for (int t = 0; p->executors && t < p->threads; t++) {
+        if (p->executors[t].stream) dnnl_stream_destroy(p->executors[t].stream);
+        for (int i = 0; i < NUM_MEMORIES; i++)
+            if (p->executors[t].memories[i]) dnnl_memory_destroy(p->executors[t].memories[i]);
     }
+    fr_free(p->executors);
+    for (int i = 0; i < NUM_MEMORIES; i++)
+        if (p->layouts[i]) dnnl_memory_desc_destroy(p->layouts[i]);
     if (p->primitive) dnnl_primitive_destroy(p->primitive);
     if (p->descriptor) dnnl_primitive_desc_destroy(p->descriptor);
     if (p->attributes) dnnl_primitive_attr_destroy(p->attributes);
@@ -56,12 +72,13 @@ static bool layout(product *p, int which, dnnl_data_type_t type, dnnl_dim_t rows
 
 /* One scale for 128 values of a row of A, and for 128 values of a column of B: that is what grouped scales can say, so those of
  * 128 x 128 blocks are repeated for each column. */
-static bool describe(product *p, int rows, int width, int n, int64_t stride) {
+static bool describe(product *p) {
     const int both = 3; /* a mask: scales differ along both dimensions */
-    int blocks = width / FR_BLOCK;
-    return layout(p, SOURCE, dnnl_f8_e4m3, rows, width, width, 1) && layout(p, WEIGHTS, dnnl_f8_e4m3, width, n, 1, stride) &&
-           layout(p, RESULT, dnnl_f32, rows, n, n, 1) && layout(p, SOURCE_SCALES, dnnl_f32, rows, blocks, blocks, 1) &&
-           layout(p, WEIGHT_SCALES, dnnl_f32, blocks, n, n, 1) && dnnl_primitive_attr_create(&p->attributes) == dnnl_success &&
+    int rows = p->shape.rows, width = p->shape.width, n = p->shape.n, blocks = width / FR_BLOCK;
+    return layout(p, SOURCE, dnnl_f8_e4m3, rows, width, width, 1) &&
+           layout(p, WEIGHTS, dnnl_f8_e4m3, width, n, 1, p->shape.stride) && layout(p, RESULT, dnnl_f32, rows, n, n, 1) &&
+           layout(p, SOURCE_SCALES, dnnl_f32, rows, blocks, blocks, 1) && layout(p, WEIGHT_SCALES, dnnl_f32, blocks, n, n, 1) &&
+           dnnl_primitive_attr_create(&p->attributes) == dnnl_success &&
            dnnl_primitive_attr_set_scales(p->attributes, DNNL_ARG_SRC, both, 2, (dnnl_dims_t){1, FR_BLOCK}, dnnl_f32) ==
                dnnl_success &&
            dnnl_primitive_attr_set_scales(p->attributes, DNNL_ARG_WEIGHTS, both, 2, (dnnl_dims_t){FR_BLOCK, 1}, dnnl_f32) ==
@@ -71,24 +88,28 @@ static bool describe(product *p, int rows, int width, int n, int64_t stride) {
 }
 
 /* oneDNN keeps what it generates for a shape, for the process. */
-static bool product_create(product *p, int rows, int width, int n, int64_t stride) {
-    memset(p, 0, sizeof *p);
-    bool made = describe(p, rows, width, n, stride) && dnnl_primitive_create(&p->primitive, p->descriptor) == dnnl_success &&
-                dnnl_stream_create(&p->stream, fp8.engine, dnnl_stream_default_flags) == dnnl_success;
-    for (int i = 0; made && i < NUM_MEMORIES; i++)
-        made = dnnl_memory_create(&p->memories[i], p->layouts[i], fp8.engine, DNNL_MEMORY_NONE) == dnnl_success;
+static bool product_create(product *p, shape s, int threads) {
+    *p = (product){.shape = s, .threads = threads, .executors = fr_alloc_zeroed((size_t)threads, sizeof(executor))};
+    bool made = p->executors && describe(p) && dnnl_primitive_create(&p->primitive, p->descriptor) == dnnl_success;
+    for (int t = 0; made && t < threads; t++) {
+        executor *e = &p->executors[t];
+        made = dnnl_stream_create(&e->stream, fp8.engine, dnnl_stream_default_flags) == dnnl_success;
+        for (int i = 0; made && i < NUM_MEMORIES; i++)
+            made = dnnl_memory_create(&e->memories[i], p->layouts[i], fp8.engine, DNNL_MEMORY_NONE) == dnnl_success;
+    }
     if (!made) product_release(p);
     return made;
 }
 
-static bool product_run(const product *p, void *const data[NUM_MEMORIES]) {
+static bool product_run(const product *p, int thread, void *const data[NUM_MEMORIES]) {
+    const executor *e = &p->executors[thread];
     dnnl_exec_arg_t list[NUM_MEMORIES];
     for (int i = 0; i < NUM_MEMORIES; i++) {
-        if (dnnl_memory_set_data_handle(p->memories[i], data[i]) != dnnl_success) return false;
-        list[i] = (dnnl_exec_arg_t){arguments[i], p->memories[i]};
+        if (dnnl_memory_set_data_handle(e->memories[i], data[i]) != dnnl_success) return false;
+        list[i] = (dnnl_exec_arg_t){arguments[i], e->memories[i]};
     }
-    return dnnl_primitive_execute(p->primitive, p->stream, NUM_MEMORIES, list) == dnnl_success &&
-           dnnl_stream_wait(p->stream) == dnnl_success;
+    return dnnl_primitive_execute(p->primitive, e->stream, NUM_MEMORIES, list) == dnnl_success &&
+           dnnl_stream_wait(e->stream) == dnnl_success;
 }
 
 /* ---- Rows and weights --------------------------------------------------------------------------------------------- */
@@ -101,19 +122,19 @@ static inline uint8_t code_of(uint16_t bf16) {
     return (uint8_t)(sign | (magnitude >= smallest_normal ? normal : subnormal));
 }
 
-void fr_fp8_pack(const fr_rows *r, const fr_rows *from, const int *index, int rows, int width, int tile, int block) {
-    int blocks = width / FR_BLOCK, columns = fr_tile_columns(rows), begin = tile * FR_TILE_TOKENS;
+static void pack(const fr_pack_job *j, int tile, int block) {
+    int blocks = j->width / FR_BLOCK, columns = fr_tile_columns(j->rows), begin = tile * FR_TILE_TOKENS;
     int end = begin + FR_TILE_TOKENS < columns ? begin + FR_TILE_TOKENS : columns;
     for (int i = begin; i < end; i++) {
-        uint8_t *to = (uint8_t *)r->pack_q + (int64_t)i * width + block * FR_BLOCK;
-        int64_t row = i < rows && index ? index[i] : i;
-        r->pack_scale[(int64_t)i * blocks + block] = i < rows ? from->scale[row * blocks + block] : 0.0f;
-        if (i >= rows) {
+        uint8_t *to = (uint8_t *)j->to->pack_q + (int64_t)i * j->width + block * FR_BLOCK;
+        int64_t row = i < j->rows ? fr_pack_row(j, i) : 0;
+        j->to->pack_scale[(int64_t)i * blocks + block] = i < j->rows ? j->from->scale[row * blocks + block] : 0.0f;
+        if (i >= j->rows) {
             memset(to, 0, FR_BLOCK);
             continue;
         }
-        const uint16_t *q = from->q + (row * blocks + block) * FR_BLOCK;
-        for (int j = 0; j < FR_BLOCK; j++) to[j] = code_of(q[j]);
+        const uint16_t *q = j->from->q + (row * blocks + block) * FR_BLOCK;
+        for (int k = 0; k < FR_BLOCK; k++) to[k] = code_of(q[k]);
     }
 }
 
@@ -123,60 +144,66 @@ static void expand_scales(const fr_linear *w, int output, int n, float *scales) 
         for (int i = 0; i < n; i++) scales[block * n + i] = w->scale[(output + i) / FR_BLOCK * w->scale_stride + block];
 }
 
-/* The product by plain loops: what oneDNN's is held to, and what stands in for it if it has no memory. */
-static void multiply_plainly(const fr_linear *w, const fr_rows *x, int output, int n, const float *scales, float *sum) {
+/* Rows [first, first + rows) of x times outputs [output, output + n) by plain loops: what oneDNN's is held to, and what stands in
+ * for it where it could not be made. sum [rows, n]. */
+static void multiply_plainly(const fr_linear *w, const fr_rows *x, int first, int rows, int output, int n, const float *scales,
+                             float *sum) {
     int blocks = w->in / FR_BLOCK;
-    for (int row = 0; row < x->rows; row++)
+    for (int row = 0; row < rows; row++)
         for (int i = 0; i < n; i++) {
-            const uint8_t *a = (const uint8_t *)x->pack_q + (int64_t)row * w->in;
+            const uint8_t *a = (const uint8_t *)x->pack_q + (int64_t)(first + row) * w->in;
             const uint8_t *b = (const uint8_t *)w->w + (output + i) * w->stride;
             float y = 0.0f;
             for (int block = 0; block < blocks; block++) {
                 float dot = 0.0f;
                 for (int j = block * FR_BLOCK; j < (block + 1) * FR_BLOCK; j++) dot += fr_e4m3_f32(a[j]) * fr_e4m3_f32(b[j]);
-                y += dot * x->pack_scale[(int64_t)row * blocks + block] * scales[block * n + i];
+                y += dot * x->pack_scale[(int64_t)(first + row) * blocks + block] * scales[block * n + i];
             }
             sum[(int64_t)row * n + i] = y;
         }
 }
 
-static bool multiply(product *p, const fr_linear *w, const fr_rows *x, int output, float *scales, float *sum) {
-    void *const data[NUM_MEMORIES] = {x->pack_q, (uint8_t *)(uintptr_t)w->w + output * w->stride, sum, x->pack_scale, scales};
-    return product_run(p, data);
+static bool multiply(const product *p, int thread, const fr_linear *w, const fr_rows *x, int first, int output, float *scales,
+                     float *sum) {
+    void *const data[NUM_MEMORIES] = {(uint8_t *)x->pack_q + (int64_t)first * w->in,
+                                      (uint8_t *)(uintptr_t)w->w + output * w->stride, sum,
+                                      x->pack_scale + (int64_t)first * (w->in / FR_BLOCK), scales};
+    return product_run(p, thread, data);
 }
 
 /* ---- Whether oneDNN has one ---------------------------------------------------------------------------------------- */
 
-enum { TRY_ROWS = 16, TRY_WIDTH = 2 * FR_BLOCK, TRY_OUT = 192, TRY_OUTPUT = TRY_OUT - FR_FP8_OUTPUTS };
+enum { TRY_ROWS = 16, TRY_WIDTH = 2 * FR_BLOCK, TRY_OUT = 192, TRY_OUTPUT = TRY_OUT - OUTPUTS };
 
 /* A small product whose scales all differ. There are versions that take grouped scales and then read them as if they were of
  * another kind, so what they say is not enough. */
-static bool computes_right(product *p) {
+static bool computes_right(const product *p) {
     static uint8_t a[TRY_ROWS * TRY_WIDTH], b[TRY_OUT * TRY_WIDTH];
-    static float sx[TRY_ROWS * 2], sw[2 * 2] = {0.5f, 3.0f, 1.75f, 0.25f}, scales[2 * FR_FP8_OUTPUTS];
-    static float expected[TRY_ROWS * FR_FP8_OUTPUTS], sum[TRY_ROWS * FR_FP8_OUTPUTS];
+    static float sx[TRY_ROWS * 2], sw[2 * 2] = {0.5f, 3.0f, 1.75f, 0.25f}, scales[2 * OUTPUTS];
+    static float expected[TRY_ROWS * OUTPUTS], sum[TRY_ROWS * OUTPUTS];
     for (int i = 0; i < TRY_ROWS * TRY_WIDTH; i++) a[i] = (uint8_t)(i * 7 % 120);
     for (int i = 0; i < TRY_OUT * TRY_WIDTH; i++) b[i] = (uint8_t)(i * 11 % 119);
     for (int i = 0; i < TRY_ROWS * 2; i++) sx[i] = 1.0f + 0.125f * (float)i;
     fr_linear w = {
         .out = TRY_OUT, .in = TRY_WIDTH, .dtype = FR_F8_E4M3, .w = b, .stride = TRY_WIDTH, .scale = sw, .scale_stride = 2};
     fr_rows x = {.rows = TRY_ROWS, .width = TRY_WIDTH, .pack_q = (uint16_t *)(void *)a, .pack_scale = sx};
-    expand_scales(&w, TRY_OUTPUT, FR_FP8_OUTPUTS, scales);
-    multiply_plainly(&w, &x, TRY_OUTPUT, FR_FP8_OUTPUTS, scales, expected);
-    if (!multiply(p, &w, &x, TRY_OUTPUT, scales, sum)) return false;
-    for (int i = 0; i < TRY_ROWS * FR_FP8_OUTPUTS; i++) /* all terms are positive */
+    expand_scales(&w, TRY_OUTPUT, OUTPUTS, scales);
+    multiply_plainly(&w, &x, 0, TRY_ROWS, TRY_OUTPUT, OUTPUTS, scales, expected);
+    if (!multiply(p, 0, &w, &x, 0, TRY_OUTPUT, scales, sum)) return false;
+    for (int i = 0; i < TRY_ROWS * OUTPUTS; i++) /* all terms are positive */
         if (!(fabsf(sum[i] - expected[i]) <= 1e-4f * expected[i])) return false;
     return true;
 }
 
 static void probe(void) {
     product p = {0};
-    const char *name = NULL;
+    const char *implementation = NULL;
     if (dnnl_engine_create(&fp8.engine, dnnl_cpu, 0) != dnnl_success) return;
-    if (!product_create(&p, TRY_ROWS, TRY_WIDTH, FR_FP8_OUTPUTS, TRY_WIDTH)) return;
-    if (dnnl_primitive_desc_query(p.descriptor, dnnl_query_impl_info_str, 0, (void *)&name) == dnnl_success && name)
-        snprintf(fp8.name, sizeof fp8.name, "%s", name);
-    fp8.reference = strncmp(fp8.name, "ref", 3) == 0;
+    if (!product_create(&p, (shape){TRY_ROWS, TRY_WIDTH, OUTPUTS, TRY_WIDTH}, 1)) return;
+    if (dnnl_primitive_desc_query(p.descriptor, dnnl_query_impl_info_str, 0, (void *)&implementation) != dnnl_success)
+        implementation = NULL;
+    fp8.reference = implementation && strncmp(implementation, "ref", 3) == 0;
+    snprintf(fp8.text, sizeof fp8.text, "oneDNN matmul (%s)", implementation ? implementation : "");
     fp8.right = computes_right(&p);
     product_release(&p);
 }
@@ -186,39 +213,94 @@ static bool used(void) {
     return fp8.forced || (fp8.right && !fp8.reference);
 }
 
-const char *fr_fp8_name(void) {
-    if (!used()) return NULL;
-    return fp8.right ? fp8.name : "plain loops";
-}
-
-bool fr_fp8_takes(int width) {
-    return width % FR_BLOCK == 0 && width / FR_BLOCK <= MOST_BLOCKS && used();
-}
-
-size_t fr_fp8_scratch_floats(void) {
-    return used() ? (size_t)MOST_BLOCKS * FR_FP8_OUTPUTS : 0;
-}
-
 void fr_fp8_force(bool forced) {
     fp8.forced = forced;
 }
 
+static const char *name(void) {
+    return fp8.right ? fp8.text : "oneDNN matmul (plain loops)";
+}
+
+static bool ready(const fr_kernels *kernels, bool quantized, int width) {
+    return quantized && kernels->prefill && width % FR_BLOCK == 0 && width / FR_BLOCK <= MOST_BLOCKS && used();
+}
+
+/* ---- A session's products ------------------------------------------------------------------------------------------- */
+
+/* A pass of any number of rows is some of these many, each at most once: 16, 32, 64, ... So products are few. */
+static int rows_of_product(int columns) {
+    int rows = 16;
+    while (2 * rows <= columns) rows *= 2;
+    return rows;
+}
+
+struct fr_fp8_products {
+    product *list;
+    int count, room;
+};
+
+static const product *find(const struct fr_fp8_products *products, const shape *s) {
+    for (int i = 0; products && i < products->count; i++) {
+        const shape *p = &products->list[i].shape;
+        if (p->rows == s->rows && p->width == s->width && p->n == s->n && p->stride == s->stride) return &products->list[i];
+    }
+    return NULL;
+}
+
+/* Adds a product that is not there yet. One that oneDNN cannot make is left out, and plain loops stand in for it. */
+static fr_status add(struct fr_fp8_products *products, const shape *s, int threads, fr_error *error) {
+    if (s->n <= 0 || s->n > OUTPUTS || find(products, s)) return FR_OK;
+    if (products->count == products->room) {
+        int room = products->room ? 2 * products->room : 32;
+        product *list = fr_grow(products->list, (size_t)products->count * sizeof *list, (size_t)room * sizeof *list);
+        if (!list) return fr_fail(error, FR_ERROR_MEMORY, "oneDNN FP8 products: out of memory");
+        products->list = list;
+        products->room = room;
+    }
+    if (product_create(&products->list[products->count], *s, threads)) products->count++;
+    return FR_OK;
+}
+
+/* For every number of rows, and every number of outputs with which a range can end: it begins at a multiple of 64, and ends at
+ * one or at w->out. */
+static fr_status prepare(fr_compute *c, const fr_linear *w, fr_error *error) {
+    const int tail = w->out % FR_TILE_OUTPUTS, outputs[] = {OUTPUTS, FR_TILE_OUTPUTS, tail, tail ? tail + FR_TILE_OUTPUTS : 0};
+    if (w->dtype != FR_F8_E4M3 || !ready(c->kernels, true, w->in) || !fp8.right) return FR_OK;
+    if (!c->fp8) c->fp8 = fr_alloc_zeroed(1, sizeof *c->fp8);
+    if (!c->fp8) return fr_fail(error, FR_ERROR_MEMORY, "oneDNN FP8 products: out of memory");
+    for (int rows = 16; rows <= fr_tile_columns(c->max_rows); rows *= 2)
+        for (int i = 0; i < 4; i++) FR_TRY(add(c->fp8, &(shape){rows, w->in, outputs[i], w->stride}, c->threads, error));
+    return FR_OK;
+}
+
+static void release(fr_compute *c) {
+    for (int i = 0; c->fp8 && i < c->fp8->count; i++) product_release(&c->fp8->list[i]);
+    if (c->fp8) fr_free(c->fp8->list);
+    fr_free(c->fp8);
+    c->fp8 = NULL;
+}
+
 /* ---- Ranges --------------------------------------------------------------------------------------------------------- */
 
-void fr_fp8_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, float *scales,
-                  float *sum) {
-    product p = {0};
-    int made = 0; /* outputs that p is for */
-    for (int output = begin, n; output < end; output += n) {
-        n = end - output < FR_FP8_OUTPUTS ? end - output : FR_FP8_OUTPUTS;
-        if (made != n) {
-            product_release(&p);
-            made = fp8.right && product_create(&p, fr_tile_columns(x->rows), w->in, n, w->stride) ? n : 0;
-        }
-        expand_scales(w, output, n, scales);
-        if (!made || !multiply(&p, w, x, output, scales, sum)) multiply_plainly(w, x, output, n, scales, sum);
-        for (int row = 0; row < x->rows; row++)
-            memcpy(y + row * y_stride + output, sum + (int64_t)row * n, (size_t)n * sizeof *y);
-    }
-    product_release(&p);
+static size_t scratch(int max_rows) {
+    return ((size_t)MOST_BLOCKS + (size_t)rows_of_product(fr_tile_columns(max_rows))) * OUTPUTS * sizeof(float);
 }
+
+static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+    float *scales = fr_compute_scratch(c), *sum = scales + MOST_BLOCKS * OUTPUTS; /* [blocks, n], [rows, n] */
+    for (int output = begin, n; output < end; output += n) {
+        n = end - output < OUTPUTS ? end - output : OUTPUTS;
+        expand_scales(w, output, n, scales);
+        for (int first = 0, rows; first < x->rows; first += rows) {
+            rows = rows_of_product(fr_tile_columns(x->rows) - first);
+            const product *p = find(c->fp8, &(shape){rows, w->in, n, w->stride});
+            if (!p || !multiply(p, fr_team_rank(), w, x, first, output, scales, sum))
+                multiply_plainly(w, x, first, rows, output, n, scales, sum);
+            for (int i = 0; i < rows && first + i < x->rows; i++)
+                memcpy(y + (first + i) * y_stride + output, sum + (int64_t)i * n, (size_t)n * sizeof *y);
+        }
+    }
+}
+
+const fr_prefill_backend fr_backend_onednn_fp8 = {
+    .name = name, .ready = ready, .scratch = scratch, .prepare = prepare, .release = release, .pack = pack, .range = range};

@@ -71,7 +71,7 @@ fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_be
     if (!b.result) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     b.result->threads = model->threads;
     b.result->isa = fr_isa_name(model->kernels->isa);
-    b.result->many_rows = fr_linear_prefill_path(model->kernels);
+    fr_linear_prefill_path(model->kernels, b.result->prefill_path, sizeof b.result->prefill_path);
     b.result->ctx = b.options.ctx;
     b.result->has_mtp = model->mtp.present;
     fr_status status = run_parts(&b, error);

@@ -104,7 +104,8 @@ static fr_status allocate(linears *l, fr_error *error) {
         arena = (fr_arena){.size = arena.used, .base = l->memory = fr_alloc(arena.used)};
         if (!arena.base) return fr_fail(error, FR_ERROR_MEMORY, "bench: no memory for %d rows of %d", rows, out);
     }
-    FR_TRY(fr_compute_prepare(&l->compute, rows, error));
+    for (int i = 0; i < l->num_kinds; i++)
+        for (int j = 0; j < l->kinds[i].count; j++) FR_TRY(fr_compute_prepare(&l->compute, l->kinds[i].matrices[j], error));
     uint64_t state = l->b->options.seed + 1;
     for (size_t i = 0; i < (size_t)rows * (size_t)in; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
@@ -174,6 +175,7 @@ static fr_status measure(fr_bench_run *b, const char *what, const int *rows, int
     if (status == FR_OK || status == FR_INTERRUPTED) tell(&l, seconds);
     fr_bench_measure_machine(b);
 done:
+    fr_compute_release(&l.compute);
     fr_free(l.memory);
     fr_free(l.kinds);
     fr_free(seconds);

@@ -158,7 +158,8 @@ static double dot_in_registers(int repeats) {
 
 typedef struct peak_work {
     bool tile;
-    fr_compute compute;
+    char *memory;
+    size_t bytes; /* a thread */
 } peak_work;
 
 /* Floating-point operations a second of all threads together. */
@@ -168,9 +169,10 @@ static double peak(const fr_bench_run *b, const peak_work *work, int repeats) {
 #pragma omp parallel num_threads(b->model->threads) reduction(+ : operations)
     {
         fr_team_enter(&team);
+        char *own = work->memory + (size_t)fr_team_rank() * work->bytes;
         fr_team_barrier();
         double start = fr_now();
-        operations += work->tile ? fr_linear_tile(&work->compute, repeats) : dot_in_registers(repeats);
+        operations += work->tile ? fr_linear_tile(own, repeats) : dot_in_registers(repeats);
         fr_team_barrier();
         if (fr_team_rank() == 0) seconds = fr_now() - start;
         fr_team_leave();
@@ -199,13 +201,11 @@ void fr_bench_measure_machine(fr_bench_run *b) {
             if (i >= 0) b->read[v].samples[b->read[v].count++] = bandwidth;
         }
     }
-    peak_work tile = {.tile = true}, registers = {.tile = false};
-    fr_arena arena = {0};
-    fr_compute_take(&tile.compute, &arena, b->model->kernels, FR_DECODE_ROWS + 1, b->model->threads);
-    if (tile.compute.scratch_bytes == 0) return; /* prefill does not run on BF16 dot products */
-    arena = (fr_arena){.base = fr_alloc(arena.used), .size = arena.used};
-    fr_compute_take(&tile.compute, &arena, b->model->kernels, FR_DECODE_ROWS + 1, b->model->threads);
-    if (arena.base) measure_peak(b, &tile, &b->tile_peak);
+    size_t bytes = fr_linear_tile_bytes(b->model->kernels);
+    if (bytes == 0) return; /* prefill does not run on BF16 dot products */
+    peak_work tile = {.tile = true, .memory = fr_alloc((size_t)b->model->threads * bytes), .bytes = bytes};
+    peak_work registers = {.tile = false};
+    if (tile.memory) measure_peak(b, &tile, &b->tile_peak);
     measure_peak(b, &registers, &b->register_peak);
-    fr_free(arena.base);
+    fr_free(tile.memory);
 }

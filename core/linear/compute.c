@@ -1,0 +1,26 @@
+#include "core/linear/compute.h"
+
+#include "core/linear/prefill.h"
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+void fr_compute_take(fr_compute *c, fr_arena *arena, const fr_kernels *kernels, int max_rows, int threads) {
+    *c = (fr_compute){.kernels = kernels, .max_rows = max_rows, .threads = threads};
+    if (max_rows > FR_DECODE_ROWS)
+        c->scratch_bytes = larger(fr_prefill_backend_of(kernels, false, FR_BLOCK)->scratch(max_rows),
+                                  fr_prefill_backend_of(kernels, true, FR_BLOCK)->scratch(max_rows));
+    c->scratch = fr_arena_take(arena, (size_t)threads, c->scratch_bytes);
+}
+
+fr_status fr_compute_prepare(fr_compute *c, const fr_linear *w, fr_error *error) {
+    for (int i = 0; c->max_rows > FR_DECODE_ROWS && fr_prefill_backends[i]; i++)
+        if (fr_prefill_backends[i]->prepare) FR_TRY(fr_prefill_backends[i]->prepare(c, w, error));
+    return FR_OK;
+}
+
+void fr_compute_release(fr_compute *c) {
+    for (int i = 0; fr_prefill_backends[i]; i++)
+        if (fr_prefill_backends[i]->release) fr_prefill_backends[i]->release(c);
+}

@@ -1,0 +1,33 @@
+/* Prefill without a matrix product: rows as they are, FR_DECODE_ROWS at a time, through the decode kernels. It serves decode,
+ * too, whose rows are one such lot. */
+#include "core/linear/backends.h"
+
+static const char *name(void) {
+    return "portable";
+}
+
+static bool ready(const fr_kernels *kernels, bool quantized, int width) {
+    (void)kernels, (void)quantized, (void)width;
+    return true;
+}
+
+static size_t scratch(int max_rows) {
+    (void)max_rows;
+    return 0;
+}
+
+static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+    (void)c;
+    /* A strip of outputs at a time, so that its weights are still in cache for the next rows. */
+    const int strip = x->rows > FR_DECODE_ROWS ? 16 : end - begin;
+    for (int o = begin; o < end; o += strip) {
+        int o_end = end - o < strip ? end : o + strip;
+        for (int first = 0; first < x->rows; first += FR_DECODE_ROWS) {
+            int index[FR_DECODE_ROWS], n = x->rows - first < FR_DECODE_ROWS ? x->rows - first : FR_DECODE_ROWS;
+            for (int i = 0; i < n; i++) index[i] = first + i;
+            fr_linear_decode(w, x, index, n, o, o_end, y + first * y_stride, y_stride);
+        }
+    }
+}
+
+const fr_prefill_backend fr_backend_portable = {.name = name, .ready = ready, .scratch = scratch, .range = range};

@@ -1,0 +1,125 @@
+#include "core/linear/rows.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/linear/prefill.h"
+#include "core/threads.h"
+
+void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int max_rows, int max_width, unsigned forms) {
+    size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_tile_columns(max_rows);
+    memset(rows, 0, sizeof *rows);
+    rows->kernels = kernels;
+    rows->max_rows = max_rows;
+    bool pack = max_rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE);
+    if (forms & FR_ROWS_QUANTIZED) {
+        rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
+        rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
+        if (pack) rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
+        if (pack) rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
+    }
+    if (pack && (forms & FR_ROWS_EXACT)) rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
+}
+
+void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    assert(rows >= 1 && rows <= r->max_rows);
+    r->x = x;
+    r->rows = rows;
+    r->width = width;
+    r->quantized = forms & FR_ROWS_QUANTIZED;
+    r->bf16 = forms & FR_ROWS_BF16;
+    r->ue8m0 = ue8m0;
+}
+
+void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block) {
+    int blocks = fr_blocks(width), at = block * FR_BLOCK, n = width - at < FR_BLOCK ? width - at : FR_BLOCK;
+    uint16_t *q = r->q + ((int64_t)row * blocks + block) * FR_BLOCK;
+    r->scale[(int64_t)row * blocks + block] = r->kernels->quantize_block(q, x + (int64_t)row * width + at, n, ue8m0);
+    memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
+}
+
+/* Who packs rows for the prefill regime, by their two forms; NULL: nobody, the linears read them as they are. */
+typedef struct packers {
+    const fr_prefill_backend *quantized, *exact;
+} packers;
+
+static packers packers_of(const fr_kernels *k, int width, unsigned forms) {
+    packers p = {NULL, NULL};
+    if (forms & FR_ROWS_QUANTIZED) p.quantized = fr_prefill_backend_of(k, true, width);
+    if (forms & FR_ROWS_EXACT) p.exact = fr_prefill_backend_of(k, false, width);
+    if (p.quantized && !p.quantized->pack) p.quantized = NULL;
+    if (p.exact && !p.exact->pack) p.exact = NULL;
+    return p;
+}
+
+static void pack_block(const packers *p, fr_pack_job *job, int tile, int block) {
+    job->quantized = true;
+    if (p->quantized) p->quantized->pack(job, tile, block);
+    job->quantized = false;
+    if (p->exact) p->exact->pack(job, tile, block);
+}
+
+#define SPAN 4 /* blocks of a row that are quantized in one go, so that rows are read in long runs */
+
+/* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
+ * are packed. */
+static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part, int parts) {
+    packers by = {NULL, NULL};
+    if (rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE)) by = packers_of(r->kernels, width, forms);
+    bool pack = by.quantized || by.exact;
+    int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
+    int tile = pack ? FR_TILE_TOKENS : 1, tiles = (rows + tile - 1) / tile;
+    fr_rows from = {.x = x, .q = r->q, .scale = r->scale};
+    fr_pack_job job = {.to = r, .from = &from, .rows = rows, .width = width};
+    fr_split(tiles * spans, 1, parts, part, &begin, &end);
+    for (int unit = begin; unit < end; unit++) {
+        int t = unit / spans, first = unit % spans * span, last = first + span < blocks ? first + span : blocks;
+        if (forms & FR_ROWS_QUANTIZED)
+            for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
+                for (int block = first; block < last; block++) fr_rows_quantize(r, x, width, ue8m0, i, block);
+        for (int block = first; pack && block < last; block++) pack_block(&by, &job, t, block);
+    }
+}
+
+void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    set_part(r, x, rows, width, forms, ue8m0, fr_team_rank(), fr_team_size());
+    if (fr_team_rank() == 0) fr_rows_begin(r, x, rows, width, forms, ue8m0);
+    fr_team_barrier();
+}
+
+void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
+    set_part(r, x, rows, width, forms, ue8m0, 0, 1);
+    fr_rows_begin(r, x, rows, width, forms, ue8m0);
+}
+
+void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
+    int blocks = fr_blocks(from->width);
+    packers by = packers_of(r->kernels, from->width, forms);
+    fr_pack_job job = {.to = r, .from = from, .index = index, .rows = n, .width = from->width};
+    assert(n > FR_DECODE_ROWS && from->kernels == r->kernels);
+    fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
+    for (int tile = 0; tile * FR_TILE_TOKENS < n; tile++)
+        for (int block = 0; block < blocks; block++) pack_block(&by, &job, tile, block);
+    /* Not packed: the same rows, next to each other. pack_x is large enough for x. */
+    float *x = (float *)(void *)r->pack_x;
+    if ((forms & FR_ROWS_EXACT) && !by.exact) {
+        r->x = x;
+        for (int i = 0; i < n; i++)
+            memcpy(x + (int64_t)i * from->width, from->x + (int64_t)index[i] * from->width, (size_t)from->width * sizeof *x);
+    }
+    if ((forms & FR_ROWS_QUANTIZED) && !by.quantized)
+        for (int i = 0; i < n; i++) {
+            int64_t row = index[i], q_width = (int64_t)blocks * FR_BLOCK;
+            memcpy(r->q + i * q_width, from->q + row * q_width, (size_t)q_width * sizeof *r->q);
+            memcpy(r->scale + (int64_t)i * blocks, from->scale + row * blocks, (size_t)blocks * sizeof *r->scale);
+        }
+}
+
+fr_rows fr_rows_part(const fr_rows *r, int first, int n) {
+    assert(first % FR_TILE_TOKENS == 0 && !r->quantized && (n % FR_TILE_TOKENS == 0 || first + n == r->rows));
+    fr_rows part = *r;
+    part.rows = n;
+    part.x += (int64_t)first * r->width;
+    part.pack_x += (int64_t)first * fr_blocks(r->width) * FR_BLOCK * 2;
+    return part;
+}
