@@ -1,5 +1,6 @@
 #include "attn/absorbed.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "core/kernels/tiled_attention.h"
@@ -28,11 +29,11 @@ void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int m
     }
 }
 
-/* Queries on the cache's own terms, [W_UK^T q_nope | q_pe] * softmax_scale, for all pairs; TEAM. */
+/* Queries as the cache's rows want them, [W_UK^T q_nope | q_pe] * softmax_scale, for all pairs; TEAM. */
 static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
     int width = m->kv_rank + m->rope, begin, end;
     fr_team_split(rows * m->heads, 1, &begin, &end);
-    for (int i = begin; i < end; i++) { /* rows inside heads: a head's W_UK stays in cache for all rows */
+    for (int i = begin; i < end; i++) { /* rows inside heads, so that a head's W_UK stays in cache for all rows */
         int head = i / rows, pair = i % rows * m->heads + head, first = head * (m->nope + m->v);
         const float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
         float *query = s->q_absorbed + (size_t)pair * (size_t)width;
@@ -75,7 +76,7 @@ static void add_values(const fr_kernels *k, float *const *latent, int n, const f
     }
 }
 
-/* Folds positions pos .. pos + count - 1 into the running softmax of n pairs of one row. ONE THREAD. */
+/* Folds positions pos .. pos + count - 1 into the online softmax of n pairs of one row. ONE THREAD. */
 static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int count, int pair, int n, fr_mla_scratch *s) {
     const fr_kernels *k = s->compute->kernels;
     const float *q[GROUP];
@@ -165,6 +166,7 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
 
 void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
     int begin, end;
+    assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
     absorb_queries(m, rows, s);
     fr_team_split(rows * m->heads, 1, &begin, &end);
     if (s->groups && kv->type == FR_KV_BF16)

@@ -1,14 +1,14 @@
 /* The absorbed form of MLA, for decode and verify passes. Private to attn/.
  *
- * A pair of a row and a head is one thread's work: it goes through the positions of the cache in spans at fixed places, with a
- * running softmax, so that its result does not depend on who shares the pass, nor on how many threads share the work. Of BF16
- * caches 16 pairs go by matrix tiles where the CPU has them (core/kernels/tiled_attention.h). */
+ * A pair of a row and a head is one thread's work. It goes through the positions of the cache in spans that begin at fixed
+ * places, with an online softmax, so its result does not depend on the other rows of the pass or on the number of threads. On
+ * BF16 caches, 16 pairs at a time use matrix tiles where the CPU has them (core/kernels/tiled_attention.h). */
 #ifndef FR_ATTN_ABSORBED_H
 #define FR_ATTN_ABSORBED_H
 
 #include "attn/mla.h"
 
-/* Its part of the scratch. */
+/* Takes its part of the scratch. */
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows);
 
 /* TEAM. s->o [rows, heads, v] from s->q and the cache's positions [0, pos + rows), each row seeing those up to its own. */

@@ -1,7 +1,13 @@
+#include <assert.h>
 #include <math.h>
 
 #include "attn/expanded.h"
+#include "core/kernels/prefill_layout.h"
 #include "core/threads.h"
+
+_Static_assert(FR_KV_EXPANDED_SPAN % FR_KV_BLOCK == 0, "a span is whole blocks");
+_Static_assert(FR_KV_BLOCK % FR_TILE_TOKENS == 0, "a block's rows begin at a tile (fr_rows_part)");
+_Static_assert(16 > FR_DECODE_ROWS, "padded positions are too many for decode");
 
 static int at_most(int a, int b) {
     return a < b ? a : b;
@@ -15,25 +21,25 @@ void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels
     e->v = FR_TAKE(arena, float, (size_t)m->v *FR_KV_BLOCK);
     e->p = FR_TAKE(arena, float, rows *FR_KV_BLOCK);
     e->pv = FR_TAKE(arena, float, rows *(size_t)m->v);
-    fr_rows_take(&e->q_rows, arena, kernels, max_rows, m->nope + m->rope, FR_ROWS_EXACT);
-    fr_rows_take(&e->p_rows, arena, kernels, max_rows, FR_KV_BLOCK, FR_ROWS_EXACT);
+    fr_rows_take(&e->q_rows, arena, kernels, max_rows, m->nope + m->rope, FR_INPUT_EXACT);
+    fr_rows_take(&e->p_rows, arena, kernels, max_rows, FR_KV_BLOCK, FR_INPUT_EXACT);
 }
 
-/* The head's queries, scaled, side by side and ready; its softmax begins. */
+/* Gathers the head's queries, scaled, and packs them. */
 static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int rows) {
     int width = m->nope + m->rope;
     for (int r = 0; r < rows; r++) {
         const float *q = s->q + ((size_t)r * (size_t)m->heads + (size_t)head) * (size_t)width;
         for (int i = 0; i < width; i++) e->q[r * width + i] = q[i] * m->softmax_scale;
     }
-    fr_rows_set_alone(&e->q_rows, e->q, rows, width, FR_ROWS_EXACT, false);
+    fr_rows_set_alone(&e->q_rows, e->q, rows, width, FR_INPUT_EXACT, false);
 }
 
 /* Keys e->k [count, nope + rope] and values e->v [v, count] of positions [at, at + count) of the span. */
 static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count) {
     int first = head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
     int width = skip + m->nope + m->v, k_width = m->nope + m->rope;
-    /* Positions are padded to 16: the regime is that of prefill, however few there are. */
+    /* Positions are padded to a multiple of 16, so that these are more than FR_DECODE_ROWS rows, and the regime is prefill. */
     fr_rows latents = fr_rows_part(&s->span_rows, at, (count + 15) / 16 * 16);
     fr_linear part = fr_linear_rows(&m->kv_b_proj, aligned, aligned + width);
     fr_linear_range(&part, &latents, 0, width, e->kv, width, s->compute);
@@ -47,9 +53,9 @@ static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int
             for (int t = t0; t < t0 + 16 && t < count; t++) e->v[i * count + t] = e->kv[t * width + skip + m->nope + i];
 }
 
-/* Turns scores of a row into weights p, not normalized, and brings what was summed before to the same maximum. The row
+/* The online softmax of one row: p becomes exp(score - maximum), and what was summed before is scaled to the new maximum. The row
  * sees the first `seen` of `count` positions. */
-static void weigh(const fr_kernels *k, float *p, int seen, int count, float *running_max, float *running_sum, float *o, int v) {
+static void softmax(const fr_kernels *k, float *p, int seen, int count, float *running_max, float *running_sum, float *o, int v) {
     if (seen > 0) {
         float highest = k->max(p, seen);
         if (highest > *running_max) {
@@ -63,14 +69,14 @@ static void weigh(const fr_kernels *k, float *p, int seen, int count, float *run
     for (int t = seen > 0 ? seen : 0; t < count; t++) p[t] = 0.0f;
 }
 
-/* Folds positions [block, block + count), which begin at `at` of the span, into the running softmax of a head's rows;
- * the sum of values is kept unnormalized in s->o. */
+/* Folds positions [block, block + count), which begin at `at` of the span, into the online softmax of a head's rows. The sum of
+ * values is kept in s->o, not normalized. */
 static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int pos, int rows, int block, int at,
                        int count) {
-    /* Rows before `first` see nothing of the block. Part of a tile is no less work, and FR_DECODE_ROWS or fewer would be another
-     * regime. */
-    int first = block > pos ? (block - pos) / 64 * 64 : 0;
-    if (first > 0 && rows - first <= FR_DECODE_ROWS) first -= 64;
+    /* Rows before `first` see nothing of the block. A part of a tile is as much work as all of it, and FR_DECODE_ROWS or fewer
+     * rows would be in the other regime. */
+    int first = block > pos ? (block - pos) / FR_TILE_TOKENS * FR_TILE_TOKENS : 0;
+    if (first > 0 && rows - first <= FR_DECODE_ROWS) first -= FR_TILE_TOKENS;
     int n = rows - first, k_width = m->nope + m->rope;
     fr_linear keys = {.out = count, .in = k_width, .dtype = FR_F32, .w = e->k, .stride = k_width};
     fr_linear values = {.out = m->v, .in = count, .dtype = FR_F32, .w = e->v, .stride = count};
@@ -79,10 +85,10 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     fr_linear_range(&keys, &queries, 0, count, e->p, count, s->compute);
     for (int i = 0; i < n; i++) {
         size_t rh = (size_t)(first + i) * (size_t)m->heads + (size_t)head;
-        weigh(s->compute->kernels, e->p + i * count, at_most(pos + first + i + 1 - block, count), count, s->running_max + rh,
-              s->running_sum + rh, s->o + rh * (size_t)m->v, m->v);
+        softmax(s->compute->kernels, e->p + i * count, at_most(pos + first + i + 1 - block, count), count, s->running_max + rh,
+                s->running_sum + rh, s->o + rh * (size_t)m->v, m->v);
     }
-    fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_ROWS_EXACT, false);
+    fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_INPUT_EXACT, false);
     fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, s->compute);
     for (int i = 0; i < n; i++) {
         float *o = s->o + ((size_t)(first + i) * (size_t)m->heads + (size_t)head) * (size_t)m->v;
@@ -90,7 +96,7 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     }
 }
 
-/* Reads positions [span, span + n) of the cache and makes their latents ready; TEAM. */
+/* Reads positions [span, span + n) of the cache and packs their latents; TEAM. */
 static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int span, int n, fr_mla_scratch *s) {
     int padded = (n + 15) / 16 * 16, begin, end;
     fr_team_split(padded, 1, &begin, &end);
@@ -102,11 +108,12 @@ static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int spa
             memset(latent, 0, (size_t)m->kv_rank * sizeof *latent);
     }
     fr_team_barrier();
-    fr_rows_set(&s->span_rows, s->span_latent, padded, m->kv_rank, FR_ROWS_EXACT | (kv->type == FR_KV_BF16 ? FR_ROWS_BF16 : 0),
+    fr_rows_set(&s->span_rows, s->span_latent, padded, m->kv_rank, FR_INPUT_EXACT | (kv->type == FR_KV_BF16 ? FR_INPUT_BF16 : 0),
                 false);
 }
 
 void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
+    assert(rows > FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
     int total = pos + rows, begin, end;
     fr_expanded *e = &s->expanded[fr_team_rank()];
     fr_team_split(m->heads, 1, &begin, &end);
@@ -125,7 +132,7 @@ void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
             for (int at = 0; at < n; at += FR_KV_BLOCK)
                 fold_block(m, s, e, head, pos, rows, span + at, at, at_most(n - at, FR_KV_BLOCK));
         }
-        fr_team_barrier(); /* before the next span takes this one's place */
+        fr_team_barrier(); /* before the next span overwrites this one */
     }
     for (int r = 0; r < rows; r++)
         for (int head = begin; head < end; head++) {

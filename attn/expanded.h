@@ -1,9 +1,9 @@
 /* The expanded form of MLA, for prefill. Private to attn/.
  *
- * A head is one thread's work. Keys and values of FR_KV_BLOCK positions are made from their latents, and scores and sums of
- * values are products of the prefill regime of core/linear/linear.h, with keys and values as weights, so that all of it runs at
- * the speed of matrix products. Blocks stand at fixed positions: what a row gets does not depend on how a text is cut into
- * passes. */
+ * A head is one thread's work. Keys and values of FR_KV_BLOCK positions are made from their latents. Scores and sums of values
+ * are then linears in the prefill regime (core/linear/linear.h), with keys and values as weights, so that all of it runs at the
+ * speed of matrix products. Blocks begin at fixed positions, so a row's result does not depend on how a text is cut into passes.
+ */
 #ifndef FR_ATTN_EXPANDED_H
 #define FR_ATTN_EXPANDED_H
 

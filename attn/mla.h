@@ -2,8 +2,8 @@
  *
  * Decode and verify passes use the absorbed form: with W_UK, W_UV the two parts of kv_b_proj for a head,
  *   score = ((W_UK^T q_nope) . ckv + q_pe . k_pe) * softmax_scale,   o = W_UV (sum_t p_t ckv_t),
- * straight on the cache. Prefill uses the expanded form, keys and values made from the cache a block of
- * positions at a time with a running softmax, so that no [T, T] memory is needed. kv_b_proj never quantizes its input. */
+ * computed on the cache itself. Prefill uses the expanded form: keys and values are made from the cache a block of positions at a
+ * time, with an online softmax, so no [T, T] memory is needed. kv_b_proj always reads exact rows. */
 #ifndef FR_ATTN_MLA_H
 #define FR_ATTN_MLA_H
 
@@ -28,7 +28,7 @@ typedef struct fr_mla {
 /* What a thread expands a head into. */
 typedef struct fr_expanded {
     float *q;  /* [R, nope + rope], scaled */
-    float *kv; /* [B, nope + v], and what stands before the head's rows in their 128-block */
+    float *kv; /* [B, nope + v], behind the outputs of the same 128-block that precede the head's */
     float *k;  /* [B, nope + rope] */
     float *v;  /* [v, B] */
     float *p;  /* [R, B] */
@@ -44,7 +44,7 @@ typedef struct fr_mla_scratch {
     float *ckv_full; /* [R, kv_rank + rope] */
     float *o;        /* [R, heads, v] */
     fr_rows cq_rows, o_rows;
-    /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = FR_DECODE_ROWS at most */
+    /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = min(R, FR_DECODE_ROWS) */
     float *q_absorbed;          /* [F * heads, kv_rank + rope], scaled */
     float *latent;              /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
     float *pair_max, *pair_sum; /* [F * heads]: running softmax; without tiles */
@@ -60,18 +60,19 @@ typedef struct fr_mla_scratch {
 } fr_mla_scratch;
 
 #define FR_KV_BLOCK 128         /* positions that prefill expands at a time */
-#define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it makes ready at a time */
+#define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it reads and packs at a time */
 #define FR_KV_SPAN 64           /* positions that all pairs of a thread go through while they are in cache */
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);
 
-/* TEAM. y [rows, hidden] = attention of rows x (ready in the forms that fr_mla_forms tells) at positions pos .. pos + rows - 1,
- * which it writes to the cache but does not commit. Sees positions [0, pos + r] for row r. */
+/* TEAM. y [rows, hidden] = attention of rows x (set with fr_mla_inputs) at positions pos .. pos + rows - 1. Row r sees positions
+ * [0, pos + r]. The rows are written to the cache and not committed. */
 void fr_mla_forward(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
                     fr_mla_scratch *s);
-/* TEAM. Only the first part of it: writes the rows to the cache, for rows whose result nobody reads. */
+/* TEAM. Writes the rows to the cache, as fr_mla_forward does, and computes nothing else. */
 void fr_mla_kv_only(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                     fr_mla_scratch *s);
-unsigned fr_mla_forms(const fr_mla *mla);
+/* How its linears read x: a set of FR_INPUT_*. */
+unsigned fr_mla_inputs(const fr_mla *mla);
 
 #endif

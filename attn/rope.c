@@ -1,5 +1,6 @@
 #include "attn/rope.h"
 
+#include <assert.h>
 #include <math.h>
 
 static double yarn_mscale(double factor, double mscale) {
@@ -44,6 +45,7 @@ void fr_rope_take(fr_rope *rope, fr_arena *arena, const fr_config *config, int p
 }
 
 void fr_rope_apply(const fr_rope *rope, int pos, float *x) {
+    assert(pos >= 0 && pos < rope->positions);
     const float *t = rope->table + (size_t)pos * (size_t)rope->dim;
     for (int i = 0; i < rope->dim; i += 2) {
         float a = x[i], b = x[i + 1];

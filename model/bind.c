@@ -191,7 +191,7 @@ static fr_status make_layers(fr_model *model, fr_error *error) {
 }
 
 static void finish_layer(fr_layer *layer) {
-    if (layer->is_moe) layer->moe.forms = fr_moe_forms(&layer->moe);
+    if (layer->is_moe) layer->moe.inputs = fr_moe_inputs(&layer->moe);
 }
 
 /* ---- The network ---- */

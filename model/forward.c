@@ -44,7 +44,7 @@ void fr_lm_head(const fr_model *model, fr_workspace *ws, const fr_linear *lm_hea
 #pragma omp parallel num_threads(model->threads)
     {
         fr_team_enter(&team);
-        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_form(lm_head, model->act_fp8),
+        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_input(lm_head, model->act_fp8),
                     model->config.act_ue8m0);
         fr_linear_forward(lm_head, &ws->rows, logits, model->config.vocab_size, &ws->compute);
         fr_team_leave();

@@ -18,10 +18,10 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     ws->normed = FR_TAKE(arena, float, rows *width);
     ws->delta = FR_TAKE(arena, float, rows *width);
     ws->hidden = FR_TAKE(arena, float, rows *width);
-    fr_rows_take(&ws->rows, arena, model->kernels, ws->max_rows, c->hidden_size, FR_ROWS_ANY);
+    fr_rows_take(&ws->rows, arena, model->kernels, ws->max_rows, c->hidden_size, FR_INPUT_ANY);
     if (model->mtp.present) {
         ws->joined = FR_TAKE(arena, float, rows * 2 * width);
-        fr_rows_take(&ws->joined_rows, arena, model->kernels, ws->max_rows, 2 * c->hidden_size, FR_ROWS_ANY);
+        fr_rows_take(&ws->joined_rows, arena, model->kernels, ws->max_rows, 2 * c->hidden_size, FR_INPUT_ANY);
     }
     /* Prefill attention expands FR_KV_BLOCK positions, also for fewer rows. */
     int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;

@@ -1,5 +1,7 @@
 #include "moe/mlp.h"
 
+#include <assert.h>
+
 #include "core/threads.h"
 
 void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, const fr_compute *compute) {
@@ -8,16 +10,17 @@ void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int i
     s->up = FR_TAKE(arena, float, count);
     s->done = FR_TAKE(arena, atomic_int, blocks);
     for (size_t i = 0; s->done && i < blocks; i++) atomic_init(&s->done[i], 0);
-    fr_rows_take(&s->rows, arena, compute->kernels, max_rows, intermediate, FR_ROWS_ANY);
+    fr_rows_take(&s->rows, arena, compute->kernels, max_rows, intermediate, FR_INPUT_ANY);
     s->compute = compute;
 }
 
-unsigned fr_mlp_forms(const fr_mlp *mlp, bool act_fp8) {
-    return fr_linear_form(&mlp->gate_proj, act_fp8) | fr_linear_form(&mlp->up_proj, act_fp8);
+unsigned fr_mlp_inputs(const fr_mlp *mlp, bool act_fp8) {
+    return fr_linear_input(&mlp->gate_proj, act_fp8) | fr_linear_input(&mlp->up_proj, act_fp8);
 }
 
 void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
     int width = f->mlp->gate_proj.out;
+    assert(begin % 16 == 0 && begin < end && end <= width);
     fr_linear_decode(&f->mlp->gate_proj, f->x, f->index, f->n, begin, end, f->gate, width);
     fr_linear_decode(&f->mlp->up_proj, f->x, f->index, f->n, begin, end, f->up, width);
     for (int i = 0; i < f->n; i++) {
@@ -37,8 +40,9 @@ void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
     }
 }
 
-static void forward_decode(const fr_mlp *mlp, unsigned form, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
-    static const int all[FR_DECODE_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7};
+static void forward_decode(const fr_mlp *mlp, unsigned input, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
+    static const int all[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    _Static_assert(sizeof all / sizeof *all == FR_DECODE_ROWS, "an index for each row of a decode pass");
     int width = mlp->gate_proj.out, begin, end;
     fr_mlp_decode job = {.mlp = mlp,
                          .x = x,
@@ -47,10 +51,10 @@ static void forward_decode(const fr_mlp *mlp, unsigned form, bool ue8m0, const f
                          .gate = s->gate,
                          .up = s->up,
                          .product = &s->rows,
-                         .quantized = form & FR_ROWS_QUANTIZED,
+                         .quantized = input & FR_INPUT_QUANTIZED,
                          .ue8m0 = ue8m0,
                          .done = s->done};
-    if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, form, ue8m0);
+    if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, input, ue8m0);
     fr_team_split(width, 16, &begin, &end);
     if (begin < end) fr_mlp_decode_product(&job, begin, end);
     fr_team_barrier();
@@ -59,9 +63,9 @@ static void forward_decode(const fr_mlp *mlp, unsigned form, bool ue8m0, const f
 
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
     int width = mlp->gate_proj.out, begin, end;
-    unsigned form = fr_linear_form(&mlp->down_proj, act_fp8);
+    unsigned input = fr_linear_input(&mlp->down_proj, act_fp8);
     if (x->rows <= FR_DECODE_ROWS) {
-        forward_decode(mlp, form, ue8m0, x, y, s);
+        forward_decode(mlp, input, ue8m0, x, y, s);
         return;
     }
     fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->compute);
@@ -69,6 +73,6 @@ void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *
     fr_team_split(x->rows * width, 16, &begin, &end);
     s->compute->kernels->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
     fr_team_barrier();
-    fr_rows_set(&s->rows, s->gate, x->rows, width, form, ue8m0);
+    fr_rows_set(&s->rows, s->gate, x->rows, width, input, ue8m0);
     fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->compute);
 }

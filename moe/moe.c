@@ -1,5 +1,7 @@
 #include "moe/moe.h"
 
+#include <assert.h>
+
 #include "core/threads.h"
 
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute) {
@@ -26,13 +28,13 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
     s->gate = FR_TAKE(arena, float, (size_t)decode_slots *width);
     s->up = FR_TAKE(arena, float, (size_t)decode_slots *width);
-    fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_ROWS_ANY | FR_ROWS_DECODE);
+    fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_INPUT_ANY | FR_INPUT_DECODE);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, max_rows, moe->hidden, FR_ROWS_ANY);
-        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, max_rows, moe->intermediate, FR_ROWS_ANY);
+        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, max_rows, moe->hidden, FR_INPUT_ANY);
+        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, max_rows, moe->intermediate, FR_INPUT_ANY);
     }
     s->gate_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
     s->up_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
@@ -40,18 +42,18 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, compute);
 }
 
-unsigned fr_moe_forms(const fr_moe *moe) {
-    unsigned forms = fr_linear_form(&moe->router.gate, false);
-    for (int e = 0; e < moe->router.experts; e++) forms |= fr_mlp_forms(&moe->experts[e], moe->act_fp8);
-    return moe->has_shared ? forms | fr_mlp_forms(&moe->shared, moe->act_fp8) : forms;
+unsigned fr_moe_inputs(const fr_moe *moe) {
+    unsigned inputs = fr_linear_input(&moe->router.gate, false);
+    for (int e = 0; e < moe->router.experts; e++) inputs |= fr_mlp_inputs(&moe->experts[e], moe->act_fp8);
+    return moe->has_shared ? inputs | fr_mlp_inputs(&moe->shared, moe->act_fp8) : inputs;
 }
 
-/* Lists what a decode pass has to sweep over; ONE THREAD. */
+/* Lists the MLPs of a decode pass; ONE THREAD. */
 static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     int width = moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
-    unsigned form = fr_linear_form(&moe->experts[0].down_proj, moe->act_fp8);
+    unsigned input = fr_linear_input(&moe->experts[0].down_proj, moe->act_fp8);
     s->num_chosen = 0;
-    fr_rows_begin(&s->product, s->gate, x->rows * moe->router.topk, width, form, moe->act_ue8m0);
+    fr_rows_begin(&s->product, s->gate, x->rows * moe->router.topk, width, input, moe->act_ue8m0);
     for (int e = 0; e < moe->router.experts; e++) {
         int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
         if (n == 0) continue;
@@ -63,15 +65,15 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                    .gate = s->gate + (size_t)first * (size_t)width,
                                                    .up = s->up + (size_t)first * (size_t)width,
                                                    .first = first,
-                                                   .quantized = form & FR_ROWS_QUANTIZED,
+                                                   .quantized = input & FR_INPUT_QUANTIZED,
                                                    .ue8m0 = moe->act_ue8m0,
                                                    .done = s->done + s->num_chosen * blocks,
                                                    .y = s->z + (size_t)first * (size_t)moe->hidden};
         s->num_chosen++;
     }
     if (!moe->has_shared) return;
-    form = fr_linear_form(&moe->shared.down_proj, moe->act_fp8);
-    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, form, moe->act_ue8m0);
+    input = fr_linear_input(&moe->shared.down_proj, moe->act_fp8);
+    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, input, moe->act_ue8m0);
     s->chosen[s->num_chosen++] = (fr_mlp_decode){.mlp = &moe->shared,
                                                  .x = x,
                                                  .index = s->slots,
@@ -79,13 +81,13 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                  .product = &s->shared.rows,
                                                  .gate = s->shared.gate,
                                                  .up = s->shared.up,
-                                                 .quantized = form & FR_ROWS_QUANTIZED,
+                                                 .quantized = input & FR_INPUT_QUANTIZED,
                                                  .ue8m0 = moe->act_ue8m0,
                                                  .done = s->shared.done,
                                                  .y = y};
 }
 
-/* Chooses experts for all rows and sorts the pairs into slots; TEAM. */
+/* Chooses experts for all rows and sorts (row, expert) pairs into slots; TEAM. */
 static void route_rows(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     const fr_router *r = &moe->router;
     int begin, end;
@@ -148,7 +150,7 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
     float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
     fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
     if (n > FR_DECODE_ROWS) {
-        fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_forms(expert, moe->act_fp8));
+        fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_inputs(expert, moe->act_fp8));
         fr_linear_range(&expert->gate_proj, gathered, 0, width, gate, width, s->compute);
         fr_linear_range(&expert->up_proj, gathered, 0, width, up, width, s->compute);
     } else {
@@ -156,12 +158,13 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
         fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, 0, width, up, width);
     }
     s->compute->kernels->silu_mul(gate, gate, up, n * width);
-    fr_rows_set_alone(inner, gate, n, width, fr_linear_form(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
+    fr_rows_set_alone(inner, gate, n, width, fr_linear_input(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
     fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, s->compute);
 }
 
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     int begin, end, e;
+    assert(x->rows <= s->max_rows && fr_team_size() <= s->compute->threads);
     route_rows(moe, x, y, s);
     if (x->rows <= FR_DECODE_ROWS) {
         run_experts_decode(moe, s);

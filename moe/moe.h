@@ -1,7 +1,7 @@
 /* A mixture-of-experts layer: routed experts plus shared ones (one MLP of n_shared_experts times the width, weight 1).
  *
- * Every (row, chosen expert) pair of a pass has a SLOT; slots are sorted by expert, so that an expert's weights are read
- * once for all rows that chose it, and a row's result is summed over its experts in ascending id: it does not depend on
+ * Every (row, chosen expert) pair of a pass has a SLOT. Slots are sorted by expert, so that an expert's weights are read once for
+ * all rows that chose it. A row's result is summed over its experts in ascending order of their ids, so it does not depend on
  * what other rows chose. */
 #ifndef FR_MOE_MOE_H
 #define FR_MOE_MOE_H
@@ -18,7 +18,7 @@ typedef struct fr_moe {
     fr_mlp *experts; /* [n_routed_experts]; owned */
     bool has_shared;
     fr_mlp shared;
-    unsigned forms; /* fr_moe_forms of all this, kept: a pass must not go through every expert to know it */
+    unsigned inputs; /* fr_moe_inputs of all this, kept so that a pass need not look at every expert */
 } fr_moe;
 
 typedef struct fr_moe_scratch {
@@ -29,31 +29,32 @@ typedef struct fr_moe_scratch {
     float *work;            /* [threads, experts + groups] */
     int32_t *ids;           /* [R, topk] */
     float *weights;         /* [R, topk] */
-    int *slot;              /* [R, topk]: where (row, k) stands among the slots */
+    int *slot;              /* [R, topk]: the slot of (row, k) */
     int *slot_row;          /* [R * topk]: row of a slot */
     int *first_slot;        /* [experts + 1] */
     int *next_slot;         /* [experts]: while slots are filled */
-    atomic_int next_expert; /* that nobody has taken: prefill */
+    atomic_int next_expert; /* prefill: the next one that no thread has taken */
     int *slots;             /* 0, 1, 2, ... [R * topk] */
-    /* decode: the experts that were chosen, and the shared one last, are swept over as if they were one matrix */
+    /* decode: threads share the chosen experts, and the shared one last, as if they were one matrix */
     fr_mlp_decode *chosen; /* [num_chosen] */
     int num_chosen;
     float *gate, *up; /* [FR_DECODE_ROWS * topk, intermediate] */
     fr_rows product;  /* silu(gate) * up by slot */
     atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_decode */
-    /* prefill, one of each a thread: an expert is one thread's work */
+    /* prefill: an expert is one thread's work; one of these for each thread */
     fr_rows *gathered, *inner;
     float *gate_alone, *up_alone; /* [threads, R, intermediate] */
     float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
     fr_mlp_scratch shared;
 } fr_moe_scratch;
 
-unsigned fr_moe_forms(const fr_moe *moe); /* once, when a layer is bound */
+/* How the experts and the gate read x: a set of FR_INPUT_*. Called once, when a layer is bound. */
+unsigned fr_moe_inputs(const fr_moe *moe);
 
 /* `moe` gives the sizes, which all layers share. */
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute);
 
-/* TEAM. y [rows, hidden]; x ready in moe->forms. Leaves the routing in s->ids and s->weights. */
+/* TEAM. y [rows, hidden] = moe(x), x set with moe->inputs. Leaves the routing in s->ids and s->weights. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);
 
 #endif

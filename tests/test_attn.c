@@ -75,7 +75,7 @@ static void take(fixture *f, fr_arena *arena) {
     fr_config c = {.qk_rope_head_dim = ROPE, .rope_theta = 10000.0f};
     fr_rope_take(&f->rope, arena, &c, CTX);
     const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
-    fr_rows_take(&f->rows, arena, kernels, CTX, HIDDEN, FR_ROWS_ANY);
+    fr_rows_take(&f->rows, arena, kernels, CTX, HIDDEN, FR_INPUT_ANY);
     fr_compute_take(&f->compute, arena, kernels, CTX, 3);
     fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, &f->compute);
 }
@@ -112,7 +112,7 @@ static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first
 #pragma omp parallel num_threads(threads)
         {
             fr_team_enter(&team);
-            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_mla_forms(&f->mla), false);
+            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_mla_inputs(&f->mla), false);
             fr_mla_forward(&f->mla, &f->rope, kv, 1, pos, &f->rows, y + pos * HIDDEN, &f->scratch);
             fr_team_leave();
         }
@@ -277,7 +277,7 @@ static void rollback_leaves_no_trace(void **in) {
         if (keep > 140 - pos) keep = 140 - pos;
         memcpy(mixed, x + pos * HIDDEN, (size_t)keep * HIDDEN * sizeof(float));
         float out[FR_DECODE_ROWS * HIDDEN];
-        fr_rows_set(&f->rows, mixed, rows, HIDDEN, fr_mla_forms(&f->mla), false);
+        fr_rows_set(&f->rows, mixed, rows, HIDDEN, fr_mla_inputs(&f->mla), false);
         fr_mla_forward(&f->mla, &f->rope, &winding, 1, pos, &f->rows, out, &f->scratch);
         memcpy(z + pos * HIDDEN, out, (size_t)keep * HIDDEN * sizeof(float));
         fr_kv_cache_commit(&winding, rows);

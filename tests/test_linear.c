@@ -90,11 +90,11 @@ typedef struct own_rows {
 static own_rows take_rows(int max_rows, int max_width) {
     own_rows r;
     fr_arena arena = {0};
-    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_ROWS_ANY);
+    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_INPUT_ANY);
     arena = (fr_arena){fr_alloc(arena.used), 0, arena.used};
     r.memory = arena.base;
     memset(r.memory, 0xff, arena.size); /* NaNs: nothing may be read that was not written */
-    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_ROWS_ANY);
+    fr_rows_take(&r.r, &arena, kernels, max_rows, max_width, FR_INPUT_ANY);
     return r;
 }
 
@@ -115,7 +115,7 @@ static void release_compute(fr_compute *c) {
 }
 
 static unsigned forms_of(bool quantized) {
-    return quantized ? FR_ROWS_QUANTIZED | FR_ROWS_EXACT : FR_ROWS_EXACT;
+    return quantized ? FR_INPUT_QUANTIZED | FR_INPUT_EXACT : FR_INPUT_EXACT;
 }
 
 /* y [rows, out] by `threads` threads. */
@@ -237,7 +237,7 @@ static void check_gathered_fp8(void) {
     fr_compute c = take_compute(&l.linear, ROWS, 1);
     forward(&l.linear, x, ROWS, true, true, 3, whole);
     fr_rows_set_alone(&all.r, x, ROWS, IN, forms_of(true), true);
-    fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, FR_ROWS_QUANTIZED);
+    fr_rows_gather(&chosen.r, &all.r, index, CHOSEN, FR_INPUT_QUANTIZED);
     fr_linear_range(&l.linear, &chosen.r, 64, OUT, part, OUT, &c);
     for (int i = 0; i < CHOSEN; i++)
         assert_memory_equal(part + i * OUT + 64, whole + index[i] * OUT + 64, sizeof *part * (OUT - 64));

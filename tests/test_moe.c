@@ -108,7 +108,7 @@ typedef struct {
 
 static void take(fixture *f, fr_arena *arena) {
     const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
-    fr_rows_take(&f->rows, arena, kernels, ROWS, HIDDEN, FR_ROWS_ANY);
+    fr_rows_take(&f->rows, arena, kernels, ROWS, HIDDEN, FR_INPUT_ANY);
     fr_compute_take(&f->compute, arena, kernels, ROWS, 3);
     fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, &f->compute);
 }
@@ -129,7 +129,7 @@ static int setup(void **out) {
                       .shared = random_mlp(WIDTH)};
     f->moe.experts = fr_alloc(EXPERTS * sizeof(fr_mlp));
     for (int e = 0; e < EXPERTS; e++) f->moe.experts[e] = random_mlp(WIDTH);
-    f->moe.forms = fr_moe_forms(&f->moe);
+    f->moe.inputs = fr_moe_inputs(&f->moe);
     fr_arena arena = {0};
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
@@ -159,7 +159,7 @@ static void run(fixture *f, const float *x, int rows, int step, int threads, flo
 #pragma omp parallel num_threads(threads)
         {
             fr_team_enter(&team);
-            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, f->moe.forms, false);
+            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, f->moe.inputs, false);
             fr_moe_forward(&f->moe, &f->rows, y + pos * HIDDEN, &f->scratch);
             fr_team_leave();
         }

@@ -1,11 +1,11 @@
-/* AVX-512 with AMX: decode with rows of quantized activations as the columns of a tile, so that rows cost next to nothing.
+/* AMX: decode with quantized rows as the columns of a tile, so that further rows cost next to nothing.
  *
- * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those: 32 streams are
+ * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those. So 32 streams are
  * read, each in the order of memory (core/kernels/decode.h).
  *
- * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], decoded to BF16, by
- * a tile of activations [32 inputs, columns]. Columns do not touch each other, and all calls go through a block's steps
- * and through the blocks in the same order, so a row has the same bits whatever the number of columns. */
+ * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], converted to BF16, by a tile
+ * of activations [32 inputs, columns]. Columns do not affect each other, and all calls go through a block's steps and through the
+ * blocks in the same order, so a row gets the same bits whatever the number of columns. */
 #include "core/kernels/amx.h"
 #include "core/kernels/e4m3.h"
 
@@ -13,7 +13,7 @@
 #define GROUPS 2 /* of a strip, which share a loading of activations */
 #define STEPS 4
 #define TILE 1024           /* bytes */
-#define AHEAD 768           /* bytes of a row that are asked for before they are decoded */
+#define AHEAD 768           /* bytes of a row that are prefetched before they are converted */
 #define PACKED (320 * 1024) /* bytes of packed activations on the stack */
 
 /* Tile registers. Intrinsics want literals. */
@@ -44,6 +44,9 @@ typedef struct run {
 INLINE int block_bytes(int columns) {
     return SCALES + STEPS * 64 * columns;
 }
+_Static_assert(STEPS * 32 == FR_BLOCK && GROUP * 64 == TILE && 16 * sizeof(float) == SCALES, "a block is whole tiles");
+_Static_assert(PACKED >= SCALES + STEPS * 64 * FR_DECODE_ROWS, "a block of all rows fits");
+_Static_assert(FR_DECODE_ROWS == 8, "rows are packed as 1, 2, 4 or 8 columns");
 
 /* a and b become their dwords in turn: a0 b0 a1 b1 .. */
 INLINE void zip(__m512i *a, __m512i *b) {
@@ -69,7 +72,7 @@ INLINE void interleave(int columns, __m512i *z, char *to) {
     UNROLL for (int i = 0; i < columns; i++) _mm512_store_si512(to + 64 * i, z[i]);
 }
 
-/* Packs two steps, inputs [at, at + 64), dealt as decode_dealt deals weights. Columns beyond the rows are zero. */
+/* Packs two steps, inputs [at, at + 64), dealt as convert_dealt deals weights. Columns beyond the rows are zero. */
 INLINE void pack_steps(int columns, const fr_decode_job *j, int at, char *to) {
     __m512i a[FR_DECODE_ROWS], b[FR_DECODE_ROWS];
     UNROLL for (int c = 0; c < columns; c++) {
@@ -115,12 +118,12 @@ INLINE group group_of(const fr_decode_job *j, const run *k, int strip, int g) {
 
 /* What strips work with. */
 typedef struct work {
-    _Alignas(64) char a[2][STEPS][TILE]; /* decoded weights of one group, and of the next */
+    _Alignas(64) char a[2][STEPS][TILE]; /* converted weights of one group, and of the next */
     _Alignas(64) float c[2][GROUP * FR_DECODE_ROWS], total[GROUPS][GROUP * FR_DECODE_ROWS]; /* [16 outputs][columns] */
 } work;
 
-/* Decodes one block of a group's outputs [from, to). */
-INLINE void decode_rows(const fr_decode_job *j, const run *k, group g, int block, int from, int to, char (*a)[TILE]) {
+/* Converts one block of a group's outputs [from, to). */
+INLINE void convert_rows(const fr_decode_job *j, const run *k, group g, int block, int from, int to, char (*a)[TILE]) {
     const int left = j->in - block * FR_BLOCK;
     /* What comes next: a few blocks ahead, or at the beginning of the next output. */
     const int64_t width = (int64_t)(j->in + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK, region = k->region * j->stride;
@@ -133,7 +136,7 @@ INLINE void decode_rows(const fr_decode_job *j, const run *k, group g, int block
         __m512i r[STEPS];
         _mm_prefetch(w + next, _MM_HINT_T1);
         _mm_prefetch(w + next + 64, _MM_HINT_T1);
-        decode_dealt_128(_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + 64), r);
+        convert_dealt_128(_mm512_loadu_si512(codes), _mm512_loadu_si512(codes + 64), r);
         UNROLL for (int s = 0; s < STEPS; s++) _mm512_store_si512(tile + s * TILE, r[s]);
     }
 }
@@ -155,16 +158,16 @@ INLINE void add_scaled(int columns, const product *p) {
     }
 }
 
-/* One step of a group, and a quarter of decoding the next. */
+/* One step of a group, and a quarter of converting the next. */
 #define STEP(s, A, B)                                                                                                            \
     do {                                                                                                                         \
         _tile_loadd(A, a[s], 64);                                                                                                \
         _tile_dpbf16ps(C, A, B);                                                                                                 \
-        decode_rows(j, k, next, next_block, next.n *s / STEPS, next.n * (s + 1) / STEPS, next_a);                                \
+        convert_rows(j, k, next, next_block, next.n *s / STEPS, next.n * (s + 1) / STEPS, next_a);                               \
     } while (0)
 
-/* A group is decoded while the one before it is multiplied, and added when the one after it has been: units and memory never
- * wait for each other. The first group of the run's first strip has been decoded; the last strip's last decodes nothing.
+/* A group is converted while the one before it is multiplied, and added when the one after it has been, so that units and memory
+ * never wait for each other. The first group of the run's first strip has been converted; the last strip's last converts nothing.
  * Returns which half of `a` has the next strip's first group. */
 static int strip(const fr_decode_job *j, const run *k, int index, int parity, work *s) {
     const int end = k->first + k->blocks, row_bytes = 4 * k->columns;
@@ -238,7 +241,7 @@ void fr_decode_linear_e4m3_q_amx(const fr_decode_job *job) {
         k.blocks = blocks - k.first < most ? blocks - k.first : most;
         pack(&j, &k);
         const group first = group_of(&j, &k, 0, 0);
-        decode_rows(&j, &k, first, k.first, 0, first.n, s.a[parity]);
+        convert_rows(&j, &k, first, k.first, 0, first.n, s.a[parity]);
         for (int i = 0; i < k.region; i++) parity = strip(&j, &k, i, parity, &s);
     }
     _tile_release();

@@ -1,9 +1,10 @@
 /* AMX: attention of 16 queries over spans of 64 positions (core/kernels/tiled_attention.h).
  *
- * Scores: tiles of 16 positions x 32 elements straight from the rows, times queries packed once; what comes out has a query in
- * each lane, so that the softmax is in lanes. Values: weights [16 queries, 32 positions] times values whose neighbours in
- * position are interleaved, which a span does once for all its queries. Queries and weights are sums of two BF16 numbers.
- * Every query goes through the same operations in the same order, masked positions adding zeros. */
+ * Scores are tiles of 16 positions x 32 elements, read directly from the rows, times queries that are packed once. The result has
+ * a query in each lane, so the softmax is computed in lanes. Sums of values are attention weights [16 queries, 32 positions]
+ * times values whose neighbours in position are interleaved, which is done once for all queries of a span. Queries and attention
+ * weights are sums of two BF16 numbers. Every query goes through the same operations in the same order; masked positions add
+ * zeros. */
 #include <math.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #define QUERIES FR_TILED_QUERIES
 #define TILE 16  /* rows, and floats or pairs a row */
 #define DEPTH 32 /* BF16 numbers a row: what one product sums over */
+_Static_assert(SPAN == 4 * TILE && SPAN == 2 * DEPTH && QUERIES == TILE, "a span's scores are four tiles of sums");
 
 static int64_t up(int n, int unit) {
     return (n + unit - 1) / unit * unit;
@@ -112,7 +114,8 @@ INLINE void score(const fr_tiled_queries *g, const span *s, float (*scores)[TILE
     settle();
 }
 
-/* Positions 2i and 2i + 1 of a query's weights in a dword, as BF16: their high parts, cut off, and what is left, rounded. */
+/* Positions 2i and 2i + 1 of a query's attention weights in a dword, as BF16: their high parts, cut off, and the rest, rounded.
+ */
 INLINE __m512i pair_high(__m512i a, __m512i b) {
     return _mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(b, _mm512_set1_epi32((int)0xffff0000u)));
 }
@@ -123,8 +126,9 @@ INLINE __m512i rest(__m512i a) {
     return _mm512_add_epi32(low, _mm512_set1_epi32(0x8000));
 }
 
-/* Scores to weights, with the running maximum and total brought along; weights [step][high, low][16 queries][32 positions]. */
-INLINE void weigh(fr_tiled_queries *g, const span *s, float (*scores)[TILE], uint16_t *weights) {
+/* The online softmax: makes attention weights of scores, not normalized, and updates the running maximum and total.
+ * weights [step][high, low][16 queries][32 positions]. */
+INLINE void softmax(fr_tiled_queries *g, const span *s, float (*scores)[TILE], uint16_t *weights) {
     const __m512i left = _mm512_sub_epi32(_mm512_load_si512(g->seen), _mm512_set1_epi32(s->pos));
     const __m512 before = _mm512_load_ps(g->max);
     __m512 max = before, total = _mm512_load_ps(g->total);
@@ -215,7 +219,7 @@ static void fold(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t 
     load_config(&whole_tiles);
     for (int i = 0; i < groups; i++) {
         score(&g[i], &s, scores);
-        weigh(&g[i], &s, scores, weights);
+        softmax(&g[i], &s, scores, weights);
         add_values(&g[i], &s, weights);
     }
     _tile_release();

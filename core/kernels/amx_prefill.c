@@ -1,7 +1,7 @@
-/* AMX: the prefill regime's products with their scaling (core/kernels/prefill.h).
+/* AMX: the products of prefill with their scaling (core/kernels/prefill.h).
  *
- * Four tiles of sums, 32 outputs x 32 tokens, take a block of 128 inputs; while the matrix unit is busy with the next four,
- * vectors scale and add those. All operands are tiles that lie in one piece: what one product reads, the hardware sees coming. */
+ * Four tiles of sums, 32 outputs x 32 tokens, take a block of 128 inputs. While the matrix unit works on the next four, vector
+ * instructions scale and add those. Every operand is a tile in one piece, so the hardware can foresee what a product reads. */
 #include "core/kernels/amx.h"
 #include "core/kernels/e4m3.h"
 #include "core/kernels/prefill.h"
@@ -9,6 +9,8 @@
 #define STEPS 4  /* of 32 inputs a block */
 #define TILE 512 /* BF16 numbers */
 #define SIDE 32  /* outputs and tokens of four tiles of sums */
+_Static_assert(STEPS * 32 == FR_BLOCK && TILE == 16 * 32, "a block of inputs is whole tiles");
+_Static_assert(FR_TILE_OUTPUTS % SIDE == 0 && FR_TILE_TOKENS % SIDE == 0, "four tiles of sums at a time");
 
 /* ---- Weights ---- */
 
@@ -19,8 +21,8 @@ void fr_e4m3_to_tiles_amx(uint16_t *a, const uint8_t *w, int64_t stride, int row
         __m512i r[STEPS];
         _mm_prefetch((const char *)w + FR_BLOCK, _MM_HINT_T1); /* the next block of the row */
         _mm_prefetch((const char *)w + FR_BLOCK + 64, _MM_HINT_T1);
-        decode_dealt_128(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)),
-                         _mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w + 64)), r);
+        convert_dealt_128(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)),
+                          _mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w + 64)), r);
         UNROLL for (int s = 0; s < STEPS; s++) _mm512_store_si512(to + s * TILE, r[s]);
     }
 }

@@ -1,4 +1,4 @@
-/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: decode with quantized activations, sums of rows of
+/* AVX-512 with BF16 dot products, VBMI byte tables and GFNI bit matrices: decode with quantized rows, and sums of rows of
  * weights. */
 #include "core/kernels/avx512.h"
 #include "core/kernels/e4m3.h"
@@ -22,15 +22,15 @@ const uint8_t fr_e4m3_low[128] = {
 
 /* 64 E4M3 codes as two vectors of BF16, in order: the qwords are dealt out first so that unpacking restores the order.
  */
-INLINE void decode(const char *w, __m512i *a, __m512i *b) {
+INLINE void convert(const char *w, __m512i *a, __m512i *b) {
     const __m512i deal = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
-    decode_dealt(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)), a, b);
+    convert_dealt(_mm512_permutexvar_epi64(deal, _mm512_loadu_si512(w)), a, b);
 }
 
 void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
     __m512i a, b;
     for (; n >= 64; n -= 64, x += 64, y += 64) {
-        decode((const char *)x, &a, &b);
+        convert((const char *)x, &a, &b);
         _mm512_storeu_si512(y, a);
         _mm512_storeu_si512(y + 32, b);
     }
@@ -58,7 +58,7 @@ INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *co
         UNROLL for (int o = 0; o < OUTPUTS; o++) {
             __m512i a, b;
             _mm_prefetch(w[o] + i + 512, _MM_HINT_T0);
-            decode(w[o] + i, &a, &b);
+            convert(w[o] + i, &a, &b);
             UNROLL for (int r = 0; r < rows; r++) {
                 sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)a, xa[r]);
                 sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)b, xb[r]);
@@ -83,9 +83,9 @@ DECODE_LINEAR(, fr_decode_linear_e4m3_q_bf16, W_E4M3, true)
 
 /* A block of weights as float32, dealt: of each 64, with 16 to a lane, the first half of each lane, even ones, then odd ones;
  * then the second half. */
-INLINE void decode_block(const char *w, __m512 *f) {
+INLINE void convert_block(const char *w, __m512 *f) {
     __m512i r[4];
-    decode_dealt_128(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), r);
+    convert_dealt_128(_mm512_loadu_si512(w), _mm512_loadu_si512(w + 64), r);
     UNROLL for (int i = 0; i < 4; i++) {
         f[2 * i] = _mm512_castsi512_ps(_mm512_slli_epi32(r[i], 16));
         f[2 * i + 1] = _mm512_castsi512_ps(_mm512_and_si512(r[i], _mm512_set1_epi32((int)0xffff0000u)));
@@ -102,7 +102,7 @@ void fr_add_rows_e4m3_bf16(float *y, const float *a, const uint8_t *x, int64_t s
         __m512 f[VECTORS], weight = _mm512_set1_ps(a[r]);
         _mm_prefetch(row + AHEAD_ROWS * stride, _MM_HINT_T0);
         _mm_prefetch(row + AHEAD_ROWS * stride + 64, _MM_HINT_T0);
-        decode_block(n < FR_BLOCK ? fr_pad_block(tail, row, n, 1) : row, f);
+        convert_block(n < FR_BLOCK ? fr_pad_block(tail, row, n, 1) : row, f);
         UNROLL for (int i = 0; i < VECTORS; i++) sum[i] = _mm512_fmadd_ps(weight, f[i], sum[i]);
     }
     UNROLL for (int i = 0; i < VECTORS; i += 4) { /* undoes the dealing, lane by lane */

@@ -1,15 +1,17 @@
-/* Strips: how decode kernels of a vector unit go through outputs and rows, written once. A file that includes this has defined
- *   VECTOR, ZERO(), SAME(x), MULTIPLY_ADD(a, b, c): a b + c, sum_lanes(v): its vectors of floats
- *   OUTPUTS, ROWS: sides of a strip, at most four rows
- *   E4M3_LOADED: what add_block takes E4M3 weights times
+/* How the decode kernels of a vector unit go through outputs and rows: by strips of OUTPUTS outputs and up to ROWS rows. The file
+ * that includes this has defined
+ *   VECTOR, ZERO(), SAME(x), MULTIPLY_ADD(a, b, c) = a b + c, sum_lanes(v): its vectors of floats
+ *   OUTPUTS, ROWS
+ *   E4M3_LOADED: the factor by which add_block's E4M3 weights are off their values, a power of two
  *   add_block(kind, quantized, rows, w, x, sum): the sums over one block of inputs for every output and row of a strip
- * and says with DECODE_LINEAR which kernels it wants.
+ * and then says with DECODE_LINEAR which kernels it wants.
  *
- * A pair (output, row) has the same chain of operations wherever it stands in a strip and whatever shares the strip, so its
+ * A pair (output, row) goes through the same chain of operations at any place of a strip and whatever shares the strip, so its
  * result does not depend on the number of rows or on how outputs are split between threads. */
+_Static_assert(ROWS == 3 || ROWS == 4, "DECODE_LINEAR has a strip for each number of rows that is left over");
 
-/* Outputs o0 and every `apart`, OUTPUTS of them, for rows r0 .. r0 + rows; outputs from j->end on are computed in vain. A
- * partial last block is copied and padded with zeros. */
+/* OUTPUTS outputs, o0 and then each `apart` further, for rows [r0, r0 + rows). Outputs from j->end on are computed but not
+ * stored. A partial last block is copied and padded with zeros. */
 INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int r0) {
     const int size = weight_size(kind), x_size = quantized ? 2 : 4, blocks = (j->in + FR_BLOCK - 1) / FR_BLOCK;
     const char *w[OUTPUTS], *x[ROWS];
@@ -47,8 +49,8 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
     }
 }
 
-/* Defines a decode kernel. All rows of a strip go before the next strip, so that its weights come from memory once. (A macro, so
- * that what is inlined sees constants, and a copy of the job, which no store can change.) */
+/* Defines a decode kernel. It goes through all rows of a strip before the next strip, so that weights are read from memory once.
+ * (A macro, because compilers then see constants before they inline; the job is copied so that no store can change it.) */
 #define DECODE_LINEAR(linkage, name, kind, quantized)                                                                            \
     linkage void name(const fr_decode_job *job) {                                                                                \
         const fr_decode_job j = *job;                                                                                            \

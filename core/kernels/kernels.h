@@ -1,18 +1,19 @@
-/* Vector kernels: a table for each instruction set, of which a model has one (core/kernels/isa.h). Within one instruction set
- * each has a fixed order of accumulation that depends on the length alone, so equal inputs give equal bits wherever they are
- * called from. Elementwise kernels (silu_mul, exp_sub's elements, conversions, axpy) give an element the same bits wherever it
- * stands in the array: tails are masked or padded vectors, never a different formula. */
+/* The arithmetic: a table of kernels for each instruction set, of which a model has one (core/kernels/isa.h). A kernel
+ * accumulates in an order that depends on the length alone, so equal inputs give equal bits wherever it is called from.
+ * Elementwise kernels (silu_mul, exp_sub's elements, conversions, axpy) give an element the same bits at every place of the
+ * array: tails are masked or padded vectors, never another formula. */
 #ifndef FR_CORE_KERNELS_KERNELS_H
 #define FR_CORE_KERNELS_KERNELS_H
 
 #include "core/dtype.h"
 #include "core/status.h"
 
-#define FR_DECODE_ROWS 8 /* rows of a decode or verify pass, at most: FR_MAX_DEPTH drafts and the token before them */
+#define FR_DECODE_ROWS 8 /* most rows of a decode or verify pass: FR_MAX_DEPTH drafts and the token before them */
+_Static_assert(FR_DECODE_ROWS == FR_MAX_DEPTH + 1, "a cycle's rows take the decode kernels, whatever its depth");
 
-/* y[r][o] = w[o] . x[r] for rows r and outputs o, block by block of 128 inputs: each block's sum, times the scales that the block
- * has (scale[o / 128][b] of E4M3 weights, sx[r][b] of quantized rows), is added to the row's. Each weight is read once for all
- * rows. A pair (r, o) goes through the same chain of operations whatever the other rows and outputs of the job are. */
+/* y[r][o] = w[o] . x[r] for rows r and outputs o. It is summed by blocks of 128 inputs, and a block's sum is multiplied with the
+ * scales that it has: scale[o / 128][b] of E4M3 weights, sx[r][b] of quantized rows. Each weight is read once for all rows. A
+ * pair (r, o) goes through the same chain of operations whatever the other rows and outputs of the job are. */
 typedef struct fr_decode_job {
     const void *w; /* [out, in], rows `stride` elements apart, at any address */
     int64_t stride;
@@ -37,7 +38,7 @@ typedef struct fr_kernels {
     float (*dot_bf16)(const float *a, const uint16_t *b, int n); /* sum a[i] * bf16 b[i] */
     void (*axpy_f32)(float *y, float a, const float *x, int n);  /* y += a x */
     void (*axpy_bf16)(float *y, float a, const uint16_t *x, int n);
-    void (*axpy_e4m3)(float *y, float a, const uint8_t *x, int n); /* x decoded exactly */
+    void (*axpy_e4m3)(float *y, float a, const uint8_t *x, int n); /* exact values of x */
     void (*bf16_to_f32)(float *y, const uint16_t *x, int n);
     void (*f32_to_bf16)(uint16_t *y, const float *x, int n);    /* round to nearest even */
     void (*e4m3_to_bf16)(uint16_t *y, const uint8_t *x, int n); /* exact */
@@ -48,24 +49,25 @@ typedef struct fr_kernels {
     /* One 128-block (n <= 128) of dynamic activation quantization: s = max(|x|, 1e-4) / 448, rounded up to a power of two
      * with ue8m0; q = e4m3(x / s). The values of q are written as BF16, which holds them exactly. Returns s. */
     float (*quantize_block)(uint16_t *q, const float *x, int n, bool ue8m0);
-    /* Attention over `count` BF16 rows, `stride` elements apart, that n queries share (NULL where the instruction set has no
-     * better way than dot and axpy): scores[i][t] = q[i] . row t, q [width]; sum[i] += sum over t of p[i][t] row t, sum [width].
-     */
+    /* Attention of n queries over the same `count` BF16 rows, `stride` elements apart: scores[i][t] = q[i] . row t, q [width];
+     * sum[i] += sum over t of p[i][t] row t, sum [width]. (NULL: dot and axpy are as good.) */
     void (*attend_scores_bf16)(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
                                float *const *scores);
     void (*attend_values_bf16)(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                                int width);
-    /* The same by matrix tiles (NULL: none), with keys and values exact, and queries and weights carried in 16 bits. */
+    /* The same by matrix tiles, with exact keys and values, and 16 bits of mantissa for queries and probabilities. (NULL: none.)
+     */
     const struct fr_tiled_attention *tiled_attention;
-    /* Packing and scaling around the products of prefill (NULL: they have none, and prefill goes through the decode kernels). */
+    /* Packing and scaling around the products of prefill. (NULL: prefill takes the decode kernels.) */
     const struct fr_prefill_kernels *prefill;
-    /* The prefill regime by matrix tiles (both NULL: by oneDNN); core/linear/prefill.c, core/kernels/prefill.h. Decodes a whole
-     * block of `rows` outputs, at most 64, `stride` apart, into tiles [rows of 16 outputs][4 of 32 inputs][16][32]. */
+    /* Prefill by matrix tiles (both NULL: these kernels have no products of their own; core/kernels/prefill.h). e4m3_to_tiles
+     * converts a 128-block of `rows` outputs, at most 64, `stride` apart, to BF16 tiles [16 outputs each][4 of 32
+     * inputs][16][32]. */
     void (*e4m3_to_tiles)(uint16_t *a, const uint8_t *w, int64_t stride, int rows);
     void (*multiply_panel)(const struct fr_panel *panel);
-    /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128 (NULL: axpy_e4m3 for each). */
+    /* y += a[0] x[0] + .. + a[rows - 1] x[rows - 1], E4M3 rows `stride` apart, n <= 128. (NULL: axpy_e4m3 for each.) */
     void (*add_rows_e4m3)(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n);
-    /* Linear layers in the decode regime, by the type of the weights; _q: rows quantized. */
+    /* Decode, by the type of the weights; _q: with quantized rows. */
     void (*decode_linear_e4m3)(const fr_decode_job *job);
     void (*decode_linear_e4m3_q)(const fr_decode_job *job);
     void (*decode_linear_bf16)(const fr_decode_job *job);

@@ -1,5 +1,5 @@
-/* Plain NEON, which every 64-bit ARM has: what weights and caches pass through. All else is the plain C of the scalar table,
- * which compilers turn into vectors by themselves. */
+/* Plain NEON, which every 64-bit ARM has: the kernels that read weights and caches. The others are the plain C of scalar.c, which
+ * compilers vectorize by themselves. */
 #include <arm_neon.h>
 #include <math.h>
 
@@ -110,8 +110,8 @@ INLINE float32x4_t dot_block(const float *a, const float *b) {
     return vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3]));
 }
 
-/* An output's weights are decoded once for all rows. A pair (output, row) has the same chain of operations whatever the number
- * of rows. */
+/* An output's weights are converted once for all rows. A pair (output, row) goes through the same chain of operations whatever
+ * the number of rows is. */
 INLINE void all_outputs(source kind, bool quantized, const fr_decode_job *job) {
     for (int o = job->begin; o < job->end; o++) {
         float32x4_t total[FR_DECODE_ROWS];

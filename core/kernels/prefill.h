@@ -1,4 +1,4 @@
-/* What core/linear/prefill.c does around products, in vector instructions. Private to core. */
+/* Kernels of the prefill regime: what packs rows and adds up around its products, and the products themselves with AMX. */
 #ifndef FR_CORE_KERNELS_PREFILL_H
 #define FR_CORE_KERNELS_PREFILL_H
 
@@ -19,7 +19,7 @@ typedef struct fr_prefill_kernels {
     void (*transpose)(float *y, int64_t y_stride, const float *sum, int tokens, int outputs);
 } fr_prefill_kernels;
 
-/* A tile of weights times a tile of tokens, block by block of inputs, in the layouts of core/linear/prefill.c for tiles:
+/* A tile of weights times a tile of tokens, block by block of inputs, both laid out for AMX (core/kernels/prefill_layout.h):
  * sum += sw[block] * sx[block][token] * (a[0] b[0] + .. + a[products - 1] b[products - 1]). */
 typedef struct fr_panel {
     int blocks, products, columns;
@@ -30,7 +30,7 @@ typedef struct fr_panel {
     const float *sx; /* rows sx_stride apart, or NULL: 1 */
     int64_t sx_stride;
     float *sum; /* [FR_TILE_OUTPUTS, FR_TILE_TOKENS] */
-    /* What will be wanted next, or NULL: it is brought nearer meanwhile. */
+    /* What the next call will read, or NULL: it is prefetched meanwhile. */
     const uint16_t *next_b;
     size_t next_b_bytes;
     const float *next_sum;

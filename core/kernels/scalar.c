@@ -1,5 +1,5 @@
-/* Kernels in plain C: the reference for the others, and what runs where there is no x86 vector unit. Sums run in LANES
- * independent lanes, which compilers turn into whatever vectors the target has without changing the result. */
+/* Kernels in plain C: the reference for the others, and what runs on CPUs without a table of their own. Sums go in LANES
+ * independent lanes, which compilers turn into the target's vectors without changing the result. */
 #include <math.h>
 
 #include "core/dtype.h"

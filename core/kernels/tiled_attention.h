@@ -1,18 +1,18 @@
-/* Attention of up to 16 queries at a time over BF16 rows, by matrix tiles. The rows are keys whole and values in their first
- * `rank` elements, as in the compressed cache of MLA. Softmax is online; a query's result has the same bits whatever its place
- * among the 16 and whatever the others are. */
+/* Attention of up to 16 queries at a time over BF16 rows, by matrix tiles. A row is a key, and its first `rank` elements are the
+ * value, as in the compressed cache of MLA. The softmax is online. A query's result has the same bits at any place among the 16
+ * and whatever the others are. */
 #ifndef FR_CORE_KERNELS_TILED_ATTENTION_H
 #define FR_CORE_KERNELS_TILED_ATTENTION_H
 
 #include "core/memory.h"
 
 #define FR_TILED_QUERIES 16
-#define FR_TILED_SPAN 64 /* positions that are folded in at a time; spans stand at multiples of it */
+#define FR_TILED_SPAN 64 /* positions that are folded in at a time; spans begin at multiples of it */
 
 typedef struct fr_tiled_queries {
     uint16_t *high, *low; /* the queries packed, in two parts that add up to them */
-    float *sum;           /* of the values, unnormalized; layout private to the kernels */
-    float *max, *total;   /* [16]: running softmax */
+    float *sum;           /* of the values, not normalized; layout private to the kernels */
+    float *max, *total;   /* [16]: of the online softmax */
     int *seen;            /* [16]: positions [0, seen) are a query's to see */
 } fr_tiled_queries;
 

@@ -1,4 +1,4 @@
-/* The decode regime: linears through the kernels of core/kernels/decode.h. */
+/* Decode: linears by the decode kernels. */
 #include <assert.h>
 
 #include "core/linear/linear.h"

@@ -13,7 +13,9 @@ void fr_linear_release(fr_linear *linear) {
 }
 
 fr_linear fr_linear_rows(const fr_linear *linear, int begin, int end) {
+    assert(0 <= begin && begin < end && end <= linear->out && (!linear->scale || begin % FR_BLOCK == 0));
     fr_linear part = *linear;
+    part.owned_w = part.owned_scale = NULL;
     part.out = end - begin;
     part.w = (const char *)linear->w + begin * linear->stride * (int64_t)fr_dtype_size(linear->dtype);
     if (linear->scale) part.scale = linear->scale + begin / FR_BLOCK * linear->scale_stride;
@@ -40,7 +42,8 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
 
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *c) {
     int begin, end;
-    /* Decode: in units that leave few strips short (core/kernels/decode.h), where there is enough for all. */
+    /* In decode, units of 16 leave few strips of outputs incomplete (core/kernels/decode_strips.h), if there are enough for all.
+     */
     int unit = x->rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
     fr_team_split(w->out, unit, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, c);
@@ -61,6 +64,7 @@ static void add_rows_e4m3(const fr_linear *w, int o, int n, const float *v, int 
 }
 
 void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v, float *y, const fr_kernels *k) {
+    assert(0 <= begin && begin <= end && end <= w->out);
     memset(y, 0, (size_t)w->in * sizeof *y);
     for (int o = begin, n; o < end; o += n) {
         n = w->dtype != FR_F8_E4M3 ? 1 : end - o < FR_BLOCK ? end - o : FR_BLOCK;

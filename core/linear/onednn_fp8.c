@@ -10,6 +10,7 @@
 
 #define MOST_BLOCKS 256 /* of a row: what scratch is taken for */
 #define OUTPUTS 128     /* that are computed at a time */
+_Static_assert(OUTPUTS == 2 * FR_TILE_OUTPUTS, "what prepare() counts on");
 
 static struct {
     dnnl_engine_t engine;

@@ -6,28 +6,30 @@
 #include "core/linear/prefill.h"
 #include "core/threads.h"
 
-void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int max_rows, int max_width, unsigned forms) {
+void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int max_rows, int max_width, unsigned inputs) {
     size_t blocks = (size_t)fr_blocks(max_width), width = blocks * FR_BLOCK, columns = (size_t)fr_tile_columns(max_rows);
     memset(rows, 0, sizeof *rows);
     rows->kernels = kernels;
     rows->max_rows = max_rows;
-    bool pack = max_rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE);
-    if (forms & FR_ROWS_QUANTIZED) {
+    bool pack = max_rows > FR_DECODE_ROWS && !(inputs & FR_INPUT_DECODE);
+    if (inputs & FR_INPUT_QUANTIZED) {
         rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
         rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
         if (pack) rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
         if (pack) rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
     }
-    if (pack && (forms & FR_ROWS_EXACT)) rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
+    if (pack && (inputs & FR_INPUT_EXACT)) rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);
 }
 
-void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
-    assert(rows >= 1 && rows <= r->max_rows);
+_Static_assert(2 * sizeof(uint16_t) == sizeof(float), "the two BF16 parts of x take as much as x");
+
+void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0) {
+    assert(rows >= 1 && rows <= r->max_rows && (inputs & FR_INPUT_ANY));
     r->x = x;
     r->rows = rows;
     r->width = width;
-    r->quantized = forms & FR_ROWS_QUANTIZED;
-    r->bf16 = forms & FR_ROWS_BF16;
+    r->quantized = inputs & FR_INPUT_QUANTIZED;
+    r->bf16 = inputs & FR_INPUT_BF16;
     r->ue8m0 = ue8m0;
 }
 
@@ -38,15 +40,15 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
     memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
 }
 
-/* Who packs rows for the prefill regime, by their two forms; NULL: nobody, the linears read them as they are. */
+/* Which backend packs quantized and which exact rows; NULL: none, linears read them as they are. */
 typedef struct packers {
     const fr_prefill_backend *quantized, *exact;
 } packers;
 
-static packers packers_of(const fr_kernels *k, int width, unsigned forms) {
+static packers packers_of(const fr_kernels *k, int width, unsigned inputs) {
     packers p = {NULL, NULL};
-    if (forms & FR_ROWS_QUANTIZED) p.quantized = fr_prefill_backend_of(k, true, width);
-    if (forms & FR_ROWS_EXACT) p.exact = fr_prefill_backend_of(k, false, width);
+    if (inputs & FR_INPUT_QUANTIZED) p.quantized = fr_prefill_backend_of(k, true, width);
+    if (inputs & FR_INPUT_EXACT) p.exact = fr_prefill_backend_of(k, false, width);
     if (p.quantized && !p.quantized->pack) p.quantized = NULL;
     if (p.exact && !p.exact->pack) p.exact = NULL;
     return p;
@@ -61,11 +63,11 @@ static void pack_block(const packers *p, fr_pack_job *job, int tile, int block) 
 
 #define SPAN 4 /* blocks of a row that are quantized in one go, so that rows are read in long runs */
 
-/* Part `part` of `parts` of making rows ready. The unit of work is a span of blocks of a row, or of a tile of rows that
- * are packed. */
-static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0, int part, int parts) {
+/* Quantizes and packs part `part` of `parts`. The unit of work is a span of blocks of one row, or of one tile of rows if they are
+ * packed. */
+static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0, int part, int parts) {
     packers by = {NULL, NULL};
-    if (rows > FR_DECODE_ROWS && !(forms & FR_ROWS_DECODE)) by = packers_of(r->kernels, width, forms);
+    if (rows > FR_DECODE_ROWS && !(inputs & FR_INPUT_DECODE)) by = packers_of(r->kernels, width, inputs);
     bool pack = by.quantized || by.exact;
     int blocks = fr_blocks(width), span = pack ? SPAN : 1, spans = (blocks + span - 1) / span, begin, end;
     int tile = pack ? FR_TILE_TOKENS : 1, tiles = (rows + tile - 1) / tile;
@@ -74,40 +76,40 @@ static void set_part(const fr_rows *r, const float *x, int rows, int width, unsi
     fr_split(tiles * spans, 1, parts, part, &begin, &end);
     for (int unit = begin; unit < end; unit++) {
         int t = unit / spans, first = unit % spans * span, last = first + span < blocks ? first + span : blocks;
-        if (forms & FR_ROWS_QUANTIZED)
+        if (inputs & FR_INPUT_QUANTIZED)
             for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
                 for (int block = first; block < last; block++) fr_rows_quantize(r, x, width, ue8m0, i, block);
         for (int block = first; pack && block < last; block++) pack_block(&by, &job, t, block);
     }
 }
 
-void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
-    set_part(r, x, rows, width, forms, ue8m0, fr_team_rank(), fr_team_size());
-    if (fr_team_rank() == 0) fr_rows_begin(r, x, rows, width, forms, ue8m0);
+void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0) {
+    set_part(r, x, rows, width, inputs, ue8m0, fr_team_rank(), fr_team_size());
+    if (fr_team_rank() == 0) fr_rows_begin(r, x, rows, width, inputs, ue8m0);
     fr_team_barrier();
 }
 
-void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned forms, bool ue8m0) {
-    set_part(r, x, rows, width, forms, ue8m0, 0, 1);
-    fr_rows_begin(r, x, rows, width, forms, ue8m0);
+void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0) {
+    set_part(r, x, rows, width, inputs, ue8m0, 0, 1);
+    fr_rows_begin(r, x, rows, width, inputs, ue8m0);
 }
 
-void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned forms) {
+void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs) {
     int blocks = fr_blocks(from->width);
-    packers by = packers_of(r->kernels, from->width, forms);
+    packers by = packers_of(r->kernels, from->width, inputs);
     fr_pack_job job = {.to = r, .from = from, .index = index, .rows = n, .width = from->width};
     assert(n > FR_DECODE_ROWS && from->kernels == r->kernels);
-    fr_rows_begin(r, NULL, n, from->width, forms, from->ue8m0);
+    fr_rows_begin(r, NULL, n, from->width, inputs, from->ue8m0);
     for (int tile = 0; tile * FR_TILE_TOKENS < n; tile++)
         for (int block = 0; block < blocks; block++) pack_block(&by, &job, tile, block);
-    /* Not packed: the same rows, next to each other. pack_x is large enough for x. */
+    /* Without packing: the same rows, next to each other. pack_x is large enough for x (the assertion below fr_rows_take). */
     float *x = (float *)(void *)r->pack_x;
-    if ((forms & FR_ROWS_EXACT) && !by.exact) {
+    if ((inputs & FR_INPUT_EXACT) && !by.exact) {
         r->x = x;
         for (int i = 0; i < n; i++)
             memcpy(x + (int64_t)i * from->width, from->x + (int64_t)index[i] * from->width, (size_t)from->width * sizeof *x);
     }
-    if ((forms & FR_ROWS_QUANTIZED) && !by.quantized)
+    if ((inputs & FR_INPUT_QUANTIZED) && !by.quantized)
         for (int i = 0; i < n; i++) {
             int64_t row = index[i], q_width = (int64_t)blocks * FR_BLOCK;
             memcpy(r->q + i * q_width, from->q + row * q_width, (size_t)q_width * sizeof *r->q);

@@ -28,7 +28,7 @@ void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, co
                            c->hidden_size);
         }
         fr_team_barrier();
-        fr_rows_set(&ws->joined_rows, ws->joined, rows, 2 * c->hidden_size, fr_linear_form(&mtp->eh_proj, model->act_fp8),
+        fr_rows_set(&ws->joined_rows, ws->joined, rows, 2 * c->hidden_size, fr_linear_input(&mtp->eh_proj, model->act_fp8),
                     c->act_ue8m0);
         fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, &ws->compute);
         if (passed > 0) {

@@ -52,7 +52,7 @@ static void name_kind(const kind *k, char *name, size_t size) {
 /* kv_b_proj never quantizes its input: see attn/mla.h. */
 static unsigned form_of(const kind *k, bool act_fp8) {
     bool exact = k->row && k->row->scope == FR_SCOPE_LAYER && k->row->offset == offsetof(fr_layer, mla.kv_b_proj);
-    return fr_linear_form(k->matrices[0], act_fp8 && !exact);
+    return fr_linear_input(k->matrices[0], act_fp8 && !exact);
 }
 
 static void add(linears *l, const fr_schema_row *row, const fr_linear *w) {
@@ -98,7 +98,7 @@ static fr_status allocate(linears *l, fr_error *error) {
     for (int pass = 0; pass < 2; pass++) {
         l->x = FR_TAKE(&arena, float, (size_t)rows *(size_t)in);
         l->y = FR_TAKE(&arena, float, (size_t)rows *(size_t)out);
-        fr_rows_take(&l->ready, &arena, l->b->model->kernels, rows, in, FR_ROWS_ANY);
+        fr_rows_take(&l->ready, &arena, l->b->model->kernels, rows, in, FR_INPUT_ANY);
         fr_compute_take(&l->compute, &arena, l->b->model->kernels, rows, l->b->model->threads);
         if (pass == 1) break;
         arena = (fr_arena){.size = arena.used, .base = l->memory = fr_alloc(arena.used)};
@@ -121,13 +121,13 @@ static fr_status multiply(void *user, int figure, int round, double *seconds, fr
     const kind *k = &l->kinds[figure % l->num_kinds];
     const fr_linear *first = k->matrices[0];
     int rows = l->rows[figure / l->num_kinds];
-    unsigned form = form_of(k, model->act_fp8);
+    unsigned input = form_of(k, model->act_fp8);
     (void)round, (void)error;
     fr_team team = FR_TEAM;
 #pragma omp parallel num_threads(model->threads)
     {
         fr_team_enter(&team);
-        fr_rows_set(&l->ready, l->x, rows, first->in, form, model->config.act_ue8m0);
+        fr_rows_set(&l->ready, l->x, rows, first->in, input, model->config.act_ue8m0);
         double start = fr_now();
         for (int i = 0; i < k->count; i++) fr_linear_forward(k->matrices[i], &l->ready, l->y, first->out, &l->compute);
         if (fr_team_rank() == 0) *seconds = fr_now() - start;

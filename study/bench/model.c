@@ -266,7 +266,7 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
             fr_team_enter(&team);
             for (int i = 0; i < model->config.num_hidden_layers; i++) {
                 const fr_mla *mla = &model->layers[i].mla;
-                fr_rows_set(&c->ws.rows, c->ws.normed, 1, hidden, fr_mla_forms(mla), model->config.act_ue8m0);
+                fr_rows_set(&c->ws.rows, c->ws.normed, 1, hidden, fr_mla_inputs(mla), model->config.act_ue8m0);
                 fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.delta, &c->ws.mla);
             }
             fr_team_leave();
