@@ -121,7 +121,7 @@ static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first
     }
 }
 
-static void forms_agree(void **in) {
+static void both_forms_of_mla_agree(void **in) {
     fixture *f = *in;
     float *x = random_floats(CTX * HIDDEN, 1.0f), *absorbed = random_floats(CTX * HIDDEN, 0.0f),
           *expanded = random_floats(CTX * HIDDEN, 0.0f);
@@ -142,7 +142,7 @@ static void forms_agree(void **in) {
 }
 
 /* However a text is cut into passes of many rows, each row gets the bits that one pass gives it. */
-static void cuts_do_not_matter(void **in) {
+static void cuts_into_passes_do_not_matter(void **in) {
     fixture *f = *in;
     const int firsts[] = {9, 64, 100, 129, 192, 291};
     float *x = random_floats(CTX * HIDDEN, 1.0f), *whole = random_floats(CTX * HIDDEN, 0.0f),
@@ -293,7 +293,7 @@ static void rollback_leaves_no_trace(void **in) {
     fr_free(z);
 }
 
-static void cache_too_large(void **in) {
+static void a_cache_that_is_too_large_is_an_error(void **in) {
     (void)in;
     fr_kv_cache kv;
     fr_error error;
@@ -304,12 +304,12 @@ static void cache_too_large(void **in) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms_agree),
-        cmocka_unit_test(cuts_do_not_matter),
+        cmocka_unit_test(both_forms_of_mla_agree),
+        cmocka_unit_test(cuts_into_passes_do_not_matter),
         cmocka_unit_test(tiles_are_right_wherever_a_query_stands),
         cmocka_unit_test(rows_do_not_matter),
         cmocka_unit_test(rollback_leaves_no_trace),
-        cmocka_unit_test(cache_too_large),
+        cmocka_unit_test(a_cache_that_is_too_large_is_an_error),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -61,7 +61,7 @@ static void check_sums(const fr_kernels *k, int n) {
     assert_true(k->max(a, n) == max);
 }
 
-static void sums(void **state) {
+static void sums_are_near_the_exact_ones(void **state) {
     (void)state;
     for_each_isa(check_sums);
 }
@@ -83,7 +83,7 @@ static void check_axpy(const fr_kernels *k, int n) {
     assert_true(f32[n] == (float)n * 0.5f && bf16[n] == (float)n * 0.5f && e4m3[n] == (float)n * 0.5f);
 }
 
-static void axpy(void **state) {
+static void axpy_adds_and_leaves_the_rest_alone(void **state) {
     (void)state;
     for_each_isa(check_axpy);
 }
@@ -113,7 +113,7 @@ static void check_add_rows(const fr_kernels *k, int n) {
     }
 }
 
-static void add_rows(void **state) {
+static void sums_of_rows_are_right(void **state) {
     (void)state;
     for_each_isa(check_add_rows);
 }
@@ -147,7 +147,7 @@ static void check_conversions(const fr_kernels *k, int n) {
     assert_int_equal(narrow[n], 7);
 }
 
-static void conversions(void **state) {
+static void conversions_are_exact(void **state) {
     (void)state;
     for_each_isa(check_conversions);
 }
@@ -179,7 +179,7 @@ static void check_exponentials(const fr_kernels *k, int n) {
     assert_true(y[n] == 7.0f);
 }
 
-static void exponentials(void **state) {
+static void exponentials_are_near_the_exact_ones(void **state) {
     (void)state;
     for_each_isa(check_exponentials);
 }
@@ -210,7 +210,7 @@ static void check_norm(const fr_kernels *k, int n) {
     for (int i = 0; i < n; i++) assert_true(x[i] == y[i]);
 }
 
-static void norm(void **state) {
+static void the_norm_does_not_depend_on_threads(void **state) {
     (void)state;
     for_each_isa(check_norm);
 }
@@ -270,12 +270,12 @@ static void unknown_instruction_sets_are_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums),
-        cmocka_unit_test(axpy),
-        cmocka_unit_test(add_rows),
-        cmocka_unit_test(conversions),
-        cmocka_unit_test(exponentials),
-        cmocka_unit_test(norm),
+        cmocka_unit_test(sums_are_near_the_exact_ones),
+        cmocka_unit_test(axpy_adds_and_leaves_the_rest_alone),
+        cmocka_unit_test(sums_of_rows_are_right),
+        cmocka_unit_test(conversions_are_exact),
+        cmocka_unit_test(exponentials_are_near_the_exact_ones),
+        cmocka_unit_test(the_norm_does_not_depend_on_threads),
         cmocka_unit_test(splits_cover_everything_once),
         cmocka_unit_test(each_instruction_set_has_its_word_and_its_tables),
         cmocka_unit_test(unknown_instruction_sets_are_errors),

@@ -15,10 +15,10 @@ core            :
 core/kernels    : core
 core/linear     : core core/kernels
 core/checkpoint : core
-sampler         : core core/kernels
+sampler         : core
 text            : core
 attn            : core core/kernels core/linear core/checkpoint
-moe             : core core/kernels core/linear core/checkpoint
+moe             : core core/kernels core/linear
 model           : core core/kernels core/linear core/checkpoint sampler text attn moe
 model/convert   : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp/drafters    : core core/kernels core/linear core/checkpoint sampler text attn moe model

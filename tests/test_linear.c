@@ -186,7 +186,7 @@ static void decode_rows_are_right_and_row_invariant(void **state) {
 }
 
 /* Prefill: right (x as two BF16 parts is off by up to 2^-17, and so are F32 weights), and a row does not depend on
- * how many there are, nor on where it stands. */
+ * how many there are, nor on its place. */
 static void check_prefill(fr_dtype dtype, int out, int in, bool quantized) {
     enum { ALL = 150 };
     static const int counts[] = {9, 15, 16, 17, 31, 32, 33, 40, 64, 65, 120};

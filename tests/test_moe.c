@@ -47,7 +47,7 @@ static void choose_naively(const fr_router *r, const float *s, bool *chosen) {
     for (int i = 0; i < r->experts; i++) chosen[i] = kept[i] != -INFINITY && rank_of(kept, r->experts, i) < r->topk;
 }
 
-static void router_matches_brute_force(void **in) {
+static void the_router_matches_brute_force(void **in) {
     (void)in;
     for (int trial = 0; trial < 3000; trial++) {
         float bias[EXPERTS], logits[EXPERTS], scores[EXPERTS], work[EXPERTS + GROUPS], weights[6];
@@ -188,7 +188,7 @@ static void rows_do_not_matter(void **in) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(router_matches_brute_force),
+        cmocka_unit_test(the_router_matches_brute_force),
         cmocka_unit_test(rows_do_not_matter),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -233,7 +233,7 @@ void fr_decode_linear_e4m3_q_amx(const fr_decode_job *job) {
     run k = {.columns = j.rows > 4 ? 8 : j.rows > 2 ? 4 : j.rows == 2 ? 2 : 1, .packed = packed};
     const int blocks = (j.in + FR_BLOCK - 1) / FR_BLOCK, most = PACKED / block_bytes(k.columns);
     k.region = fr_streams_apart(j.end - j.begin, GROUPS * GROUP);
-    /* A short group computes its missing outputs in vain: from zeros, or what was there before. */
+    /* An incomplete group computes its missing outputs, too, from zeros or from what was there before; they are not stored. */
     memset(s.a, 0, sizeof s.a);
     configure(k.columns);
     for (; k.first < blocks; k.first += k.blocks) {

@@ -13,7 +13,7 @@ static float sum_lanes(const float *lane) {
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-/* Weights and embeddings come straight from a mapping, where nothing is aligned. */
+/* Weights and embeddings are read in the mapping itself, where nothing is aligned. */
 static uint16_t load_u16(const uint16_t *base, int64_t i) {
     uint16_t value;
     memcpy(&value, (const char *)base + 2 * i, sizeof value);

@@ -2,10 +2,6 @@
 #include "core/kernels/prefill.h"
 #include "core/linear/panels.h"
 
-static const char *name(void) {
-    return "amx tiles";
-}
-
 static bool ready(const fr_kernels *kernels, bool quantized, int width) {
     (void)quantized, (void)width;
     return kernels->multiply_panel != NULL;
@@ -51,4 +47,4 @@ static void range(const fr_linear *w, const fr_rows *x, int begin, int end, floa
     fr_panels_range(w, x, begin, end, y, y_stride, true, multiply, fr_compute_scratch(c));
 }
 
-const fr_prefill_backend fr_backend_amx = {.name = name, .ready = ready, .scratch = scratch, .pack = pack, .range = range};
+const fr_prefill_backend fr_backend_amx = {.name = "amx tiles", .ready = ready, .scratch = scratch, .pack = pack, .range = range};

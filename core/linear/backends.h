@@ -19,12 +19,11 @@ static inline int64_t fr_pack_row(const fr_pack_job *job, int i) {
 }
 
 typedef struct fr_prefill_backend {
-    /* As build information and documents say it; static storage. */
-    const char *(*name)(void);
+    const char *name; /* as build information and documents say it; valid once the backend is ready */
     /* Whether it runs rows of this width, in this form, for these kernels. The first call that may say so creates what its
      * products need and what is the same for all shapes. */
     bool (*ready)(const fr_kernels *kernels, bool quantized, int width);
-    /* Bytes of a thread's scratch for up to max_rows rows. */
+    /* Bytes of a thread's scratch for up to max_rows rows. (NULL: none.) */
     size_t (*scratch)(int max_rows);
     /* ONE THREAD, while a session is created: makes what products with w will need. (NULL: nothing.) A lack of memory is an error
      * only if the backend cannot do without. */

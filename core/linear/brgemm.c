@@ -77,10 +77,6 @@ static void create_kernels(void) {
     }
 }
 
-static const char *name(void) {
-    return brgemm.name;
-}
-
 /* The kernels serve every shape and every model. */
 static bool ready(const fr_kernels *kernels, bool quantized, int width) {
     (void)quantized, (void)width;
@@ -136,7 +132,7 @@ static void range(const fr_linear *w, const fr_rows *x, int begin, int end, floa
 }
 
 const fr_prefill_backend fr_backend_brgemm = {
-    .name = name, .ready = ready, .scratch = scratch, .prepare = prepare, .pack = pack, .range = range};
+    .name = brgemm.name, .ready = ready, .scratch = scratch, .prepare = prepare, .pack = pack, .range = range};
 
 /* ---- The most that it can do ---- */
 

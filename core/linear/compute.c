@@ -2,15 +2,16 @@
 
 #include "core/linear/prefill.h"
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
+static size_t scratch_of(const fr_kernels *kernels, bool quantized, int max_rows) {
+    if (max_rows <= FR_DECODE_ROWS) return 0;
+    const fr_prefill_backend *backend = fr_prefill_backend_of(kernels, quantized, FR_BLOCK);
+    return backend->scratch ? backend->scratch(max_rows) : 0;
 }
 
 void fr_compute_take(fr_compute *c, fr_arena *arena, const fr_kernels *kernels, int max_rows, int threads) {
+    size_t exact = scratch_of(kernels, false, max_rows), quantized = scratch_of(kernels, true, max_rows);
     *c = (fr_compute){.kernels = kernels, .max_rows = max_rows, .threads = threads};
-    if (max_rows > FR_DECODE_ROWS)
-        c->scratch_bytes = larger(fr_prefill_backend_of(kernels, false, FR_BLOCK)->scratch(max_rows),
-                                  fr_prefill_backend_of(kernels, true, FR_BLOCK)->scratch(max_rows));
+    c->scratch_bytes = exact > quantized ? exact : quantized;
     c->scratch = fr_arena_take(arena, (size_t)threads, c->scratch_bytes);
 }
 

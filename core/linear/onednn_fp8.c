@@ -17,8 +17,8 @@ static struct {
     bool right;     /* there is an implementation, and it gives what it must */
     bool reference; /* it is oneDNN's reference, which is slow */
     bool forced;
-    char text[96]; /* "oneDNN matmul (IMPLEMENTATION)" */
-} fp8;
+    char text[96];
+} fp8 = {.text = "oneDNN matmul (plain loops)"};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -145,8 +145,8 @@ static void expand_scales(const fr_linear *w, int output, int n, float *scales) 
         for (int i = 0; i < n; i++) scales[block * n + i] = w->scale[(output + i) / FR_BLOCK * w->scale_stride + block];
 }
 
-/* Rows [first, first + rows) of x times outputs [output, output + n) by plain loops: what oneDNN's is held to, and what stands in
- * for it where it could not be made. sum [rows, n]. */
+/* Rows [first, first + rows) of x times outputs [output, output + n) by plain loops, into sum [rows, n]: what oneDNN's product is
+ * compared with, and what replaces one that could not be made. */
 static void multiply_plainly(const fr_linear *w, const fr_rows *x, int first, int rows, int output, int n, const float *scales,
                              float *sum) {
     int blocks = w->in / FR_BLOCK;
@@ -204,8 +204,8 @@ static void probe(void) {
     if (dnnl_primitive_desc_query(p.descriptor, dnnl_query_impl_info_str, 0, (void *)&implementation) != dnnl_success)
         implementation = NULL;
     fp8.reference = implementation && strncmp(implementation, "ref", 3) == 0;
-    snprintf(fp8.text, sizeof fp8.text, "oneDNN matmul (%s)", implementation ? implementation : "");
     fp8.right = computes_right(&p);
+    if (fp8.right) snprintf(fp8.text, sizeof fp8.text, "oneDNN matmul (%s)", implementation ? implementation : "");
     product_release(&p);
 }
 
@@ -216,10 +216,6 @@ static bool used(void) {
 
 void fr_fp8_force(bool forced) {
     fp8.forced = forced;
-}
-
-static const char *name(void) {
-    return fp8.right ? fp8.text : "oneDNN matmul (plain loops)";
 }
 
 static bool ready(const fr_kernels *kernels, bool quantized, int width) {
@@ -248,7 +244,7 @@ static const product *find(const struct fr_fp8_products *products, const shape *
     return NULL;
 }
 
-/* Adds a product that is not there yet. One that oneDNN cannot make is left out, and plain loops stand in for it. */
+/* Adds a product that is not there yet. One that oneDNN cannot make is left out: plain loops replace it. */
 static fr_status add(struct fr_fp8_products *products, const shape *s, int threads, fr_error *error) {
     if (s->n <= 0 || s->n > OUTPUTS || find(products, s)) return FR_OK;
     if (products->count == products->room) {
@@ -304,4 +300,4 @@ static void range(const fr_linear *w, const fr_rows *x, int begin, int end, floa
 }
 
 const fr_prefill_backend fr_backend_onednn_fp8 = {
-    .name = name, .ready = ready, .scratch = scratch, .prepare = prepare, .release = release, .pack = pack, .range = range};
+    .name = fp8.text, .ready = ready, .scratch = scratch, .prepare = prepare, .release = release, .pack = pack, .range = range};

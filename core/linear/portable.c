@@ -2,18 +2,9 @@
  * too, whose rows are one such lot. */
 #include "core/linear/backends.h"
 
-static const char *name(void) {
-    return "portable";
-}
-
 static bool ready(const fr_kernels *kernels, bool quantized, int width) {
     (void)kernels, (void)quantized, (void)width;
     return true;
-}
-
-static size_t scratch(int max_rows) {
-    (void)max_rows;
-    return 0;
 }
 
 static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
@@ -30,4 +21,4 @@ static void range(const fr_linear *w, const fr_rows *x, int begin, int end, floa
     }
 }
 
-const fr_prefill_backend fr_backend_portable = {.name = name, .ready = ready, .scratch = scratch, .range = range};
+const fr_prefill_backend fr_backend_portable = {.name = "portable", .ready = ready, .range = range};

@@ -14,8 +14,6 @@ const fr_prefill_backend *fr_prefill_backend_of(const fr_kernels *kernels, bool 
 void fr_linear_prefill_path(const fr_kernels *kernels, char *text, size_t size) {
     const fr_prefill_backend *exact = fr_prefill_backend_of(kernels, false, FR_BLOCK),
                              *quantized = fr_prefill_backend_of(kernels, true, FR_BLOCK);
-    if (quantized == exact)
-        snprintf(text, size, "%s", exact->name());
-    else
-        snprintf(text, size, "%s; FP8 x FP8 by %s", exact->name(), quantized->name());
+    bool both = quantized != exact;
+    snprintf(text, size, "%s%s%s", exact->name, both ? "; FP8 x FP8 by " : "", both ? quantized->name : "");
 }
