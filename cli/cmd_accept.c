@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/shown.h"
 #include "cli/study.h"
 #include "cli/view.h"
 #include "core/json.h"
@@ -46,12 +47,12 @@ static void print_rest(const cJSON *document, const cJSON *configuration) {
     printf("\nrejected most often:");
     cJSON_ArrayForEach(item, rejected) {
         if (listed++ == LISTED) break;
-        /* as JSON: with what cannot be seen made visible */
+        /* as JSON, which escapes what a terminal would obey, but for some that lie above ASCII */
         const cJSON *text = fr_path_value(item, "text");
         char *quoted = cJSON_IsString(text) ? cJSON_PrintUnformatted(text) : NULL;
         printf("%s ", listed > 1 ? "," : "");
         if (cJSON_IsString(text))
-            printf("%s", quoted ? quoted : "");
+            printf("%s", quoted ? fr_cli_make_shown(quoted) : "");
         else
             printf("%.0f", fr_path_number(item, "token"));
         printf(" (%.0f of %.0f)", fr_path_number(item, "rejected"), fr_path_number(item, "proposed"));

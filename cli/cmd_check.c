@@ -57,11 +57,11 @@ int fr_cmd_check(const fr_cli_options *options) {
     } else {
         fr_json_discard(b);
         if (interrupted)
-            printf("%s: interrupted\n", dir);
+            fr_cli_print_shown(stdout, "%s: interrupted", dir);
         else if (count)
-            printf("%s: %" PRIu64 " %s\n", dir, count, count == 1 ? "problem" : "problems");
+            fr_cli_print_shown(stdout, "%s: %" PRIu64 " %s", dir, count, count == 1 ? "problem" : "problems");
         else
-            printf("%s: ok\n", dir);
+            fr_cli_print_shown(stdout, "%s: ok", dir);
     }
     return fr_cli_flush(code);
 }

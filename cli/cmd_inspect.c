@@ -52,7 +52,7 @@ static void print_config(const inspection *run) {
     const cJSON *scaling = fr_path_object(c, "rope_scaling");
     const char *architecture = config_text(c, "architectures.0");
     uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
-    printf("%s\n", run->path);
+    fr_cli_print_shown(stdout, "%s", run->path);
     fr_cli_print_shown(stdout, "  architecture         %s", architecture);
     printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
            dense < layers ? dense : layers, dense < layers ? layers - dense : 0, config_count(c, "num_nextn_predict_layers"));

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/shown.h"
 #include "core/text_size.h"
 #include "forerun_checkpoint.h"
 #include "study/words.h"
@@ -39,9 +40,9 @@ int fr_cmd_quantize(const fr_cli_options *options) {
         fr_json_add_count(b, b->root, "apparent_bytes", written.apparent_bytes);
         fr_cli_json_print(b);
     } else {
-        printf("%s: %s of %s tensors converted, largest error %.3g of a block's largest weight, %s\n", options->output,
-               FR_TEXT_GROUPED(written.tensors_converted), FR_TEXT_GROUPED(written.tensors), written.max_relative_error,
-               FR_TEXT_SIZE(written.apparent_bytes));
+        fr_cli_print_shown(stdout, "%s: %s of %s tensors converted, largest error %.3g of a block's largest weight, %s",
+                           options->output, FR_TEXT_GROUPED(written.tensors_converted), FR_TEXT_GROUPED(written.tensors),
+                           written.max_relative_error, FR_TEXT_SIZE(written.apparent_bytes));
     }
     return fr_cli_flush(FR_EXIT_DONE);
 }

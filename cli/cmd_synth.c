@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/shown.h"
 #include "core/text_size.h"
 #include "forerun_checkpoint.h"
 
@@ -63,8 +64,8 @@ int fr_cmd_synth(const fr_cli_options *options) {
     if (options->json)
         print_document(options, source, &written);
     else
-        printf("%s: %s tensors in %s %s, %s%s\n", options->output, FR_TEXT_GROUPED(written.tensors),
-               FR_TEXT_GROUPED(written.files), written.files == 1 ? "file" : "files", FR_TEXT_SIZE(written.apparent_bytes),
-               options->sparse ? ", all holes" : "");
+        fr_cli_print_shown(stdout, "%s: %s tensors in %s %s, %s%s", options->output, FR_TEXT_GROUPED(written.tensors),
+                           FR_TEXT_GROUPED(written.files), written.files == 1 ? "file" : "files",
+                           FR_TEXT_SIZE(written.apparent_bytes), options->sparse ? ", all holes" : "");
     return fr_cli_flush(FR_EXIT_DONE);
 }

@@ -33,18 +33,25 @@ int fr_cli_columns(const char *text, int *length) {
     return 1;
 }
 
-void fr_cli_vprint_shown(FILE *out, const char *format, va_list arguments) {
-    char line[8192];
-    size_t used = 0;
-    if (vsnprintf(line, sizeof line, format, arguments) < 0) line[0] = '\0';
-    for (int i = 0, length; line[i]; i += length) { /* in its place: nothing becomes longer */
-        if (fr_cli_columns(line + i, &length) < 0) {
-            line[used++] = '?';
+char *fr_cli_make_shown(char *text) {
+    char *to = text;
+    int length;
+    for (const char *from = text; *from; from += length) { /* nothing becomes longer */
+        if (fr_cli_columns(from, &length) < 0) {
+            *to++ = '?';
             continue;
         }
-        memmove(line + used, line + i, (size_t)length);
-        used += (size_t)length;
+        memmove(to, from, (size_t)length);
+        to += length;
     }
+    *to = '\0';
+    return text;
+}
+
+void fr_cli_vprint_shown(FILE *out, const char *format, va_list arguments) {
+    char line[8192];
+    if (vsnprintf(line, sizeof line, format, arguments) < 0) line[0] = '\0';
+    size_t used = strlen(fr_cli_make_shown(line));
     line[used++] = '\n'; /* over the NUL; the line is one write where there is no buffer */
     fwrite(line, 1, used, out);
 }

@@ -10,6 +10,9 @@
  * combine with the one before, 2 for East Asian ones and pictures, -1 for those that cannot be shown. */
 int fr_cli_columns(const char *text, int *length);
 
+/* Makes a text such a one, in its place. Returns it. */
+char *fr_cli_make_shown(char *text);
+
 /* Prints a line as it can be shown, with its newline; what is longer than 8 KiB is cut. */
 void fr_cli_print_shown(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fr_cli_vprint_shown(FILE *out, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));

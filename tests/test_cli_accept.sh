@@ -57,6 +57,19 @@ printf '{"prompt": "Once upon a time"}' >"$work/one.jsonl"
 run 0 accept -m "$model" --prompts "$work/one.jsonl" -n 24 --depth 2 --ignore-eos --json -q
 holds speculative_decoding.per_position_acceptance_rate="$generated" configurations.0.acceptance_rate_ci95=null
 
+# The table of rejected tokens shows their text, and a terminal must not obey it: the model's own vocabulary, with the byte DEL in
+# the place of a token that is rejected.
+run 0 accept -m "$model" --prompt-tokens 5,6,7 -n 32 --depth 2 --ignore-eos -t 1 --json -q
+rejected=$(value configurations.0.rejected_tokens.0.token)
+mkdir "$work/del"
+for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/del/"; done
+delete=$(sed -n 's/^ *"\xC4\xA1": \([0-9]*\),*$/\1/p' "$model/tokenizer.json")
+sed "s/: $rejected\(,*\)\$/: SWAP\1/; s/: $delete\(,*\)\$/: $rejected\1/; s/: SWAP/: $delete/" "$model/tokenizer.json" >"$work/swapped"
+mv -f "$work/swapped" "$work/del/tokenizer.json"
+run 0 accept -m "$work/del" --prompt-tokens 5,6,7 -n 32 --depth 2 --ignore-eos -t 1 -q
+grep -q 'rejected most often: "?" (' "$work/out" || fail "the rejected token is not shown as one that cannot be printed"
+! tr -d '\n' <"$work/out" | LC_ALL=C grep -q '[[:cntrl:]]' || fail "accept prints control characters"
+
 # -n limits every prompt; without it each prompt's own limit counts.
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 8 --ignore-eos --json -q
 holds configurations.0.results.0.tokens=8 configurations.0.results.1.tokens=8 environment.options.max_tokens=8

@@ -91,6 +91,7 @@ static void what_conversions_write_is_accepted(void **state) {
     assert_int_equal(parsed_with("num_nextn_predict_layers", "2").num_nextn_predict_layers, 2);
     assert_int_equal(parsed_with("n_shared_experts", "null").n_shared_experts, 0);
     assert_int_equal(parsed_with("n_shared_experts", NULL).n_shared_experts, 1);
+    assert_int_equal(parsed_with("num_key_value_heads", "1").num_attention_heads, 2); /* MLA has none: it is not read */
     assert_true(parsed_with("tie_word_embeddings", "true").tie_word_embeddings);
     assert_false(parsed_with("quantization_config", NULL).fp8);
     assert_false(parsed_with("quantization_config", "null").fp8);
@@ -191,7 +192,6 @@ static void what_is_not_computed_is_refused(void **state) {
         {"topk_method", "\"greedy\"", "topk_method: only noaux_tc"},
         {"attention_bias", "true", "attention_bias: only false is supported, found true"},
         {"rope_interleave", "false", "rope_interleave: only true"},
-        {"num_key_value_heads", "1", "num_key_value_heads: only as many as num_attention_heads"},
         {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", "c.json: rope_scaling: type: only \"yarn\""},
         {"rope_scaling", "{\"rope_type\": \"llama3\"}", "rope_type: only \"yarn\""},
         {"rope_scaling", YARN(", \"attention_factor\": 1.2"), "attention_factor: only its absence"},

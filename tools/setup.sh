@@ -60,17 +60,13 @@ if [ -n "$packages" ]; then
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
     say "installing $packages(a minute or two)"
-    apt() {
-        root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" </dev/null >"$log" 2>&1 || {
-            tail -n 20 "$log" >&2
-            die "apt-get $* failed; the end of what it said is above"
-        }
-    }
-    apt update
+    apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" </dev/null >"$log" 2>&1; }
+    # One broken source among many makes it fail. What is wanted may be in the others, or in the lists of the last time.
+    apt update || { tail -n 5 "$log" >&2; say "warning: apt-get update failed, as said above; going on with the lists that there are"; }
     # Word splitting is meant: one package a word. Asked again: now apt knows which oneDNN it has.
     packages=$(missing | tr '\n' ' ')
     # shellcheck disable=SC2086
-    apt install --no-install-recommends $packages
+    apt install --no-install-recommends $packages || { tail -n 20 "$log" >&2; say "warning: apt-get install failed, as said above"; }
     packages=$(missing | grep -v libdnnl-dev | tr '\n' ' ')
     [ -z "$packages" ] || die "still missing or too old after the installation: $packages"
 fi

@@ -150,11 +150,9 @@ static fr_status parse_sizes(const source *s, fr_config *c) {
     return may_bool(s, "tie_word_embeddings", &c->tie_word_embeddings);
 }
 
+/* num_key_value_heads is not read: the network has none, and small files say another number than num_attention_heads. */
 static fr_status parse_attention(const source *s, fr_config *c) {
     FR_TRY(need(s, "num_attention_heads", 1, MAX_HEADS, &c->num_attention_heads));
-    int kv_heads = c->num_attention_heads;
-    FR_TRY(may_int(s, "num_key_value_heads", 1, MAX_HEADS, &kv_heads));
-    if (kv_heads != c->num_attention_heads) return unsupported(s, "num_key_value_heads", "as many as num_attention_heads");
     c->q_lora_rank = 0;
     /* null means no low rank; absent is an error */
     if (!cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "q_lora_rank")))
