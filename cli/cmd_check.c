@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 #include "cli/shown.h"
 #include "forerun_checkpoint.h"
@@ -29,6 +30,12 @@ static void take_problem(void *user, const fr_problem *problem) {
     fr_cli_print_shown(stdout, "%s%s%s%s%s", file, *file ? ": " : "", tensor, *tensor ? ": " : "", problem->problem);
 }
 
+static void take_notice(void *user, const fr_notice *notice) {
+    checking *run = user;
+    fr_cli_progress_clear(&run->progress);
+    fr_cli_notice(notice);
+}
+
 int fr_cmd_check(const fr_cli_options *options) {
     checking run = {.options = options};
     fr_error error = {0};
@@ -41,7 +48,7 @@ int fr_cmd_check(const fr_cli_options *options) {
     run.problems = fr_json_add_array(b, b->root, "problems");
     fr_cli_progress_init(&run.progress);
     fr_cli_interrupt_defer();
-    fr_status status = fr_check(dir, take_problem, &run, fr_cli_progress_update, &run.progress, &count, &error);
+    fr_status status = fr_check(dir, take_problem, take_notice, &run, fr_cli_progress_update, &run.progress, &count, &error);
     fr_cli_progress_clear(&run.progress);
     bool interrupted = status == FR_INTERRUPTED && fr_cli_interrupted();
     if (status != FR_OK && !interrupted) {

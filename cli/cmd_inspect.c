@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 #include "cli/shown.h"
 #include "core/json_path.h"
@@ -237,6 +238,9 @@ int fr_cmd_inspect(const fr_cli_options *options) {
     run.path = options->config ? options->config : fr_cli_model_dir(options);
     if (!run.path) return FR_EXIT_FAILED;
     if (fr_inspect(run.path, &run.found, &error) != FR_OK) return fr_cli_failure(&error);
+    size_t num_notices;
+    const fr_notice *notices = fr_inspection_notices(run.found, &num_notices);
+    fr_cli_notices(notices, num_notices);
     int code = make_plan(&run);
     if (code) {
         fr_inspection_destroy(run.found);

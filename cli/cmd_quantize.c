@@ -2,6 +2,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 #include "cli/shown.h"
 #include "core/text_size.h"
@@ -22,6 +23,7 @@ int fr_cmd_quantize(const fr_cli_options *options) {
                                     .force = options->force,
                                     .threads = options->threads,
                                     .progress = fr_cli_progress_update,
+                                    .notice = fr_cli_take_notice,
                                     .user = &progress};
     fr_status status = fr_quantize(dir, options->output, &quantize, &written, &error);
     fr_cli_progress_clear(&progress);

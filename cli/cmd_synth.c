@@ -2,6 +2,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 #include "cli/shown.h"
 #include "core/text_size.h"
@@ -57,6 +58,7 @@ int fr_cmd_synth(const fr_cli_options *options) {
                               .tokenizer = options->tokenizer,
                               .threads = options->threads,
                               .progress = fr_cli_progress_update,
+                              .notice = fr_cli_take_notice,
                               .user = &progress};
     fr_status status = fr_synth(source, options->output, &synth, &written, &error);
     fr_cli_progress_clear(&progress);

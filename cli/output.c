@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "cli/message.h"
+#include "cli/notice.h"
 #include "core/text_size.h"
 #include "study/words.h"
 
@@ -17,6 +18,7 @@ void fr_cli_json_begin(fr_json_builder *b) {
 }
 
 void fr_cli_json_print(fr_json_builder *b) {
+    fr_cli_add_notices(b, b->root);
     char *text = fr_json_print(b);
     if (!text) exit(fr_cli_error(FR_EXIT_FAILED, "memory: not enough for the JSON document"));
     puts(text);

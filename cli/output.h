@@ -6,7 +6,7 @@
 
 /* Begins the one JSON document of a command. */
 void fr_cli_json_begin(fr_json_builder *b);
-/* Prints it and its newline on stdout and releases it; where memory ran out, ends the program with a message. */
+/* Adds `notices`, prints it and its newline on stdout and releases it; where memory ran out, ends the program with a message. */
 void fr_cli_json_print(fr_json_builder *b);
 
 /* The object `memory`. session may be NULL. */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 
 static bool is_directory(const char *path) {
@@ -83,6 +84,9 @@ int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *optio
     }
     runtime->load_s = fr_cli_seconds() - start;
     fr_model_get_info(runtime->model, &runtime->info);
+    size_t count;
+    const fr_notice *notices = fr_model_notices(runtime->model, &count);
+    fr_cli_notices(notices, count);
     return 0;
 }
 

@@ -156,3 +156,12 @@ void fr_json_add_interval(fr_json_builder *b, cJSON *to, const char *key, double
     else
         fr_json_add_null(b, to, key);
 }
+
+void fr_json_add_notices(fr_json_builder *b, cJSON *to, const fr_notice *notices, size_t count) {
+    cJSON *array = fr_json_add_array(b, to, "notices");
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = fr_json_add_object(b, array, NULL);
+        fr_json_add_text(b, item, "what", notices[i].what);
+        fr_json_add_text(b, item, "why", notices[i].why);
+    }
+}

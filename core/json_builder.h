@@ -50,6 +50,8 @@ void fr_json_add_reals(fr_json_builder *b, cJSON *to, const char *key, const dou
 void fr_json_add_counts(fr_json_builder *b, cJSON *to, const char *key, const uint64_t *values, size_t count);
 void fr_json_add_ids(fr_json_builder *b, cJSON *to, const char *key, const int32_t *ids, size_t count);
 void fr_json_add_texts(fr_json_builder *b, cJSON *to, const char *key, const char *const *texts, size_t count);
+/* The array `notices` [{what, why}], which every document of a command has. */
+void fr_json_add_notices(fr_json_builder *b, cJSON *to, const fr_notice *notices, size_t count);
 /* [lo, hi]; null when either is not finite. */
 void fr_json_add_interval(fr_json_builder *b, cJSON *to, const char *key, double lo, double hi);
 

@@ -73,6 +73,13 @@ FR_API const char *fr_version(void);
 /* "forerun 0.1.0, oneDNN 3.7.2, ..." details, one fact a line; static storage. */
 FR_API const char *fr_build_info(void);
 
+/* What was assumed about a file, or left out of it. what: a file, key, tensor or module; why: what was taken for what. One line
+ * each. */
+typedef struct fr_notice {
+    const char *what, *why;
+} fr_notice;
+typedef void (*fr_notice_fn)(void *user, const fr_notice *notice);
+
 /* Called with done <= total (tokens in prefill, tensors in check). Returning false stops the call with FR_INTERRUPTED. */
 typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
 
@@ -149,6 +156,8 @@ typedef struct fr_model_info {
 FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
+/* [*count], owned by the model: all that was assumed about the checkpoint when it was opened. */
+FR_API const fr_notice *fr_model_notices(const fr_model *model, size_t *count);
 
 /* ---- Text -------------------------------------------------------------------------------------------------- */
 

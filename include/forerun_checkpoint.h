@@ -35,6 +35,8 @@ FR_API fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *err
 FR_API void fr_inspection_destroy(fr_inspection *inspection);
 FR_API const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection);
 FR_API const char *fr_inspection_config_json(const fr_inspection *inspection); /* the text of config.json */
+/* [*num_notices], owned by the inspection: what opening it as a model would notice, too. */
+FR_API const fr_notice *fr_inspection_notices(const fr_inspection *inspection, size_t *num_notices);
 FR_API size_t fr_inspection_num_tensors(const fr_inspection *inspection);
 FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i,
                                  fr_tensor_info *out); /* sorted by name, numbers by value */
@@ -48,9 +50,10 @@ typedef struct fr_problem {
     const char *tensor, *file, *problem; /* tensor or file may be "" */
 } fr_problem;
 typedef void (*fr_problem_fn)(void *user, const fr_problem *problem);
-/* Reads a whole checkpoint and reports all that is wrong with it. FR_OK when the check itself could be made, problems or not. */
-FR_API fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progress_fn progress, void *progress_user,
-                          uint64_t *num_problems, fr_error *error);
+/* Reads a whole checkpoint and reports all that is wrong with it. FR_OK when the check itself could be made, problems or not.
+ * notice: told what opening it as a model would notice; such a thing is no problem. Callbacks may be NULL. */
+FR_API fr_status fr_check(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
+                          void *progress_user, uint64_t *num_problems, fr_error *error);
 
 /* ---- Writing checkpoints ------------------------------------------------------------------------------------ */
 
@@ -81,7 +84,8 @@ typedef struct fr_synth_options {
     const char *tokenizer;   /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
     int threads;             /* 0: physical cores */
     fr_progress_fn progress; /* counts tensors */
-    void *user;
+    fr_notice_fn notice;     /* told what was assumed about the config */
+    void *user;              /* of both */
 } fr_synth_options;
 
 /* Writes a checkpoint in the original's format with random weights. `config`: a config.json, or a directory that has one;
@@ -95,7 +99,8 @@ typedef struct fr_quantize_options {
     bool force;
     int threads;
     fr_progress_fn progress; /* counts tensors */
-    void *user;
+    fr_notice_fn notice;     /* told what was assumed about the checkpoint `from` */
+    void *user;              /* of both */
 } fr_quantize_options;
 
 /* Copies the checkpoint `from` to `dir` with its linears (MTP modules' too) as FP8 with a scale per 128x128 block, or its

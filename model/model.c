@@ -35,7 +35,7 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
 
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
-    FR_TRY(fr_config_load(dir, &model->config, error));
+    FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
     FR_TRY(fr_checkpoint_open(dir, &model->checkpoint, error));
     fr_plan_prepare(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
     FR_TRY(fr_plan_model(model, o, &model->plan, error));
@@ -92,6 +92,11 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .plan = model->plan,
     };
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
+}
+
+const fr_notice *fr_model_notices(const fr_model *model, size_t *count) {
+    *count = model->notices.count;
+    return model->notices.list;
 }
 
 const char *fr_version(void) {

@@ -42,6 +42,7 @@ struct fr_model {
     fr_linear draft_head;   /* an E4M3 copy of it for drafts, or without own memory lm_head itself */
     fr_mtp_module mtp;
     fr_memory_plan plan;
+    fr_notices notices;
     uint64_t memory_limit; /* 0: what the machine has */
 };
 

@@ -123,6 +123,7 @@ cJSON *fr_study_header(fr_json_builder *d, const char *schema, const fr_model *m
     fr_json_add_count(d, environment, "threads", (uint64_t)model->threads);
     add_governor(d, environment);
     add_model(d, environment, model, origin->model_path);
+    fr_json_add_notices(d, d->root, model->notices.list, model->notices.count);
     cJSON *options = fr_json_add_object(d, environment, "options");
     fr_json_add_count(d, environment, "seed", seed);
     return options;

@@ -34,7 +34,7 @@ static int check(const char *dir) {
     uint64_t count = 1000000;
     fr_error error;
     found.count = 0;
-    if (fr_check(dir, note, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
+    if (fr_check(dir, note, NULL, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
     assert_int_equal(count, found.count);
     return found.count;
 }
@@ -268,11 +268,11 @@ static void it_tells_progress_and_can_be_stopped(void **state) {
     (void)state;
     pace p = {0};
     fr_error error;
-    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, pace_it, &p, NULL, &error), FR_OK);
+    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_OK);
     assert_int_equal(p.total, 239);
     assert_int_equal(p.last, 239);
     p = (pace){.stop_at = 10};
-    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, pace_it, &p, NULL, &error), FR_INTERRUPTED);
+    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_INTERRUPTED);
     assert_int_equal(error.status, FR_INTERRUPTED);
     assert_int_equal(p.calls, 10);
 }
@@ -281,7 +281,7 @@ static void no_checkpoint_is_an_error(void **state) {
     (void)state;
     uint64_t count = 7;
     fr_error error;
-    assert_int_equal(fr_check("/no/such/place", note, &found, NULL, NULL, &count, &error), FR_ERROR_IO);
+    assert_int_equal(fr_check("/no/such/place", note, NULL, &found, NULL, NULL, &count, &error), FR_ERROR_IO);
     assert_string_equal(error.message, "/no/such/place: No such file or directory");
     assert_int_equal(count, 0);
 }

@@ -17,7 +17,7 @@ static void the_published_config_is_read(void **state) {
     char *text = scratch_read(GOLDEN "deepseek-v3-config.json", &length);
     fr_config c;
     fr_error error;
-    if (fr_config_parse(text, length, "c.json", &c, &error) != FR_OK) fail_msg("%s", error.message);
+    if (fr_config_parse(text, length, "c.json", &c, NULL, &error) != FR_OK) fail_msg("%s", error.message);
     free(text);
     assert_int_equal(c.hidden_size, 7168);
     assert_int_equal(c.vocab_size, 129280);
@@ -58,7 +58,8 @@ static void the_published_config_is_read(void **state) {
 }
 
 /* The golden pico config with some keys set (JSON text) or removed (NULL). */
-static fr_status parse_with(const char *const (*edits)[2], size_t count, fr_config *out, fr_error *error) {
+static fr_status parse_noticing(const char *const (*edits)[2], size_t count, fr_config *out, fr_notices *notices,
+                                fr_error *error) {
     cJSON *json = NULL;
     if (fr_json_load(GOLDEN "pico-s1/config.json", 1 << 20, &json, error) != FR_OK) fail_msg("%s", error->message);
     for (size_t i = 0; i < count; i++) {
@@ -66,10 +67,15 @@ static fr_status parse_with(const char *const (*edits)[2], size_t count, fr_conf
         if (edits[i][1]) cJSON_AddItemToObject(json, edits[i][0], cJSON_Parse(edits[i][1]));
     }
     char *text = cJSON_PrintUnformatted(json);
-    fr_status status = fr_config_parse(text, strlen(text), "c.json", out, error);
+    if (notices) memset(notices, 0, sizeof *notices);
+    fr_status status = fr_config_parse(text, strlen(text), "c.json", out, notices, error);
     cJSON_free(text);
     cJSON_Delete(json);
     return status;
+}
+
+static fr_status parse_with(const char *const (*edits)[2], size_t count, fr_config *out, fr_error *error) {
+    return parse_noticing(edits, count, out, NULL, error);
 }
 
 static fr_config parsed_with(const char *key, const char *value) {
@@ -170,8 +176,7 @@ static void values_out_of_range_are_refused(void **state) {
         {"norm_topk_prob", "\"yes\"", "norm_topk_prob: expected true or false"},
         {"quantization_config", "[]", "quantization_config: expected an object"},
         {"bos_token_id", "320", "bos_token_id: expected a whole number from 0 to 319, found 320"},
-        {"eos_token_id", "[1, -1]", "eos_token_id: expected ids below vocab_size 320, found -1"},
-        {"eos_token_id", "320", "eos_token_id: expected ids below vocab_size 320, found 320"},
+        {"eos_token_id", "[1, -1]", "eos_token_id: expected ids of tokens, found -1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *const edit[1][2] = {{cases[i].key, cases[i].value}};
@@ -225,13 +230,13 @@ static void files_that_are_no_config_are_refused(void **state) {
     (void)state;
     fr_config config;
     fr_error error;
-    assert_int_equal(fr_config_parse("[]", 2, "c.json", &config, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_config_parse("[]", 2, "c.json", &config, NULL, &error), FR_ERROR_FORMAT);
     assert_string_equal(error.message, "c.json: expected a JSON object, found an array of 0");
-    assert_int_equal(fr_config_parse("", 0, "c.json", &config, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_config_parse("", 0, "c.json", &config, NULL, &error), FR_ERROR_FORMAT);
     const char *twice = "{\"hidden_size\": 1, \"hidden_size\": 2}";
-    assert_int_equal(fr_config_parse(twice, strlen(twice), "c.json", &config, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_config_parse(twice, strlen(twice), "c.json", &config, NULL, &error), FR_ERROR_FORMAT);
     assert_string_equal(error.message, "c.json: the key \"hidden_size\" is there twice");
-    assert_int_equal(fr_config_load("/no/such/place", &config, &error), FR_ERROR_IO);
+    assert_int_equal(fr_config_load("/no/such/place", &config, NULL, &error), FR_ERROR_IO);
     assert_non_null(strstr(error.message, "/no/such/place/config.json"));
 }
 
@@ -244,27 +249,97 @@ static void generation_config_decides_on_eos(void **state) {
     char *text = scratch_read(GOLDEN "pico-s1/config.json", &length);
     scratch_write(&s, "config.json", text, length);
     free(text);
-    assert_int_equal(fr_config_load(s.dir, &config, &error), FR_OK);
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_OK);
     assert_int_equal(config.eos_token_ids[0], 1);
     scratch_write_text(&s, "generation_config.json", "{\"eos_token_id\": [7, 9], \"temperature\": 0.6}");
-    assert_int_equal(fr_config_load(s.dir, &config, &error), FR_OK);
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_OK);
     assert_int_equal(config.num_eos_token_ids, 2);
     assert_int_equal(config.eos_token_ids[0], 7);
     scratch_write_text(&s, "generation_config.json", "{\"do_sample\": false}");
-    assert_int_equal(fr_config_load(s.dir, &config, &error), FR_OK);
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_OK);
     assert_int_equal(config.num_eos_token_ids, 1);
     scratch_write_text(&s, "generation_config.json", "{\"eos_token_id\": \"x\"}");
-    assert_int_equal(fr_config_load(s.dir, &config, &error), FR_ERROR_FORMAT);
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "generation_config.json: eos_token_id: expected ids"));
     scratch_destroy(&s);
 }
 
+/* ---- Notices ---- */
+
+static fr_notices noticed;
+
+/* Parses the golden pico config with a key set or removed, and returns the only notice; NULL: there is none. */
+static const fr_notice *notice_of(const char *key, const char *value) {
+    const char *const edit[1][2] = {{key, value}};
+    fr_config config;
+    fr_error error;
+    if (parse_noticing(edit, 1, &config, &noticed, &error) != FR_OK) fail_msg("%s", error.message);
+    assert_true(noticed.count < 2);
+    return noticed.count ? &noticed.list[0] : NULL;
+}
+
+static void nothing_is_noticed_where_nothing_is_assumed(void **state) {
+    (void)state;
+    assert_null(notice_of("hidden_act", "\"silu\""));
+    assert_null(notice_of("num_nextn_predict_layers", NULL)); /* 0 is what its absence means */
+    assert_null(notice_of("eos_token_id", "[3, 5]"));
+    assert_null(notice_of("bos_token_id", NULL));
+}
+
+static void absent_keys_that_change_numbers_are_noticed_with_their_values(void **state) {
+    (void)state;
+    static const char *const edits[3][2] = {{"n_group", NULL}, {"routed_scaling_factor", NULL}, {"n_routed_experts", "16"}};
+    fr_config config;
+    fr_error error;
+    assert_int_equal(parse_noticing(edits, 3, &config, &noticed, &error), FR_OK);
+    assert_int_equal(noticed.count, 1);
+    assert_string_equal(noticed.list[0].what, "c.json");
+    assert_string_equal(noticed.list[0].why,
+                        "keys that are absent are taken as deepseek_v3 has them: n_group 8, routed_scaling_factor 2.5");
+    static const char *const keys[] = {"rms_norm_eps", "rope_theta", "n_shared_experts", "norm_topk_prob",
+                                       "first_k_dense_replace"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const fr_notice *notice = notice_of(keys[i], NULL);
+        if (!notice || !strstr(notice->why, keys[i])) fail_msg("%s: %s", keys[i], notice ? notice->why : "none");
+    }
+}
+
+static void end_of_text_ids_beyond_the_vocabulary_are_left_out_with_a_notice(void **state) {
+    (void)state;
+    fr_config c = parsed_with("eos_token_id", "[7, 320, 9]");
+    assert_int_equal(c.num_eos_token_ids, 2);
+    assert_int_equal(c.eos_token_ids[1], 9);
+    const fr_notice *notice = notice_of("eos_token_id", "[7, 320, 9]");
+    assert_non_null(notice);
+    assert_string_equal(notice->why, "eos_token_id 320 is beyond vocab_size 320, and no token: left out");
+}
+
+static void a_list_of_notices_keeps_each_once_and_says_when_it_is_full(void **state) {
+    (void)state;
+    fr_notices list = {.count = 0};
+    fr_notices_add(NULL, "a", "nobody wants to know");
+    for (int i = 0; i < 2 * FR_MAX_NOTICES; i++) fr_notices_add(&list, "a", "%d", i / 2);
+    assert_int_equal(list.count, FR_MAX_NOTICES);
+    assert_string_equal(list.list[FR_MAX_NOTICES - 1].what, "a");
+    fr_notices_add(&list, "b", "one more");
+    assert_int_equal(list.count, FR_MAX_NOTICES);
+    assert_string_equal(list.list[FR_MAX_NOTICES - 1].what, "notices");
+    assert_string_equal(list.list[0].why, "0");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_published_config_is_read),     cmocka_unit_test(what_conversions_write_is_accepted),
-        cmocka_unit_test(moe_layers_may_alternate),         cmocka_unit_test(values_out_of_range_are_refused),
-        cmocka_unit_test(what_is_not_computed_is_refused),  cmocka_unit_test(files_that_are_no_config_are_refused),
+        cmocka_unit_test(the_published_config_is_read),
+        cmocka_unit_test(what_conversions_write_is_accepted),
+        cmocka_unit_test(moe_layers_may_alternate),
+        cmocka_unit_test(values_out_of_range_are_refused),
+        cmocka_unit_test(what_is_not_computed_is_refused),
+        cmocka_unit_test(files_that_are_no_config_are_refused),
         cmocka_unit_test(generation_config_decides_on_eos),
+        cmocka_unit_test(nothing_is_noticed_where_nothing_is_assumed),
+        cmocka_unit_test(absent_keys_that_change_numbers_are_noticed_with_their_values),
+        cmocka_unit_test(end_of_text_ids_beyond_the_vocabulary_are_left_out_with_a_notice),
+        cmocka_unit_test(a_list_of_notices_keeps_each_once_and_says_when_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,7 +149,7 @@ static void schema_is_what_checkpoints_hold(void **state) {
         fr_config config;
         fr_checkpoint *checkpoint = NULL;
         fr_error error;
-        assert_int_equal(fr_config_load(dirs[i], &config, &error), FR_OK);
+        assert_int_equal(fr_config_load(dirs[i], &config, NULL, &error), FR_OK);
         assert_int_equal(fr_checkpoint_open(dirs[i], &checkpoint, &error), FR_OK);
         assert_true(fr_schema_has_mtp(&config, checkpoint));
         seen s = {.checkpoint = checkpoint};
@@ -168,7 +168,7 @@ static void schema_walk_can_be_ended(void **state) {
     (void)state;
     fr_config config;
     int calls = 0;
-    assert_int_equal(fr_config_load(GOLDEN "pico-s1", &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(GOLDEN "pico-s1", &config, NULL, NULL), FR_OK);
     assert_int_equal(fr_schema_each(&config, stop_at_ten, &calls), FR_INTERRUPTED);
     assert_int_equal(calls, 10);
 }

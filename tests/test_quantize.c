@@ -80,7 +80,7 @@ static void report(void *user, const fr_problem *problem) {
 
 static void assert_sound(const char *dir) {
     uint64_t problems = 1;
-    assert_int_equal(fr_check(dir, report, NULL, NULL, NULL, &problems, NULL), FR_OK);
+    assert_int_equal(fr_check(dir, report, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
     assert_int_equal(problems, 0);
 }
 
@@ -142,7 +142,7 @@ static pair compare_checkpoints(const char *x, const char *y,
     fr_config config;
     fr_checkpoint *a = open_checkpoint(x), *b = open_checkpoint(y);
     pair p = {.a = a, .b = b, .compare = compare};
-    assert_int_equal(fr_config_load(x, &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(x, &config, NULL, NULL), FR_OK);
     assert_int_equal(fr_schema_each(&config, compare_tensor, &p), FR_OK);
     fr_checkpoint_destroy(a);
     fr_checkpoint_destroy(b);
@@ -267,7 +267,7 @@ static void other_files_are_copied(void **state) {
     quantize(place(&s, "bf16"), place(&s, "fp8"), FR_PRECISION_FP8);
     assert_true(config_says_fp8(place(&s, "fp8")));
     fr_config config;
-    assert_int_equal(fr_config_load(place(&s, "fp8"), &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(place(&s, "fp8"), &config, NULL, NULL), FR_OK);
     assert_true(config.fp8 && config.act_dynamic && !config.act_ue8m0);
     remove_place(&s, "bf16");
     remove_place(&s, "fp8");
@@ -332,7 +332,7 @@ static void craft(const char *dir, const float crafted[48 * 160]) {
     crafting c = {.crafted = crafted};
     fr_config config;
     fr_error error;
-    assert_int_equal(fr_config_load(GOLDEN "pico-s1", &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(GOLDEN "pico-s1", &config, NULL, NULL), FR_OK);
     assert_int_equal(fr_writer_create(dir, &(fr_writer_options){.shard_bytes = 1000000}, &c.writer, &error), FR_OK);
     fr_schema_each(&config, craft_tensor, &c);
     assert_int_equal(fr_writer_add(c.writer, CRAFTED "_scale_inv", FR_F32, 2, scale_shape, false, &error), FR_OK);

@@ -136,7 +136,7 @@ static void sort_out(void *user, const fr_problem *problem) {
 
 static void check(const char *path, int missing, int unexpected, int shape) {
     memset(&found, 0, sizeof found);
-    assert_int_equal(fr_check(path, sort_out, NULL, NULL, NULL, NULL, NULL), FR_OK);
+    assert_int_equal(fr_check(path, sort_out, NULL, NULL, NULL, NULL, NULL, NULL), FR_OK);
     assert_int_equal(found.missing, missing);
     assert_int_equal(found.unexpected, unexpected);
     assert_int_equal(found.shape, shape);
@@ -201,7 +201,7 @@ static void a_shard_takes_its_part_of_them(void **state) {
     fr_config config;
     fr_checkpoint *checkpoint = open_checkpoint(dir);
     (void)state;
-    assert_int_equal(fr_config_load(dir, &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(dir, &config, NULL, NULL), FR_OK);
     assert_int_equal(fr_schema_each(&config, bind_a_part, checkpoint), FR_INTERRUPTED);
     fr_checkpoint_destroy(checkpoint);
 }

@@ -55,7 +55,7 @@ static void report(void *user, const fr_problem *problem) {
 
 static void assert_sound(const char *dir) {
     uint64_t problems = 1;
-    assert_int_equal(fr_check(dir, report, NULL, NULL, NULL, &problems, NULL), FR_OK);
+    assert_int_equal(fr_check(dir, report, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
     assert_int_equal(problems, 0);
 }
 
@@ -265,7 +265,7 @@ static void it_writes_what_the_schema_says(void **state) {
         assert_int_equal(fr_checkpoint_bytes(c), w.tensor_bytes);
         fr_checkpoint_destroy(c);
         fr_config config;
-        assert_int_equal(fr_config_load(dir, &config, NULL), FR_OK);
+        assert_int_equal(fr_config_load(dir, &config, NULL, NULL), FR_OK);
         assert_int_equal(config.fp8, cases[i].options.dtype != FR_PRECISION_BF16);
         remove_out(&s, "out");
         scratch_destroy(&s);
@@ -324,7 +324,7 @@ static void config_is_changed_and_kept(void **state) {
     synth(GOLDEN "pico-yarn-s1", dir,
           &(fr_synth_options){.set = set, .num_set = 4, .tokenizer = GOLDEN "pico-yarn-s1", .layers = 4});
     fr_config config;
-    assert_int_equal(fr_config_load(dir, &config, NULL), FR_OK);
+    assert_int_equal(fr_config_load(dir, &config, NULL, NULL), FR_OK);
     assert_int_equal(config.num_hidden_layers, 4);
     assert_int_equal(config.first_k_dense_replace, 2);
     assert_int_equal(config.num_nextn_predict_layers, 0);
@@ -365,7 +365,7 @@ static void fewer_layers_and_experts_fit(void **state) {
         snprintf(dir, sizeof dir, "%s/out", s.dir);
         synth(V3, dir, &(fr_synth_options){.layers = cases[i].layers, .experts = cases[i].experts, .sparse = true});
         fr_config c;
-        assert_int_equal(fr_config_load(dir, &c, NULL), FR_OK);
+        assert_int_equal(fr_config_load(dir, &c, NULL, NULL), FR_OK);
         assert_int_equal(c.num_hidden_layers, cases[i].layers);
         assert_int_equal(c.n_routed_experts, cases[i].experts);
         assert_int_equal(c.first_k_dense_replace, cases[i].dense);

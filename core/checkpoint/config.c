@@ -1,7 +1,9 @@
 #include "core/checkpoint/config.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +37,18 @@ _Static_assert((MAX_LAYERS + MAX_MTP) * (3 * (int64_t)MAX_EXPERTS * MAX_WIDTH * 
                    INT64_C(1) << 60,
                "elements of a model");
 
+/* Keys that were absent, with the values that were taken: "n_group 8, topk_group 4". */
+typedef struct assumed {
+    char text[400];
+    size_t length;
+} assumed;
+
+/* An object of the file that is being read. */
 typedef struct source {
     const cJSON *object;
     const char *where;
+    assumed *assumed;
+    fr_notices *notices; /* NULL: nobody wants to know */
     fr_error *error;
 } source;
 
@@ -80,6 +91,40 @@ static fr_status may_float(const source *s, const char *key, double min, double 
 
 static fr_status may_bool(const source *s, const char *key, bool *out) {
     return fr_json_bool_or(s->object, s->where, key, *out, out, s->error);
+}
+
+/* The file's own name, without its folders: what a notice is about. */
+static const char *file_of(const source *s) {
+    const char *slash = strrchr(s->where, '/');
+    return slash ? slash + 1 : s->where;
+}
+
+static void assume(const source *s, const char *key, const char *format, ...) FR_PRINTF(3, 4);
+
+static void assume(const source *s, const char *key, const char *format, ...) {
+    assumed *a = s->assumed;
+    if (a->length + strlen(key) + 40 > sizeof a->text) return;
+    a->length += (size_t)snprintf(a->text + a->length, sizeof a->text - a->length, "%s%s ", a->length ? ", " : "", key);
+    va_list args;
+    va_start(args, format);
+    a->length += (size_t)vsnprintf(a->text + a->length, sizeof a->text - a->length, format, args);
+    va_end(args);
+}
+
+/* Keys that change what is computed: the member's default is taken for one that is absent, and noticed. */
+static fr_status say_int(const source *s, const char *key, int min, int max, int *out) {
+    if (!fr_json_find(s->object, key)) assume(s, key, "%d", *out);
+    return may_int(s, key, min, max, out);
+}
+
+static fr_status say_float(const source *s, const char *key, double min, double max, float *out) {
+    if (!fr_json_find(s->object, key)) assume(s, key, "%g", (double)*out);
+    return may_float(s, key, min, max, out);
+}
+
+static fr_status say_bool(const source *s, const char *key, bool *out) {
+    if (!fr_json_find(s->object, key)) assume(s, key, "%s", *out ? "true" : "false");
+    return may_bool(s, key, out);
 }
 
 /* ---- Members of the family ---- */
@@ -146,7 +191,7 @@ static fr_status parse_sizes(const source *s, fr_config *c) {
     FR_TRY(need(s, "num_hidden_layers", 1, MAX_LAYERS, &c->num_hidden_layers));
     FR_TRY(need(s, "max_position_embeddings", 1, MAX_POSITIONS, &c->max_position_embeddings));
     FR_TRY(may_int(s, "num_nextn_predict_layers", 0, MAX_MTP, &c->num_nextn_predict_layers));
-    FR_TRY(may_float(s, "rms_norm_eps", 0, 1, &c->rms_norm_eps));
+    FR_TRY(say_float(s, "rms_norm_eps", 0, 1, &c->rms_norm_eps));
     return may_bool(s, "tie_word_embeddings", &c->tie_word_embeddings);
 }
 
@@ -192,11 +237,15 @@ static fr_status parse_yarn(const source *s, fr_config *c) {
 /* rope_theta and rope_scaling, or both in one object: rope_parameters, as newer conversions write it. */
 static fr_status parse_rope(const source *s, fr_config *c) {
     const char *key = fr_json_find(s->object, "rope_parameters") ? "rope_parameters" : "rope_scaling";
+    const cJSON *object = fr_json_find(s->object, key);
+    if (!fr_json_find(s->object, "rope_theta") && !fr_json_find(object, "rope_theta"))
+        assume(s, "rope_theta", "%g", (double)c->rope_theta);
     FR_TRY(may_float(s, "rope_theta", 1, 1e12, &c->rope_theta));
-    if (!fr_json_find(s->object, key)) return FR_OK;
+    if (!object) return FR_OK;
     char where[512];
     snprintf(where, sizeof where, "%s: %s", s->where, key);
-    source in = {.where = where, .error = s->error};
+    source in = *s;
+    in.where = where;
     FR_TRY(fr_json_object(s->object, s->where, key, &in.object, s->error));
     FR_TRY(may_float(&in, "rope_theta", 1, 1e12, &c->rope_theta));
     return parse_yarn(&in, c);
@@ -226,14 +275,16 @@ static fr_status parse_experts(const source *s, fr_config *c) {
     FR_TRY(need(s, "moe_intermediate_size", 1, MAX_WIDTH, &c->moe_intermediate_size));
     FR_TRY(need(s, "n_routed_experts", 1, MAX_EXPERTS, &c->n_routed_experts));
     FR_TRY(need(s, "num_experts_per_tok", 1, MAX_EXPERTS, &c->num_experts_per_tok));
-    FR_TRY(may_int(s, "n_shared_experts", 0, MAX_SHARED, &c->n_shared_experts));
-    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "n_shared_experts"))) c->n_shared_experts = 0;
-    FR_TRY(may_int(s, "n_group", 1, MAX_EXPERTS, &c->n_group));
-    FR_TRY(may_int(s, "topk_group", 1, MAX_EXPERTS, &c->topk_group));
-    FR_TRY(may_int(s, "first_k_dense_replace", 0, MAX_LAYERS, &c->first_k_dense_replace));
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(s->object, "n_shared_experts")))
+        c->n_shared_experts = 0;
+    else
+        FR_TRY(say_int(s, "n_shared_experts", 0, MAX_SHARED, &c->n_shared_experts));
+    FR_TRY(say_int(s, "n_group", 1, MAX_EXPERTS, &c->n_group));
+    FR_TRY(say_int(s, "topk_group", 1, MAX_EXPERTS, &c->topk_group));
+    FR_TRY(say_int(s, "first_k_dense_replace", 0, MAX_LAYERS, &c->first_k_dense_replace));
     FR_TRY(may_int(s, "moe_layer_freq", 1, MAX_LAYERS, &c->moe_layer_freq));
-    FR_TRY(may_bool(s, "norm_topk_prob", &c->norm_topk_prob));
-    FR_TRY(may_float(s, "routed_scaling_factor", 1e-6, 1e6, &c->routed_scaling_factor));
+    FR_TRY(say_bool(s, "norm_topk_prob", &c->norm_topk_prob));
+    FR_TRY(say_float(s, "routed_scaling_factor", 1e-6, 1e6, &c->routed_scaling_factor));
     return check_experts(s, c);
 }
 
@@ -268,10 +319,14 @@ static fr_status parse_eos(const source *s, fr_config *c) {
     for (; item; item = cJSON_IsArray(eos) ? item->next : NULL) {
         uint64_t id;
         char found[80];
-        if (!fr_json_to_u64(item, &id) || id >= (uint64_t)c->vocab_size)
-            return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "eos_token_id").text,
-                              "expected ids below vocab_size %d, found %s", c->vocab_size,
+        if (!fr_json_to_u64(item, &id))
+            return fr_fail_at(s->error, FR_ERROR_FORMAT, key_of(s, "eos_token_id").text, "expected ids of tokens, found %s",
                               fr_json_describe(item, found, sizeof found));
+        if (id >= (uint64_t)c->vocab_size) {
+            fr_notices_add(s->notices, file_of(s), "eos_token_id %" PRIu64 " is beyond vocab_size %d, and no token: left out", id,
+                           c->vocab_size);
+            continue;
+        }
         if (count == FR_MAX_EOS)
             return fr_fail_at(s->error, FR_ERROR_UNSUPPORTED, key_of(s, "eos_token_id").text, "%d ids, at most %d are supported",
                               cJSON_GetArraySize(eos), FR_MAX_EOS);
@@ -305,16 +360,21 @@ static fr_status parse_object(const source *s, fr_config *c) {
     FR_TRY(parse_rope(s, c));
     FR_TRY(parse_experts(s, c));
     FR_TRY(parse_quantization(s, c));
-    return parse_tokens(s, c);
+    FR_TRY(parse_tokens(s, c));
+    if (s->assumed->length > 0)
+        fr_notices_add(s->notices, file_of(s), "keys that are absent are taken as %s has them: %s", found->model_type,
+                       s->assumed->text);
+    return FR_OK;
 }
 
-fr_status fr_config_parse(const char *json, size_t length, const char *where, fr_config *out, fr_error *error) {
+fr_status fr_config_parse(const char *json, size_t length, const char *where, fr_config *out, fr_notices *notices,
+                          fr_error *error) {
     cJSON *object = NULL;
     char found[80];
     fr_config config;
     memset(&config, 0, sizeof config);
     FR_TRY(fr_json_parse(json, length, where, &object, error));
-    source s = {.object = object, .where = where, .error = error};
+    source s = {.object = object, .where = where, .assumed = &(assumed){.length = 0}, .notices = notices, .error = error};
     fr_status status = cJSON_IsObject(object) ? parse_object(&s, &config)
                                               : fr_fail_at(error, FR_ERROR_FORMAT, where, "expected a JSON object, found %s",
                                                            fr_json_describe(object, found, sizeof found));
@@ -324,14 +384,14 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
 }
 
 /* generation_config.json is optional. Only its eos_token_id is read. */
-static fr_status load_generation(const char *dir, fr_config *config, fr_error *error) {
+static fr_status load_generation(const char *dir, fr_config *config, fr_notices *notices, fr_error *error) {
     char *path = NULL;
     cJSON *object = NULL;
     if (asprintf(&path, "%s/generation_config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = FR_OK;
     if (access(path, F_OK) == 0) {
         status = fr_json_load(path, MAX_CONFIG, &object, error);
-        source s = {.object = object, .where = path, .error = error};
+        source s = {.object = object, .where = path, .notices = notices, .error = error};
         if (status == FR_OK && fr_json_find(object, "eos_token_id")) status = parse_eos(&s, config);
     }
     cJSON_Delete(object);
@@ -339,14 +399,14 @@ static fr_status load_generation(const char *dir, fr_config *config, fr_error *e
     return status;
 }
 
-fr_status fr_config_load(const char *dir, fr_config *out, fr_error *error) {
+fr_status fr_config_load(const char *dir, fr_config *out, fr_notices *notices, fr_error *error) {
     char *path = NULL, *text = NULL;
     size_t length;
     fr_config config;
     if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &text, &length, error);
-    if (status == FR_OK) status = fr_config_parse(text, length, path, &config, error);
-    if (status == FR_OK) status = load_generation(dir, &config, error);
+    if (status == FR_OK) status = fr_config_parse(text, length, path, &config, notices, error);
+    if (status == FR_OK) status = load_generation(dir, &config, notices, error);
     if (status == FR_OK) *out = config;
     fr_free(text);
     free(path);

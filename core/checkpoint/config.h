@@ -3,6 +3,7 @@
 #ifndef FR_CORE_CHECKPOINT_CONFIG_H
 #define FR_CORE_CHECKPOINT_CONFIG_H
 
+#include "core/notices.h"
 #include "core/status.h"
 
 #define FR_MAX_EOS 8
@@ -37,11 +38,12 @@ typedef struct fr_config {
     int eos_token_ids[FR_MAX_EOS], num_eos_token_ids;
 } fr_config;
 
-/* Reads DIR/config.json (and generation_config.json if there). */
-fr_status fr_config_load(const char *dir, fr_config *out, fr_error *error);
+/* Reads DIR/config.json (and generation_config.json if there). What was assumed is added to `notices`, which may be NULL. */
+fr_status fr_config_load(const char *dir, fr_config *out, fr_notices *notices, fr_error *error);
 /* The same from text; `where` names the file in messages. Every value is range-checked; what forerun does not compute
  * (attention_bias, another scoring_func, ...) is FR_ERROR_UNSUPPORTED with the key and value. */
-fr_status fr_config_parse(const char *json, size_t length, const char *where, fr_config *out, fr_error *error);
+fr_status fr_config_parse(const char *json, size_t length, const char *where, fr_config *out, fr_notices *notices,
+                          fr_error *error);
 
 /* Whether layer `i` (of the main model, or num_hidden_layers + j for MTP module j) has experts. */
 bool fr_config_layer_is_moe(const fr_config *config, int layer);

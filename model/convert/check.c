@@ -17,10 +17,12 @@ _Static_assert(STEP % PART == 0 && PART <= UINT32_MAX, "bad values of a part are
 typedef struct checker {
     const char *dir;
     fr_problem_fn report;
+    fr_notice_fn notice;
     void *user;
     fr_progress_fn progress;
     void *progress_user;
     fr_config config;
+    fr_notices notices;
     bool has_config, has_mtp;
     fr_checkpoint *checkpoint;
     bool *expected; /* [tensors of the checkpoint] named by the config */
@@ -275,7 +277,7 @@ static fr_status scan_all(checker *c) {
 /* A config that cannot be used is a problem; the values can be checked without it. */
 static fr_status check_config(checker *c) {
     fr_error own;
-    fr_status status = fr_config_load(c->dir, &c->config, &own);
+    fr_status status = fr_config_load(c->dir, &c->config, &c->notices, &own);
     if (status == FR_ERROR_MEMORY) return status;
     c->has_config = status == FR_OK;
     if (!c->has_config) complain(c, "", "config.json", "%s%s%s", own.message, *own.hint ? "; " : "", own.hint);
@@ -292,12 +294,14 @@ static fr_status check_all(checker *c) {
         FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);
     }
+    fr_notices_tell(&c->notices, c->notice, c->user);
     return scan_all(c);
 }
 
-fr_status fr_check(const char *dir, fr_problem_fn report, void *user, fr_progress_fn progress, void *progress_user,
-                   uint64_t *num_problems, fr_error *error) {
-    checker c = {.dir = dir, .report = report, .user = user, .progress = progress, .progress_user = progress_user};
+fr_status fr_check(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
+                   void *progress_user, uint64_t *num_problems, fr_error *error) {
+    checker c = {
+        .dir = dir, .report = report, .notice = notice, .user = user, .progress = progress, .progress_user = progress_user};
     fr_error own;
     fr_status status = fr_checkpoint_survey(dir, report_opening, &c, &c.checkpoint, &own);
     if (status == FR_OK) {

@@ -25,7 +25,7 @@ fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error) {
     cJSON *json = NULL;
     fr_config config;
     fr_status status = fr_json_load(file, MAX_CONFIG, &json, error);
-    if (status == FR_OK) status = fr_config_edit_parse(json, file, &config, error);
+    if (status == FR_OK) status = fr_config_edit_parse(json, file, &config, NULL, error);
     if (status == FR_OK)
         *out = json;
     else
@@ -34,10 +34,10 @@ fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error) {
     return status;
 }
 
-fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_error *error) {
+fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_notices *notices, fr_error *error) {
     char *text = cJSON_PrintUnformatted(json);
     if (!text) return no_memory(error);
-    fr_status status = fr_config_parse(text, strlen(text), where, out, error);
+    fr_status status = fr_config_parse(text, strlen(text), where, out, notices, error);
     cJSON_free(text);
     return status;
 }
@@ -65,7 +65,7 @@ static bool is_read(cJSON *json, cJSON *object, const char *key) {
         cJSON_Delete(nonsense);
         return false;
     }
-    bool read = fr_config_edit_parse(json, "", &config, NULL) != FR_OK;
+    bool read = fr_config_edit_parse(json, "", &config, NULL, NULL) != FR_OK;
     cJSON_DeleteItemFromObjectCaseSensitive(object, key);
     return read;
 }

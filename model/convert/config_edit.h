@@ -10,7 +10,7 @@
 /* Reads a config.json, or that of a directory. *out belongs to the caller: cJSON_Delete. */
 fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error);
 /* Parses and checks the object as fr_config_parse does a file. `where` names it in messages. */
-fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_error *error);
+fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_notices *notices, fr_error *error);
 
 /* Sets a key to a number. */
 fr_status fr_config_edit_number(cJSON *json, const char *key, double value, fr_error *error);

@@ -19,6 +19,7 @@ struct fr_inspection {
     char *text; /* of config.json */
     fr_config config;
     fr_parameters parameters;
+    fr_notices notices;
     fr_checkpoint *checkpoint; /* NULL: from a config.json alone */
     bool has_mtp;
 };
@@ -93,7 +94,7 @@ static void count_parameters(const fr_config *config, bool with_mtp, fr_paramete
 static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error *error) {
     char *path = NULL;
     size_t length;
-    FR_TRY(fr_config_load(dir, &in->config, error));
+    FR_TRY(fr_config_load(dir, &in->config, &in->notices, error));
     if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
     free(path);
@@ -107,7 +108,7 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
 static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *error) {
     size_t length;
     FR_TRY(fr_read_file(path, MAX_CONFIG, &in->text, &length, error));
-    FR_TRY(fr_config_parse(in->text, length, path, &in->config, error));
+    FR_TRY(fr_config_parse(in->text, length, path, &in->config, &in->notices, error));
     in->has_mtp = in->config.num_nextn_predict_layers > 0;
     count_parameters(&in->config, in->has_mtp, &in->parameters);
     return FR_OK;
@@ -151,6 +152,11 @@ const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection) {
 
 const char *fr_inspection_config_json(const fr_inspection *inspection) {
     return inspection->text;
+}
+
+const fr_notice *fr_inspection_notices(const fr_inspection *inspection, size_t *num_notices) {
+    *num_notices = inspection->notices.count;
+    return inspection->notices.list;
 }
 
 size_t fr_inspection_num_tensors(const fr_inspection *inspection) {

@@ -26,6 +26,7 @@ typedef struct quantizer {
     const char *from;
     bool to_fp8;
     fr_config config;
+    fr_notices notices;
     bool has_mtp;
     fr_checkpoint *checkpoint;
     bool *used; /* [tensors of the checkpoint] written, or replaced by what is written */
@@ -289,10 +290,11 @@ static fr_status refuse_same(const char *from, const char *dir, fr_error *error)
 static fr_status quantize(quantizer *q, const char *dir, fr_writer_totals *totals) {
     const fr_quantize_options *o = q->options;
     fr_writer_options options = {.shard_bytes = o->shard_bytes, .force = o->force, .threads = o->threads};
-    FR_TRY(fr_config_load(q->from, &q->config, q->error));
+    FR_TRY(fr_config_load(q->from, &q->config, &q->notices, q->error));
     FR_TRY(fr_checkpoint_open(q->from, &q->checkpoint, q->error));
     FR_TRY(refuse_same(q->from, dir, q->error));
     q->has_mtp = fr_schema_has_mtp(&q->config, q->checkpoint);
+    fr_notices_tell(&q->notices, o->notice, o->user);
     FR_TRY(fr_writer_create(dir, &options, &q->writer, q->error));
     FR_TRY(announce_all(q));
     FR_TRY(fr_writer_start(q->writer, q->error));

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/checkpoint/checksum.h"
 #include "forerun_checkpoint.h"
@@ -27,6 +28,7 @@
 typedef struct synth {
     const fr_synth_options *options;
     fr_config config;
+    fr_notices notices;
     bool fp8;
     fr_writer *writer;
     uint64_t done, total; /* tensors */
@@ -243,15 +245,22 @@ static fr_status override_experts(synth *s, cJSON *json) {
     return FR_OK;
 }
 
+/* Where a config is that was given as a file, or as the directory that it is in. */
+static fr_place file_of(const char *config) {
+    struct stat info;
+    bool directory = stat(config, &info) == 0 && S_ISDIR(info.st_mode);
+    return fr_place_of(directory ? "%s/config.json" : "%s", config);
+}
+
 static fr_status override(synth *s, const char *path, cJSON *json) {
     const fr_synth_options *o = s->options;
-    FR_TRY(fr_config_edit_parse(json, path, &s->config, s->error));
+    FR_TRY(fr_config_edit_parse(json, path, &s->config, NULL, s->error));
     s->fp8 = o->dtype == FR_PRECISION_FP8 || (o->dtype == FR_PRECISION_AUTO && s->config.fp8);
     if (o->layers > 0) FR_TRY(override_layers(s, json));
     if (o->experts > 0) FR_TRY(override_experts(s, json));
     FR_TRY(fr_config_edit_fp8(json, s->fp8, s->error));
     for (size_t i = 0; i < o->num_set; i++) FR_TRY(fr_config_edit_assign(json, o->set[i], s->error));
-    return fr_config_edit_parse(json, path, &s->config, s->error);
+    return fr_config_edit_parse(json, path, &s->config, &s->notices, s->error);
 }
 
 static fr_status write_generation(synth *s) {
@@ -300,7 +309,8 @@ fr_status fr_synth(const char *config, const char *dir, const fr_synth_options *
     fr_writer_totals totals;
     cJSON *json = NULL;
     FR_TRY(fr_config_edit_load(config, &json, error));
-    fr_status status = override(&s, config, json);
+    fr_status status = override(&s, file_of(config).text, json);
+    if (status == FR_OK) fr_notices_tell(&s.notices, s.options->notice, s.options->user);
     if (status == FR_OK) status = write_checkpoint(&s, dir, json, &totals);
     if (status == FR_OK && out)
         *out = (fr_written){.tensors = totals.tensors,

@@ -61,15 +61,16 @@ static void add_notices(fr_report *r) {
     const char *outputs = fr_path_text(r->document, "outputs.says"), *noise = fr_path_text(r->document, "noise.says");
     const char *verdict = fr_path_text(r->document, "noise.verdict");
     if (cJSON_IsTrue(identical))
-        fr_notice(r, true, "Outputs are identical.", outputs ? outputs : "Every arm gave the same tokens for every prompt.");
+        fr_report_notice(r, true, "Outputs are identical.",
+                         outputs ? outputs : "Every arm gave the same tokens for every prompt.");
     if (cJSON_IsFalse(identical))
-        fr_notice(r, false, "Outputs differ.",
-                  outputs ? outputs : "Arms gave different tokens for some prompt: their times are not of the same work.");
+        fr_report_notice(r, false, "Outputs differ.",
+                         outputs ? outputs : "Arms gave different tokens for some prompt: their times are not of the same work.");
     if (verdict && strcmp(verdict, "quiet") == 0)
-        fr_notice(r, true, "The machine was quiet.", noise ? noise : "An arm compared with itself shows no difference.");
+        fr_report_notice(r, true, "The machine was quiet.", noise ? noise : "An arm compared with itself shows no difference.");
     else if (verdict)
-        fr_notice(r, false, "The machine was too noisy.",
-                  noise ? noise : "An arm compared with itself shows a difference as large as those that are reported.");
+        fr_report_notice(r, false, "The machine was too noisy.",
+                         noise ? noise : "An arm compared with itself shows a difference as large as those that are reported.");
 }
 
 /* A tile for each comparison, at most four: a page with more has them in its plot. */

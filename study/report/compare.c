@@ -38,7 +38,7 @@ void fr_report_compare(fr_report *r) {
     snprintf(title, sizeof title, "Against the run before%s%.40s", before ? ", of " : "", before ? before : "");
     fr_section_begin(r, "compare", title);
     cJSON_ArrayForEach(item, fr_path_array(compared, "warnings")) {
-        if (cJSON_IsString(item)) fr_notice(r, false, "Before comparing:", item->valuestring);
+        if (cJSON_IsString(item)) fr_report_notice(r, false, "Before comparing:", item->valuestring);
     }
     plot_ratios(r, speeds, speedups);
     add_table(r, speeds, speedups);

@@ -70,7 +70,7 @@ fr_status fr_study_html(const char *json, char **html, fr_error *error) {
     FR_TRY(fr_report_parse(json, &document, error));
     fr_report r = {.document = document};
     if (cJSON_IsFalse(fr_json_find(document, "complete")))
-        fr_notice(&r, false, "The study was interrupted.", "Figures are of what was measured until then.");
+        fr_report_notice(&r, false, "The study was interrupted.", "Figures are of what was measured until then.");
     if (fr_report_is(document, FR_SCHEMA_ACCEPT))
         fr_report_accept(&r);
     else

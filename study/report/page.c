@@ -201,7 +201,7 @@ void fr_tile(fr_report *r, const char *name, double value, double low, double hi
     fr_markup_raw(&r->body, "</div>\n");
 }
 
-void fr_notice(fr_report *r, bool good, const char *title, const char *text) {
+void fr_report_notice(fr_report *r, bool good, const char *title, const char *text) {
     fr_markup_format(&r->body, "<div class=\"notice%s\"><p><strong>", good ? "" : " warn");
     fr_markup_text(&r->body, title);
     fr_markup_raw(&r->body, "</strong> ");

@@ -46,7 +46,7 @@ void fr_figures_end(fr_report *r);
 /* A headline figure: value with its interval (NaN: none), what it is, and a line about it (may be NULL). */
 void fr_tile(fr_report *r, const char *name, double value, double low, double high, fr_unit unit, const char *note);
 /* A box that says how to take the figures. good: or a warning. */
-void fr_notice(fr_report *r, bool good, const char *title, const char *text);
+void fr_report_notice(fr_report *r, bool good, const char *title, const char *text);
 
 /* ---- Plots: study/report/plot.c ---- */
 
