@@ -19,9 +19,9 @@ int fr_cmd_bench(const fr_cli_options *options);
 int fr_cmd_accept(const fr_cli_options *options);
 int fr_cmd_ab(const fr_cli_options *options);
 
-/* The directory of --model as it was given, or of the demo model, relative where it lies below the working directory; NULL,
- * printed, when there is neither. */
-const char *fr_cli_model_dir(const fr_cli_options *options);
+/* The directory of --model as it was given (or the snapshot in it, with a note), or of the demo model, relative where it lies
+ * below the working directory; NULL, printed, when there is neither. weights: whether it must have weights. */
+const char *fr_cli_model_dir(const fr_cli_options *options, bool weights);
 
 typedef struct fr_cli_runtime {
     const char *dir;

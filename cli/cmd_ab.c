@@ -141,7 +141,7 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
                             .user = &progress};
     int code = options->arms ? parse_arms(options->arms, arms, &wanted.num_arms) : 0;
     if (!code && options->synthetic) code = parse_chances(options->synthetic, chances, &wanted.num_synthetic);
-    const char *dir = code ? NULL : fr_cli_model_dir(options);
+    const char *dir = code ? NULL : fr_cli_model_dir(options, true);
     if (!code) code = dir ? fr_cli_study_prompts(options, dir, &wanted.prompts) : FR_EXIT_FAILED;
     if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (code) return code;

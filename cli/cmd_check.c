@@ -40,7 +40,7 @@ int fr_cmd_check(const fr_cli_options *options) {
     checking run = {.options = options};
     fr_error error = {0};
     uint64_t count = 0;
-    const char *dir = fr_cli_model_dir(options);
+    const char *dir = fr_cli_model_dir(options, true);
     if (!dir) return FR_EXIT_FAILED;
     fr_json_builder *b = &run.document;
     fr_cli_json_begin(b);

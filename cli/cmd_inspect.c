@@ -235,7 +235,7 @@ int fr_cmd_inspect(const fr_cli_options *options) {
     fr_error error = {0};
     if (options->config && options->model)
         return fr_cli_error(FR_EXIT_USAGE, "--config: it stands for itself, and cannot be given with --model");
-    run.path = options->config ? options->config : fr_cli_model_dir(options);
+    run.path = options->config ? options->config : fr_cli_model_dir(options, true);
     if (!run.path) return FR_EXIT_FAILED;
     if (fr_inspect(run.path, &run.found, &error) != FR_OK) return fr_cli_failure(&error);
     size_t num_notices;

@@ -13,7 +13,7 @@ int fr_cmd_quantize(const fr_cli_options *options) {
     fr_error error = {0};
     fr_cli_progress progress;
     fr_written written;
-    const char *dir = fr_cli_model_dir(options);
+    const char *dir = fr_cli_model_dir(options, true);
     if (!dir) return FR_EXIT_FAILED;
     if (!options->output) return fr_cli_error(FR_EXIT_USAGE, "quantize: --output DIR is missing");
     fr_cli_progress_init(&progress);

@@ -1,4 +1,5 @@
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/notice.h"
 #include "cli/output.h"
+#include "forerun_checkpoint.h"
 
 static bool is_directory(const char *path) {
     struct stat about;
@@ -34,9 +36,27 @@ static const char *from_here(const char *path) {
     return strncmp(whole, here, length) == 0 && whole[length] == '/' ? whole + length + 1 : whole;
 }
 
-const char *fr_cli_model_dir(const fr_cli_options *options) {
-    const char *dir = options->model ? options->model : from_here(demo_model());
-    if (dir) return dir;
+/* What the user named, or the one snapshot in it. */
+static const char *find_model(const char *named, bool weights) {
+    static char found[PATH_MAX];
+    bool before = *found; /* a command that asks twice notes it once */
+    char *dir;
+    fr_error error = {0};
+    if (fr_find_checkpoint(named, weights, &dir, &error) != FR_OK) {
+        fr_cli_failure(&error);
+        return NULL;
+    }
+    snprintf(found, sizeof found, "%s", dir);
+    fr_free(dir);
+    if (strcmp(found, named) == 0) return named;
+    if (!before) fr_cli_note("model: %s is a Hugging Face cache folder; its one snapshot is taken, %s", named, found);
+    return found;
+}
+
+const char *fr_cli_model_dir(const fr_cli_options *options, bool weights) {
+    const char *demo = options->model ? NULL : from_here(demo_model());
+    if (demo) return demo;
+    if (options->model) return find_model(options->model, weights);
     fr_cli_error(FR_EXIT_FAILED, "model: none was given, and the demo model is not installed");
     fr_cli_hint("name a checkpoint's directory with -m DIR");
     return NULL;
@@ -66,7 +86,7 @@ static void show_plan(void *user, const fr_memory_plan *plan) {
 
 int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session) {
     memset(runtime, 0, sizeof *runtime);
-    runtime->dir = fr_cli_model_dir(options);
+    runtime->dir = fr_cli_model_dir(options, true);
     if (!runtime->dir) return FR_EXIT_FAILED;
     fr_model_options model_options = fr_cli_model_options(options);
     model_options.session = session;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -67,6 +68,22 @@ fr_status fr_read_input(const char *path, char **bytes, size_t *length, fr_error
     if (!standard && fd >= 0) close(fd);
     if (problem == ENOMEM) return fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory for what is in it");
     return problem ? fr_fail_at(error, FR_ERROR_IO, path, "cannot read: %s", strerror(problem)) : FR_OK;
+}
+
+bool fr_is_lfs_pointer(const char *bytes, size_t length, uint64_t *size) {
+    static const char start[] = "version https://git-lfs.github.com/spec/";
+    char text[512];
+    if (length < strlen(start) || length >= sizeof text || memcmp(bytes, start, strlen(start)) != 0) return false;
+    memcpy(text, bytes, length);
+    text[length] = '\0';
+    const char *line = strstr(text, "\nsize ");
+    *size = line ? strtoull(line + strlen("\nsize "), NULL, 10) : 0;
+    return true;
+}
+
+fr_status fr_fail_lfs(fr_error *error, const char *where, uint64_t size) {
+    fr_fail_at(error, FR_ERROR_FORMAT, where, "a git-lfs pointer to %" PRIu64 " bytes, not the file itself", size);
+    return fr_hint(error, FR_ERROR_FORMAT, "git lfs pull in its directory fetches all files that pointers stand for");
 }
 
 bool fr_read_line(const char *path, char *line, int size) {

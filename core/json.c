@@ -49,6 +49,8 @@ static fr_status scan(const char *text, size_t length, const char *where, fr_err
 }
 
 fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error) {
+    uint64_t target;
+    if (fr_is_lfs_pointer(text, length, &target)) return fr_fail_lfs(error, where, target);
     FR_TRY(scan(text, length, where, error));
     /* cJSON before 1.7.18 may look one byte beyond a text that is not NUL-terminated, so it gets a copy that is. */
     char *copy = fr_strndup(text, length);

@@ -11,6 +11,12 @@ extern "C" {
 
 /* ---- Checkpoints, without opening them as a model ------------------------------------------------------------ */
 
+/* Finds the directory of the checkpoint that a user names: `path` itself, or the one snapshot of a folder of the Hugging Face
+ * cache (models--OWNER--NAME). Anything else is an error that says what it is (a GGUF file, one shard, an index, a PyTorch
+ * checkpoint, a cache of several models, an empty directory, ...) and hints at what to do. weights: whether the directory must
+ * have weights. *dir is released with fr_free, and NULL after an error. */
+FR_API fr_status fr_find_checkpoint(const char *path, bool weights, char **dir, fr_error *error);
+
 /* Parameters are counted without scales. Activated: what one token touches, embedding row not counted as a matrix. */
 typedef struct fr_parameters {
     uint64_t main_total, main_activated, embedding, head;

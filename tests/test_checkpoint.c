@@ -136,7 +136,8 @@ static void index_and_shards_must_agree(void **state) {
         const char *index, *message;
         fr_status status;
     } cases[] = {
-        {"{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"c.safetensors\"}}", "/c.safetensors: No such file", FR_ERROR_IO},
+        {"{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"c.safetensors\"}}",
+         "1 of the 2 files that the index names is missing, the first is c.safetensors", FR_ERROR_IO},
         {"{\"weight_map\":{\"x\":\"a.safetensors\",\"w\":\"a.safetensors\"}}",
          "tensor w: the index puts it in a.safetensors, which has no such tensor", FR_ERROR_FORMAT},
         {"{\"weight_map\":{\"x\":\"b.safetensors\",\"z\":\"a.safetensors\"}}",
@@ -171,6 +172,114 @@ static void an_index_without_its_shards_gives_a_hint(void **state) {
     fr_error error;
     assert_int_equal(reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\"}}", &error), FR_ERROR_IO);
     assert_non_null(strstr(error.hint, "incomplete"));
+    put_shard(&s, "b.safetensors", (const char *const[]){"y"}, 1);
+    assert_int_equal(
+        reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"b.safetensors\",\"z\":\"c.safetensors\"}}", &error),
+        FR_ERROR_IO);
+    assert_string_equal(fr_error_what(&error), "2 of the 3 files that the index names are missing, the first is a.safetensors");
+    scratch_destroy(&s);
+}
+
+#define LFS                                                                                                                      \
+    "version https://git-lfs.github.com/spec/v1\noid "                                                                           \
+    "sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 4302\n"
+
+static void pointers_of_git_lfs_are_called_that(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    fr_error error;
+    scratch_write_text(&s, "a.safetensors", LFS);
+    assert_int_equal(reopen(&s, "{\"weight_map\":{\"x\":\"a.safetensors\"}}", &error), FR_ERROR_FORMAT);
+    assert_string_equal(error.message, "a.safetensors: a git-lfs pointer to 4302 bytes, not the file itself");
+    assert_non_null(strstr(error.hint, "git lfs pull"));
+    assert_int_equal(reopen(&s, LFS, &error), FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, INDEX ": a git-lfs pointer"));
+    scratch_destroy(&s);
+}
+
+/* What fr_find_checkpoint says of a name in the scratch directory; what it finds there is returned, or NULL. */
+static const char *find(const scratch *s, const char *name, fr_error *error) {
+    static char found[512];
+    char *dir;
+    if (fr_find_checkpoint(scratch_path(s, name), true, &dir, error) != FR_OK) {
+        assert_null(dir);
+        return NULL;
+    }
+    snprintf(found, sizeof found, "%s", dir + strlen(s->dir) + 1);
+    fr_free(dir);
+    return found;
+}
+
+static void make(const scratch *s, const char *folder) {
+    if (mkdir(scratch_path(s, folder), 0755) != 0) abort();
+}
+
+static void what_is_no_checkpoint_is_recognized(void **state) {
+    (void)state;
+    static const struct {
+        const char *file, *named, *message, *hint;
+    } cases[] = {
+        {NULL, "none", "No such file", ""},
+        {NULL, "d", "an empty directory", "config.json and the weights"},
+        {"d/tokenizer.json", "d", "neither model.safetensors.index.json nor", "forerun tokenize"},
+        {"d/config.json", "d", "no weights", "inspect --config"},
+        {"d/config.json", "d/config.json", "a file beside the weights", "inspect --config"},
+        {"d/model.gguf", "d", "GGUF files", "that they were made from"},
+        {"d/model.gguf", "d/model.gguf", "a GGUF file", "checkpoint that it was made from"},
+        {"d/pytorch_model-00001-of-00002.bin", "d", "a PyTorch checkpoint", "save_pretrained"},
+        {"d/model-00001-of-00002.safetensors", "d", "1 file of weights, but no model.safetensors.index.json",
+         "download the index"},
+        {"d/model-00001-of-00002.safetensors", "d/model-00001-of-00002.safetensors", "one file of weights", "/d"},
+        {"d/model.safetensors.index.json", "d/model.safetensors.index.json", "the index of a checkpoint", "/d"},
+        {"README", "README", "a file, not a checkpoint's directory", "in: -m"},
+    };
+    scratch s = scratch_create();
+    make(&s, "d");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fr_error error = {0};
+        if (cases[i].file) scratch_write_text(&s, cases[i].file, "{}");
+        assert_null(find(&s, cases[i].named, &error));
+        if (!strstr(error.message, cases[i].message)) fail_msg("\"%s\" lacks \"%s\"", error.message, cases[i].message);
+        if (!strstr(error.hint, cases[i].hint)) fail_msg("\"%s\": its hint \"%s\"", error.message, error.hint);
+    }
+    fr_error error = {0};
+    assert_string_equal(find(&s, "d", &error), "d"); /* now it has an index */
+    char *dir;
+    assert_null(find(&s, ".", &error));
+    assert_non_null(strstr(error.hint, "d in it has some"));
+    assert_int_equal(fr_find_checkpoint("deepseek-ai/DeepSeek-V3", true, &dir, &error), FR_ERROR_IO);
+    assert_non_null(strstr(error.hint, "forerun downloads nothing"));
+    assert_int_equal(fr_find_checkpoint(s.dir, false, &dir, &error), FR_OK); /* what needs no weights takes any directory */
+    assert_string_equal(dir, s.dir);
+    fr_free(dir);
+    scratch_write_text(&s, "weights", "GGUF\3\0\0");
+    assert_null(find(&s, "weights", &error));
+    assert_non_null(strstr(error.message, "a GGUF file"));
+    scratch_destroy(&s);
+}
+
+static void a_cache_folder_leads_to_its_one_snapshot(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    fr_error error = {0};
+    make(&s, "models--o--n");
+    make(&s, "models--o--n/snapshots");
+    assert_null(find(&s, "models--o--n", &error));
+    assert_non_null(strstr(error.message, "a Hugging Face cache folder without a snapshot"));
+    make(&s, "models--o--n/snapshots/abc");
+    assert_null(find(&s, "models--o--n", &error)); /* a download that ended early */
+    assert_non_null(strstr(error.message, "abc: an empty directory"));
+    scratch_write_text(&s, "models--o--n/snapshots/abc/model.safetensors", "");
+    assert_string_equal(find(&s, "models--o--n", &error), "models--o--n/snapshots/abc");
+    assert_string_equal(find(&s, "models--o--n/", &error), "models--o--n/snapshots/abc");
+    assert_string_equal(find(&s, "models--o--n/snapshots", &error), "models--o--n/snapshots/abc");
+    assert_string_equal(find(&s, "models--o--n/snapshots/abc", &error), "models--o--n/snapshots/abc");
+    assert_null(find(&s, ".", &error));
+    assert_non_null(strstr(error.message, "a Hugging Face cache with 1 model"));
+    assert_non_null(strstr(error.hint, "/models--o--n"));
+    make(&s, "models--o--n/snapshots/def");
+    assert_null(find(&s, "models--o--n", &error));
+    assert_non_null(strstr(error.message, "with 2 snapshots: abc, def"));
     scratch_destroy(&s);
 }
 
@@ -182,6 +291,9 @@ int main(void) {
         cmocka_unit_test(a_single_file_opens),
         cmocka_unit_test(index_and_shards_must_agree),
         cmocka_unit_test(an_index_without_its_shards_gives_a_hint),
+        cmocka_unit_test(pointers_of_git_lfs_are_called_that),
+        cmocka_unit_test(what_is_no_checkpoint_is_recognized),
+        cmocka_unit_test(a_cache_folder_leads_to_its_one_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

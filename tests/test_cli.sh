@@ -72,7 +72,21 @@ refused 1 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
 refused 1 'cannot read: Is a directory' generate -m "$model" -f "$work"
 refused 1 "$work/none" generate -m "$work/none" -p a
 refused 1 "$work/no?\[31mne" generate -m "$work/$(printf 'no\033[31mne')" -p a # a terminal must not obey a name
-refused 1 'forerun: ' score -m "$work" -p a -q
+refused 1 'no weights: neither ' score -m "$work" -p a -q
+for command in 'generate -p a' check inspect "quantize -o $work/q"; do
+    # shellcheck disable=SC2086
+    refused 1 'one file of weights, not a checkpoint' $command -m "$model/model-00001-of-00002.safetensors"
+    says "^hint: name the directory that it is in: -m $model\$"
+done
+mkdir -p "$work/hub/models--o--n/snapshots/abc"
+ln -s "$model"/* "$work/hub/models--o--n/snapshots/abc/"
+run 0 generate -m "$work/hub/models--o--n" -p a -n 2 --json
+says "^model: .*models--o--n is a Hugging Face cache folder; its one snapshot is taken, .*/snapshots/abc\$"
+holds model.path="$work/hub/models--o--n/snapshots/abc"
+mkdir "$work/hub/models--o--n/snapshots/def"
+refused 1 'with 2 snapshots: abc, def' generate -m "$work/hub/models--o--n" -p a
+refused 1 'a Hugging Face cache with 1 model' generate -m "$work/hub" -p a
+refused 1 'hf download o/n' generate -m o/n -p a
 refused 1 'do not fit in a context of 4' generate -m "$model" -p 'a longer prompt' --ctx 4
 refused 1 'cannot write: No such file' score -m "$model" -p abc --logits "$work/none/l.npy"
 refused 2 'one file' score -m "$model" -p abc --logits "$work/l.npy" --hidden "$work/l.npy"

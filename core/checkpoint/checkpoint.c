@@ -209,6 +209,25 @@ done:
     return status;
 }
 
+/* Files that an interrupted download left out are counted, before any is opened. */
+static fr_status require_files(const opener *o, const char *const *files, size_t count) {
+    const fr_checkpoint *c = o->checkpoint;
+    const char *first = NULL;
+    size_t missing = 0;
+    for (size_t i = 0; i < count; i++) {
+        char *path;
+        if (asprintf(&path, "%s/%s", c->dir, files[i]) < 0) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory");
+        bool there = access(path, F_OK) == 0 || errno != ENOENT;
+        free(path);
+        if (there) continue;
+        if (missing++ == 0) first = files[i];
+    }
+    if (missing == 0) return FR_OK;
+    fr_fail_at(o->error, FR_ERROR_IO, c->dir, "%zu of the %zu files that the index names %s missing, the first is %s", missing,
+               count, missing == 1 ? "is" : "are", first);
+    return fr_hint(o->error, FR_ERROR_IO, "the download is incomplete: start it again, it goes on where it ended");
+}
+
 static fr_status open_shards(const opener *o, const cJSON *map) {
     fr_checkpoint *c = o->checkpoint;
     size_t entries = (size_t)cJSON_GetArraySize(map), num_files = 0;
@@ -216,6 +235,7 @@ static fr_status open_shards(const opener *o, const cJSON *map) {
     fr_status status = FR_OK;
     if (!files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu names", entries);
     FR_CHECK(list_files(o, map, files, &num_files));
+    if (!o->report) FR_CHECK(require_files(o, files, num_files));
     c->files = fr_alloc_zeroed(num_files, sizeof *c->files);
     if (!c->files) FR_CHECK(fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu files", num_files));
     for (size_t i = 0; i < num_files; i++) {
@@ -223,7 +243,6 @@ static fr_status open_shards(const opener *o, const cJSON *map) {
         status = open_file(o, files[i], &own);
         if (status == FR_OK) continue;
         if (o->error) *o->error = own;
-        if (status == FR_ERROR_IO) fr_hint(o->error, status, INDEX_NAME " names it; the checkpoint may be incomplete");
         goto done;
     }
     FR_CHECK(gather(o));

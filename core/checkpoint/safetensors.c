@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
@@ -70,6 +71,8 @@ static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) 
 
 static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *error) {
     const uint8_t *bytes = st->map;
+    uint64_t target;
+    if (fr_is_lfs_pointer(st->map, st->size, &target)) return fr_fail_lfs(error, st->name, target);
     *length = 0;
     for (int i = 0; i < 8; i++) *length |= (uint64_t)bytes[i] << (8 * i);
     if (*length > MAX_HEADER)
