@@ -175,7 +175,7 @@ static int open_session(generation *run) {
         return FR_EXIT_FAILED;
     }
     if (!run->runtime.info.has_tokenizer && options->stop.count > 0)
-        return fr_cli_error(FR_EXIT_FAILED, "--stop: the model has no tokenizer.json, so its tokens have no text");
+        return fr_cli_error(FR_EXIT_FAILED, "--stop: the model has no tokenizer, so its tokens have no text");
     if (run->runtime.info.has_tokenizer && fr_cli_text_stream(run->runtime.model, options, &run->stream, &error) != FR_OK) {
         run->stream = NULL;
         return fr_cli_failure(&error);

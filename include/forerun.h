@@ -152,7 +152,8 @@ typedef struct fr_model_info {
 } fr_model_info;
 
 /* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is
- * one. What cannot fit into memory (with options->session) is FR_ERROR_MEMORY, before anything is loaded. */
+ * one. (One that cannot be used fails only what needs text, with the reason.) What cannot fit into memory (with
+ * options->session) is FR_ERROR_MEMORY, before anything is loaded. */
 FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);

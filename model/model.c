@@ -33,6 +33,21 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     return status;
 }
 
+/* A tokenizer that cannot be used fails those who need text, and nobody else: a model works on token ids. */
+static fr_status load_tokenizer(fr_model *model, const char *dir, fr_error *error) {
+    fr_error *why = &model->no_text;
+    if (!fr_tokenizer_present(dir)) {
+        fr_fail(why, FR_ERROR_UNSUPPORTED, "text: the checkpoint has no tokenizer.json, nor a tiktoken.model");
+    } else if (fr_tokenizer_load(dir, &model->tokenizer, why) == FR_ERROR_MEMORY) {
+        if (error) *error = *why;
+        return FR_ERROR_MEMORY;
+    } else if (!model->tokenizer) {
+        fr_notices_add(&model->notices, "tokenizer", "it cannot be used, so that text has to be given as ids: %s", why->message);
+    }
+    if (!model->tokenizer && !*why->hint) fr_hint(why, why->status, "give token ids (--prompt-tokens)");
+    return FR_OK;
+}
+
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
@@ -45,7 +60,7 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     model->draft_head = model->lm_head;
     if (o->draft_head == FR_DRAFT_HEAD_FP8 && model->mtp.present && model->lm_head.dtype != FR_F8_E4M3)
         FR_TRY(fr_linear_to_e4m3(&model->lm_head, &model->draft_head, error));
-    return fr_tokenizer_present(dir) ? fr_tokenizer_load(dir, &model->tokenizer, error) : FR_OK;
+    return load_tokenizer(model, dir, error);
 }
 
 fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error) {

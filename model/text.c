@@ -5,8 +5,8 @@
 
 static fr_status need_tokenizer(const fr_model *model, fr_error *error) {
     if (model->tokenizer) return FR_OK;
-    fr_fail(error, FR_ERROR_UNSUPPORTED, "text: the checkpoint has no tokenizer.json");
-    return fr_hint(error, FR_ERROR_UNSUPPORTED, "give token ids (--prompt-tokens)");
+    if (error) *error = model->no_text;
+    return model->no_text.status;
 }
 
 fr_status fr_tokenize(const fr_model *model, const char *text, size_t length, bool add_special, int32_t **tokens, size_t *count,

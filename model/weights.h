@@ -30,7 +30,8 @@ typedef struct fr_mtp_module {
 struct fr_model {
     fr_config config;
     fr_checkpoint *checkpoint;
-    fr_tokenizer *tokenizer;   /* NULL: the directory has none */
+    fr_tokenizer *tokenizer;   /* NULL: the directory has none, or none that can be used */
+    fr_error no_text;          /* why there is no tokenizer */
     const fr_kernels *kernels; /* of its instruction set; its sessions compute with them */
     int threads;
     bool act_fp8;

@@ -127,6 +127,13 @@ static void patterns_mean_what_oniguruma_means(void **state) {
         {".+", "a\rb\nc", "a\rb|\n|c"},
         {"[!\\\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]", "a]b\\c-d", "a|]|b|\\|c|-|d"},
         {"\\x{4f60}", "a你", "a|你"},
+        /* what is in both classes */
+        {"[a-z&&[^m-o]]", "mnopq", "mno|p|q"},
+        {"[[a-f]&&[d-z]]+", "abcdefgh", "abc|def|gh"},
+        {"[a-f&&d-z]+", "abcdefgh", "abc|def|gh"},
+        {"[\\p{L}&&\\p{Han}]+", "ab漢字、c", "ab|漢字|、c"},
+        {"x?[\\p{L}\\p{M}&&[^\\p{Han}]]{2,3}", "abcde漢xe\u0301字x漢", "abc|de|漢|xe\u0301|字x漢"},
+        {"[a&&[^\\]]][&]", "a&a]", "a&|a]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check(split("Regex", cases[i].pattern, "Isolated", false), cases[i].text, cases[i].expected);
@@ -209,10 +216,11 @@ static void check_refused(cJSON *json, fr_status expected, const char *what) {
 /* Oniguruma and PCRE2 read these differently. */
 static void patterns_of_two_meanings_are_refused(void **state) {
     (void)state;
-    static const char *const patterns[] = {"\\w+",    "a\\b",   "\\h",     "\\R",      "[a[bc]]", "[a-z&&b]", "[]a]",
-                                           "(*ANY)a", "(?m:.)", "(?<n>a)", "(?C1)a",   "a{,3}",   "a{1,2}+",  "\\pL",
-                                           "\\Ga",    "\\Ka",   "\\x41",   "(a)\\1",   "\\Qa\\E", "[\\w]",    "(?#c)a",
-                                           "\\v",     "\\C",    "\\N",     "(?P<n>a)", "(?R)",    "(?i-m)a",  "[^]a]"};
+    static const char *const patterns[] = {"\\w+",    "a\\b",   "\\h",     "\\R",       "[a[bc]]", "[a&&b&&c]",   "[]a]",
+                                           "(*ANY)a", "(?m:.)", "(?<n>a)", "(?C1)a",    "a{,3}",   "a{1,2}+",     "\\pL",
+                                           "\\Ga",    "\\Ka",   "\\x41",   "(a)\\1",    "\\Qa\\E", "[\\w]",       "(?#c)a",
+                                           "\\v",     "\\C",    "\\N",     "(?P<n>a)",  "(?R)",    "(?i-m)a",     "[^]a]",
+                                           "[^a&&b]", "[a&&]",  "[&&a]",   "[a&&[b]c]", "[a&&^b]", "[a&&[b[c]]]", "[a[b]&&c]"};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
         check_refused(split("Regex", patterns[i], "Isolated", false), FR_ERROR_UNSUPPORTED, patterns[i]);
 }

@@ -98,6 +98,10 @@ fr_status fr_pretokenizer_parse(fr_pretokenizer *pretokenizer, const cJSON *json
     return status == FR_OK ? FR_OK : fr_context(error, status, "pre_tokenizer");
 }
 
+fr_status fr_pretokenizer_split(fr_pretokenizer *pretokenizer, const char *regex, fr_error *error) {
+    return add_step(&(parser){pretokenizer, true}, regex, NULL, FR_SPLIT_ISOLATED, false, error);
+}
+
 void fr_pretokenizer_release(fr_pretokenizer *pretokenizer) {
     for (int i = 0; i < pretokenizer->count; i++) pcre2_code_free(pretokenizer->steps[i].code);
     pretokenizer->count = 0;

@@ -36,6 +36,8 @@ typedef struct fr_pretokenize_scratch {
 
 /* json: the value of "pre_tokenizer", or NULL. It must end in ByteLevel. To be released after a failure, too. */
 fr_status fr_pretokenizer_parse(fr_pretokenizer *pretokenizer, const cJSON *json, fr_error *error);
+/* A single split, whose matches are the pieces. To be released after a failure, too. */
+fr_status fr_pretokenizer_split(fr_pretokenizer *pretokenizer, const char *regex, fr_error *error);
 void fr_pretokenizer_release(fr_pretokenizer *pretokenizer);
 
 fr_status fr_pretokenize_scratch_create(fr_pretokenize_scratch *scratch, fr_error *error);

@@ -12,6 +12,8 @@ typedef struct translation {
     const char *unsupported; /* the first thing in it that is not supported; NULL: none */
 } translation;
 
+static void translate_until(translation *t, const char *end);
+
 static void copy(translation *t, size_t n) {
     memcpy(t->out, t->in, n);
     t->out += n;
@@ -64,6 +66,56 @@ static void translate_in_class(translation *t) {
     }
 }
 
+/* ---- Intersections of classes ---- */
+
+/* The end of a class that begins at `in`: behind its ]. *crossing: its first && that is not in a class within it; NULL: none.
+ * NULL when the class has no end. */
+static const char *class_end(const char *in, const char **crossing) {
+    int depth = 0;
+    *crossing = NULL;
+    for (; *in; in++) {
+        if (*in == '\\' && in[1])
+            in++;
+        else if (*in == '[')
+            depth++;
+        else if (*in == ']' && --depth == 0)
+            return in + 1;
+        else if (*in == '&' && in[1] == '&' && depth == 1 && !*crossing)
+            *crossing = in;
+    }
+    return NULL;
+}
+
+/* One side of an intersection, up to `end`: a class of its own, or members without brackets around them. */
+static void translate_operand(translation *t, const char *end) {
+    const char *crossing;
+    bool bare = *t->in != '[';
+    if (t->in == end || *t->in == '^' || (!bare && class_end(t->in, &crossing) != end)) {
+        t->unsupported = "an intersection of something other than two classes";
+        return;
+    }
+    if (bare) *t->out++ = '[';
+    t->in_class = bare;
+    translate_until(t, end);
+    t->in_class = false;
+    if (bare) *t->out++ = ']';
+}
+
+/* [A&&B] becomes (?:(?=[B])[A]): the character ahead is in B, and is taken if it is in A. */
+static void translate_intersection(translation *t, const char *crossing, const char *end) {
+    const char *first = t->in + 1;
+    t->out = stpcpy(t->out, "(?:(?=");
+    t->in = crossing + 2;
+    translate_operand(t, end - 1);
+    if (t->unsupported) return;
+    *t->out++ = ')';
+    t->in = first;
+    translate_operand(t, crossing);
+    if (t->unsupported) return;
+    *t->out++ = ')';
+    t->in = end;
+}
+
 static bool known_group(const char *after) {
     static const char *const groups[] = {":", "=", "!", ">", "<=", "<!", "i:", "i)"};
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
@@ -72,8 +124,10 @@ static bool known_group(const char *after) {
 }
 
 static void translate_outside(translation *t) {
-    const char *in = t->in;
-    if (in[0] == '[') {
+    const char *in = t->in, *crossing = NULL, *end = in[0] == '[' ? class_end(in, &crossing) : NULL;
+    if (end && crossing) {
+        translate_intersection(t, crossing, end);
+    } else if (in[0] == '[') {
         copy(t, in[1] == '^' ? 2 : 1);
         if (*t->in == ']') t->unsupported = "a class that begins with ]";
         t->in_class = true;
@@ -85,6 +139,17 @@ static void translate_outside(translation *t) {
         t->unsupported = "a quantifier {} followed by +";
     else
         copy(t, 1);
+}
+
+static void translate_until(translation *t, const char *end) {
+    while (t->in < end && !t->unsupported) {
+        if (*t->in == '\\')
+            translate_escape(t);
+        else if (t->in_class)
+            translate_in_class(t);
+        else
+            translate_outside(t);
+    }
 }
 
 static fr_status compile(const char *pattern, uint32_t options, pcre2_code **out, fr_error *error) {
@@ -110,14 +175,7 @@ fr_status fr_regex_compile(const char *pattern, pcre2_code **out, fr_error *erro
     char *translated = fr_alloc(room);
     if (!translated) return fr_fail(error, FR_ERROR_MEMORY, "no memory for a regular expression");
     translation t = {pattern, translated, false, NULL};
-    while (*t.in && !t.unsupported) {
-        if (*t.in == '\\')
-            translate_escape(&t);
-        else if (t.in_class)
-            translate_in_class(&t);
-        else
-            translate_outside(&t);
-    }
+    translate_until(&t, pattern + strlen(pattern));
     *t.out = '\0';
     fr_status status;
     if (t.unsupported)

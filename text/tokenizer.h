@@ -1,5 +1,5 @@
-/* Byte-level BPE tokenizers as DeepSeek-V3-family checkpoints ship them: tokenizer.json, and what tokenizer_config.json
- * says about the beginning and the end of a text.
+/* Byte-level BPE tokenizers as DeepSeek-V3-family checkpoints ship them: tokenizer.json or tiktoken.model, and what
+ * tokenizer_config.json says about the beginning and the end of a text.
  *
  * A text is any bytes. Added tokens are cut out of it first; the rest is split into pieces (text/pretokenize.h) and
  * each piece into tokens (text/bpe.h). Decoding gives back exactly the bytes that were encoded. */
@@ -11,11 +11,13 @@
 /* Immutable: may be shared by threads. */
 typedef struct fr_tokenizer fr_tokenizer;
 
-/* Whether the directory has a tokenizer.json. */
+/* Whether the directory has a tokenizer.json or a tiktoken.model. */
 bool fr_tokenizer_present(const char *dir);
+/* The i-th of a tokenizer's files that the directory has, chat template included; NULL: there are no more. */
+const char *fr_tokenizer_file(const char *dir, int i);
 
-/* Reads dir/tokenizer.json, and dir/tokenizer_config.json if there is one. FR_ERROR_UNSUPPORTED: the message names the part that
- * is of an unsupported kind; FR_ERROR_FORMAT: what is malformed or contradictory. */
+/* Reads dir/tokenizer.json, or else dir/tiktoken.model, and dir/tokenizer_config.json if there is one. FR_ERROR_UNSUPPORTED: the
+ * message names the part that is of an unsupported kind; FR_ERROR_FORMAT: what is malformed or contradictory. */
 fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error);
 void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
 

@@ -1,14 +1,11 @@
-/* Reading tokenizer.json and tokenizer_config.json. Messages name the part: "FILE: model: merges[3]: ...". */
-#include <errno.h>
+/* Reading tokenizer.json. Messages name the part: "FILE: model: merges[3]: ...". */
 #include <string.h>
-#include <unistd.h>
 
 #include "core/json.h"
 #include "core/memory.h"
 #include "text/tokenizer_private.h"
 
-#define MAX_FILE_BYTES ((uint64_t)512 << 20) /* token texts then fit 32-bit offsets */
-#define MAX_IDS (1 << 22)                    /* a bound for the arrays that are indexed by id */
+#define MAX_IDS (1 << 22) /* a bound for the arrays that are indexed by id */
 
 /* What was read about an id so far. */
 typedef struct known_id {
@@ -360,85 +357,16 @@ static fr_status load_parts(loader *l) {
     return status == FR_OK ? FR_OK : fr_context(l->error, status, "post_processor");
 }
 
-/* ---- tokenizer_config.json ---- */
+/* ---- The file ---- */
 
-/* "bos_token": "..." or {"content": "..."}; *id keeps its value when the key is absent or null. */
-static fr_status config_token(loader *l, const cJSON *config, const char *key, int32_t *id) {
-    const cJSON *value = fr_json_find(config, key);
-    const char *content;
-    if (!value) return FR_OK;
-    if (cJSON_IsObject(value))
-        FR_TRY(fr_json_string(value, key, "content", &content, l->error));
-    else
-        FR_TRY(fr_json_string(config, "tokenizer", key, &content, l->error));
-    fr_status status = find_token(l, content, strlen(content), id);
-    return status == FR_OK ? FR_OK : fr_context(l->error, status, "%s", key);
-}
-
-static fr_status load_config(loader *l, const cJSON *config) {
-    bool add_eos;
-    FR_TRY(config_token(l, config, "bos_token", &l->t->bos));
-    FR_TRY(config_token(l, config, "eos_token", &l->t->eos));
-    FR_TRY(fr_json_bool_or(config, "tokenizer", "add_bos_token", l->t->add_bos, &l->t->add_bos, l->error));
-    FR_TRY(fr_json_bool_or(config, "tokenizer", "add_eos_token", false, &add_eos, l->error));
-    if (add_eos) return fr_fail(l->error, FR_ERROR_UNSUPPORTED, "add_eos_token true: a prompt would end with eos");
-    if (l->t->add_bos && l->t->bos < 0)
-        return fr_fail(l->error, FR_ERROR_FORMAT, "add_bos_token is true, but there is no bos_token");
-    return FR_OK;
-}
-
-/* ---- Files ---- */
-
-static char *join_path(const char *dir, const char *name) {
-    char *path = fr_alloc(strlen(dir) + strlen(name) + 2);
-    if (path) stpcpy(stpcpy(stpcpy(path, dir), "/"), name);
-    return path;
-}
-
-bool fr_tokenizer_present(const char *dir) {
-    char *path = join_path(dir, "tokenizer.json");
-    bool present = path && access(path, F_OK) == 0;
-    fr_free(path);
-    return present;
-}
-
-static fr_status load_files(loader *l, const char *path, const char *config_path) {
-    cJSON *root = NULL, *config = NULL;
-    fr_status status;
-    FR_TRY(fr_json_load(path, MAX_FILE_BYTES, &root, l->error));
-    l->root = root;
-    status = load_parts(l);
-    if (status != FR_OK) fr_context(l->error, status, "%s", path);
-    if (status == FR_OK && (access(config_path, F_OK) == 0 || errno != ENOENT)) {
-        status = fr_json_load(config_path, MAX_FILE_BYTES, &config, l->error);
-        if (status == FR_OK) {
-            status = load_config(l, config);
-            if (status != FR_OK) fr_context(l->error, status, "%s", config_path);
-        }
-    }
-    cJSON_Delete(config);
-    cJSON_Delete(root);
-    return status;
-}
-
-fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error) {
-    loader l = {.error = error};
-    char *path = join_path(dir, "tokenizer.json"), *config_path = join_path(dir, "tokenizer_config.json");
-    fr_status status;
-    l.t = fr_alloc_zeroed(1, sizeof *l.t);
-    if (path && config_path && l.t) {
-        l.t->bos = l.t->eos = -1;
-        status = load_files(&l, path, config_path);
-    } else {
-        status = fr_fail(error, FR_ERROR_MEMORY, "no memory for a tokenizer");
-    }
+fr_status fr_tokenizer_read_json(fr_tokenizer *tokenizer, const char *path, fr_error *error) {
+    loader l = {.t = tokenizer, .error = error};
+    cJSON *root = NULL;
+    FR_TRY(fr_json_load(path, FR_MAX_TOKENIZER_BYTES, &root, error));
+    l.root = root;
+    fr_status status = load_parts(&l);
     fr_strmap_release(&l.names);
     fr_free(l.ids);
-    fr_free(path);
-    fr_free(config_path);
-    if (status == FR_OK)
-        *out = l.t;
-    else
-        fr_tokenizer_destroy(l.t);
-    return status;
+    cJSON_Delete(root);
+    return status == FR_OK ? FR_OK : fr_context(error, status, "%s", path);
 }

@@ -1,7 +1,8 @@
-/* What text/tokenizer_load.c builds and text/tokenizer.c uses. */
+/* What is built from a tokenizer's files and text/tokenizer.c uses. */
 #ifndef FR_TEXT_TOKENIZER_PRIVATE_H
 #define FR_TEXT_TOKENIZER_PRIVATE_H
 
+#include "core/json.h"
 #include "text/added.h"
 #include "text/bpe.h"
 #include "text/pretokenize.h"
@@ -28,5 +29,12 @@ struct fr_tokenizer {
     int32_t bos, eos; /* -1: none */
     bool add_bos;
 };
+
+#define FR_MAX_TOKENIZER_BYTES ((uint64_t)512 << 20) /* of a file: token texts then fit 32-bit offsets */
+
+/* Read the vocabulary into a zeroed tokenizer whose bos and eos are -1, of which they leave what they have allocated when they
+ * fail. config: tokenizer_config.json, or NULL. */
+fr_status fr_tokenizer_read_json(fr_tokenizer *tokenizer, const char *path, fr_error *error);
+fr_status fr_tokenizer_read_tiktoken(fr_tokenizer *tokenizer, const char *path, const cJSON *config, fr_error *error);
 
 #endif

@@ -16,6 +16,7 @@
 #include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
 #include "model/schema.h"
+#include "text/tokenizer.h"
 
 #define E4M3_MAX 448.0
 #define NORM_SPREAD 0.1   /* of norm weights around 1 */
@@ -288,8 +289,10 @@ static fr_status write_files(synth *s, const cJSON *json) {
     FR_TRY(fr_config_edit_write(json, s->writer, s->error));
     FR_TRY(write_generation(s));
     if (!tokenizer) return FR_OK;
-    FR_TRY(fr_writer_copy(s->writer, tokenizer, "tokenizer.json", s->error));
-    return fr_writer_copy(s->writer, tokenizer, "tokenizer_config.json", s->error);
+    if (!fr_tokenizer_present(tokenizer)) return fr_writer_copy(s->writer, tokenizer, "tokenizer.json", s->error);
+    const char *name;
+    for (int i = 0; (name = fr_tokenizer_file(tokenizer, i)); i++) FR_TRY(fr_writer_copy(s->writer, tokenizer, name, s->error));
+    return FR_OK;
 }
 
 static fr_status write_checkpoint(synth *s, const char *dir, const cJSON *json, fr_writer_totals *totals) {
