@@ -15,9 +15,10 @@ typedef struct chat {
     fr_cli_progress progress;
     fr_cli_line line;
     fr_session *session;
-    bool templated;    /* otherwise the model just continues the text */
-    int32_t end_token; /* ends a reply in the template */
-    bool ended;        /* by /quit */
+    fr_text_stream *stream; /* of the reply that is being made */
+    bool templated;         /* otherwise the model just continues the text */
+    int32_t end_token;      /* ends a reply in the template */
+    bool ended;             /* by /quit */
 
     /* The conversation. Between turns the session holds exactly these tokens. */
     int32_t *tokens;
@@ -38,7 +39,8 @@ static void add_tokens(chat *c, const int32_t *tokens, size_t count) {
     c->count += count;
 }
 
-/* Truncates the session to the conversation: drops tokens after the end of a reply, or of a message that was interrupted. */
+/* Truncates the session to the conversation: drops a message that was interrupted, or the token that ended a reply without a
+ * template. */
 static void settle(chat *c) {
     fr_error error;
     if (fr_session_length(c->session) > c->count) fr_session_truncate(c->session, c->count, &error);
@@ -80,25 +82,23 @@ static fr_status add_message(chat *c, const char *message, fr_error *error) {
     return status;
 }
 
-/* Adds a step's tokens and prints their text. Returns whether they end the reply. */
-static bool take(chat *c, fr_text_stream *stream, const fr_step *step) {
-    for (int i = 0; i < step->count; i++) {
-        size_t length;
-        if (!c->options->ignore_eos && fr_token_ends_text(c->runtime.model, step->tokens[i])) {
-            if (c->templated) add_tokens(c, &step->tokens[i], 1);
-            return true;
-        }
-        add_tokens(c, &step->tokens[i], 1);
-        c->last.made++;
-        const char *text = fr_text_stream_push(stream, step->tokens[i], &length);
-        fwrite(text, 1, length, stdout);
-        if (fr_text_stream_stopped(stream)) return true;
+/* An fr_end_fn: adds a token and prints its text. The last one of a stop string ends the reply. */
+static bool take(void *user, int32_t token) {
+    chat *c = user;
+    size_t length;
+    if (!c->options->ignore_eos && fr_token_ends_text(c->runtime.model, token)) {
+        if (c->templated) add_tokens(c, &token, 1);
+        return true;
     }
-    return false;
+    add_tokens(c, &token, 1);
+    c->last.made++;
+    const char *text = fr_text_stream_push(c->stream, token, &length);
+    fwrite(text, 1, length, stdout);
+    return fr_text_stream_stopped(c->stream);
 }
 
 /* Generates a reply. Prints why it ended, unless it ended by itself. */
-static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
+static fr_status reply(chat *c, fr_error *error) {
     size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
     bool over = false;
     while (!over && c->last.made < most && c->count < ctx && !fr_cli_interrupted()) {
@@ -109,7 +109,7 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
         fr_step step;
         fr_status status = fr_session_step(c->session, (int)left, &step, error);
         if (status != FR_OK) return status;
-        over = take(c, stream, &step);
+        over = step.ended;
         if (!first) {
             c->last.timed_s += fr_cli_seconds() - start;
             c->last.timed += c->last.made - before;
@@ -117,9 +117,10 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
         if (fflush(stdout) != 0) break;
     }
     size_t length;
-    const char *text = fr_text_stream_finish(stream, &length);
+    const char *text = fr_text_stream_finish(c->stream, &length);
     fwrite(text, 1, length, stdout);
     putchar('\n');
+    fflush(stdout);
     if (over) return FR_OK;
     if (fr_cli_interrupted())
         fr_cli_note("interrupted");
@@ -133,7 +134,6 @@ static fr_status reply(chat *c, fr_text_stream *stream, fr_error *error) {
 /* One message and its reply. A message that cannot be evaluated leaves the conversation as it was. */
 static int take_turn(chat *c, const char *message) {
     fr_error error = {0};
-    fr_text_stream *stream = NULL;
     size_t before = c->count;
     double start = fr_cli_seconds();
     memset(&c->last, 0, sizeof c->last);
@@ -153,9 +153,11 @@ static int take_turn(chat *c, const char *message) {
     }
     c->last.read = c->count - c->last.reused;
     c->last.read_s = fr_cli_seconds() - start;
-    status = fr_cli_text_stream(c->runtime.model, c->options, &stream, &error);
-    if (status == FR_OK) status = reply(c, stream, &error);
-    fr_text_stream_destroy(stream);
+    status = fr_cli_text_stream(c->runtime.model, c->options, &c->stream, &error);
+    if (status == FR_OK) {
+        status = reply(c, &error);
+        fr_text_stream_destroy(c->stream);
+    }
     settle(c);
     if (status != FR_OK) return fr_cli_failure(&error);
     return fr_cli_interrupted() && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_flush(FR_EXIT_DONE);
@@ -315,12 +317,15 @@ int fr_cmd_chat(const fr_cli_options *options) {
     fr_error error = {0};
     memset(&c, 0, sizeof c);
     c.options = options;
+    fr_cli_hold_output();
     fr_cli_line_init(&c.line);
     fr_cli_progress_init(&c.progress);
     int code = fr_cli_runtime_open(&c.runtime, options);
     if (!code) code = find_template(&c);
     if (!code) {
         fr_session_options wanted = fr_cli_session_options(options, &c.progress);
+        wanted.ends = take;
+        wanted.ends_user = &c;
         if (fr_session_create(c.runtime.model, &wanted, &c.session, &error) != FR_OK) {
             c.session = NULL;
             code = fr_cli_failure(&error);

@@ -22,7 +22,7 @@ typedef struct generation {
     fr_session *session;
     fr_text_stream *stream; /* NULL for a model without a tokenizer */
 
-    int32_t *tokens;                      /* generated, with the eos token that stopped it */
+    int32_t *tokens;                      /* generated, with the one that ended the text */
     size_t count, room, after_first_step; /* after_first_step: tokens when the first step had ended */
     char *text;                           /* with --json only; otherwise text goes to stdout as it comes */
     size_t text_length, text_room;
@@ -60,26 +60,23 @@ static void emit_end(generation *run) {
     size_t length = 0;
     const char *text = run->stream ? fr_text_stream_finish(run->stream, &length) : "";
     emit(run, text, length);
-    if (!run->options->json) putchar('\n');
+    if (run->options->json) return;
+    putchar('\n');
+    fflush(stdout);
 }
 
 /* ---- The run ------------------------------------------------------------------------------------------------- */
 
-/* Adds a step's tokens up to the one that ends the text: an eos token, or the last one of a stop string. */
-static void take(generation *run, const fr_step *step) {
-    if (run->count + (size_t)step->count > run->room) {
-        run->room = 2 * (run->count + (size_t)step->count) + 64;
+/* An fr_end_fn: adds a token to the text. The last one of a stop string ends it. */
+static bool take(void *user, int32_t token) {
+    generation *run = user;
+    if (run->count == run->room) {
+        run->room = 2 * run->count + 64;
         run->tokens = fr_cli_grow(run->tokens, run->room, sizeof *run->tokens);
     }
-    for (int i = 0; i < step->count && !run->finish_reason; i++) {
-        int32_t token = step->tokens[i];
-        run->tokens[run->count++] = token;
-        if (!run->options->ignore_eos && fr_token_ends_text(run->runtime.model, token))
-            run->finish_reason = "stop";
-        else
-            emit_token(run, token);
-        if (run->stream && fr_text_stream_stopped(run->stream)) run->finish_reason = "stop";
-    }
+    run->tokens[run->count++] = token;
+    if (run->options->ignore_eos || !fr_token_ends_text(run->runtime.model, token)) emit_token(run, token);
+    return run->stream && fr_text_stream_stopped(run->stream);
 }
 
 static const char *reason_to_end(const generation *run) {
@@ -103,12 +100,12 @@ static int generate(generation *run) {
         size_t left = (size_t)run->options->max_tokens - run->count;
         size_t fits = (size_t)fr_session_ctx(run->session) - fr_session_length(run->session);
         bool first = run->count == 0;
-        fr_step step = {NULL, 0, 0, 0};
+        fr_step step;
         before = fr_cli_seconds();
         status = fr_session_step(run->session, (int)(left < fits ? left : fits), &step, &error);
         if (status != FR_OK) break;
         now = fr_cli_seconds();
-        take(run, &step);
+        if (step.ended) run->finish_reason = "stop";
         if (first) {
             run->ttft_s = now - start;
             run->after_first_step = run->count;
@@ -144,20 +141,17 @@ static int load_session(generation *run) {
     return 0;
 }
 
-/* Saves the session, truncated to the text: the last step may have generated more. */
 static int save_session(generation *run) {
     fr_error error = {0};
-    size_t length = run->resumed + run->prompt_count + run->count;
-    fr_status status = FR_OK;
-    if (fr_session_length(run->session) > length) status = fr_session_truncate(run->session, length, &error);
-    if (status == FR_OK) status = fr_session_save(run->session, run->options->session, &error);
-    return status == FR_OK ? 0 : fr_cli_failure(&error);
+    return fr_session_save(run->session, run->options->session, &error) == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
 static int open_session(generation *run) {
     const fr_cli_options *options = run->options;
     fr_error error = {0};
     fr_session_options wanted = fr_cli_session_options(options, &run->progress);
+    wanted.ends = take;
+    wanted.ends_user = run;
     if (fr_session_create(run->runtime.model, &wanted, &run->session, &error) != FR_OK) {
         run->session = NULL;
         return fr_cli_failure(&error);
@@ -286,6 +280,7 @@ int fr_cmd_generate(const fr_cli_options *options) {
     generation run;
     memset(&run, 0, sizeof run);
     run.options = options;
+    fr_cli_hold_output();
     bool prompted = options->prompt || options->prompt_file || options->prompt_tokens.ids || !resumes(options);
     int code = prompted ? fr_cli_prompt_check(options, false) : 0;
     if (code) return code;

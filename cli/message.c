@@ -64,6 +64,10 @@ int fr_cli_flush(int exit_code) {
     return exit_code == FR_EXIT_DONE ? FR_EXIT_FAILED : exit_code;
 }
 
+void fr_cli_hold_output(void) {
+    setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
+}
+
 void *fr_cli_alloc(size_t count, size_t size) {
     void *memory = calloc(count ? count : 1, size ? size : 1);
     if (!memory) exit(fr_cli_error(FR_EXIT_FAILED, "memory: %zu x %zu bytes are not to be had", count, size));

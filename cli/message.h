@@ -24,6 +24,9 @@ void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
 
 /* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with. */
 int fr_cli_flush(int exit_code);
+/* From now on stdout is written when it is flushed: what prints tokens as they are chosen does not wait for a slow terminal in
+ * the middle of a cycle, whose time is measured. To be called before anything is printed. */
+void fr_cli_hold_output(void);
 
 /* Memory for small things of the program: out of memory ends the program with a message. Release with free. */
 void *fr_cli_alloc(size_t count, size_t size);

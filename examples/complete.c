@@ -30,18 +30,13 @@ int main(int argc, char **argv) {
         result = fail(&error);
         goto done;
     }
-    while (left > 0) {
-        fr_step step; /* one cycle: a draft, a verify pass, and the tokens that came of it */
+    for (fr_step step = {0}; left > 0 && !step.ended;) { /* one cycle: drafts, a verify pass, and the tokens that came of it */
         if (fr_session_step(session, left, &step, &error) != FR_OK) {
             result = fail(&error);
             goto done;
         }
         left -= step.count;
-        for (int i = 0; i < step.count; i++) {
-            if (fr_token_ends_text(model, step.tokens[i])) {
-                left = 0;
-                break;
-            }
+        for (int i = 0; i < step.count - step.ended; i++) { /* the token that ends the text is none of it */
             const char *text = fr_text_stream_push(stream, step.tokens[i], &length);
             fwrite(text, 1, length, stdout);
         }

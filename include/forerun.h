@@ -240,6 +240,10 @@ typedef struct fr_sampling {
  * occurred in it (and needs no MTP module). */
 typedef enum fr_drafter_kind { FR_DRAFTER_MTP = 0, FR_DRAFTER_NGRAM, FR_DRAFTER_COUNT } fr_drafter_kind;
 
+/* Told of each token of the text as it is chosen, in order, in the middle of a step. Returns whether the text ends with it, as at
+ * a stop string. It may not call the session. */
+typedef bool (*fr_end_fn)(void *user, int32_t token);
+
 typedef struct fr_session_options {
     int ctx; /* most tokens; 0: min(max_position_embeddings, 4096) */
     fr_kv kv;
@@ -250,6 +254,9 @@ typedef struct fr_session_options {
     fr_hidden_state mtp_recycle; /* the MTP module's own output that the next chained draft reads */
     int prefill_chunk;           /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
+    bool ignore_eos; /* the eos tokens that the checkpoint names do not end a text */
+    fr_end_fn ends;  /* NULL: nothing else does */
+    void *ends_user;
     fr_progress_fn progress;
     void *user;
 } fr_session_options;
@@ -278,12 +285,15 @@ FR_API fr_status fr_session_prefill_from(fr_session *session, const int32_t *tok
 typedef struct fr_step {
     const int32_t *tokens;
     int count;    /* accepted + 1 */
-    int drafted;  /* 0 .. depth */
+    int drafted;  /* 0 .. depth; without drafts for the text's last token and behind it */
     int accepted; /* drafts that the main model agreed with */
+    bool ended;   /* the text ends with the last one of the tokens: an eos token, or because `ends` said so */
 } fr_step;
 
 /* Runs one draft-then-verify cycle and appends its tokens, at most max_tokens of them (>= 1). The first step after a
- * prefill takes the next token from the prefill's own logits and costs no pass. Same tokens with MTP on and off. */
+ * prefill takes the next token from the prefill's own logits and costs no pass. Same tokens with MTP on and off.
+ * A cycle stops at a token that ends the text: what was drafted behind it is no part of the session and of no count. Another
+ * step goes on with the text, as if it had not ended. */
 FR_API fr_status fr_session_step(fr_session *session, int max_tokens, fr_step *out, fr_error *error);
 
 /* Cuts the timeline to its first `count` tokens (count <= length). */
@@ -308,10 +318,13 @@ FR_API fr_status fr_session_load(fr_session *session, const char *path, fr_error
  * until the next prefill or step, unless the session is (or was saved) right after a prefill and nothing was cut. */
 FR_API const float *fr_session_logits(const fr_session *session);
 
-/* Counters since create (or reset). Names are vLLM's where it has one. */
+/* Counters since create (or reset). Names are vLLM's where it has one. Tokens made = num_first_tokens + num_cycles +
+ * num_accepted_tokens, always: a cycle that ends the text counts as if it had been planned to end there. Bytes, experts and
+ * times are those of passes as they were made. */
 typedef struct fr_stats {
-    uint64_t num_cycles; /* verify passes */
-    uint64_t num_drafts; /* cycles that drafted */
+    uint64_t num_first_tokens; /* taken from a prefill's logits: they cost no pass */
+    uint64_t num_cycles;       /* verify passes */
+    uint64_t num_drafts;       /* cycles that drafted */
     uint64_t num_draft_tokens, num_accepted_tokens;
     /* By position in the draft. reached: drafts whose predecessors were all accepted, so that they were verified in turn. */
     uint64_t drafted_at[FR_MAX_DEPTH], reached_at[FR_MAX_DEPTH], accepted_at[FR_MAX_DEPTH];

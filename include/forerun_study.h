@@ -162,7 +162,7 @@ typedef struct fr_accept_options {
     int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */
     bool ignore_eos;
     int most_rejected;          /* tokens to list; 0: 20 */
-    fr_session_options session; /* drafting, progress and user are not read; ctx 0: what the longest text needs */
+    fr_session_options session; /* without drafting, ignore_eos, ends, progress, user; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
     void *user;
@@ -202,7 +202,7 @@ typedef struct fr_ab_options {
     double cool_off_s;          /* pause before each text */
     bool no_noise_check;        /* else the compared arm runs twice, as an arm of its own */
     int resamples;              /* of the bootstrap; 0: 10000 */
-    fr_session_options session; /* drafting, progress and user are not read; ctx 0: what the longest text needs */
+    fr_session_options session; /* without drafting, ignore_eos, ends, progress, user; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */
     void *user;

@@ -7,7 +7,8 @@
  *     comes out at the last one gives d1, its own output then d2..dk.)
  *  3. Verify: one pass of the main model over [t[n], d1..dk] at positions n..n+k.
  *  4. Accept the longest prefix of drafts that the verification rule agrees with, a of them, plus one token of the main
- *     model's own: the correction of draft a+1, or after the last draft a bonus.
+ *     model's own: the correction of draft a+1, or after the last draft a bonus. A token that ends the text is the last one:
+ *     it is the model's own too, whatever was drafted there, and no draft behind it is looked at.
  *  5. Roll back: only positions n..n+a are committed. */
 #include <assert.h>
 
@@ -38,6 +39,14 @@ static fr_history history(const fr_session *s) {
     return (fr_history){s->tokens, s->length, s->generated};
 }
 
+/* Appends a token. Returns whether the text ends with it. */
+static bool append(fr_session *s, int32_t token) {
+    const fr_session_options *o = &s->options;
+    s->tokens[s->length++] = token;
+    bool eos = !o->ignore_eos && fr_token_ends_text(s->model, token);
+    return (o->ends && o->ends(o->ends_user, token)) || eos;
+}
+
 /* Appends the accepted drafts and the main model's own token. */
 static void accept(fr_session *s, fr_cycle *cycle) {
     size_t vocab = (size_t)s->model->config.vocab_size;
@@ -45,9 +54,9 @@ static void accept(fr_session *s, fr_cycle *cycle) {
         const float *logits = s->logits + (size_t)a * vocab;
         int32_t token = a < cycle->verified ? fr_sampler_verify(&s->sampler, logits, history(s), a, cycle->drafts[a])
                                             : fr_sampler_choose(&s->sampler, logits, history(s));
-        s->tokens[s->length++] = token;
         s->logits_row = cycle->accepted = a;
-        if (a == cycle->verified || token != cycle->drafts[a]) return;
+        cycle->ended = append(s, token);
+        if (cycle->ended || a == cycle->verified || token != cycle->drafts[a]) return;
     }
 }
 
@@ -69,13 +78,14 @@ static void roll_back(fr_session *s, const fr_cycle *cycle) {
 }
 
 void fr_stats_count(fr_stats *stats, const fr_cycle *c) {
+    int drafted = fr_cycle_drafted(c);
     stats->num_cycles++;
-    stats->num_drafts += c->verified > 0;
-    stats->num_draft_tokens += (uint64_t)c->verified;
+    stats->num_drafts += drafted > 0;
+    stats->num_draft_tokens += (uint64_t)drafted;
     stats->num_accepted_tokens += (uint64_t)c->accepted;
-    stats->depth_histogram[c->verified]++;
-    for (int j = 0; j < c->verified; j++) stats->drafted_at[j]++;
-    for (int j = 0; j < c->verified && j <= c->accepted; j++) stats->reached_at[j]++;
+    stats->depth_histogram[drafted]++;
+    for (int j = 0; j < drafted; j++) stats->drafted_at[j]++;
+    for (int j = 0; j < drafted && j <= c->accepted; j++) stats->reached_at[j]++;
     for (int j = 0; j < c->accepted; j++) stats->accepted_at[j]++;
     stats->unique_experts += c->unique_experts;
     stats->chosen_experts += c->chosen_experts;
@@ -112,7 +122,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     cycle->rollback_s = lap(&at);
     fr_stats_count(&s->stats, cycle);
     fr_session_check(s);
-    *out = (fr_step){s->tokens + cycle->length, cycle->accepted + 1, cycle->verified, cycle->accepted};
+    *out = (fr_step){s->tokens + cycle->length, cycle->accepted + 1, fr_cycle_drafted(cycle), cycle->accepted, cycle->ended};
 }
 
 const fr_cycle *fr_session_last_cycle(const fr_session *s) {
@@ -125,8 +135,9 @@ fr_status fr_session_step(fr_session *s, int max_tokens, fr_step *out, fr_error 
     if (s->length >= s->ctx) return fr_fail(error, FR_ERROR_CONTEXT, "step: the context of %d tokens is full", s->ctx);
     s->cycle.length = 0;
     if (s->kv.length == s->length) { /* right after a prefill, which has the logits already */
-        s->tokens[s->length] = fr_sampler_choose(&s->sampler, fr_session_logits(s), history(s));
-        *out = (fr_step){s->tokens + s->length++, 1, 0, 0};
+        bool ended = append(s, fr_sampler_choose(&s->sampler, fr_session_logits(s), history(s)));
+        s->stats.num_first_tokens++;
+        *out = (fr_step){.tokens = s->tokens + s->length - 1, .count = 1, .ended = ended};
         return FR_OK;
     }
     int limit = max_tokens - 1, room = s->ctx - s->length - 1; /* a cycle emits one token more than it drafts */

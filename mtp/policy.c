@@ -202,7 +202,7 @@ static void observe_drafting(fr_policy *p, const fr_cycle *c) {
 
 /* Learns from the drafts that were reached: draft j was if all before it were accepted. */
 static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
-    for (int j = 0; j < c->verified && j <= c->accepted; j++) {
+    for (int j = 0; j < fr_cycle_drafted(c) && j <= c->accepted; j++) {
         double accepted = j < c->accepted ? 1.0 : 0.0;
         lean(&p->mean[j], accepted, fmax(1.0 / (++p->reached[j] + 2), 0.04));
         lean(&p->calibrated[bin_of(c->confidence[j])], accepted - c->confidence[j], 0.05);
@@ -215,9 +215,10 @@ void fr_policy_observe(fr_policy *p, const fr_cycle *c) {
     p->cycles++;
     if (c->made > 0) observe_draft(&p->draft_first, c->first_s);
     if (c->made > 1) observe_draft(&p->draft_next, c->rest_s / (c->made - 1));
-    if (c->made > 0)
+    bool cut = fr_cycle_drafted(c) < c->verified; /* the text was too short to show what the drafts were worth */
+    if (c->made > 0 && !cut)
         observe_drafting(p, c);
-    else if (p->off && p->cycles_off == 0)
+    else if (c->made == 0 && p->off && p->cycles_off == 0)
         p->cycles_off = p->probe_after - 1; /* a look at nothing: there was no draft to be had */
     observe_acceptance(p, c);
 }

@@ -5,6 +5,7 @@
 #include "study/words.h"
 
 void fr_stats_merge(fr_stats *to, const fr_stats *from) {
+    to->num_first_tokens += from->num_first_tokens;
     to->num_cycles += from->num_cycles;
     to->num_drafts += from->num_drafts;
     to->num_draft_tokens += from->num_draft_tokens;
@@ -65,6 +66,7 @@ cJSON *fr_study_add_speculation(fr_json_builder *b, cJSON *to, const char *key, 
     }
     fr_json_add_count(b, object, "num_drafts", stats->num_drafts);
     fr_json_add_count(b, object, "num_cycles", stats->num_cycles);
+    fr_json_add_count(b, object, "num_first_tokens", stats->num_first_tokens);
     fr_json_add_count(b, object, "num_draft_tokens", stats->num_draft_tokens);
     fr_json_add_count(b, object, "num_accepted_tokens", stats->num_accepted_tokens);
     fr_json_add_ratio(b, object, "acceptance_rate", accepted, (double)stats->num_draft_tokens);

@@ -14,6 +14,7 @@
 #include <cJSON.h>
 
 #include "forerun_study.h"
+#include "model/weights.h"
 #include "scratch.h"
 #include "study/ab/ab.h"
 #include "study/ab/text.h"
@@ -298,7 +299,14 @@ static void synthetic_acceptance_hits_its_target(void **state) {
         }
 }
 
-/* A text that an eos token ends: drafts beyond it have nothing to be taken from. */
+/* Tokens come from prefills, cycles and accepted drafts, and from nowhere else. */
+static void counts_add_up(const cJSON *arm) {
+    const cJSON *s = at(arm, "speculative_decoding");
+    assert_true(number(arm, "tokens") ==
+                number(s, "num_first_tokens") + number(s, "num_cycles") + number(s, "num_accepted_tokens"));
+}
+
+/* A text that an eos token ends: drafts beyond it have nothing to be taken from, and count nowhere. */
 static void synthetic_drafts_stop_where_the_text_ends(void **state) {
     const double targets[] = {1.0};
     fr_ab_options o = usual();
@@ -309,10 +317,15 @@ static void synthetic_drafts_stop_where_the_text_ends(void **state) {
     o.session.depth = 7;
     o.session.sampling.temperature = 2.0f; /* eos tokens come by chance */
     o.max_tokens = 200;
+    fr_config before = model->config;
+    model->config.num_eos_token_ids = 8;
+    for (int i = 0; i < 8; i++) model->config.eos_token_ids[i] = 40 * i;
     cJSON *d = study(&o);
+    model->config = before;
     double tokens = number(d, "synthetic.0.tokens");
     assert_true(tokens == number(d, "arms.0.tokens"));
     assert_true(number(d, "synthetic.0.acceptance") == 1.0);
+    for (int i = 0; i < 3; i++) counts_add_up(cJSON_GetArrayItem(at(d, "arms"), i));
     assert_true(cJSON_IsTrue(at(d, "identical_outputs")));
     cJSON_Delete(d);
 }

@@ -296,6 +296,35 @@ static void counts_are_the_sessions_and_add_up(void **state) {
     fr_model_destroy(model);
 }
 
+/* Texts that end with an eos token in the middle of a cycle. */
+static void counts_end_where_a_text_ends(void **state) {
+    (void)state;
+    fr_model *model = open_model();
+    scratch s = scratch_create();
+    scratch_write_text(&s, "p.jsonl", three);
+    fr_accept_options options = {.prompts = scratch_path(&s, "p.jsonl"),
+                                 .max_tokens = 40,
+                                 .session = {.depth = 7, .ctx = 128, .sampling = {.temperature = 0.8f}}};
+    double cut = 0;
+    for (int i = 0; i < 12; i++) {
+        options.session.sampling.seed = (uint64_t)i;
+        model->config.num_eos_token_ids = 8;
+        for (int e = 0; e < 8; e++) model->config.eos_token_ids[e] = (31 * i + 40 * e) % model->config.vocab_size;
+        cJSON *document = study(model, &options, FR_OK);
+        const cJSON *first = cJSON_GetArrayItem(part(document, "configurations"), 0), *results = part(first, "results");
+        const cJSON *counts = part(document, "speculative_decoding");
+        double accepted = at(counts, "num_accepted_tokens"), tokens = sum(results, "tokens");
+        assert_true(tokens == at(counts, "num_first_tokens") + at(counts, "num_cycles") + accepted);
+        assert_true(sum(results, "accepted") == accepted && sum(results, "drafted") == at(counts, "num_draft_tokens"));
+        assert_true(sum(part(first, "positions"), "accepted") == accepted);
+        cut += tokens < 110;
+        cJSON_Delete(document);
+    }
+    assert_true(cut > 6);
+    scratch_destroy(&s);
+    fr_model_destroy(model);
+}
+
 /* All tokens that were rejected are listed when the list is long enough, most first. */
 static void rejected_tokens_are_all_there(void **state) {
     (void)state;
@@ -532,6 +561,7 @@ int main(void) {
         cmocka_unit_test(chains_do_not_see_each_other),
         cmocka_unit_test(verifying_puts_the_cache_back),
         cmocka_unit_test(counts_are_the_sessions_and_add_up),
+        cmocka_unit_test(counts_end_where_a_text_ends),
         cmocka_unit_test(rejected_tokens_are_all_there),
         cmocka_unit_test(the_grid_has_what_can_differ),
         cmocka_unit_test(teacher_forced_documents_count_every_position),

@@ -109,6 +109,8 @@ for depth in 1 7; do
     "$FORERUN" generate -m "$work/stops" --prompt-tokens "$ids" -n 64 -t 1 --act none --kv f32 --mtp on --depth $depth --json \
         -q --session "$work/s1" >"$work/json" || fail "generate with an eos token"
     holds tokens#3 finish_reason=stop session.tokens=10
+    [ 3 -eq $(($(value speculative_decoding.num_first_tokens) + $(value speculative_decoding.num_cycles) + \
+        $(value speculative_decoding.num_accepted_tokens))) ] || fail "an eos token at depth $depth: drafts behind it are counted"
     chat 0 "/load $work/s1\n/stats\n" -m "$work/stops" --act none --kv f32
     prints '^context     10 of '
 done

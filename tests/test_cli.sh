@@ -249,6 +249,30 @@ for mtp in off on 'on --depth 7'; do
 done
 reference_text --json --stop 'not in it'
 holds finish_reason=length tokens="$reference"
+
+# Counts end where the text ends. A text of one letter, whose drafts are all accepted, and a stop string of it for every position of a
+# cycle of 8 tokens; the session that is saved goes on as one without drafts.
+adds_up() {
+    [ "$1" -eq $(($(value speculative_decoding.num_first_tokens) + $(value speculative_decoding.num_cycles) + \
+        $(value speculative_decoding.num_accepted_tokens))) ] || fail "$2: tokens are not those of prefills, cycles and drafts"
+}
+letters() { run 0 generate -m "$model" -t 1 --ignore-eos --json -q "$@"; }
+stop=
+for end in 1 2 3 4 5 6 7 8 9 10; do
+    stop=d$stop
+    for mtp in off 'on --depth 7'; do
+        rm -f "$work/letters"
+        # shellcheck disable=SC2086
+        letters --prompt-tokens "$ids" -n 40 --mtp $mtp --logit-bias 70=80 --stop "$stop" --session "$work/letters"
+        holds finish_reason=stop tokens#$end text= session.tokens=$((7 + end))
+        adds_up $end "--stop after $end with --mtp $mtp"
+        [ "$mtp" = off ] || holds speculative_decoding.num_draft_tokens=$((end - 1 - (end + 6) / 8)) \
+            speculative_decoding.num_accepted_tokens=$((end - 1 - (end + 6) / 8))
+        # shellcheck disable=SC2086
+        letters -n 20 --mtp $mtp --session "$work/letters"
+        if [ "$mtp" = off ]; then tokens=$(value tokens); else holds tokens="$tokens"; fi
+    done
+done
 for bias in '' 5 5= =1 5=x 5=nan 5=inf 5=1, '5=1 6=1' a=1 -1=1 99999999999=1; do
     refused 2 '^forerun: --logit-bias: ' generate -m "$model" -p a --logit-bias "$bias"
 done

@@ -130,7 +130,7 @@ typedef struct run {
 
 static bool run_call(run *r, fr_session *session, const int32_t *prompt) {
     fr_error error;
-    fr_step step = {NULL, 0, 0, 0};
+    fr_step step = {0};
     if (r->made >= MADE) return false;
     assert_true(r->calls < MAX_STEPS);
     if (r->calls == 0) {

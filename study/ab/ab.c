@@ -108,6 +108,8 @@ static bool on_prefill(void *user, const char *what, uint64_t done, uint64_t tot
 
 static fr_status open_sessions(fr_ab_run *run, fr_error *error) {
     fr_session_options wanted = run->options.session;
+    wanted.ignore_eos = run->options.ignore_eos;
+    wanted.ends = NULL;
     wanted.progress = on_prefill;
     wanted.user = run;
     for (int c = 0; c < run->num_columns; c++) {

@@ -41,14 +41,8 @@ static void spoil(void *user, const fr_draft_context *context, fr_cycle *cycle) 
 
 /* ---- A text ---- */
 
-/* Takes over a cycle's tokens up to an eos token. Returns false when the text has ended. */
-static bool take(const fr_ab_run *run, const fr_step *step, fr_ab_text *out, int *taken) {
-    for (*taken = 0; *taken < step->count;) {
-        int32_t token = step->tokens[(*taken)++];
-        out->tokens[out->count++] = token;
-        if (!run->options.ignore_eos && fr_token_ends_text(run->model, token)) return false;
-    }
-    return true;
+static void take(const fr_step *step, fr_ab_text *out) {
+    for (int i = 0; i < step->count; i++) out->tokens[out->count++] = step->tokens[i];
 }
 
 static fr_status report(fr_ab_run *run, int column, size_t prompt, int made, fr_error *error) {
@@ -74,14 +68,12 @@ static void count_drafting(const fr_cycle *cycle, fr_ab_text *out) {
 static fr_status decode(fr_ab_run *run, int column, size_t prompt, int most, fr_ab_text *out, fr_error *error) {
     fr_session *s = run->columns[column].session;
     bool drafts_all = run->columns[column].drafting == FR_DRAFTING_ON;
-    for (bool more = true; more && out->count < most;) {
-        fr_step step;
-        int taken;
+    for (fr_step step = {0}; !step.ended && out->count < most;) {
         double start = fr_now();
         FR_TRY(fr_session_step(s, most - out->count, &step, error));
         double seconds = fr_now() - start;
-        more = take(run, &step, out, &taken);
-        for (int i = 0; i < taken; i++) out->token_s[out->count - 1 - taken + i] = seconds / taken;
+        take(&step, out);
+        for (int i = 0; i < step.count; i++) out->token_s[out->count - 1 - step.count + i] = seconds / step.count;
         out->cycle_s[out->cycles++] = seconds;
         out->decode_s += seconds;
         if (drafts_all) count_drafting(fr_session_last_cycle(s), out);
@@ -94,15 +86,14 @@ static fr_status make(fr_ab_run *run, int column, size_t prompt, int most, fr_ab
     const fr_prompt *p = &run->prompts.items[prompt];
     fr_session *s = run->columns[column].session;
     fr_step step;
-    int taken;
     double start = fr_now();
     FR_TRY(fr_session_prefill(s, p->tokens, p->count, error));
     out->prefill_s = fr_now() - start;
     FR_TRY(fr_session_step(s, most, &step, error));
     out->ttft_s = fr_now() - start;
-    bool more = take(run, &step, out, &taken);
+    take(&step, out);
     double energy = fr_energy_read(&run->energy);
-    if (more) FR_TRY(decode(run, column, prompt, most, out, error));
+    if (!step.ended) FR_TRY(decode(run, column, prompt, most, out, error));
     out->energy_j = fr_energy_read(&run->energy) - energy;
     return FR_OK;
 }

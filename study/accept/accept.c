@@ -178,6 +178,8 @@ static fr_status run_config(fr_accept_run *run, fr_accept_config *config, fr_err
     fr_session_options o = run->options.session;
     fr_status status = FR_OK;
     o.drafting = FR_DRAFTING_ON;
+    o.ignore_eos = run->options.ignore_eos;
+    o.ends = NULL;
     o.depth = config->depth;
     o.mtp_hidden = config->hidden;
     o.mtp_recycle = config->recycle;

@@ -15,9 +15,10 @@ static int bucket_of(int context) {
 void fr_accept_count_cycle(fr_accept_run *run, const fr_cycle *c) {
     fr_accept_config *config = run->config;
     fr_accept_positions *at = &run->text->at;
-    assert(c->accepted >= 0 && c->accepted <= c->verified && c->verified <= FR_MAX_DEPTH);
-    run->text->cycles += c->verified > 0;
-    for (int j = 0; j < c->verified; j++) {
+    int drafted = fr_cycle_drafted(c);
+    assert(c->accepted >= 0 && c->accepted <= drafted && drafted <= FR_MAX_DEPTH);
+    run->text->cycles += drafted > 0;
+    for (int j = 0; j < drafted; j++) {
         at->drafted[j]++;
         if (j > c->accepted) continue;
         bool accepted = j < c->accepted;
@@ -27,7 +28,7 @@ void fr_accept_count_cycle(fr_accept_run *run, const fr_cycle *c) {
         config->proposed[c->drafts[j]]++;
         config->rejected[c->drafts[j]] += !accepted;
     }
-    if (c->verified == 0) return;
+    if (drafted == 0) return;
     config->context_drafted[bucket_of(c->length)]++;
     config->context_accepted[bucket_of(c->length)] += c->accepted > 0;
 }

@@ -2,34 +2,26 @@
 #include "study/accept/accept.h"
 #include "study/speculation.h"
 
-/* Counts what a step did. Returns how many of its tokens count, and whether the text ends with them. */
-static int count_step(fr_accept_run *run, const fr_step *step, bool *ends) {
+static void count_step(fr_accept_run *run, const fr_step *step) {
     const fr_session *s = run->session;
     const fr_cycle *cycle = fr_session_last_cycle(s);
-    if (cycle) {
-        fr_accept_count_cycle(run, cycle);
-        /* Rows of accepted drafts are the text's; what rejected ones chose says nothing about it. */
-        fr_accept_count_experts(run, s->ws.experts, cycle->verified + 1, cycle->accepted + 1);
-    }
-    for (int i = 0; i < step->count; i++)
-        if (!run->options.ignore_eos && fr_token_ends_text(run->model, step->tokens[i])) {
-            *ends = true;
-            return i + 1;
-        }
-    return step->count;
+    run->text->tokens += (uint64_t)step->count;
+    if (!cycle) return;
+    fr_accept_count_cycle(run, cycle);
+    /* Rows of accepted drafts are the text's; what rejected ones chose says nothing about it. */
+    fr_accept_count_experts(run, s->ws.experts, cycle->verified + 1, cycle->accepted + 1);
 }
 
 fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_error *error) {
     fr_session *s = run->session;
     size_t most = (size_t)prompt->max_tokens;
-    bool ends = false;
+    fr_step step = {0};
     fr_status status = FR_OK;
     fr_session_reset_stats(s);
     FR_TRY(fr_session_prefill(s, prompt->tokens, prompt->count, error));
-    while (!ends && run->text->tokens < most && s->length < s->ctx) {
-        fr_step step;
+    while (!step.ended && run->text->tokens < most && s->length < s->ctx) {
         FR_CHECK(fr_session_step(s, (int)(most - run->text->tokens), &step, error));
-        run->text->tokens += (uint64_t)count_step(run, &step, &ends);
+        count_step(run, &step);
         FR_CHECK(fr_accept_report(run, prompt->count + run->text->tokens, error));
     }
 done:

@@ -49,7 +49,7 @@ static fr_status open_session(passes *p, fr_drafting drafting, int length, fr_er
     p->tokens = fr_alloc((size_t)p->length * sizeof *p->tokens);
     if (!p->tokens) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
     for (int i = 0; i < p->length; i++) p->tokens[i] = token_at(b, (uint64_t)i);
-    fr_session_options options = {.ctx = p->length, .kv = b->options.kv, .drafting = drafting, .depth = 1};
+    fr_session_options options = {.ctx = p->length, .kv = b->options.kv, .drafting = drafting, .depth = 1, .ignore_eos = true};
     return fr_session_create(b->model, &options, &p->session, error);
 }
 
