@@ -1,45 +1,28 @@
 /* Threads. The code that computes is written as TEAM FUNCTIONS: every thread of a team calls them with the same arguments,
  * work is shared by a static split, and each ends with a barrier, so that its result is whole when it returns. Called
- * outside a team they run on one thread. A pass is one team:
+ * outside a team they run on one thread. A pass is one run of a team:
  *
- *     fr_team team = FR_TEAM;
- *     #pragma omp parallel num_threads(threads)
- *     {
- *         fr_team_enter(&team);
- *         ...
- *         fr_team_leave();
- *     }
+ *     static void pass(void *argument) { ... team functions ... }
+ *     fr_team_run(threads, pass, &arguments);
  *
- * OpenMP starts the threads. The barrier is our own: a pass has hundreds, and how long to spin at one is ours to say (the
- * runtimes' spin for milliseconds, which costs a busy machine dearly, or sleep at once, or even allocate).
- * No result depends on how many threads share the work: sums are never split between threads. */
+ * A thread that calls fr_team_run has a team of its own from then on, whose threads sleep between runs. Both they and barriers
+ * are our own rather than OpenMP's: a pass has hundreds of barriers, and how long to spin at one is ours to say (the runtimes'
+ * spin for milliseconds, which costs a busy machine dearly, or sleep at once, or even allocate), and so is who takes part
+ * (core/members.h). No result depends on how many threads share the work: sums are never split between threads. */
 #ifndef FR_CORE_THREADS_H
 #define FR_CORE_THREADS_H
 
-#include <stdalign.h>
-#include <stdatomic.h>
+typedef void fr_team_work(void *argument);
 
-/* What a team's threads share; belongs to the thread that opens the region. */
-typedef struct fr_team {
-    alignas(64) atomic_int arrived; /* at the barrier of this round */
-    alignas(64) atomic_uint round;  /* barriers passed */
-    atomic_int asleep;
-} fr_team;
-#define FR_TEAM                                                                                                                  \
-    { 0 }
-
-/* First and last in a parallel region, by all its threads. Regions do not nest. */
-void fr_team_enter(fr_team *team);
-void fr_team_leave(void);
+/* Calls work(argument) on `threads` threads, the caller's among them, and returns when all have come back. It may be fewer, down
+ * to the caller's alone: fr_team_size says. Runs do not nest. */
+void fr_team_run(int threads, fr_team_work *work, void *argument);
 
 /* Of the calling thread: 0 of 1 outside a team. */
 int fr_team_rank(void);
 int fr_team_size(void);
 /* Nobody goes on before all have come. What they wrote before, all see after. */
 void fr_team_barrier(void);
-
-/* Physical cores that this process may run on, at least 1. */
-int fr_physical_cores(void);
 
 /* Part `i` of `parts` of [0, count), in whole units of `unit` (the last may be partial); parts differ by at most one unit. */
 static inline void fr_split(int count, int unit, int parts, int i, int *begin, int *end) {

@@ -15,40 +15,60 @@ void fr_embed(const fr_model *model, int32_t token, float *y) {
         model->kernels->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
 }
 
-void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
+typedef struct pass {
+    const fr_model *model;
+    fr_workspace *ws;
+    fr_kv_cache *kv;
+    const int32_t *tokens;
+    int rows;
+} pass;
+
+/* TEAM. */
+static void run_pass(void *argument) {
+    const pass *p = argument;
+    const fr_model *model = p->model;
     const fr_config *c = &model->config;
-    int hidden_size = c->hidden_size, pos = kv->length;
-    assert(rows > 0 && rows <= ws->max_rows && pos + rows <= kv->ctx);
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(model->threads)
-    {
-        int begin, end;
-        fr_team_enter(&team);
-        fr_team_split(rows, 1, &begin, &end); /* as fr_rmsnorm, the first to read them, splits */
-        for (int r = begin; r < end; r++) fr_embed(model, tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
-        for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
-            fr_layer_forward(model, &model->layers[i], ws, kv, i, pos, rows);
-            if (!model->layers[i].is_moe) continue;
-            size_t count = (size_t)rows * (size_t)c->num_experts_per_tok;
-            if (fr_team_rank() == 0) memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
-            moe++;
-        }
-        fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden_size);
-        fr_team_leave();
+    fr_workspace *ws = p->ws;
+    int rows = p->rows, hidden_size = c->hidden_size, pos = p->kv->length, begin, end;
+    fr_team_split(rows, 1, &begin, &end); /* as fr_rmsnorm, the first to read them, splits */
+    for (int r = begin; r < end; r++) fr_embed(model, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
+    for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
+        fr_layer_forward(model, &model->layers[i], ws, p->kv, i, pos, rows);
+        if (!model->layers[i].is_moe) continue;
+        size_t count = (size_t)rows * (size_t)c->num_experts_per_tok;
+        if (fr_team_rank() == 0) memcpy(ws->experts + (size_t)moe * count, ws->moe.ids, count * sizeof(int32_t));
+        moe++;
     }
+    fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden_size);
+}
+
+void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
+    assert(rows > 0 && rows <= ws->max_rows && kv->length + rows <= kv->ctx);
+    pass p = {model, ws, kv, tokens, rows};
+    fr_team_run(model->threads, run_pass, &p);
+}
+
+typedef struct head_pass {
+    const fr_model *model;
+    fr_workspace *ws;
+    const fr_linear *lm_head;
+    const float *hidden;
+    int rows;
+    float *logits;
+} head_pass;
+
+/* TEAM. */
+static void run_head(void *argument) {
+    const head_pass *p = argument;
+    const fr_config *c = &p->model->config;
+    fr_rows_set(&p->ws->rows, p->hidden, p->rows, c->hidden_size, fr_linear_input(p->lm_head, p->model->act_fp8), c->act_ue8m0);
+    fr_linear_forward(p->lm_head, &p->ws->rows, p->logits, c->vocab_size, &p->ws->compute);
 }
 
 void fr_lm_head(const fr_model *model, fr_workspace *ws, const fr_linear *lm_head, const float *hidden, int rows, float *logits) {
     assert(rows > 0 && rows <= ws->max_rows);
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(model->threads)
-    {
-        fr_team_enter(&team);
-        fr_rows_set(&ws->rows, hidden, rows, model->config.hidden_size, fr_linear_input(lm_head, model->act_fp8),
-                    model->config.act_ue8m0);
-        fr_linear_forward(lm_head, &ws->rows, logits, model->config.vocab_size, &ws->compute);
-        fr_team_leave();
-    }
+    head_pass p = {model, ws, lm_head, hidden, rows, logits};
+    fr_team_run(model->threads, run_head, &p);
 }
 
 uint64_t fr_unique_experts(const fr_model *model, const fr_workspace *ws, int rows) {

@@ -4,7 +4,7 @@
 
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
-#include "core/threads.h"
+#include "core/processors.h"
 #include "model/plan.h"
 #include "model/schema.h"
 

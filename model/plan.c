@@ -5,8 +5,8 @@
 
 #include "attn/kv_cache.h"
 #include "core/available.h"
+#include "core/processors.h"
 #include "core/text_size.h"
-#include "core/threads.h"
 #include "model/schema.h"
 #include "model/workspace.h"
 #include "sampler/sampler.h"

@@ -14,7 +14,7 @@
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/linear/linear.h"
-#include "core/threads.h"
+#include "core/processors.h"
 #include "forerun_checkpoint.h"
 #include "forerun_study.h"
 #include "model/fingerprint.h"

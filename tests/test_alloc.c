@@ -1,4 +1,4 @@
-/* Nothing is allocated while tokens are made: not by the library, and not by what it calls (oneDNN, OpenMP, the C
+/* Nothing is allocated while tokens are made: not by the library, and not by what it calls (oneDNN, the C
  * library). Where the program may replace malloc, every call of the family is counted on its way to the real one;
  * elsewhere (a sanitizer has replaced it already) the library's own count is all there is. */
 #include <dlfcn.h>

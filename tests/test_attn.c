@@ -103,19 +103,27 @@ static int teardown(void **in) {
     return 0;
 }
 
+typedef struct attention_job {
+    fixture *f;
+    fr_kv_cache *kv;
+    const float *x;
+    float *y;
+    int n, pos;
+} attention_job;
+
+static void run_attention(void *argument) {
+    const attention_job *j = argument;
+    fixture *f = j->f;
+    fr_rows_set(&f->rows, j->x, j->n, HIDDEN, fr_mla_inputs(&f->mla), false);
+    fr_mla_forward(&f->mla, &f->rope, j->kv, 1, j->pos, &f->rows, j->y, &f->scratch);
+}
+
 /* Rows x in passes of `step` rows each (the first of `first`), on `threads` threads; y [rows, HIDDEN]. */
 static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first, int step, int threads, float *y) {
     for (int pos = 0; pos < rows;) {
         int n = pos == 0 ? first : step;
         if (n > rows - pos) n = rows - pos;
-        fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(threads)
-        {
-            fr_team_enter(&team);
-            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, fr_mla_inputs(&f->mla), false);
-            fr_mla_forward(&f->mla, &f->rope, kv, 1, pos, &f->rows, y + pos * HIDDEN, &f->scratch);
-            fr_team_leave();
-        }
+        fr_team_run(threads, run_attention, &(attention_job){f, kv, x + pos * HIDDEN, y + pos * HIDDEN, n, pos});
         fr_kv_cache_commit(kv, n);
         pos += n;
     }

@@ -184,18 +184,23 @@ static void exponentials_are_near_the_exact_ones(void **state) {
     for_each_isa(check_exponentials);
 }
 
+typedef struct norm_job {
+    const fr_kernels *k;
+    float *x, *y;
+    int n;
+} norm_job;
+
+static void run_norm(void *argument) {
+    const norm_job *j = argument;
+    fr_rmsnorm(j->k, j->y, j->x, b, 1e-6f, 3, j->n);
+}
+
 static void check_norm(const fr_kernels *k, int n) {
     float x[3 * MOST], y[3 * MOST], row[MOST];
     /* Three rows; one thread and three give the same. */
     for (int r = 0; r < 3; r++)
         for (int i = 0; i < n; i++) x[r * n + i] = a[i] * (float)(r + 1) * (r == 2 ? 1e-4f : 1.0f);
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(3)
-    {
-        fr_team_enter(&team);
-        fr_rmsnorm(k, y, x, b, 1e-6f, 3, n);
-        fr_team_leave();
-    }
+    fr_team_run(3, run_norm, &(norm_job){k, x, y, n});
     for (int r = 0; r < 3; r++) {
         double squares = 0;
         for (int i = 0; i < n; i++) squares += (double)x[r * n + i] * (double)x[r * n + i];
@@ -230,7 +235,6 @@ static void splits_cover_everything_once(void **state) {
             assert_int_equal(at, count);
         }
     }
-    assert_true(fr_physical_cores() >= 1);
 }
 
 static void each_instruction_set_has_its_word_and_its_tables(void **state) {

@@ -118,19 +118,29 @@ static unsigned forms_of(bool quantized) {
     return quantized ? FR_INPUT_QUANTIZED | FR_INPUT_EXACT : FR_INPUT_EXACT;
 }
 
+typedef struct forward_job {
+    const fr_linear *w;
+    const float *x;
+    int n;
+    bool quantized, ue8m0;
+    fr_rows *rows;
+    fr_compute *compute;
+    float *y;
+} forward_job;
+
+static void run_forward(void *argument) {
+    const forward_job *j = argument;
+    fr_rows_set(j->rows, j->x, j->n, j->w->in, forms_of(j->quantized), j->ue8m0);
+    fr_linear_forward(j->w, j->rows, j->y, j->w->out, j->compute);
+}
+
 /* y [rows, out] by `threads` threads. */
 static void forward(const fr_linear *w, const float *x, int n, bool quantized, bool ue8m0, int threads, float *y) {
     own_rows r = take_rows(n, w->in);
     fr_compute c = take_compute(w, n, threads);
     for (int i = 0; i < n * w->out; i++) y[i] = NAN;
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(threads)
-    {
-        fr_team_enter(&team);
-        fr_rows_set(&r.r, x, n, w->in, forms_of(quantized), ue8m0);
-        fr_linear_forward(w, &r.r, y, w->out, &c);
-        fr_team_leave();
-    }
+    forward_job job = {w, x, n, quantized, ue8m0, &r.r, &c, y};
+    fr_team_run(threads, run_forward, &job);
     release_compute(&c);
     fr_free(r.memory);
 }

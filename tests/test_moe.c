@@ -152,17 +152,24 @@ static int teardown(void **in) {
     return 0;
 }
 
+typedef struct moe_job {
+    fixture *f;
+    const float *x;
+    float *y;
+    int n;
+} moe_job;
+
+static void run_moe(void *argument) {
+    const moe_job *j = argument;
+    fixture *f = j->f;
+    fr_rows_set(&f->rows, j->x, j->n, HIDDEN, f->moe.inputs, false);
+    fr_moe_forward(&f->moe, &f->rows, j->y, &f->scratch);
+}
+
 static void run(fixture *f, const float *x, int rows, int step, int threads, float *y) {
     for (int pos = 0; pos < rows; pos += step) {
         int n = step < rows - pos ? step : rows - pos;
-        fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(threads)
-        {
-            fr_team_enter(&team);
-            fr_rows_set(&f->rows, x + pos * HIDDEN, n, HIDDEN, f->moe.inputs, false);
-            fr_moe_forward(&f->moe, &f->rows, y + pos * HIDDEN, &f->scratch);
-            fr_team_leave();
-        }
+        fr_team_run(threads, run_moe, &(moe_job){f, x + pos * HIDDEN, y + pos * HIDDEN, n});
     }
 }
 

@@ -12,6 +12,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/staging.h"
 #include "core/memory.h"
+#include "core/processors.h"
 #include "core/threads.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
@@ -352,30 +353,45 @@ static fr_status reserve_buffers(fr_writer *w, size_t bytes, fr_error *error) {
     return FR_OK;
 }
 
+/* What the threads that fill a tensor share. */
+typedef struct filling {
+    fr_writer *writer;
+    uint64_t begin, bytes; /* of the tensor: offset in the file, size */
+    size_t piece;
+    int64_t pieces;
+    fr_writer_fill_fn fn;
+    void *user;
+    atomic_llong next;
+    atomic_int failed; /* errno of a piece that could not be written */
+} filling;
+
+/* TEAM. */
+static void fill_pieces(void *argument) {
+    filling *f = argument;
+    void *buffer = f->writer->buffers[fr_team_rank()];
+    for (int64_t i; atomic_load(&f->failed) == 0 && (i = atomic_fetch_add(&f->next, 1)) < f->pieces;) {
+        uint64_t at = (uint64_t)i * f->piece;
+        size_t bytes = f->bytes - at < f->piece ? (size_t)(f->bytes - at) : f->piece;
+        f->fn(f->user, at, bytes, buffer);
+        int number = fr_staging_write(f->writer->fd, buffer, bytes, f->begin + at);
+        if (number) atomic_store(&f->failed, number);
+    }
+}
+
 fr_status fr_writer_fill(fr_writer *w, size_t unit, fr_writer_fill_fn fn, void *user, fr_error *error) {
     const entry *e = NULL;
     FR_TRY(next_entry(w, &e, error));
     size_t piece = unit < PIECE ? PIECE / unit * unit : unit;
-    int64_t pieces = (int64_t)((e->bytes + piece - 1) / piece);
-    uint64_t begin = w->shards[w->open].data_begin + e->begin;
-    fr_team team = FR_TEAM;
-    atomic_llong next = 0;
-    atomic_int failed = 0; /* errno of a piece that could not be written */
+    filling f = {.writer = w,
+                 .begin = w->shards[w->open].data_begin + e->begin,
+                 .bytes = e->bytes,
+                 .piece = piece,
+                 .pieces = (int64_t)((e->bytes + piece - 1) / piece),
+                 .fn = fn,
+                 .user = user};
     FR_TRY(reserve_buffers(w, e->bytes < piece ? (size_t)e->bytes : piece, error));
-#pragma omp parallel num_threads(pieces > 1 ? w->options.threads : 1)
-    {
-        fr_team_enter(&team);
-        void *buffer = w->buffers[fr_team_rank()];
-        for (int64_t i; atomic_load(&failed) == 0 && (i = atomic_fetch_add(&next, 1)) < pieces;) {
-            uint64_t at = (uint64_t)i * piece;
-            size_t bytes = e->bytes - at < piece ? (size_t)(e->bytes - at) : piece;
-            fn(user, at, bytes, buffer);
-            int number = fr_staging_write(w->fd, buffer, bytes, begin + at);
-            if (number) atomic_store(&failed, number);
-        }
-        fr_team_leave();
-    }
-    return failed ? fail_shard(w, failed, error) : FR_OK;
+    fr_team_run(f.pieces > 1 ? w->options.threads : 1, fill_pieces, &f);
+    return f.failed ? fail_shard(w, f.failed, error) : FR_OK;
 }
 
 /* ---- The end ---- */

@@ -114,25 +114,33 @@ static fr_status allocate(linears *l, fr_error *error) {
     return FR_OK;
 }
 
+/* One kind of matrix, and how many rows it is multiplied with. */
+typedef struct product {
+    linears *linears;
+    const kind *kind;
+    int rows;
+    double seconds;
+} product;
+
+/* TEAM. */
+static void run_product(void *argument) {
+    product *p = argument;
+    linears *l = p->linears;
+    const fr_model *model = l->b->model;
+    const fr_linear *first = p->kind->matrices[0];
+    fr_rows_set(&l->ready, l->x, p->rows, first->in, form_of(p->kind, model->act_fp8), model->config.act_ue8m0);
+    double start = fr_now();
+    for (int i = 0; i < p->kind->count; i++) fr_linear_forward(p->kind->matrices[i], &l->ready, l->y, first->out, &l->compute);
+    if (fr_team_rank() == 0) p->seconds = fr_now() - start;
+}
+
 /* An fr_bench_fn: figure = (index of rows) * num_kinds + kind. */
 static fr_status multiply(void *user, int figure, int round, double *seconds, fr_error *error) {
     linears *l = user;
-    const fr_model *model = l->b->model;
-    const kind *k = &l->kinds[figure % l->num_kinds];
-    const fr_linear *first = k->matrices[0];
-    int rows = l->rows[figure / l->num_kinds];
-    unsigned input = form_of(k, model->act_fp8);
+    product p = {.linears = l, .kind = &l->kinds[figure % l->num_kinds], .rows = l->rows[figure / l->num_kinds]};
     (void)round, (void)error;
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(model->threads)
-    {
-        fr_team_enter(&team);
-        fr_rows_set(&l->ready, l->x, rows, first->in, input, model->config.act_ue8m0);
-        double start = fr_now();
-        for (int i = 0; i < k->count; i++) fr_linear_forward(k->matrices[i], &l->ready, l->y, first->out, &l->compute);
-        if (fr_team_rank() == 0) *seconds = fr_now() - start;
-        fr_team_leave();
-    }
+    fr_team_run(l->b->model->threads, run_product, &p);
+    *seconds = p.seconds;
     return FR_OK;
 }
 

@@ -59,27 +59,32 @@ static void own_part(const fr_bench_run *b, size_t *begin, size_t *end) {
     *end = pages * (rank + 1) / size * words;
 }
 
+typedef struct read_work {
+    const fr_bench_run *b;
+    int streams;
+    double seconds;
+    atomic_ullong sum; /* so that the sums are needed */
+} read_work;
+
+/* TEAM. */
+static void read_buffer(void *argument) {
+    read_work *work = argument;
+    uint64_t (*sum)(const uint64_t *, size_t, int) = fr_cpu_get()->avx2 ? sum_avx2 : sum_plain;
+    size_t begin, end;
+    own_part(work->b, &begin, &end);
+    fr_team_barrier();
+    double start = fr_now();
+    uint64_t all = sum(work->b->buffer + begin, end - begin, work->streams);
+    fr_team_barrier();
+    if (fr_team_rank() == 0) work->seconds = fr_now() - start;
+    atomic_fetch_add(&work->sum, all);
+}
+
 /* Bytes a second, all threads together. */
 static double read_bandwidth(const fr_bench_run *b, int streams) {
-    uint64_t (*sum)(const uint64_t *, size_t, int) = fr_cpu_get()->avx2 ? sum_avx2 : sum_plain;
-    volatile uint64_t kept = 0; /* so that the sums are needed */
-    double seconds = 0.0;
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(b->model->threads)
-    {
-        size_t begin, end;
-        fr_team_enter(&team);
-        own_part(b, &begin, &end);
-        fr_team_barrier();
-        double start = fr_now();
-        uint64_t all = sum(b->buffer + begin, end - begin, streams);
-        fr_team_barrier();
-        if (fr_team_rank() == 0) seconds = fr_now() - start;
-#pragma omp critical
-        kept += all;
-        fr_team_leave();
-    }
-    return fr_bench_share((double)b->result->read_buffer_bytes, seconds);
+    read_work work = {.b = b, .streams = streams};
+    fr_team_run(b->model->threads, read_buffer, &work);
+    return fr_bench_share((double)b->result->read_buffer_bytes, work.seconds);
 }
 
 /* ---- What there is ---- */
@@ -108,6 +113,14 @@ static uint64_t last_level_cache(void) {
     return bytes;
 }
 
+/* Pages lie near the thread that touches them first; TEAM. */
+static void touch_buffer(void *argument) {
+    const fr_bench_run *b = argument;
+    size_t begin, end;
+    own_part(b, &begin, &end);
+    for (size_t i = begin; i < end; i++) b->buffer[i] = i;
+}
+
 fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
     fr_bench_result *r = b->result;
     uint64_t bytes, available = fr_available_memory("");
@@ -119,15 +132,7 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
     if (!b->buffer)
         return fr_fail(error, FR_ERROR_MEMORY, "bench: %llu bytes to read cannot be allocated",
                        (unsigned long long)r->read_buffer_bytes);
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(b->model->threads)
-    {
-        size_t begin, end;
-        fr_team_enter(&team);
-        own_part(b, &begin, &end); /* pages lie near the thread that touches them first */
-        for (size_t i = begin; i < end; i++) b->buffer[i] = i;
-        fr_team_leave();
-    }
+    fr_team_run(b->model->threads, touch_buffer, b);
     return FR_OK;
 }
 
@@ -160,28 +165,32 @@ typedef struct peak_work {
     bool tile;
     char *memory;
     size_t bytes; /* a thread */
+    int repeats;
+    double operations, seconds;
 } peak_work;
 
+/* TEAM. */
+static void run_peak(void *argument) {
+    peak_work *work = argument;
+    char *own = work->memory + (size_t)fr_team_rank() * work->bytes;
+    fr_team_barrier();
+    double start = fr_now();
+    double operations = work->tile ? fr_linear_tile(own, work->repeats) : dot_in_registers(work->repeats);
+    fr_team_barrier();
+    if (fr_team_rank() > 0) return;
+    work->seconds = fr_now() - start;
+    work->operations = operations * fr_team_size(); /* each did the same */
+}
+
 /* Floating-point operations a second of all threads together. */
-static double peak(const fr_bench_run *b, const peak_work *work, int repeats) {
-    double operations = 0.0, seconds = 0.0;
-    fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(b->model->threads) reduction(+ : operations)
-    {
-        fr_team_enter(&team);
-        char *own = work->memory + (size_t)fr_team_rank() * work->bytes;
-        fr_team_barrier();
-        double start = fr_now();
-        operations += work->tile ? fr_linear_tile(own, repeats) : dot_in_registers(repeats);
-        fr_team_barrier();
-        if (fr_team_rank() == 0) seconds = fr_now() - start;
-        fr_team_leave();
-    }
-    return fr_bench_share(operations, seconds);
+static double peak(const fr_bench_run *b, peak_work *work, int repeats) {
+    work->repeats = repeats;
+    fr_team_run(b->model->threads, run_peak, work);
+    return fr_bench_share(work->operations, work->seconds);
 }
 
 /* Samples of some milliseconds each. */
-static void measure_peak(const fr_bench_run *b, const peak_work *work, fr_bench_limit *limit) {
+static void measure_peak(const fr_bench_run *b, peak_work *work, fr_bench_limit *limit) {
     const double wanted = 4e-3;
     int repeats = 100;
     for (int i = 0; i < 20; i++) { /* warms up, too */

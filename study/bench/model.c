@@ -247,11 +247,21 @@ typedef struct contexts {
     int lengths[8], count;
 } contexts;
 
+/* Attention of one row in all layers; TEAM. */
+static void attend(void *argument) {
+    contexts *c = argument;
+    const fr_config *config = &c->b->model->config;
+    for (int i = 0; i < config->num_hidden_layers; i++) {
+        const fr_mla *mla = &c->b->model->layers[i].mla;
+        fr_rows_set(&c->ws.rows, c->ws.normed, 1, config->hidden_size, fr_mla_inputs(mla), config->act_ue8m0);
+        fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.delta, &c->ws.mla);
+    }
+}
+
 /* An fr_bench_fn: figure 2i is a whole pass at length i, 2i + 1 attention alone, in all layers. */
 static fr_status run_context(void *user, int figure, int round, double *seconds, fr_error *error) {
     contexts *c = user;
     const fr_model *model = c->b->model;
-    int hidden = model->config.hidden_size;
     (void)error;
     c->kv.length = c->lengths[figure / 2];
     int32_t token = token_at(c->b, (uint64_t)(round + 2));
@@ -260,17 +270,7 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
         fr_forward(model, &c->ws, &c->kv, &token, 1);
         fr_lm_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
     } else {
-        fr_team team = FR_TEAM;
-#pragma omp parallel num_threads(model->threads)
-        {
-            fr_team_enter(&team);
-            for (int i = 0; i < model->config.num_hidden_layers; i++) {
-                const fr_mla *mla = &model->layers[i].mla;
-                fr_rows_set(&c->ws.rows, c->ws.normed, 1, hidden, fr_mla_inputs(mla), model->config.act_ue8m0);
-                fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.delta, &c->ws.mla);
-            }
-            fr_team_leave();
-        }
+        fr_team_run(model->threads, attend, c);
     }
     *seconds = fr_now() - start;
     return FR_OK;
