@@ -213,7 +213,7 @@ typedef enum fr_hidden_state { FR_HIDDEN_POST_NORM = 0, FR_HIDDEN_PRE_NORM } fr_
 
 /* How drafts are verified. Coupled: the text is the same with drafting on and off, at any temperature (drafts and main
  * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; more
- * drafts are accepted, and with a fixed depth the distribution is the same, but the text is not. */
+ * drafts are accepted, and the distribution is the same, but the text is not. */
 typedef enum fr_verify { FR_VERIFY_COUPLED = 0, FR_VERIFY_REJECTION } fr_verify;
 
 typedef struct fr_logit_bias {

@@ -101,35 +101,61 @@ int fr_policy_plan(fr_policy *p, int limit) {
     return 1;
 }
 
-bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
-    int made = cycle->made;
-    if (made >= p->max_depth) return false;
-    if (!p->adaptive) return true;
-    if (p->explore > 0) return made < p->explore;
-    double tokens = 1.0, reach = 1.0;
-    for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, cycle->confidence[j]);
-    double rate = tokens / (pass_cost(p, made + 1) + draft_cost(p, made));
-    for (int k = made + 1; k <= p->max_depth; k++) { /* is any deeper draft better than stopping here? */
+/* Tokens over time of a cycle that has `made` drafts, of which `rows - 1` are verified. */
+static double rate_of(const fr_policy *p, double tokens, int rows, int made) {
+    return tokens / (pass_cost(p, rows) + draft_cost(p, made));
+}
+
+/* Whether a chain that goes on behind its first `made` drafts is better anywhere than `rate`. */
+static bool deeper_is_better(const fr_policy *p, int made, double tokens, double reach, double rate) {
+    for (int k = made + 1; k <= p->max_depth; k++) {
         tokens += reach *= mean_chance(p, k - 1);
-        if (tokens / (pass_cost(p, k + 1) + draft_cost(p, k)) > rate) return true;
+        if (rate_of(p, tokens, k + 1, k) > rate) return true;
     }
     return false;
 }
 
-int fr_policy_keep(const fr_policy *p, const fr_cycle *cycle) {
-    int made = cycle->made;
-    if (!p->adaptive || p->off || p->explore > 0) return made; /* it is there to learn */
-    double tokens = 1.0, reach = 1.0, drafting = draft_cost(p, made), best_rate = 1.0 / (pass_cost(p, 1) + drafting);
+/* The drafts worth a row where all that were made are known. */
+static int keep_best(const fr_policy *p, const fr_cycle *cycle) {
+    double tokens = 1.0, reach = 1.0, best_rate = rate_of(p, 1.0, 1, cycle->made);
     int best = 0;
-    for (int j = 0; j < made; j++) { /* the drafting is paid for; only the pass can still get smaller */
-        tokens += reach *= chance_of(p, cycle->confidence[j]);
-        double rate = tokens / (pass_cost(p, j + 2) + drafting);
+    for (int j = 0; j < cycle->made; j++) { /* the drafting is paid for; only the pass can still get smaller */
+        tokens += reach *= chance_of(p, cycle->foreseen[j]);
+        double rate = rate_of(p, tokens, j + 2, cycle->made);
         if (rate > best_rate) {
             best_rate = rate;
             best = j + 1;
         }
     }
     return best;
+}
+
+/* The same draft by draft, each judged by what was known before it was drawn: nothing here may look at foreseen[j + 1], which
+ * depends on the token of draft j, or at how many drafts followed. */
+static int keep_blind(const fr_policy *p, const fr_cycle *cycle) {
+    double tokens = 1.0, reach = 1.0;
+    for (int j = 0; j < cycle->made; j++) {
+        double without = rate_of(p, tokens, j + 1, j + 1);
+        tokens += reach *= chance_of(p, cycle->foreseen[j]);
+        if (rate_of(p, tokens, j + 2, j + 1) <= without && !deeper_is_better(p, j + 1, tokens, reach, without)) return j;
+    }
+    return cycle->made;
+}
+
+int fr_policy_keep(const fr_policy *p, const fr_cycle *cycle) {
+    if (!p->adaptive || p->off || p->explore > 0) return cycle->made; /* it is there to learn */
+    return p->blind ? keep_blind(p, cycle) : keep_best(p, cycle);
+}
+
+bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
+    int made = cycle->made;
+    if (made >= p->max_depth) return false;
+    if (!p->adaptive) return true;
+    if (p->explore > 0) return made < p->explore;
+    if (p->blind && fr_policy_keep(p, cycle) < made) return false; /* the last one falls, and what would follow it */
+    double tokens = 1.0, reach = 1.0;
+    for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, cycle->foreseen[j]);
+    return deeper_is_better(p, made, tokens, reach, rate_of(p, tokens, made + 1, made));
 }
 
 /* Moves an estimate towards a sample. */
@@ -205,7 +231,7 @@ static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
     for (int j = 0; j < fr_cycle_drafted(c) && j <= c->accepted; j++) {
         double accepted = j < c->accepted ? 1.0 : 0.0;
         lean(&p->mean[j], accepted, fmax(1.0 / (++p->reached[j] + 2), 0.04));
-        lean(&p->calibrated[bin_of(c->confidence[j])], accepted - c->confidence[j], 0.05);
+        lean(&p->calibrated[bin_of(c->foreseen[j])], accepted - c->foreseen[j], 0.05);
     }
 }
 

@@ -27,6 +27,7 @@ typedef struct fr_estimate {
 typedef struct fr_policy {
     bool adaptive; /* else always max_depth */
     int max_depth;
+    bool blind; /* rejection sampling: whether a draft is dropped must not depend on which token it is */
     /* Costs in seconds. A pass of r rows is estimated as level * ratio[r - 1]; ratio[0] is 1. Passes of one row are made now
      * and then while drafting is on, too: without them nobody knows what drafting is to be compared with. */
     double level, ratio[FR_MAX_DEPTH + 1], guess[FR_MAX_DEPTH + 1];

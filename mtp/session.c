@@ -89,6 +89,7 @@ static void start_policy(fr_session *s) {
         ratio[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
     double draft = s->drafter && s->drafter->type->needs_mtp ? (double)s->traffic.draft / one : 0.0;
     fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, ratio, draft, draft);
+    s->policy.blind = s->options.sampling.verify == FR_VERIFY_REJECTION && s->options.sampling.temperature > 0.0f;
 }
 
 int fr_default_depth(fr_drafting drafting) {

@@ -71,9 +71,19 @@ int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j
     bool rejection = s->filters.sampling.verify == FR_VERIFY_REJECTION;
     fr_distribution *d = rejection ? &s->proposal[j] : &s->target;
     distribute(s, logits, h, d);
-    int32_t token = draw(s, d, rejection ? FR_STREAM_DRAFT : FR_STREAM_TOKEN, h.length);
+    /* Drafts of one position in two cycles are independent, so that nothing learned from the first says what the second is. */
+    int apart = (int)((unsigned)h.length * FR_MAX_DEPTH + (unsigned)j);
+    int32_t token = rejection ? draw(s, d, FR_STREAM_DRAFT, apart) : draw(s, d, FR_STREAM_TOKEN, h.length);
     *confidence = probability(d, token);
     return token;
+}
+
+double fr_sampler_foreseen(const fr_sampler *s, int j, double confidence) {
+    const fr_distribution *d = &s->proposal[j];
+    double highest = 0.0;
+    if (is_greedy(s) || s->filters.sampling.verify != FR_VERIFY_REJECTION) return confidence;
+    for (int i = 0; i < d->count; i++) highest = fmax(highest, d->p[i]);
+    return highest;
 }
 
 void fr_sampler_propose(fr_sampler *s, int j, int32_t token) {

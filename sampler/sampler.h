@@ -32,6 +32,9 @@ int32_t fr_sampler_choose(fr_sampler *sampler, const float *logits, fr_history h
 /* Draft j of a cycle (keeps its distribution for its verification). *confidence: the probability that the draft's own
  * distribution, temperature and filters applied, gives to its token; for greedy that of the plain softmax. */
 int32_t fr_sampler_draft(fr_sampler *sampler, const float *logits, fr_history history, int j, double *confidence);
+/* What may decide whether draft j, of this confidence, is verified. Rejection: the highest probability in its distribution, known
+ * before it was drawn. Coupled and greedy: its confidence. */
+double fr_sampler_foreseen(const fr_sampler *sampler, int j, double confidence);
 /* A draft that was not drawn but looked up: its distribution is that one token. */
 void fr_sampler_propose(fr_sampler *sampler, int j, int32_t token);
 /* The token at the position of draft j, given the target's logits there: the draft itself if it is accepted. */

@@ -141,7 +141,7 @@ static fr_model *small_model(const scratch *dir) {
     return model;
 }
 
-static const int32_t small_prompt[] = {2, 5, 4, 3, 3, 1};
+static const int32_t small_prompt[] = {1, 0, 2, 4, 1, 3, 5, 1, 5, 0, 1}; /* what comes next may have come before */
 enum { SMALL_PROMPT = sizeof small_prompt / sizeof small_prompt[0] };
 
 /* p [SMALL, SMALL, SMALL]: chances of the next three tokens, from logits without drafts. Evaluated in passes of a row,
@@ -231,10 +231,100 @@ static void three_tokens_follow_the_main_model(void **state) {
     scratch_destroy(&dir);
 }
 
+/* ---- The same under a policy that drops drafts ---- */
+
+/* A policy that knows what passes cost: what a further row costs is dear for the drafts of this network. Its drafts were accepted
+ * as often as they said. */
+static fr_policy seasoned(const fr_policy *fresh) {
+    fr_policy p = *fresh;
+    for (int i = 0; i < 410; i++) {
+        fr_cycle c = {.planned = 2, .made = i % 3, .verified = i % 3, .first_s = 0.02, .rest_s = i % 3 > 1 ? 0.02 : 0.0};
+        c.verify_s = 1.0 + 0.27 * c.verified;
+        for (int j = 0; j < c.made; j++) c.foreseen[j] = c.confidence[j] = 0.05 + 0.9 * (i / 3 * 7 % 10) / 10.0;
+        while (c.accepted < c.verified && (i * 29 + c.accepted * 13) % 100 < 100.0 * c.foreseen[0]) c.accepted++;
+        fr_policy_plan(&p, c.planned);
+        fr_policy_observe(&p, &c);
+    }
+    return p;
+}
+
+/* The rule that would be wrong, an fr_force_fn: whether a draft is verified is up to its own probability. */
+static void go_by_the_draw(void *user, const fr_draft_context *context, fr_cycle *cycle) {
+    (void)user, (void)context;
+    for (int j = 0; j < cycle->made; j++) cycle->foreseen[j] = cycle->confidence[j];
+}
+
+typedef struct auto_run {
+    double g; /* over the degrees of freedom */
+    int dropped, kept;
+} auto_run;
+
+/* As g_over_freedom, with auto: the policy is the same at the beginning of each cycle, so that no clock has a say. */
+static auto_run with_policy(const fr_model *model, fr_drafter_kind drafter, double temperature, fr_force_fn mutant,
+                            const double *p) {
+    static int counts[CELLS];
+    auto_run run = {0};
+    fr_session_options o = {.ctx = 32,
+                            .depth = 2,
+                            .drafter = drafter,
+                            .sampling = {.temperature = (float)temperature, .verify = FR_VERIFY_REJECTION}};
+    fr_session *s = driver_session(model, &o);
+    fr_policy policy = seasoned(&s->policy);
+    fr_forced_drafter forced = fr_forced_drafter_around(s->drafter, mutant, NULL);
+    if (mutant) fr_session_swap_drafter(s, &forced.base);
+    memset(counts, 0, sizeof counts);
+    driver_prefill(s, small_prompt, SMALL_PROMPT);
+    enum { TOKENS = 4 }; /* so that the second cycle has room for two drafts */
+    int32_t made[TOKENS];
+    driver_generate(s, 1, made, NULL, NULL);
+    for (int i = 0; i < SAMPLES; i++) {
+        assert_int_equal(fr_session_truncate(s, SMALL_PROMPT, NULL), FR_OK);
+        s->sampler.filters.sampling.seed = (uint64_t)i;
+        for (int n = 0; n < TOKENS;) {
+            fr_step step;
+            s->policy = policy;
+            assert_int_equal(fr_session_step(s, TOKENS - n, &step, NULL), FR_OK);
+            const fr_cycle *cycle = fr_session_last_cycle(s);
+            run.dropped += cycle->made - cycle->verified;
+            run.kept += cycle->verified;
+            for (int j = 0; j < step.count; j++) made[n++] = step.tokens[j];
+        }
+        counts[(made[0] * SMALL + made[1]) * SMALL + made[2]]++;
+    }
+    fr_session_swap_drafter(s, forced.inner);
+    fr_session_destroy(s);
+    for (int i = 0; i < CELLS; i++)
+        if (counts[i] > 0) run.g += 2.0 * counts[i] * log(counts[i] / (p[i] * SAMPLES)) / (CELLS - 1);
+    return run;
+}
+
+static void a_policy_that_drops_drafts_changes_no_distribution(void **state) {
+    (void)state;
+    const double temperature = (double)2.4f, limit = 1.0 + 4.0 * sqrt(2.0 / (CELLS - 1));
+    static double p[CELLS];
+    scratch dir = scratch_create();
+    fr_model *model = small_model(&dir);
+    exact(model, temperature, p);
+    for (int drafter = FR_DRAFTER_MTP; drafter <= FR_DRAFTER_NGRAM; drafter++) {
+        fr_force_fn mutant = drafter == FR_DRAFTER_MTP ? go_by_the_draw : be_kind; /* a looked up draft has no draw */
+        auto_run right = with_policy(model, (fr_drafter_kind)drafter, temperature, NULL, p);
+        auto_run wrong = with_policy(model, (fr_drafter_kind)drafter, temperature, mutant, p);
+        print_message("drafter %d: G / freedom %.3f (limit %.3f), %d drafts kept, %d dropped; wrong rule %.3f\n", drafter,
+                      right.g, limit, right.kept, right.dropped, wrong.g);
+        assert_true(right.g < limit);
+        assert_true(right.kept > SAMPLES / 10);
+        assert_true(drafter == FR_DRAFTER_NGRAM || right.dropped > SAMPLES / 10);
+        assert_true(wrong.g > limit);
+    }
+    fr_model_destroy(model);
+    scratch_destroy(&dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(acceptance_is_what_theory_says),
         cmocka_unit_test(three_tokens_follow_the_main_model),
+        cmocka_unit_test(a_policy_that_drops_drafts_changes_no_distribution),
     };
     return cmocka_run_group_tests_name("distribution", tests, NULL, NULL);
 }

@@ -48,7 +48,7 @@ static double simulate(const world *w, const world *later, int fixed, int cycles
         while (cycle.made < cycle.planned) {
             int j = cycle.made++;
             chance[j] = clamp(now->acceptance + now->spread * (2.0 * uniform() - 1.0));
-            cycle.confidence[j] = clamp(chance[j] + now->boast);
+            cycle.foreseen[j] = clamp(chance[j] + now->boast);
             if (fixed < 0 && cycle.made < cycle.planned && !fr_policy_go_on(p, &cycle)) break;
         }
         cycle.verified = fixed >= 0 ? cycle.made : fr_policy_keep(p, &cycle);
@@ -134,6 +134,31 @@ static void finds_its_way_back(void **in) {
     assert_true(p.off && p.probes > 0);
 }
 
+/* With rejection sampling, whether draft j is verified is the same whatever was drafted after it. */
+static void what_follows_a_draft_does_not_decide_about_it(void **in) {
+    (void)in;
+    world w = {.row = 0.4, .draft = 0.05, .acceptance = 0.6, .spread = 0.4, .jitter = 0.1};
+    fr_policy p;
+    int dropped = 0;
+    simulate(&w, NULL, -1, 2000, &p);
+    p.blind = true;
+    p.off = false;
+    p.explore = 0;
+    for (int i = 0; i < 2000; i++) {
+        fr_cycle whole = {.planned = 4, .made = 4};
+        for (int j = 0; j < 4; j++) whole.foreseen[j] = uniform();
+        int kept = fr_policy_keep(&p, &whole);
+        dropped += 4 - kept;
+        for (int j = 0; j < 4; j++) {
+            fr_cycle other = whole;
+            for (int k = j + 1; k < 4; k++) other.foreseen[k] = uniform();
+            other.made = j + 1 + (int)(uniform() * (4 - j));
+            assert_int_equal(fr_policy_keep(&p, &other) > j, kept > j);
+        }
+    }
+    assert_true(dropped > 500 && dropped < 7500);
+}
+
 static void fixed_depth_is_fixed(void **in) {
     (void)in;
     const double shape[FR_MAX_DEPTH + 1] = {1, 1, 1, 1, 1, 1, 1, 1};
@@ -155,6 +180,7 @@ int main(void) {
         cmocka_unit_test(never_slower_and_close_to_the_best),
         cmocka_unit_test(disturbances_do_not_mislead),
         cmocka_unit_test(finds_its_way_back),
+        cmocka_unit_test(what_follows_a_draft_does_not_decide_about_it),
         cmocka_unit_test(fixed_depth_is_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,6 +199,29 @@ static void acceptance_matches_theory(void **in) {
     assert_true((double)accepted / DRAWS < overlap + 4.0 * sigma);
 }
 
+/* What may drop a draft is the same whichever token was drawn. */
+static void what_is_foreseen_does_not_know_the_draw(void **in) {
+    (void)in;
+    fr_sampling sampling = {.temperature = 0.8f, .seed = 3, .verify = FR_VERIFY_REJECTION};
+    double q[VOCAB], highest = 0.0, confidence, seen = -1.0;
+    fr_sampler *s = create(&sampling, VOCAB);
+    softmax(draft_logits, (double)0.8f, q);
+    for (int i = 0; i < VOCAB; i++) highest = fmax(highest, q[i]);
+    bool differ = false;
+    for (int i = 0; i < 100; i++) {
+        fr_sampler_draft(s, draft_logits, (fr_history){NULL, i, 0}, 0, &confidence);
+        differ |= seen >= 0.0 && seen != confidence;
+        seen = confidence;
+        assert_true(fabs(fr_sampler_foreseen(s, 0, confidence) - highest) < 1e-12);
+    }
+    assert_true(differ);
+    destroy(s);
+    sampling.verify = FR_VERIFY_COUPLED; /* text does not depend on drafts there, so the draw may decide */
+    s = create(&sampling, VOCAB);
+    assert_true(fr_sampler_foreseen(s, 0, 0.25) == 0.25);
+    destroy(s);
+}
+
 static void choice_is_a_function_of_seed_and_position(void **in) {
     (void)in;
     fr_sampling sampling = {.temperature = 1.0f, .seed = 1};
@@ -227,6 +250,7 @@ int main(void) {
         cmocka_unit_test(penalties_follow_their_definitions),
         cmocka_unit_test(emitted_tokens_follow_the_target),
         cmocka_unit_test(acceptance_matches_theory),
+        cmocka_unit_test(what_is_foreseen_does_not_know_the_draw),
         cmocka_unit_test(choice_is_a_function_of_seed_and_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,9 @@ typedef struct fr_cycle {
     bool ended;                      /* the text ended with this cycle's last token */
     int32_t drafts[FR_MAX_DEPTH];    /* [made] */
     double confidence[FR_MAX_DEPTH]; /* [made]: the chance that the drafter gives its draft */
+    /* [made]: what the policy goes by. With rejection sampling it was known before the draft was drawn, and is the same whichever
+     * token came: a draft that is dropped for what it is would leave the other tokens too likely. Else it is `confidence`. */
+    double foreseen[FR_MAX_DEPTH];
 
     double first_s, rest_s; /* part of draft_s: the first draft and all others; 0 from a drafter that looks drafts up */
     double catch_up_s;      /* part of draft_s: the drafter only reads what was committed */

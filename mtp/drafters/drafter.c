@@ -62,10 +62,12 @@ void fr_drafter_load(fr_drafter *d, int read, int unread, const void *bytes) {
 
 /* Drafts go behind the text, where penalties and the pass that verifies them look for them. */
 static void add(const fr_draft_context *c, fr_cycle *cycle, int32_t token, double confidence) {
-    int j = cycle->made++;
+    int j = cycle->made;
     assert(j < cycle->planned && token >= 0 && token < c->model->config.vocab_size);
     c->tokens[c->length + j] = cycle->drafts[j] = token;
     cycle->confidence[j] = confidence;
+    cycle->foreseen[j] = fr_sampler_foreseen(c->sampler, j, confidence);
+    cycle->made++;
 }
 
 int32_t fr_draft_choose(const fr_draft_context *c, fr_cycle *cycle, const float *logits) {
