@@ -191,7 +191,7 @@ static void add_biases(fr_json_builder *b, cJSON *to, const fr_cli_biases *list)
         char token[16];
         snprintf(token, sizeof token, "%d", (int)list->biases[i].token);
         if (isinf(list->biases[i].bias))
-            fr_json_add_text(b, object, token, "-inf"); /* the other one cannot be given */
+            fr_json_add_text(b, object, token, "-inf"); /* the other one is refused */
         else
             fr_json_add_number(b, object, token, (double)list->biases[i].bias);
     }

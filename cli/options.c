@@ -113,11 +113,10 @@ static const char *add_biases(fr_cli_biases *list, const char *text) {
         if (problem) return problem;
         if (*c != '=' || c[1] == 0 || isspace((unsigned char)c[1])) return form;
         c++;
-        double bias = strtod(c, &end);
-        if (end == c || bias != bias) return "a bias is not a number";
-        if (bias > 1e30) return "a bias is too large"; /* -inf is the way to forbid a token; +inf would mean nothing */
+        float bias = (float)strtod(c, &end);
+        if (end == c || !(bias <= FR_MOST_LOGIT_BIAS)) return "a bias is a number up to 1e30, or -inf";
         list->biases = fr_cli_grow(list->biases, list->count + 1, sizeof *list->biases);
-        list->biases[list->count++] = (fr_logit_bias){id, (float)bias};
+        list->biases[list->count++] = (fr_logit_bias){id, bias};
         c = end;
         if (*c == 0) return NULL;
         if (*c != ',') return form;

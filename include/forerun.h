@@ -216,10 +216,13 @@ typedef enum fr_hidden_state { FR_HIDDEN_POST_NORM = 0, FR_HIDDEN_PRE_NORM } fr_
  * drafts are accepted, and the distribution is the same, but the text is not. */
 typedef enum fr_verify { FR_VERIFY_COUPLED = 0, FR_VERIFY_REJECTION } fr_verify;
 
+/* Added to the token's logit; -INFINITY forbids the token. NaN, what is above FR_MOST_LOGIT_BIAS (+INFINITY among it), and biases
+ * that forbid every token are FR_ERROR_ARGUMENT. */
 typedef struct fr_logit_bias {
     int32_t token;
-    float bias; /* added to the token's logit */
+    float bias;
 } fr_logit_bias;
+#define FR_MOST_LOGIT_BIAS 1e30f
 
 /* Applied in this order: penalties and biases, temperature, top_k, top_p, min_p. Zero turns each off. */
 typedef struct fr_sampling {

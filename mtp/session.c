@@ -7,6 +7,34 @@
 #include "model/plan.h"
 #include "mtp/drafters/mtp.h"
 
+/* One token at least must be left to draw. */
+static fr_status check_forbidden(int vocab, const fr_sampling *s, fr_error *error) {
+    if (s->num_logit_bias < (size_t)vocab) return FR_OK;
+    bool *forbidden = fr_alloc_zeroed((size_t)vocab, sizeof *forbidden);
+    if (!forbidden) return fr_fail(error, FR_ERROR_MEMORY, "logit bias: out of memory");
+    int left = vocab;
+    for (size_t i = 0; i < s->num_logit_bias; i++) {
+        bool *it = &forbidden[s->logit_bias[i].token], was = *it;
+        *it |= s->logit_bias[i].bias == -INFINITY;
+        left -= *it && !was;
+    }
+    fr_free(forbidden);
+    return left > 0 ? FR_OK : fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: all %d tokens are forbidden", vocab);
+}
+
+static fr_status check_biases(const fr_model *model, const fr_sampling *s, fr_error *error) {
+    int vocab = model->config.vocab_size;
+    for (size_t i = 0; i < s->num_logit_bias; i++) {
+        fr_logit_bias b = s->logit_bias[i];
+        if (b.token < 0 || b.token >= vocab)
+            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: id %d is not in the vocabulary of %d", b.token, vocab);
+        if (!(b.bias <= FR_MOST_LOGIT_BIAS))
+            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias of %d: %g, expected at most %g, or -inf", b.token,
+                           (double)b.bias, (double)FR_MOST_LOGIT_BIAS);
+    }
+    return check_forbidden(vocab, s, error);
+}
+
 static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_error *error) {
     if (!(s->temperature >= 0.0f && s->temperature <= 100.0f))
         return fr_fail(error, FR_ERROR_ARGUMENT, "temperature: %g, expected 0 to 100", (double)s->temperature);
@@ -19,14 +47,7 @@ static fr_status check_sampling(const fr_model *model, const fr_sampling *s, fr_
         return fr_fail(error, FR_ERROR_ARGUMENT, "repetition penalty: %g, expected above 0", (double)s->repetition_penalty);
     if (!isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty))
         return fr_fail(error, FR_ERROR_ARGUMENT, "presence and frequency penalties must be finite");
-    for (size_t i = 0; i < s->num_logit_bias; i++) {
-        if (s->logit_bias[i].token < 0 || s->logit_bias[i].token >= model->config.vocab_size)
-            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias: id %d is not in the vocabulary of %d", s->logit_bias[i].token,
-                           model->config.vocab_size);
-        if (isnan(s->logit_bias[i].bias))
-            return fr_fail(error, FR_ERROR_ARGUMENT, "logit bias of %d: not a number", s->logit_bias[i].token);
-    }
-    return FR_OK;
+    return check_biases(model, s, error);
 }
 
 static fr_status check_options(const fr_model *model, const fr_session_options *o, fr_error *error) {

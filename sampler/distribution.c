@@ -93,7 +93,10 @@ static void normalize(fr_distribution *d) {
     double highest = -INFINITY, sum = 0.0;
     for (int i = 0; i < d->count; i++)
         if (d->score[i] > highest) highest = d->score[i];
-    for (int i = 0; i < d->count; i++) sum += d->p[i] = exp(d->score[i] - highest);
+    for (int i = 0; i < d->count; i++) { /* (infinity - infinity would be NaN) */
+        d->p[i] = d->score[i] < highest ? exp(d->score[i] - highest) : 1.0;
+        sum += d->p[i];
+    }
     for (int i = 0; i < d->count; i++) d->p[i] /= sum;
 }
 
@@ -103,7 +106,7 @@ void fr_filters_apply(const fr_filters *filters, const float *adjusted, fr_distr
     d->count = filters->vocab_size;
     for (int i = 0; i < d->count; i++) {
         d->ids[i] = i;
-        d->score[i] = (double)adjusted[i] / (double)s->temperature;
+        d->score[i] = isnan(adjusted[i]) ? -INFINITY : (double)adjusted[i] / (double)s->temperature;
     }
     if (s->top_k > 0 && s->top_k < d->count) {
         memset(d->p, 0, (size_t)d->count * sizeof *d->p); /* not known yet, and not needed */

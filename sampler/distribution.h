@@ -27,7 +27,8 @@ void fr_filters_take(fr_filters *filters, fr_arena *arena, const fr_sampling *sa
 /* Logits after penalties and biases; `logits` itself when there are none. Penalties look at tokens [0, length): repetition
  * at all of them, presence and frequency at those from `generated` on (the completion). */
 const float *fr_filters_penalize(fr_filters *filters, const float *logits, const int32_t *tokens, int length, int generated);
-/* Temperature (> 0) and filters. At least one token is left. */
+/* Temperature (> 0) and filters. At least one token is left. A NaN counts as -infinity; infinite logits that are the highest
+ * share the probability among them. */
 void fr_filters_apply(const fr_filters *filters, const float *adjusted, fr_distribution *out);
 
 #endif

