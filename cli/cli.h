@@ -36,6 +36,8 @@ typedef struct fr_cli_runtime {
 int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options);
 /* The same for another session; NULL: for none, and nothing is printed. */
 int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session);
+/* The same with the tokenizer alone, which needs no weights. */
+int fr_cli_runtime_open_tokenizer(fr_cli_runtime *runtime, const fr_cli_options *options);
 /* The model that the options ask for. */
 fr_model_options fr_cli_model_options(const fr_cli_options *options);
 void fr_cli_runtime_close(fr_cli_runtime *runtime);

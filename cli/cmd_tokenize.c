@@ -159,7 +159,7 @@ int fr_cmd_tokenize(const fr_cli_options *options) {
     }
     int code = text ? fr_cli_prompt_check(options, true) : 0;
     if (code) return code;
-    code = fr_cli_runtime_open_for(&runtime, options, NULL);
+    code = fr_cli_runtime_open_tokenizer(&runtime, options);
     if (!code) {
         if (options->decode.ids)
             code = decode(options, runtime.model);

@@ -49,7 +49,9 @@ static const char *find_model(const char *named, bool weights) {
     snprintf(found, sizeof found, "%s", dir);
     fr_free(dir);
     if (strcmp(found, named) == 0) return named;
-    if (!before) fr_cli_note("model: %s is a Hugging Face cache folder; its one snapshot is taken, %s", named, found);
+    char why[sizeof found + 80];
+    snprintf(why, sizeof why, "a Hugging Face cache folder: its one snapshot is taken, %s", found);
+    if (!before) fr_cli_notice(&(fr_notice){.what = named, .why = why});
     return found;
 }
 
@@ -84,6 +86,24 @@ static void show_plan(void *user, const fr_memory_plan *plan) {
         fr_cli_note("warning: weights and all else do not fit into memory together: decoding will go at the speed of the disk");
 }
 
+/* What is known of an opened model. */
+static void show_model(fr_cli_runtime *runtime) {
+    size_t count;
+    fr_model_get_info(runtime->model, &runtime->info);
+    const fr_notice *notices = fr_model_notices(runtime->model, &count);
+    fr_cli_notices(notices, count);
+}
+
+int fr_cli_runtime_open_tokenizer(fr_cli_runtime *runtime, const fr_cli_options *options) {
+    fr_error error = {0};
+    memset(runtime, 0, sizeof *runtime);
+    runtime->dir = fr_cli_model_dir(options, false);
+    if (!runtime->dir) return FR_EXIT_FAILED;
+    if (fr_model_open_tokenizer(runtime->dir, &runtime->model, &error) != FR_OK) return fr_cli_failure(&error);
+    show_model(runtime);
+    return 0;
+}
+
 int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session) {
     memset(runtime, 0, sizeof *runtime);
     runtime->dir = fr_cli_model_dir(options, true);
@@ -103,10 +123,7 @@ int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *optio
         return fr_cli_failure(&error);
     }
     runtime->load_s = fr_cli_seconds() - start;
-    fr_model_get_info(runtime->model, &runtime->info);
-    size_t count;
-    const fr_notice *notices = fr_model_notices(runtime->model, &count);
-    fr_cli_notices(notices, count);
+    show_model(runtime);
     return 0;
 }
 

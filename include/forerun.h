@@ -155,6 +155,9 @@ typedef struct fr_model_info {
  * one. (One that cannot be used fails only what needs text, with the reason.) What cannot fit into memory (with
  * options->session) is FR_ERROR_MEMORY, before anything is loaded. */
 FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
+/* Opens a directory for its tokenizer alone: tokenizer.json, and tokenizer_config.json and config.json if they are there; weights
+ * need not be. The text functions take such a model; what computes refuses it (FR_ERROR_ARGUMENT). */
+FR_API fr_status fr_model_open_tokenizer(const char *dir, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
 /* [*count], owned by the model: all that was assumed about the checkpoint when it was opened. */

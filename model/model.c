@@ -76,6 +76,37 @@ fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_mod
     return FR_OK;
 }
 
+/* config.json only adds ids that have no text, and tokens that end one: without it, or where it is not of the family, the
+ * tokenizer says all there is to know. */
+static void take_text_config(fr_model *model, const char *dir) {
+    fr_config *c = &model->config;
+    int size = fr_tokenizer_size(model->tokenizer);
+    int32_t eos = fr_tokenizer_eos(model->tokenizer);
+    if (fr_config_load(dir, c, NULL, NULL) != FR_OK) {
+        *c = (fr_config){.bos_token_id = fr_tokenizer_bos(model->tokenizer)};
+        if (eos >= 0) c->eos_token_ids[c->num_eos_token_ids++] = eos;
+    }
+    if (c->vocab_size < size) c->vocab_size = size;
+}
+
+fr_status fr_model_open_tokenizer(const char *dir, fr_model **out, fr_error *error) {
+    fr_model *model = fr_alloc_zeroed(1, sizeof *model);
+    if (!model) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
+    fr_status status = fr_isa_find(FR_ISA_AUTO, &model->kernels, error);
+    if (status == FR_OK) status = fr_tokenizer_load(dir, &model->tokenizer, error);
+    if (status != FR_OK) {
+        fr_model_destroy(model);
+        return status;
+    }
+    take_text_config(model, dir);
+    *out = model;
+    return FR_OK;
+}
+
+fr_status fr_model_need_weights(const fr_model *model, fr_error *error) {
+    return model->checkpoint ? FR_OK : fr_fail(error, FR_ERROR_ARGUMENT, "model: it was opened for its tokenizer alone");
+}
+
 void fr_model_destroy(fr_model *model) {
     if (!model) return;
     fr_weights_release(model);
@@ -101,7 +132,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .num_eos_token_ids = c->num_eos_token_ids,
         .threads = model->threads,
         .isa = fr_isa_name(model->kernels->isa),
-        .weight_bytes = fr_checkpoint_bytes(model->checkpoint),
+        .weight_bytes = model->checkpoint ? fr_checkpoint_bytes(model->checkpoint) : 0,
         .private_bytes = (model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0) +
                          (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0),
         .plan = model->plan,

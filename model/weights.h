@@ -29,7 +29,7 @@ typedef struct fr_mtp_module {
 
 struct fr_model {
     fr_config config;
-    fr_checkpoint *checkpoint;
+    fr_checkpoint *checkpoint; /* NULL: opened for its tokenizer alone */
     fr_tokenizer *tokenizer;   /* NULL: the directory has none, or none that can be used */
     fr_error no_text;          /* why there is no tokenizer */
     const fr_kernels *kernels; /* of its instruction set; its sessions compute with them */
@@ -46,6 +46,9 @@ struct fr_model {
     fr_notices notices;
     uint64_t memory_limit; /* 0: what the machine has */
 };
+
+/* FR_ERROR_ARGUMENT for a model that was opened for its tokenizer alone. */
+fr_status fr_model_need_weights(const fr_model *model, fr_error *error);
 
 /* Part `index` of `count` of a tensor-parallel model; {0, 1} is the whole. */
 typedef struct fr_shard {

@@ -119,6 +119,7 @@ int fr_default_depth(fr_drafting drafting) {
 
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
     fr_session_options o = options ? *options : (fr_session_options){0};
+    FR_TRY(fr_model_need_weights(model, error));
     FR_TRY(check_options(model, &o, error));
     FR_TRY(fr_plan_session(model, &o, error));
     fr_session_sizes sizes = fr_session_sizes_of(model, &o);

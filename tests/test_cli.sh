@@ -81,8 +81,8 @@ done
 mkdir -p "$work/hub/models--o--n/snapshots/abc"
 ln -s "$model"/* "$work/hub/models--o--n/snapshots/abc/"
 run 0 generate -m "$work/hub/models--o--n" -p a -n 2 --json
-says "^model: .*models--o--n is a Hugging Face cache folder; its one snapshot is taken, .*/snapshots/abc\$"
-holds model.path="$work/hub/models--o--n/snapshots/abc"
+says "^notice: .*/models--o--n: a Hugging Face cache folder: its one snapshot is taken, .*/snapshots/abc\$"
+holds model.path="$work/hub/models--o--n/snapshots/abc" notices.0.what:string
 mkdir "$work/hub/models--o--n/snapshots/def"
 refused 1 'with 2 snapshots: abc, def' generate -m "$work/hub/models--o--n" -p a
 refused 1 'a Hugging Face cache with 1 model' generate -m "$work/hub" -p a
@@ -398,6 +398,23 @@ run 0 tokenize -m "$model" -p 'Hello, world' --no-special --json -q
 [ "[0,$(value tokens | tr -d '[]')]" = "$tokens" ] || fail "tokenize --no-special"
 run 0 tokenize -m "$model" -p '' --json -q
 holds tokens=[0]
+# It takes the tokenizer alone: no weights, no config.
+mkdir "$work/words"
+cp "$model/tokenizer.json" "$work/words/"
+run 0 tokenize -m "$work/words" -p 'Hello, world' --json -q
+[ "[0,$(value tokens | tr -d '[]')]" = "$tokens" ] || fail "tokenize without tokenizer_config.json: $(value tokens)"
+cp "$model/tokenizer_config.json" "$work/words/"
+run 0 tokenize -m "$work/words" -p 'Hello, world' --json
+silent tokenize
+holds tokens="$tokens"
+run 0 tokenize -m "$work/words" --decode "$list" --json -q
+holds text='Hello, world'
+echo '{"model_type": "llama"}' >"$work/words/config.json"
+run 0 tokenize -m "$work/words" -p 'Hello, world' --json
+silent tokenize
+holds tokens="$tokens"
+refused 1 'no weights: neither' generate -m "$work/words" -p a
+refused 1 'tokenizer.json: No such file' tokenize -m "$work/hub" -p a
 printf '{"id": "a", "domain": "d", "prompt": "Hello, world"}\n\n{"id": 7, "tokens": [5, 6]}\n{"prompt": "\\u00e9\\n"}\n{"id": null, "text": "Hello, world"}' >"$work/p.jsonl"
 run 0 tokenize -m "$model" --prompts "$work/p.jsonl" --json -q
 holds results#4 results.0.tokens="$tokens" results.0.id=a results.1.id=7 results.1.tokens=[5,6] '!results.2.id' '!results.3.id' \

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "forerun_study.h"
 #include "toy_tokenizer.h"
 
 static void check_refused(const cJSON *toy, const char *config, fr_status expected, const char *says) {
@@ -213,6 +214,38 @@ static void missing_files_are_errors(void **state) {
     scratch_destroy(&s);
 }
 
+static void a_model_of_a_tokenizer_alone_knows_texts_and_computes_nothing(void **state) {
+    (void)state;
+    fr_model *model = NULL;
+    fr_session *session;
+    fr_bench_result *bench;
+    fr_model_info info;
+    fr_error error = {0};
+    cJSON *toy = toy_create();
+    char *json = cJSON_PrintUnformatted(toy), *text;
+    int32_t *tokens;
+    size_t count, length;
+    scratch s = scratch_create();
+    assert_int_equal(fr_model_open_tokenizer(s.dir, &model, &error), FR_ERROR_IO);
+    assert_null(model);
+    scratch_write_text(&s, "tokenizer.json", json);
+    assert_int_equal(fr_model_open_tokenizer(s.dir, &model, &error), FR_OK);
+    assert_int_equal(fr_tokenize(model, "a b", 3, true, &tokens, &count, &error), FR_OK);
+    assert_int_equal(fr_detokenize(model, tokens, count, false, &text, &length, &error), FR_OK);
+    assert_string_equal(text, "a b");
+    fr_model_get_info(model, &info);
+    assert_true(info.has_tokenizer && info.vocab_size >= 256 && info.weight_bytes == 0 && !info.has_mtp);
+    assert_int_equal(fr_session_create(model, NULL, &session, &error), FR_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "tokenizer alone"));
+    assert_int_equal(fr_bench(model, NULL, &bench, &error), FR_ERROR_ARGUMENT);
+    fr_free(text);
+    fr_free(tokens);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
+    cJSON_free(json);
+    cJSON_Delete(toy);
+}
+
 /* Whatever a file is cut off at, and whatever one of its bytes is changed to, is loaded or refused: nothing else
  * happens. */
 static void damaged_files_do_no_harm(void **state) {
@@ -266,10 +299,14 @@ static void damaged_files_do_no_harm(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unsupported_kinds_are_refused), cmocka_unit_test(harmless_variants_are_accepted),
-        cmocka_unit_test(contradictions_are_refused),    cmocka_unit_test(a_name_that_comes_twice_is_refused),
-        cmocka_unit_test(wrong_configs_are_refused),     cmocka_unit_test(missing_files_are_errors),
+        cmocka_unit_test(unsupported_kinds_are_refused),
+        cmocka_unit_test(harmless_variants_are_accepted),
+        cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(a_name_that_comes_twice_is_refused),
+        cmocka_unit_test(wrong_configs_are_refused),
+        cmocka_unit_test(missing_files_are_errors),
         cmocka_unit_test(damaged_files_do_no_harm),
+        cmocka_unit_test(a_model_of_a_tokenizer_alone_knows_texts_and_computes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

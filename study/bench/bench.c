@@ -66,6 +66,7 @@ static fr_status run_parts(fr_bench_run *b, fr_error *error) {
 fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_bench_result **out, fr_error *error) {
     fr_bench_run b = {.model = model, .options = options ? *options : (fr_bench_options){0}};
     *out = NULL;
+    FR_TRY(fr_model_need_weights(model, error));
     FR_TRY(check_options(model, &b.options, error));
     b.result = fr_alloc_zeroed(1, sizeof *b.result);
     if (!b.result) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
