@@ -124,7 +124,8 @@ typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512
 typedef enum fr_draft_head { FR_DRAFT_HEAD_EXACT = 0, FR_DRAFT_HEAD_FP8 } fr_draft_head;
 
 typedef struct fr_model_options {
-    int threads; /* 0: physical cores. A thread that computes, the caller's among them, takes up to 512 KiB of stack */
+    int threads; /* 0: physical cores that affinity and cgroup quota allow. A thread that computes, the caller's among them, takes
+                    up to 512 KiB of stack */
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;

@@ -88,7 +88,7 @@ typedef struct fr_synth_options {
     bool no_mtp_copies;   /* leave out the MTP modules' copies of embedding and head */
     bool force;
     const char *tokenizer;   /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
-    int threads;             /* 0: physical cores */
+    int threads;             /* 0: physical cores that affinity and cgroup quota allow */
     fr_progress_fn progress; /* counts tensors */
     fr_notice_fn notice;     /* told what was assumed about the config */
     void *user;              /* of both */

@@ -160,7 +160,7 @@ const char *fr_build_info(void) {
     for (int i = 0; (k = fr_isa_table(i)); i++)
         if (k->isa != FR_ISA_SCALAR) n += (size_t)snprintf(text + n, sizeof text - n, " %s", k->name);
     fr_linear_prefill_path(best, prefill, sizeof prefill);
-    snprintf(text + n, sizeof text - n, "\nfew rows (decode, verify): %s\nmany rows (prefill): %s\nthreads: %d (physical cores)",
-             fr_isa_name(best->isa), prefill, fr_physical_cores());
+    snprintf(text + n, sizeof text - n, "\nfew rows (decode, verify): %s\nmany rows (prefill): %s\nthreads: %d",
+             fr_isa_name(best->isa), prefill, fr_default_threads());
     return text;
 }

@@ -139,7 +139,7 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 /* ---- A model --------------------------------------------------------------------------------------------------- */
 
 void fr_plan_prepare(fr_model *model, const fr_model_options *o, bool has_mtp) {
-    model->threads = o->threads > 0 ? o->threads : fr_physical_cores();
+    model->threads = o->threads > 0 ? o->threads : fr_default_threads();
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
     model->mtp.present = has_mtp;

@@ -80,4 +80,20 @@ static inline void scratch_destroy(const scratch *s) {
     rmdir(s->dir);
 }
 
+/* DIR/PATH, its folders made; path begins with a slash. */
+static inline void scratch_put(const scratch *s, const char *path, const char *text) {
+    char folder[1024];
+    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(folder, sizeof folder, "%s%.*s", s->dir, (int)(slash - path), path);
+        mkdir(folder, 0700);
+    }
+    scratch_write_text(s, path + 1, text);
+}
+
+static inline void scratch_remove_tree(const scratch *s) {
+    char command[512];
+    snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
+    if (system(command) != 0) abort();
+}
+
 #endif

@@ -17,56 +17,40 @@
 
 /* ---- What there is ---------------------------------------------------------------------------------------------- */
 
-/* A file under a scratch directory, its folders made. */
-static void put(const scratch *s, const char *path, const char *text) {
-    char folder[1024];
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        snprintf(folder, sizeof folder, "%s%.*s", s->dir, (int)(slash - path), path);
-        mkdir(folder, 0700);
-    }
-    scratch_write_text(s, path + 1, text);
-}
-
-static void remove_tree(const scratch *s) {
-    char command[512];
-    snprintf(command, sizeof command, "rm -rf '%s'", s->dir);
-    assert_int_equal(system(command), 0);
-}
-
 static void available_is_what_the_system_and_its_groups_leave(void **state) {
     (void)state;
     scratch s = scratch_create();
     assert_int_equal(fr_available_memory(s.dir), 0); /* nothing is known */
-    put(&s, "/proc/meminfo", "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable:    4096 kB\nBuffers: 1 kB\n");
+    scratch_put(&s, "/proc/meminfo", "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable:    4096 kB\nBuffers: 1 kB\n");
     assert_int_equal(fr_available_memory(s.dir), 4 * MIB);
 
     /* Version 2: the tightest of the group and those above it, of limit and high mark; page cache counts as free. */
-    put(&s, "/proc/self/cgroup", "0::/outer/inner\n");
+    scratch_put(&s, "/proc/self/cgroup", "0::/outer/inner\n");
     assert_int_equal(fr_available_memory(s.dir), 4 * MIB); /* a group without files says nothing */
-    put(&s, "/sys/fs/cgroup/outer/inner/memory.max", "max\n");
-    put(&s, "/sys/fs/cgroup/outer/inner/memory.current", "700000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/inner/memory.max", "max\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/inner/memory.current", "700000\n");
     assert_int_equal(fr_available_memory(s.dir), 4 * MIB);
-    put(&s, "/sys/fs/cgroup/outer/memory.max", "3000000\n");
-    put(&s, "/sys/fs/cgroup/outer/memory.current", "1000000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/memory.max", "3000000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/memory.current", "1000000\n");
     assert_int_equal(fr_available_memory(s.dir), 2000000);
-    put(&s, "/sys/fs/cgroup/outer/memory.stat", "anon 400000\nfile 600000\ninactive_file 100000\nactive_file 200000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/memory.stat", "anon 400000\nfile 600000\ninactive_file 100000\nactive_file 200000\n");
     assert_int_equal(fr_available_memory(s.dir), 2300000);
-    put(&s, "/sys/fs/cgroup/outer/inner/memory.high", "1000000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/inner/memory.high", "1000000\n");
     assert_int_equal(fr_available_memory(s.dir), 300000);
-    put(&s, "/sys/fs/cgroup/outer/inner/memory.current", "1700000\n");
+    scratch_put(&s, "/sys/fs/cgroup/outer/inner/memory.current", "1700000\n");
     assert_int_equal(fr_available_memory(s.dir), 1); /* over its mark: nothing is left, which is not "unknown" */
 
     /* Version 1 beside an empty version 2, by a name that the container does not see: the mount itself counts. */
-    put(&s, "/proc/self/cgroup", "7:cpu,cpuacct:/x\n4:hugetlb,memory:/docker/0123\n0::/\n");
-    put(&s, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-    put(&s, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "5000000\n");
+    scratch_put(&s, "/proc/self/cgroup", "7:cpu,cpuacct:/x\n4:hugetlb,memory:/docker/0123\n0::/\n");
+    scratch_put(&s, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    scratch_put(&s, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "5000000\n");
     assert_int_equal(fr_available_memory(s.dir), 4 * MIB);
-    put(&s, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "6000000\n");
-    put(&s, "/sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 50\ntotal_active_file 7\n");
+    scratch_put(&s, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "6000000\n");
+    scratch_put(&s, "/sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 50\ntotal_active_file 7\n");
     assert_int_equal(fr_available_memory(s.dir), 1000057);
-    put(&s, "/proc/self/cgroup", "7:cpu,cpuacct:/x\n4:memory_pressure:/\n");
+    scratch_put(&s, "/proc/self/cgroup", "7:cpu,cpuacct:/x\n4:memory_pressure:/\n");
     assert_int_equal(fr_available_memory(s.dir), 4 * MIB); /* another controller's group is none of ours */
-    remove_tree(&s);
+    scratch_remove_tree(&s);
 }
 
 static void this_machine_has_memory(void **state) {

@@ -59,7 +59,7 @@ fr_status fr_writer_create(const char *dir, const fr_writer_options *options, fr
     if (!w) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory to write it");
     w->options = *options;
     if (!w->options.shard_bytes) w->options.shard_bytes = DEFAULT_SHARD_BYTES;
-    if (w->options.threads < 1) w->options.threads = fr_physical_cores();
+    if (w->options.threads < 1) w->options.threads = fr_default_threads();
     w->open = NO_SHARD;
     w->fd = -1;
     fr_status status = fr_staging_open(&w->staging, dir, options->force, error);
