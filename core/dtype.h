@@ -62,8 +62,9 @@ static inline uint16_t fr_f32_bf16(float value) {
 /* Exact, subnormals included. */
 static inline float fr_e4m3_f32(uint8_t code) {
     if ((code & 0x7f) == 0x7f) return fr_bits_f32(0x7fc00000u);
-    uint32_t bits = (uint32_t)(code & 0x7f) << 20 | (uint32_t)(code & 0x80) << 24;
-    return fr_bits_f32(bits) * 0x1p120f;
+    uint32_t magnitude = code & 0x7f, sign = (uint32_t)(code & 0x80) << 24;
+    uint32_t bits = magnitude < 8 ? fr_f32_bits((float)magnitude * 0x1p-9f) : (magnitude << 20) + (120u << 23);
+    return fr_bits_f32(bits | sign);
 }
 
 /* Round to nearest even, saturating at 448; NaN becomes 0x7F with the sign. */

@@ -12,9 +12,22 @@
 #include "core/linear/norm.h"
 #include "core/threads.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 enum { MOST = 700 };
 static const int sizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 128, 512, 576, MOST};
 enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* As a program does that was linked with fast-math. */
+static void flush_subnormals(bool flush) {
+#if defined(__x86_64__)
+    _mm_setcsr(flush ? _mm_getcsr() | 0x8040u : _mm_getcsr() & ~0x8040u);
+#else
+    (void)flush;
+#endif
+}
 
 /* Inputs, in each format. */
 static float a[MOST], b[MOST];
@@ -237,6 +250,49 @@ static void splits_cover_everything_once(void **state) {
     }
 }
 
+/* Every code, subnormals among them, for every number of rows: a row's bits are those that it has alone, and they do not change
+ * where the calling program flushes subnormal floats to zero. */
+static void decode_takes_every_code_in_any_company(void **state) {
+    (void)state;
+    enum { IN = 300, OUT = 45, BLOCKS = 3 };
+    static uint8_t w[OUT * IN];
+    static float x[FR_DECODE_ROWS][IN], scale[BLOCKS], alone[FR_DECODE_ROWS][OUT], y[FR_DECODE_ROWS][OUT];
+    const void *rows[FR_DECODE_ROWS];
+    for (int i = 0; i < OUT * IN; i++) w[i] = (i * 7 + i / IN) % 128 == 127 ? 0 : (uint8_t)(i * 7 + i / IN);
+    for (int i = 0; i < BLOCKS; i++) scale[i] = 0.001f * (float)(i + 1);
+    for (int r = 0; r < FR_DECODE_ROWS; r++)
+        for (int i = 0; i < IN; i++) x[r][i] = a[(r * 31 + i) % MOST] * (r == 3 ? 1e-20f : r == 4 ? 1e12f : 1.0f);
+    const fr_kernels *k;
+    for (int table = 0; (k = fr_isa_table(table)); table++) {
+        fr_decode_job job = {
+            .w = w, .stride = IN, .scale = scale, .scale_stride = 0, .in = IN, .end = OUT, .x = rows, .y_stride = OUT};
+        for (int r = 0; r < FR_DECODE_ROWS; r++) {
+            rows[0] = x[r];
+            job.rows = 1;
+            job.y = alone[r];
+            k->decode_linear_e4m3(&job);
+            for (int o = 0; o < OUT; o++) {
+                double sum = 0, magnitude = 0;
+                for (int i = 0; i < IN; i++) {
+                    double term = (double)scale[i / 128] * (double)fr_e4m3_f32(w[o * IN + i]) * (double)x[r][i];
+                    sum += term;
+                    magnitude += fabs(term);
+                }
+                assert_close((double)alone[r][o], sum, 1e-6 * magnitude);
+            }
+        }
+        for (int n = 1; n <= FR_DECODE_ROWS; n++) {
+            for (int r = 0; r < n; r++) rows[r] = x[FR_DECODE_ROWS - n + r];
+            job.rows = n;
+            job.y = y[0];
+            flush_subnormals(n % 2 == 0);
+            k->decode_linear_e4m3(&job);
+            flush_subnormals(false);
+            for (int r = 0; r < n; r++) assert_memory_equal(y[r], alone[FR_DECODE_ROWS - n + r], sizeof y[r]);
+        }
+    }
+}
+
 static void each_instruction_set_has_its_word_and_its_tables(void **state) {
     (void)state;
     const fr_kernels *k;
@@ -281,6 +337,7 @@ int main(void) {
         cmocka_unit_test(exponentials_are_near_the_exact_ones),
         cmocka_unit_test(the_norm_does_not_depend_on_threads),
         cmocka_unit_test(splits_cover_everything_once),
+        cmocka_unit_test(decode_takes_every_code_in_any_company),
         cmocka_unit_test(each_instruction_set_has_its_word_and_its_tables),
         cmocka_unit_test(unknown_instruction_sets_are_errors),
     };

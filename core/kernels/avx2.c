@@ -7,8 +7,6 @@
 #include "core/kernels/isa.h"
 
 #define LANES 8
-#define OUTPUTS 4
-#define ROWS 3
 
 INLINE float sum_lanes(__m256 v) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -231,38 +229,35 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Decode ---- */
 
-/* 8 weights; E4M3 2^-8 times their value. */
+#define STREAMS 32 /* outputs of a strip */
+#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define TILE(rows) ((rows) <= 2 ? 4 : (rows) <= 6 ? 2 : 1)
+
+/* 8 weights; E4M3 2^-120 times their value: a code with its exponent and mantissa at the lower end of a float's exponent is that,
+ * subnormals included. */
 INLINE __m256 load_weights(weight_kind kind, const char *w) {
-    if (kind == W_E4M3) return e4m3_scaled(_mm_loadl_epi64((const void *)w));
+    if (kind == W_E4M3) {
+        __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)w));
+        return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(words, 20), _mm256_set1_epi32((int)0x87f00000u)));
+    }
     if (kind == W_BF16) return widen_bf16(_mm_loadu_si128((const void *)w));
     return _mm256_loadu_ps((const void *)w);
 }
 
-INLINE __m256 load_x(bool quantized, const char *x, int i) {
-    return quantized ? widen_bf16(_mm_loadu_si128((const void *)(x + 2 * i))) : _mm256_loadu_ps((const void *)(x + 4 * i));
-}
-
-/* The sum over one block for every output and row of a strip. */
-INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *const *w, const char *const *x,
-                      __m256 (*sum)[ROWS]) {
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_setzero_ps();
-    }
-    for (int i = 0; i < FR_BLOCK; i += LANES) {
-        __m256 v[ROWS];
-        UNROLL for (int r = 0; r < rows; r++) v[r] = load_x(quantized, x[r], i);
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {
-            __m256 a = load_weights(kind, w[o] + i * weight_size(kind));
-            UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm256_fmadd_ps(a, v[r], sum[o][r]);
-        }
-    }
+/* Quantized rows have zeros behind them. */
+INLINE __m256 load_x(bool quantized, const char *x, int i, int n) {
+    if (quantized) return widen_bf16(_mm_loadu_si128((const void *)(x + 2 * i)));
+    return load_f32((const float *)(const void *)x + i, n - i);
 }
 
 #define VECTOR __m256
 #define ZERO _mm256_setzero_ps
 #define SAME _mm256_set1_ps
+#define STORE _mm256_store_ps
+#define LOAD _mm256_loadu_ps
+#define MULTIPLY _mm256_mul_ps
 #define MULTIPLY_ADD _mm256_fmadd_ps
-#define E4M3_LOADED 0x1p-8f
+#include "core/kernels/decode_floats.h"
 #include "core/kernels/decode_strips.h"
 
 DECODE_LINEAR(static, decode_linear_e4m3, W_E4M3, false)

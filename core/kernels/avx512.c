@@ -20,12 +20,6 @@ INLINE __m256i narrow_bf16(__m512 v) {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
-/* E4M3 codes, one a word and sign-extended, as half floats of 2^-8 times their value: the exponent's field is the same
- * up to its bias, and the conversion takes subnormals right. */
-INLINE __m512i e4m3_half(__m512i words) {
-    return _mm512_and_si512(_mm512_slli_epi16(words, 7), _mm512_set1_epi16((short)0xbfff));
-}
-
 INLINE __m512 e4m3_f32_16(__m128i codes) {
     __m256i half = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16((short)0xbfff));
     return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(0x1p8f));
@@ -189,58 +183,34 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Decode ---- */
 
-#define OUTPUTS 8 /* of a strip: streams that memory delivers at a time */
-#define AHEAD 256 /* bytes of a row that are asked for before they are needed */
+#define STREAMS 32 /* outputs of a strip */
+#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define TILE(rows) ((rows) <= 2 ? 8 : (rows) <= 5 ? 4 : 2)
 
-/* 32 weights as two vectors; E4M3 2^-8 times their value. */
-INLINE void load_weights(weight_kind kind, const char *w, __m512 *a, __m512 *b) {
+/* 16 weights; E4M3 2^-120 times their value: a code with its exponent and mantissa at the lower end of a float's exponent is
+ * that, subnormals included. */
+INLINE __m512 load_weights(weight_kind kind, const char *w) {
     if (kind == W_E4M3) {
-        __m512i half = e4m3_half(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)w)));
-        *a = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
-        *b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
-    } else if (kind == W_BF16) {
-        *a = widen_bf16(_mm256_loadu_si256((const void *)w));
-        *b = widen_bf16(_mm256_loadu_si256((const void *)(w + 32)));
-    } else {
-        *a = _mm512_loadu_ps(w);
-        *b = _mm512_loadu_ps(w + 64);
+        __m512i words = _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)w));
+        return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(words, 20), _mm512_set1_epi32((int)0x87f00000u)));
     }
+    if (kind == W_BF16) return widen_bf16(_mm256_loadu_si256((const void *)w));
+    return _mm512_loadu_ps(w);
 }
 
-INLINE __m512 load_x(bool quantized, const char *x, int i) {
-    return quantized ? widen_bf16(_mm256_loadu_si256((const void *)(x + 2 * i))) : _mm512_loadu_ps(x + 4 * i);
-}
-
-/* The sum over one block for every output and row of a strip, in float32. */
-INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *const *w, const char *const *x,
-                      __m512 (*sum)[ROWS]) {
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
-    }
-    for (int i = 0; i < FR_BLOCK; i += 32) {
-        __m512 xa[ROWS], xb[ROWS];
-        UNROLL for (int r = 0; r < rows; r++) {
-            xa[r] = load_x(quantized, x[r], i);
-            xb[r] = load_x(quantized, x[r], i + 16);
-        }
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {
-            __m512 a, b;
-            _mm_prefetch(w[o] + i * weight_size(kind) + AHEAD, _MM_HINT_T0);
-            if (kind == W_F32) _mm_prefetch(w[o] + 4 * i + AHEAD + 64, _MM_HINT_T0);
-            load_weights(kind, w[o] + i * weight_size(kind), &a, &b);
-            UNROLL for (int r = 0; r < rows; r++) {
-                sum[o][r] = _mm512_fmadd_ps(a, xa[r], sum[o][r]);
-                sum[o][r] = _mm512_fmadd_ps(b, xb[r], sum[o][r]);
-            }
-        }
-    }
+INLINE __m512 load_x(bool quantized, const char *x, int i, int n) {
+    if (quantized) return widen_bf16(_mm256_loadu_si256((const void *)(x + 2 * i)));
+    return _mm512_maskz_loadu_ps(first16(n - i), x + 4 * i);
 }
 
 #define VECTOR __m512
 #define ZERO _mm512_setzero_ps
 #define SAME _mm512_set1_ps
+#define STORE _mm512_store_ps
+#define LOAD _mm512_loadu_ps
+#define MULTIPLY _mm512_mul_ps
 #define MULTIPLY_ADD _mm512_fmadd_ps
-#define E4M3_LOADED 0x1p-8f
+#include "core/kernels/decode_floats.h"
 #include "core/kernels/decode_strips.h"
 
 DECODE_LINEAR(static, decode_linear_e4m3, W_E4M3, false)

@@ -8,7 +8,6 @@
 #include "core/kernels/tiled_attention.h"
 
 #define LANES 16
-#define ROWS 4
 
 /* Masks of the first n elements, as many as there are at most; none for n <= 0. */
 INLINE __mmask16 first16(int n) {

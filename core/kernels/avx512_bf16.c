@@ -3,7 +3,9 @@
 #include "core/kernels/avx512.h"
 #include "core/kernels/e4m3.h"
 
-#define OUTPUTS 4 /* of a strip */
+#define STREAMS 32 /* outputs of a strip */
+#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define TILE(rows) ((rows) <= 5 ? 4 : 2)
 
 /* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
  * which matters because the dot product takes BF16 subnormals for zeros. */
@@ -42,36 +44,48 @@ void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
     memcpy(y, values, 2 * (size_t)n);
 }
 
-/* The sum over one block for every output and row of a strip. */
-INLINE void add_block(weight_kind kind, bool quantized, int rows, const char *const *w, const char *const *x,
-                      __m512 (*sum)[ROWS]) {
+INLINE float sum_times(weight_kind kind, bool quantized) {
     (void)kind, (void)quantized; /* E4M3, and quantized */
-    UNROLL for (int o = 0; o < OUTPUTS; o++) {
-        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = _mm512_setzero_ps();
+    return 1.0f;
+}
+
+/* Quantized rows are BF16 as they are, with zeros behind them. */
+INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, int n, char *buffer) {
+    (void)kind, (void)quantized, (void)n, (void)buffer;
+    return x;
+}
+
+INLINE void add_block(weight_kind kind, bool quantized, int rows, int tile, const char *const *w, int at, const char *const *x,
+                      __m512 (*sum)[FR_DECODE_ROWS]) {
+    (void)kind, (void)quantized;
+    __m512 s[TILE(1)][FR_DECODE_ROWS];
+    UNROLL for (int o = 0; o < tile; o++) {
+        UNROLL for (int r = 0; r < rows; r++) s[o][r] = _mm512_setzero_ps();
     }
     UNROLL for (int i = 0; i < FR_BLOCK; i += 64) {
-        __m512bh xa[ROWS], xb[ROWS];
-        UNROLL for (int r = 0; r < rows; r++) {
-            xa[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i);
-            xb[r] = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i + 64);
+        __m512i a[TILE(1)], b[TILE(1)];
+        UNROLL for (int o = 0; o < tile; o++) {
+            _mm_prefetch(w[o] + at + i + AHEAD, _MM_HINT_T0);
+            convert(w[o] + at + i, &a[o], &b[o]);
         }
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {
-            __m512i a, b;
-            _mm_prefetch(w[o] + i + 512, _MM_HINT_T0);
-            convert(w[o] + i, &a, &b);
-            UNROLL for (int r = 0; r < rows; r++) {
-                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)a, xa[r]);
-                sum[o][r] = _mm512_dpbf16_ps(sum[o][r], (__m512bh)b, xb[r]);
+        UNROLL for (int r = 0; r < rows; r++) {
+            __m512bh xa = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i), xb = (__m512bh)_mm512_loadu_si512(x[r] + 2 * i + 64);
+            UNROLL for (int o = 0; o < tile; o++) {
+                s[o][r] = _mm512_dpbf16_ps(s[o][r], (__m512bh)a[o], xa);
+                s[o][r] = _mm512_dpbf16_ps(s[o][r], (__m512bh)b[o], xb);
             }
         }
+    }
+    UNROLL for (int o = 0; o < tile; o++) {
+        UNROLL for (int r = 0; r < rows; r++) sum[o][r] = s[o][r];
     }
 }
 
 #define VECTOR __m512
 #define ZERO _mm512_setzero_ps
 #define SAME _mm512_set1_ps
+#define MULTIPLY _mm512_mul_ps
 #define MULTIPLY_ADD _mm512_fmadd_ps
-#define E4M3_LOADED 1.0f
 #include "core/kernels/decode_strips.h"
 
 DECODE_LINEAR(, fr_decode_linear_e4m3_q_bf16, W_E4M3, true)

@@ -20,7 +20,8 @@ typedef struct fr_decode_job {
     const float *scale; /* [ceil(out / 128), ceil(in / 128)], rows scale_stride apart; NULL unless E4M3 */
     int64_t scale_stride;
     int in, begin, end;     /* the outputs [begin, end) are wanted */
-    const void *const *x;   /* [rows]: each a row [in] of float32, or of E4M3 values as BF16, when quantized */
+    const void *const *x;   /* [rows]: each a row [in] of float32, or of E4M3 values as BF16, when quantized.
+                               E4M3 weights take 1e-23 < |x| < 1e14 as exact inputs, and smaller ones for zero */
     const float *const *sx; /* [rows]: their scales [ceil(in / 128)]; NULL unless quantized */
     int rows;               /* 1 .. FR_DECODE_ROWS */
     float *y;               /* y[r * y_stride + o] */
