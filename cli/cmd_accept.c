@@ -118,6 +118,8 @@ static int check_depths(const fr_cli_ids *depths) {
 }
 
 static fr_accept_options make_options(const fr_cli_options *o, const char *prompts, fr_cli_progress *progress) {
+    static const fr_recycle recycles[] = {FR_RECYCLE_POST_NORM, FR_RECYCLE_PRE_NORM, FR_RECYCLE_PINNED};
+    int more = o->mtp_recycle - FR_RECYCLE_COUNT; /* "both" and "all" come behind the enum's own words */
     fr_accept_options wanted = {
         .prompts = prompts,
         .tokens = o->prompt_tokens.ids,
@@ -127,7 +129,8 @@ static fr_accept_options make_options(const fr_cli_options *o, const char *promp
         .teacher_forced = o->teacher_forced,
         .both_verify = !fr_verify_word(o->verify), /* "both" comes behind the enum's own words */
         .both_hidden = !fr_hidden_state_word(o->mtp_hidden),
-        .both_recycle = !fr_hidden_state_word(o->mtp_recycle),
+        .recycles = more < 0 ? NULL : recycles,
+        .num_recycles = more < 0 ? 0 : (size_t)more + 2,
         .max_tokens = o->max_tokens,
         .ignore_eos = o->ignore_eos,
         .session = fr_cli_session_options(o, progress),
@@ -137,7 +140,7 @@ static fr_accept_options make_options(const fr_cli_options *o, const char *promp
     wanted.session.prefill_chunk = o->prefill_chunk;
     if (wanted.both_verify) wanted.session.sampling.verify = FR_VERIFY_COUPLED;
     if (wanted.both_hidden) wanted.session.mtp_hidden = FR_HIDDEN_POST_NORM;
-    if (wanted.both_recycle) wanted.session.mtp_recycle = FR_HIDDEN_POST_NORM;
+    if (wanted.recycles) wanted.session.mtp_recycle = recycles[0];
     return wanted;
 }
 

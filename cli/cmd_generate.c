@@ -240,7 +240,7 @@ static void print_document(const generation *run) {
     fr_json_add_text(b, part, "mtp", fr_drafting_word(options->mtp));
     fr_json_add_count(b, part, "depth", (uint64_t)fr_cli_depth(options, info));
     fr_json_add_text(b, part, "mtp_hidden", fr_hidden_state_word(options->mtp_hidden));
-    fr_json_add_text(b, part, "mtp_recycle", fr_hidden_state_word(options->mtp_recycle));
+    fr_json_add_text(b, part, "mtp_recycle", fr_recycle_word(options->mtp_recycle));
     fr_json_add_text(b, part, "act", fr_act_word(info->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));
     fr_json_add_text(b, part, "kv", fr_kv_word(options->kv));
     fr_json_add_count(b, part, "ctx", (uint64_t)fr_session_ctx(run->session));

@@ -42,6 +42,13 @@ static const char *target_word(int value) {
     return fr_precision_word(value + FR_PRECISION_FP8);
 }
 
+/* What `accept` can compare. */
+static const char *recycles_word(int value) {
+    static const char *const several[] = {"both", "all"};
+    int more = value - FR_RECYCLE_COUNT;
+    return more < 0 ? fr_recycle_word(value) : more < 2 ? several[more] : NULL;
+}
+
 const fr_cli_option fr_cli_option_table[] = {
     TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT, "the prompt", prompt, PROMPTED),
     TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin", prompt_file,
@@ -145,16 +152,19 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE_OR("both", "mtp-hidden", fr_hidden_state_word, "post", SPECULATION,
               "main hidden state that the MTP module reads: after the norm or before; both: a configuration each", mtp_hidden,
               FR_CMD_ACCEPT),
-    CHOICE_OR("both", "mtp-recycle", fr_hidden_state_word, "post", SPECULATION,
-              "MTP output that the next chained draft reads; both, with --mtp-hidden both: the four-way ablation", mtp_recycle,
-              FR_CMD_ACCEPT),
+    CHOICE(
+        "mtp-recycle", recycles_word, "post", SPECULATION,
+        "what a chained draft reads: the MTP module's output, or pinned, what the first draft read; both (post and pre), all: a "
+        "configuration each",
+        mtp_recycle, FR_CMD_ACCEPT),
     CHOICE_OR("both", "verify", fr_verify_word, "coupled", SPECULATION,
               "coupled: the same text with and without drafts; rejection: more is accepted; both: a configuration each", verify,
               FR_CMD_ACCEPT),
     CHOICE("mtp-hidden", fr_hidden_state_word, "post", SPECULATION,
            "main hidden state that the MTP module reads: after the norm or before", mtp_hidden, RUN | FR_CMD_CHAT | FR_CMD_AB),
-    CHOICE("mtp-recycle", fr_hidden_state_word, "post", SPECULATION, "MTP output that the next chained draft reads", mtp_recycle,
-           MAKE | FR_CMD_AB),
+    CHOICE("mtp-recycle", fr_recycle_word, "post", SPECULATION,
+           "what a chained draft reads: the MTP module's output after its norm or before, or pinned, what the first draft read",
+           mtp_recycle, MAKE | FR_CMD_AB),
     CHOICE("verify", fr_verify_word, "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE | FR_CMD_AB),
     CHOICE("draft-head", fr_draft_head_word, "exact", SPECULATION,

@@ -52,7 +52,7 @@ typedef struct fr_cli_options {
     int max_tokens;
     bool ignore_eos;
 
-    int mtp, depth, mtp_hidden, mtp_recycle; /* fr_drafting; 0: as mtp says; fr_hidden_state */
+    int mtp, depth, mtp_hidden, mtp_recycle; /* fr_drafting; 0: as mtp says; fr_hidden_state, fr_recycle */
     int verify, draft_head, drafter;         /* fr_verify; index into the table's choices */
     double temperature, top_p, min_p;
     double repetition_penalty, presence_penalty, frequency_penalty;

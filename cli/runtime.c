@@ -166,7 +166,7 @@ fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_
         .depth = options->depth,
         .mtp_hidden = (fr_hidden_state)options->mtp_hidden,
         .drafter = (fr_drafter_kind)options->drafter,
-        .mtp_recycle = (fr_hidden_state)options->mtp_recycle,
+        .mtp_recycle = (fr_recycle)options->mtp_recycle,
         .sampling = fr_cli_sampling(options),
         .ignore_eos = options->ignore_eos,
         .progress = fr_cli_progress_update,

@@ -214,6 +214,9 @@ typedef enum fr_drafting { FR_DRAFTING_AUTO = 0, FR_DRAFTING_OFF, FR_DRAFTING_ON
 typedef enum fr_kv { FR_KV_BF16 = 0, FR_KV_F32 } fr_kv;
 /* Which hidden state: after the norm that follows it (the field's choice), or before. */
 typedef enum fr_hidden_state { FR_HIDDEN_POST_NORM = 0, FR_HIDDEN_PRE_NORM } fr_hidden_state;
+/* What a chained draft, one after a cycle's first, reads beside the draft before it: the MTP module's own output for that one,
+ * after its norm (the field's choice) or before; or pinned, the main model's hidden state that the first draft read. */
+typedef enum fr_recycle { FR_RECYCLE_POST_NORM = 0, FR_RECYCLE_PRE_NORM, FR_RECYCLE_PINNED, FR_RECYCLE_COUNT } fr_recycle;
 
 /* How drafts are verified. Coupled: the text is the same with drafting on and off, at any temperature (drafts and main
  * model draw with the same noise, a function of seed, position and token). Rejection: standard speculative sampling; more
@@ -256,10 +259,10 @@ typedef struct fr_session_options {
     fr_kv kv;
     fr_drafting drafting; /* on without an MTP module is FR_ERROR_UNSUPPORTED; auto then runs without */
     fr_drafter_kind drafter;
-    int depth;                   /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: fr_default_depth */
-    fr_hidden_state mtp_hidden;  /* the main model's hidden state that the MTP module reads */
-    fr_hidden_state mtp_recycle; /* the MTP module's own output that the next chained draft reads */
-    int prefill_chunk;           /* rows of a prefill pass; 0: 512 */
+    int depth;                  /* most drafts a cycle, 1..FR_MAX_DEPTH; 0: fr_default_depth */
+    fr_hidden_state mtp_hidden; /* the main model's hidden state that the MTP module reads */
+    fr_recycle mtp_recycle;
+    int prefill_chunk; /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
     bool ignore_eos; /* the eos tokens that the checkpoint names do not end a text */
     fr_end_fn ends;  /* NULL: nothing else does */

@@ -156,7 +156,9 @@ typedef struct fr_accept_options {
     bool teacher_forced;
     const float *temperatures; /* [num_temperatures]; NULL: session.sampling.temperature */
     size_t num_temperatures;
-    bool both_verify, both_hidden, both_recycle; /* the other rule, or state, too; session's is first */
+    bool both_verify, both_hidden; /* the other rule, or state, too; session's is first */
+    const fr_recycle *recycles;    /* [num_recycles]; NULL: session.mtp_recycle */
+    size_t num_recycles;
     const int *depths; /* [num_depths], 1..FR_MAX_DEPTH; NULL: session.depth; where that is 0, fr_default_depth of auto */
     size_t num_depths;
     int max_tokens; /* of a generated text, at most, whatever its prompt says; 0: what it says, or 128 */

@@ -41,7 +41,7 @@ static fr_status hand_out(void *user, fr_session *s, int first, int rows, fr_err
     fr_mtp_drafter *mtp = scorer->what & FR_SCORE_MTP_LOGITS ? fr_mtp_drafter_of(s->drafter) : NULL;
     int mtp_rows = mtp ? fr_mtp_readable(mtp, &context) : 0;
     if (mtp_rows > 0) {
-        fr_mtp_read(mtp, &context, mtp_rows, mtp_rows);
+        fr_mtp_read(mtp, &context, mtp_rows, mtp_rows, NULL);
         fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
         scorer->batch.mtp_logits = scorer->mtp_logits;
         scorer->batch.mtp_rows = (size_t)mtp_rows;

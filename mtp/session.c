@@ -54,6 +54,8 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
     FR_TRY(fr_session_sizes_check(model, o, error));
     if (o->depth < 0 || o->depth > FR_MAX_DEPTH)
         return fr_fail(error, FR_ERROR_ARGUMENT, "depth: %d, expected 1 to %d", o->depth, FR_MAX_DEPTH);
+    if ((unsigned)o->mtp_recycle >= FR_RECYCLE_COUNT)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "recycled hidden state: there is no %d", (int)o->mtp_recycle);
     const fr_drafter_type *drafter = fr_drafter_type_of((int)o->drafter);
     if (!drafter) return fr_fail(error, FR_ERROR_ARGUMENT, "drafter: there is no %d", (int)o->drafter);
     if (o->drafting == FR_DRAFTING_ON && drafter->needs_mtp && !model->mtp.present) {

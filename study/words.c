@@ -13,6 +13,8 @@ static const char *const draftings[] = {[FR_DRAFTING_AUTO] = "auto", [FR_DRAFTIN
 static const char *const hidden_states[] = {[FR_HIDDEN_POST_NORM] = "post", [FR_HIDDEN_PRE_NORM] = "pre"};
 static const char *const kvs[] = {[FR_KV_BF16] = "bf16", [FR_KV_F32] = "f32"};
 static const char *const precisions[] = {[FR_PRECISION_AUTO] = "auto", [FR_PRECISION_FP8] = "fp8", [FR_PRECISION_BF16] = "bf16"};
+static const char *const recycles[] = {
+    [FR_RECYCLE_POST_NORM] = "post", [FR_RECYCLE_PRE_NORM] = "pre", [FR_RECYCLE_PINNED] = "pinned"};
 static const char *const rules[] = {[FR_VERIFY_COUPLED] = "coupled", [FR_VERIFY_REJECTION] = "rejection"};
 static const char *const weight_words[] = {
     [FR_WEIGHTS_AUTO] = "auto", [FR_WEIGHTS_MMAP] = "mmap", [FR_WEIGHTS_COPY] = "copy", [FR_WEIGHTS_POPULATE] = "populate"};
@@ -50,6 +52,10 @@ const char *fr_kv_word(int kv) {
 
 const char *fr_precision_word(int precision) {
     return WORD(precisions, precision);
+}
+
+const char *fr_recycle_word(int recycle) {
+    return WORD(recycles, recycle);
 }
 
 const char *fr_verify_word(int rule) {

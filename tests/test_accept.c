@@ -93,7 +93,7 @@ static void verifying_a_text_agrees_with_generating_it_bit_for_bit(void **state)
             .depth = (int[]){1, 2, 5}[way % 3],
             .prefill_chunk = (int[]){8, 5}[way / 3 % 2],
             .mtp_hidden = way & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM,
-            .mtp_recycle = way & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM,
+            .mtp_recycle = (fr_recycle)(way / 2 % FR_RECYCLE_COUNT),
             .kv = way & 4 ? FR_KV_F32 : FR_KV_BF16,
             .sampling = {.temperature = (float[]){0, 0.7f, 0.7f, 1.2f}[way / 6],
                          .top_k = way & 2 ? 20 : 0,
@@ -356,6 +356,7 @@ static void the_grid_has_what_can_differ(void **state) {
     const int32_t tokens[] = {1, 2, 3};
     const float temperatures[] = {0, 1};
     const int depths[] = {1, 3};
+    const fr_recycle recycles[] = {FR_RECYCLE_POST_NORM, FR_RECYCLE_PRE_NORM, FR_RECYCLE_PINNED};
     fr_accept_options options = {.tokens = tokens,
                                  .num_tokens = 3,
                                  .max_tokens = 6,
@@ -365,11 +366,12 @@ static void the_grid_has_what_can_differ(void **state) {
                                  .num_depths = 2,
                                  .both_verify = true,
                                  .both_hidden = true,
-                                 .both_recycle = true};
+                                 .recycles = recycles,
+                                 .num_recycles = 3};
     cJSON *document = study(model, &options, FR_OK);
     const cJSON *configurations = part(document, "configurations"), *a, *b;
-    /* By temperature 1 + 2 rules, by hidden state 2, by depth 1 + 2 recycled states. */
-    assert_int_equal(cJSON_GetArraySize(configurations), (1 + 2) * 2 * (1 + 2));
+    /* By temperature 1 + 2 rules, by hidden state 2, by depth 1 + 3 recycled states. */
+    assert_int_equal(cJSON_GetArraySize(configurations), (1 + 2) * 2 * (1 + 3));
     cJSON_ArrayForEach(a, configurations) for (b = a->next; b; b = b->next)
         assert_string_not_equal(part(a, "name")->valuestring, part(b, "name")->valuestring);
     const cJSON *first = cJSON_GetArrayItem(configurations, 0);

@@ -140,7 +140,7 @@ refused 1 'chat template' generate -m "$model" -p 'Once upon a time' --chat -n 2
 ids=$("$json_check" -p "$model/golden/L7-f32.json" tokens | tr -d '[]')
 reference=$("$json_check" -p "$model/golden/L7-f32.json" greedy)
 for mtp in off on auto 'on --depth 2' 'on --depth 5' 'on --depth 7' 'auto --depth 7' 'on --depth 3 --mtp-hidden pre' \
-    'on --depth 3 --mtp-recycle pre'; do
+    'on --depth 3 --mtp-recycle pre' 'on --depth 3 --mtp-recycle pinned'; do
     # shellcheck disable=SC2086 # words are meant to split
     run 0 generate -m "$model" --prompt-tokens "$ids" -n 64 -t 1 --ignore-eos --act none --kv f32 --json -q --mtp $mtp
     silent generate --mtp "$mtp"

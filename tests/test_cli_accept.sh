@@ -79,7 +79,10 @@ holds configurations.0.results.0.tokens=128 configurations.0.results.1.tokens=12
 # A grid of configurations; the same seed gives the same counts.
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depths 2,1 --ignore-eos --json -q --mtp-hidden both --mtp-recycle both
 holds configurations#6 configurations.0.depth=2 speculative_decoding.num_accepted_tokens="$first" \
-    configurations.0.mtp_hidden=post configurations.0.mtp_recycle=post configurations.5.mtp_hidden=pre
+    configurations.0.mtp_hidden=post configurations.0.mtp_recycle=post configurations.5.mtp_hidden=pre environment.options.mtp_recycle=both
+run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 24 --depth 3 --ignore-eos --json -q --mtp-recycle all --html "$work/all.html"
+holds configurations#3 configurations.1.mtp_recycle=pre configurations.2.mtp_recycle=pinned environment.options.mtp_recycle=all
+grep -q 'reads post, pinned' "$work/all.html" || fail 'the page leaves an arm of the ablation out'
 run 0 accept -m "$model" --prompts "$work/p.jsonl" -n 8 --temperatures 0,0.5 --verify both --json -q --most-prompts 2
 holds configurations#3 configurations.2.verify=rejection configurations.2.temperature=0.5 prompts.count=2
 

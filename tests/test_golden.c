@@ -181,10 +181,11 @@ static void check_drafting(const golden *g, const fr_model *model, const ref_mod
     int length = g->length + GOLDEN_GREEDY;
     ref_output main_pass;
     ref_drafting expected;
+    static const ref_recycle recycles[] = {REF_RECYCLE_OUT_NORMED, REF_RECYCLE_OUT, REF_RECYCLE_PINNED};
     ref_forward(ref, text, length, REF_ACT_F32, &main_pass);
     size_t last_layer = (size_t)(g->layers - 1) * (size_t)(length * g->hidden_size);
     const float *hidden = o.mtp_hidden == FR_HIDDEN_PRE_NORM ? main_pass.layer_out + last_layer : main_pass.hidden;
-    ref_draft(ref, text, length, g->length, hidden, o.depth, o.mtp_recycle == FR_HIDDEN_PRE_NORM, REF_ACT_F32, &expected);
+    ref_draft(ref, text, length, g->length, hidden, o.depth, recycles[o.mtp_recycle], REF_ACT_F32, &expected);
 
     o.ctx = length;
     fr_session *session = driver_session(model, &o);
@@ -239,10 +240,10 @@ static void drafts_are_those_of_the_reference(void **state) {
         golden_load(name, 7, GOLDEN_F32, &g);
         fr_session_options o = {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = 1};
         check_drafting(&g, model, ref, o);
-        for (int variant = 0; variant < 4 && strcmp(name, "pico-mtp-s1") == 0; variant++) {
+        for (int variant = 0; variant < 6 && strcmp(name, "pico-mtp-s1") == 0; variant++) {
             o.mtp_hidden = variant & 1 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
-            o.mtp_recycle = variant & 2 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
-            o.depth = variant == 0 ? 5 : 2;
+            o.mtp_recycle = (fr_recycle)(variant / 2);
+            o.depth = variant == 0 || variant == 4 ? 5 : 2;
             check_drafting(&g, model, ref, o);
         }
         golden_release(&g);

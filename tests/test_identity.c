@@ -61,7 +61,7 @@ static void draw_speculation(fr_session_options *o) {
     o->depth = 1 + (int)below(FR_MAX_DEPTH);
     o->drafter = below(4) == 0 ? FR_DRAFTER_NGRAM : FR_DRAFTER_MTP;
     o->mtp_hidden = below(6) == 0 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
-    o->mtp_recycle = below(6) == 0 ? FR_HIDDEN_PRE_NORM : FR_HIDDEN_POST_NORM;
+    o->mtp_recycle = below(6) == 0 ? FR_RECYCLE_PRE_NORM : below(6) == 0 ? FR_RECYCLE_PINNED : FR_RECYCLE_POST_NORM;
 }
 
 static void check_model(const char *name, int trials, uint64_t *drafted, uint64_t *accepted, int *differ) {

@@ -35,26 +35,32 @@ enum { PROMPTS = sizeof prompt_lengths / sizeof prompt_lengths[0], MAX_PROMPT = 
 #define NGRAM FR_DRAFTER_NGRAM
 #define POST FR_HIDDEN_POST_NORM
 #define PRE FR_HIDDEN_PRE_NORM
+#define OUT_POST FR_RECYCLE_POST_NORM
+#define OUT_PRE FR_RECYCLE_PRE_NORM
+#define PINNED FR_RECYCLE_PINNED
 static const struct way {
     const char *name;
     fr_drafting drafting;
     fr_drafter_kind drafter;
     int depth;
-    fr_hidden_state hidden, recycle;
+    fr_hidden_state hidden;
+    fr_recycle recycle;
     const char *turns;
 } ways[] = {
-    {"mtp", ON, MTP, 1, POST, POST, "012345"}, /* first: its MTP cache is what the others' is held to */
-    {"mtp", ON, MTP, 2, POST, POST, "4"},
-    {"mtp", ON, MTP, 3, POST, POST, "3"},
-    {"mtp", ON, MTP, 4, POST, POST, "2"},
-    {"mtp", ON, MTP, 5, POST, POST, "1"},
-    {"mtp", ON, MTP, 6, POST, POST, "0"},
-    {"mtp", ON, MTP, 7, POST, POST, "5"},
-    {"mtp, hidden state before the norm", ON, MTP, 3, PRE, POST, "03"},
-    {"mtp, recycled before the norm", ON, MTP, 3, POST, PRE, "14"},
-    {"mtp, both before the norm", ON, MTP, 3, PRE, PRE, "25"},
-    {"n-gram", ON, NGRAM, 4, POST, POST, "03"},
-    {"auto", AUTO, MTP, 4, POST, POST, "03"},
+    {"mtp", ON, MTP, 1, POST, OUT_POST, "012345"}, /* first: its MTP cache is what the others' is held to */
+    {"mtp", ON, MTP, 2, POST, OUT_POST, "4"},
+    {"mtp", ON, MTP, 3, POST, OUT_POST, "3"},
+    {"mtp", ON, MTP, 4, POST, OUT_POST, "2"},
+    {"mtp", ON, MTP, 5, POST, OUT_POST, "1"},
+    {"mtp", ON, MTP, 6, POST, OUT_POST, "0"},
+    {"mtp", ON, MTP, 7, POST, OUT_POST, "5"},
+    {"mtp, hidden state before the norm", ON, MTP, 3, PRE, OUT_POST, "03"},
+    {"mtp, recycled before the norm", ON, MTP, 3, POST, OUT_PRE, "14"},
+    {"mtp, both before the norm", ON, MTP, 3, PRE, OUT_PRE, "25"},
+    {"mtp, pinned", ON, MTP, 4, POST, PINNED, "14"},
+    {"mtp, pinned before the norm", ON, MTP, 7, PRE, PINNED, "2"},
+    {"n-gram", ON, NGRAM, 4, POST, OUT_POST, "03"},
+    {"auto", AUTO, MTP, 4, POST, OUT_POST, "03"},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 _Static_assert(FR_MAX_DEPTH == 7, "the ways above go through all depths");

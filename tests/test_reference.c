@@ -292,7 +292,7 @@ static void check_drafting(const ref_model *m, const golden *g, void *user) {
     ref_output o;
     ref_forward(m, text, length, REF_ACT_F32, &o);
     ref_drafting d;
-    ref_draft(m, text, length, g->length, o.hidden, 1, false, REF_ACT_F32, &d);
+    ref_draft(m, text, length, g->length, o.hidden, 1, REF_RECYCLE_OUT_NORMED, REF_ACT_F32, &d);
     if (d.margin >= GOLDEN_MARGIN) {
         assert_int_equal(d.drafted, g->spec_drafted);
         assert_int_equal(d.accepted, g->spec_accepted);

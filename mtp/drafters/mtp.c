@@ -54,24 +54,31 @@ int fr_mtp_readable(const fr_mtp_drafter *m, const fr_draft_context *c) {
     return known < 0 ? 0 : known < m->unread ? known : m->unread;
 }
 
-void fr_mtp_read(fr_mtp_drafter *m, const fr_draft_context *c, int rows, int outputs) {
+/* The module's own outputs of the pass just made, as chained rows read them. */
+static const float *outputs_of(const fr_mtp_drafter *m, const fr_draft_context *c) {
+    return m->recycles == FR_RECYCLE_PRE_NORM ? c->ws->x : c->ws->hidden;
+}
+
+void fr_mtp_read(fr_mtp_drafter *m, const fr_draft_context *c, int rows, int outputs, float *recycled) {
     int pos = m->kv.length;
     assert(rows > 0 && rows <= fr_mtp_readable(m, c) && outputs >= 0 && outputs <= rows);
     fr_mtp_forward(c->model, c->ws, &m->kv, m->hidden, c->tokens + pos + 1, rows, outputs, pos);
     fr_kv_cache_commit(&m->kv, rows);
+    const float *read = (const float *)((const char *)m->hidden + hidden_bytes(m, rows - outputs));
+    if (recycled) memcpy(recycled, m->recycles == FR_RECYCLE_PINNED ? read : outputs_of(m, c), hidden_bytes(m, outputs));
     m->unread -= rows;
     memmove(m->hidden, (const char *)m->hidden + hidden_bytes(m, rows), hidden_bytes(m, m->unread));
 }
 
 static void catch_up(fr_drafter *d, const fr_draft_context *c) {
     int rows = fr_mtp_readable(mtp_of(d), c);
-    if (rows > 0) fr_mtp_read(mtp_of(d), c, rows, 0);
+    if (rows > 0) fr_mtp_read(mtp_of(d), c, rows, 0, NULL);
 }
 
 /* Without drafts the module only keeps up: its cache takes in what was committed, a few rows at a time. */
 static void keep_up(fr_mtp_drafter *m, const fr_draft_context *c, int rows, fr_cycle *cycle) {
     double start = fr_now();
-    fr_mtp_read(m, c, rows, 0);
+    fr_mtp_read(m, c, rows, 0, NULL);
     cycle->draft_bytes = c->traffic->kv_only;
     cycle->catch_up_rows = (uint64_t)rows;
     cycle->catch_up_s = fr_now() - start;
@@ -85,20 +92,16 @@ static void truncate(fr_drafter *d, const fr_draft_context *c) {
 
 /* ---- Drafting ---- */
 
-const float *fr_mtp_outputs(const fr_mtp_drafter *m, const fr_draft_context *c) {
-    return m->recycles == FR_HIDDEN_PRE_NORM ? c->ws->x : c->ws->hidden;
-}
-
-/* Takes the logits of the pass just made, of one output row, and keeps what the next chained row reads. */
-static void take_output(fr_mtp_drafter *m, const fr_draft_context *c) {
+/* Takes the logits of the pass just made, of one output row. */
+static void take_logits(fr_mtp_drafter *m, const fr_draft_context *c) {
     fr_lm_head(c->model, c->ws, &c->model->draft_head, c->ws->hidden, 1, m->logits);
-    memcpy(m->recycled, fr_mtp_outputs(m, c), hidden_bytes(m, 1));
 }
 
 void fr_mtp_chain(fr_mtp_drafter *m, const fr_draft_context *c, int32_t token, int pos) {
     assert(pos >= m->kv.length && pos < m->kv.ctx);
     fr_mtp_forward(c->model, c->ws, &m->kv, m->recycled, &token, 1, 1, pos);
-    take_output(m, c);
+    if (m->recycles != FR_RECYCLE_PINNED) memcpy(m->recycled, outputs_of(m, c), hidden_bytes(m, 1));
+    take_logits(m, c);
 }
 
 /* Draws a draft from the logits of position `pos`. Returns its token. */
@@ -114,8 +117,8 @@ static void draft(fr_drafter *d, const fr_draft_context *c, fr_cycle *cycle) {
     if (cycle->planned == 0 && rows >= FR_DECODE_ROWS) keep_up(m, c, rows, cycle);
     if (cycle->planned == 0 || rows == 0) return;
     double start = fr_now();
-    fr_mtp_read(m, c, rows, 1);
-    take_output(m, c);
+    fr_mtp_read(m, c, rows, 1, m->recycled);
+    take_logits(m, c);
     int pos = m->kv.length - 1;
     int32_t token = draw(m, c, pos, cycle);
     double first = fr_now();

@@ -1,4 +1,5 @@
-/* The MTP drafter: the checkpoint's MTP module, chained on its own output from the second draft on.
+/* The MTP drafter: the checkpoint's MTP module, chained from the second draft on: on its own output, or on the hidden state that
+ * the first one read.
  *
  * Invariants between calls, with e = positions that the main model has evaluated:
  *  - kv holds positions [0, kv.length) of the text, each computed from the main model's own hidden state and the token after
@@ -13,12 +14,13 @@
 
 typedef struct fr_mtp_drafter {
     fr_drafter base;
-    fr_hidden_state reads, recycles; /* fr_session_options' mtp_hidden and mtp_recycle */
+    fr_hidden_state reads; /* fr_session_options' mtp_hidden */
+    fr_recycle recycles;   /* and mtp_recycle */
     int hidden_size;
     fr_kv_cache kv;
     float *hidden; /* [room, hidden_size] */
     int unread, room;
-    float *recycled; /* [hidden_size]: the module's output that the next chained draft reads */
+    float *recycled; /* [hidden_size]: what the next chained draft reads */
     float *logits;   /* [vocab_size] of the last draft */
 } fr_mtp_drafter;
 
@@ -28,12 +30,11 @@ fr_mtp_drafter *fr_mtp_drafter_of(fr_drafter *drafter);
 /* Rows that the module can read now: their hidden states are there and the tokens after them known. */
 int fr_mtp_readable(const fr_mtp_drafter *mtp, const fr_draft_context *context);
 /* Reads the first `rows` of them. ws->x and ws->hidden then hold the module's outputs of the last `outputs` rows; the others are
- * KV-only, which is cheap. */
-void fr_mtp_read(fr_mtp_drafter *mtp, const fr_draft_context *context, int rows, int outputs);
-/* Runs a chained row: position `pos`, from the recycled output of the one before it and `token`, which comes after `pos`. Leaves
- * logits and the row's own output to recycle. The cache keeps the row past its length. */
+ * KV-only, which is cheap. recycled [outputs, hidden_size]: takes what a row that is chained to each of them reads; NULL: none
+ * is. */
+void fr_mtp_read(fr_mtp_drafter *mtp, const fr_draft_context *context, int rows, int outputs, float *recycled);
+/* Runs a chained row: position `pos`, from `recycled` and `token`, which comes after `pos`. Leaves logits, and in `recycled` what
+ * the next row reads. The cache keeps the row past its length. */
 void fr_mtp_chain(fr_mtp_drafter *mtp, const fr_draft_context *context, int32_t token, int pos);
-/* The module's outputs [rows, hidden_size] of the pass just made, as chained rows read them. */
-const float *fr_mtp_outputs(const fr_mtp_drafter *mtp, const fr_draft_context *context);
 
 #endif

@@ -29,7 +29,11 @@ static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_e
     }
     if (o->session.drafter != FR_DRAFTER_MTP && o->teacher_forced)
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "accept: only the MTP module's drafts can be teacher-forced");
-    if (o->session.drafter != FR_DRAFTER_MTP) o->both_hidden = o->both_recycle = false; /* nothing reads them */
+    if (o->num_recycles == 0 || o->session.drafter != FR_DRAFTER_MTP) { /* (nothing else recycles) */
+        o->recycles = &o->session.mtp_recycle;
+        o->num_recycles = 1;
+    }
+    if (o->session.drafter != FR_DRAFTER_MTP) o->both_hidden = false;
     if (o->max_tokens < 0) return fr_fail(error, FR_ERROR_ARGUMENT, "accept: at most %d tokens", o->max_tokens);
     for (size_t i = 0; i < o->num_depths; i++)
         if (o->depths[i] < 1 || o->depths[i] > FR_MAX_DEPTH)
@@ -92,8 +96,8 @@ static void name_config(const fr_accept_options *o, fr_accept_config *c) {
         used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", %s", fr_verify_word(c->verify));
     if (o->both_hidden)
         used += snprintf(c->name + used, sizeof c->name - (size_t)used, ", hidden %s", fr_hidden_state_word(c->hidden));
-    if (o->both_recycle && c->depth > 1)
-        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s", fr_hidden_state_word(c->recycle));
+    if (o->num_recycles > 1 && c->depth > 1)
+        snprintf(c->name + used, sizeof c->name - (size_t)used, ", recycle %s", fr_recycle_word(c->recycle));
 }
 
 static fr_status add_config(fr_accept_run *run, const fr_accept_config *like, fr_error *error) {
@@ -107,29 +111,35 @@ static fr_status add_config(fr_accept_run *run, const fr_accept_config *like, fr
     return c->texts && c->proposed && c->rejected ? FR_OK : out_of_memory(error);
 }
 
+/* The configurations of a temperature, rule and hidden state. */
+static fr_status add_depths(fr_accept_run *run, fr_accept_config config, fr_error *error) {
+    const fr_accept_options *o = &run->options;
+    for (size_t r = 0; r < o->num_recycles; r++)
+        for (size_t d = 0; d < o->num_depths; d++) {
+            if (r > 0 && o->depths[d] == 1) continue; /* one draft recycles nothing */
+            config.recycle = o->recycles[r];
+            config.depth = o->depths[d];
+            FR_TRY(add_config(run, &config, error));
+        }
+    return FR_OK;
+}
+
 static fr_status make_grid(fr_accept_run *run, fr_error *error) {
     const fr_accept_options *o = &run->options;
     const fr_session_options *s = &o->session;
-    size_t most = o->num_temperatures * o->num_depths * 8;
+    size_t most = o->num_temperatures * 4 * o->num_recycles * o->num_depths;
     run->configs = fr_alloc_zeroed(most, sizeof *run->configs);
     if (!run->configs) return out_of_memory(error);
     for (size_t t = 0; t < o->num_temperatures; t++)
-        for (int way = 0; way < 8; way++) {
-            bool verify = way & 4, hidden = way & 2, recycle = way & 1; /* the other one of each */
-            if ((verify && (!o->both_verify || o->temperatures[t] <= 0.0f)) || (hidden && !o->both_hidden) ||
-                (recycle && !o->both_recycle))
-                continue;
-            for (size_t d = 0; d < o->num_depths; d++) {
-                if (recycle && o->depths[d] == 1) continue;
-                fr_accept_config config = {
-                    .depth = o->depths[d],
-                    .temperature = o->temperatures[t],
-                    .verify = verify ? (fr_verify)!s->sampling.verify : s->sampling.verify,
-                    .hidden = hidden ? (fr_hidden_state)!s->mtp_hidden : s->mtp_hidden,
-                    .recycle = recycle ? (fr_hidden_state)!s->mtp_recycle : s->mtp_recycle,
-                };
-                FR_TRY(add_config(run, &config, error));
-            }
+        for (int way = 0; way < 4; way++) {
+            bool verify = way & 2, hidden = way & 1; /* the other one of each */
+            if ((verify && (!o->both_verify || o->temperatures[t] <= 0.0f)) || (hidden && !o->both_hidden)) continue;
+            fr_accept_config config = {
+                .temperature = o->temperatures[t],
+                .verify = verify ? (fr_verify)!s->sampling.verify : s->sampling.verify,
+                .hidden = hidden ? (fr_hidden_state)!s->mtp_hidden : s->mtp_hidden,
+            };
+            FR_TRY(add_depths(run, config, error));
         }
     return FR_OK;
 }

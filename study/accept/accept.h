@@ -31,7 +31,8 @@ typedef struct fr_accept_config {
     int depth;
     float temperature;
     fr_verify verify;
-    fr_hidden_state hidden, recycle;
+    fr_hidden_state hidden;
+    fr_recycle recycle;
 
     bool whole;            /* all texts were */
     fr_stats stats;        /* of all cycles */

@@ -224,7 +224,7 @@ static fr_status add_config(fr_accept_run *run, fr_json_builder *d, cJSON *to, c
     fr_json_add_real(d, to, "temperature", (double)c->temperature);
     fr_json_add_text(d, to, "verify", fr_verify_word(c->verify));
     fr_json_add_text(d, to, "mtp_hidden", fr_hidden_state_word(c->hidden));
-    fr_json_add_text(d, to, "mtp_recycle", fr_hidden_state_word(c->recycle));
+    fr_json_add_text(d, to, "mtp_recycle", fr_recycle_word(c->recycle));
     fr_json_add_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_json_add_bool(d, to, "complete", c->whole);
     cJSON *speculation = fr_study_add_speculation(d, to, "speculative_decoding", &c->stats, NULL, c->depth);
@@ -292,7 +292,10 @@ static void add_options(const fr_accept_run *run, fr_json_builder *d, cJSON *to)
     for (size_t i = 0; i < o->num_temperatures; i++) fr_json_add_real(d, array, NULL, (double)o->temperatures[i]);
     fr_json_add_text(d, to, "verify", o->both_verify ? "both" : fr_verify_word(s->verify));
     fr_json_add_text(d, to, "mtp_hidden", o->both_hidden ? "both" : fr_hidden_state_word(o->session.mtp_hidden));
-    fr_json_add_text(d, to, "mtp_recycle", o->both_recycle ? "both" : fr_hidden_state_word(o->session.mtp_recycle));
+    fr_json_add_text(d, to, "mtp_recycle",
+                     o->num_recycles > 2   ? "all"
+                     : o->num_recycles > 1 ? "both"
+                                           : fr_recycle_word(o->recycles[0]));
     fr_json_add_text(d, to, "drafter", fr_drafter_word(o->session.drafter));
     fr_study_add_sampling(d, to, s);
     if (o->max_tokens > 0)

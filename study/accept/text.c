@@ -3,7 +3,7 @@
  * The text is evaluated in prefill passes, the MTP module following. Every position i is a start: it is taken for the last one
  * whose hidden state is known when a cycle begins. Tokens 0..i+1 are known then, and draft j (from 0 on) is for position i+2+j.
  *  - Draft 0 comes from the MTP module's row i, which the pass has made anyway.
- *  - Draft j > 0 takes a chained row of its own: the MTP module at position i+j, given its last output and the text's token
+ *  - Draft j > 0 takes a chained row of its own: the MTP module at position i+j, given what it recycles and the text's token
  *    i+1+j, its cache holding the true rows 0..i and the chained ones. A chain ends with the first rejected draft.
  *  - The main model's logits of position i+1+j verify draft j.
  *
@@ -119,8 +119,7 @@ static fr_status read_mtp(void *user, fr_session *s, int main_first, int main_ro
     size_t at = (size_t)(first - t->base);
     (void)main_first, (void)main_rows;
     if (rows == 0) return FR_OK;
-    fr_mtp_read(t->mtp, &context, rows, rows);
-    memcpy(t->recycled + at * hidden_size(t), fr_mtp_outputs(t->mtp, &context), (size_t)rows * hidden_size(t) * sizeof(float));
+    fr_mtp_read(t->mtp, &context, rows, rows, t->recycled + at * hidden_size(t));
     fr_lm_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
     verify_starts(t, s);

@@ -123,18 +123,20 @@ static void add_configurations(fr_report *r) {
     fr_report_table(r, &fr_view_configurations, configurations);
 }
 
-/* ---- The four-way ablation ---------------------------------------------------------------------------------------- */
+/* ---- The ablation of hidden states ---------------------------------------------------------------------------------------- */
 
-enum { WAYS = 4 };
+enum { WAYS = 6 };
 
-static const char *const way_names[WAYS] = {"reads post, recycles post", "reads post, recycles pre", "reads pre, recycles post",
-                                            "reads pre, recycles pre"};
+static const char *const way_names[WAYS] = {
+    "reads post, recycles post", "reads post, recycles pre", "reads post, pinned",
+    "reads pre, recycles post",  "reads pre, recycles pre",  "reads pre, pinned",
+};
 
 /* The index of its name; -1 when the document does not say what the MTP module reads and what it recycles. */
 static int way_of(const cJSON *configuration) {
     const char *hidden = fr_path_text(configuration, "mtp_hidden"), *recycle = fr_path_text(configuration, "mtp_recycle");
     if (!hidden || !recycle) return -1;
-    return 2 * (strcmp(hidden, "pre") == 0) + (strcmp(recycle, "pre") == 0);
+    return 3 * (strcmp(hidden, "pre") == 0) + (strcmp(recycle, "pre") == 0) + 2 * (strcmp(recycle, "pinned") == 0);
 }
 
 /* Whether configurations differ in their ways alone. */
@@ -198,9 +200,10 @@ static void add_ablation(fr_report *r) {
     const cJSON *ways[WAYS];
     int found = choose_ways(fr_path_array(r->document, "configurations"), ways);
     if (found < 2) return;
-    fr_section_begin(r, "ablation", found == WAYS ? "Four-way ablation" : "Ablation of hidden states");
+    fr_section_begin(r, "ablation", "Ablation of hidden states");
     fr_section_note(r, "Which hidden state the MTP module reads from the main model, and which of its own it hands to the next "
-                       "chained draft: after the norm that follows it (post), or before (pre).");
+                       "chained draft: after the norm that follows it (post), or before (pre). Pinned: every chained draft reads "
+                       "again what the first one read.");
     fr_figures_begin(r);
     plot_ways(r, ways);
     fr_table_begin(r, &fr_view_ways);

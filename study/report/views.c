@@ -179,7 +179,7 @@ static const fr_column ways[] = {
      .interval = "acceptance_rate_ci95|speculative_decoding.acceptance_rate_ci95"},
     {"speculative_decoding.mean_acceptance_length", .page = "mean length"},
 };
-VIEW(ways, .caption = "The four ways: all positions together");
+VIEW(ways, .caption = "Each way: all positions together");
 
 static const fr_column along_cycles[] = {
     {.path = NULL},

@@ -297,8 +297,8 @@ void ref_greedy(const ref_model *m, const int32_t *prompt, int length, int count
     free(text);
 }
 
-void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, const float *hidden, int depth, bool recycle_pre,
-               ref_act act, ref_drafting *out) {
+void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, const float *hidden, int depth,
+               ref_recycle recycle, ref_act act, ref_drafting *out) {
     int vocab = m->config.vocab;
     size_t width = (size_t)m->config.hidden;
     float *h = ref_alloc((size_t)(length + depth) * width, sizeof *h);
@@ -321,8 +321,10 @@ void ref_draft(const ref_model *m, const int32_t *text, int length, int prompt, 
             const float *logits = chained.logits + (size_t)(rows - 1) * (size_t)vocab;
             next[rows] = ref_argmax(logits, vocab, &margin);
             memcpy(out->logits + (size_t)out->drafts * (size_t)vocab, logits, (size_t)vocab * sizeof *logits);
-            const float *own = recycle_pre ? chained.out : chained.hidden;
-            memcpy(h + (size_t)rows * width, own + (size_t)(rows - 1) * width, width * sizeof *h);
+            const float *own = recycle == REF_RECYCLE_OUT ? chained.out : chained.hidden;
+            const float *from =
+                recycle == REF_RECYCLE_PINNED ? hidden + (size_t)(n - 1) * width : own + (size_t)(rows - 1) * width;
+            memcpy(h + (size_t)rows * width, from, width * sizeof *h);
             if (j > 0) ref_mtp_output_release(&chained);
             out->margin = fmin(out->margin, margin);
             agreed = agreed && next[rows] == text[n + 1 + j];

@@ -160,6 +160,11 @@ void ref_greedy(const ref_model *model, const int32_t *prompt, int length, int c
 /* What drafting at a fixed depth does on a known text: `text` [length] is what the main model produces, of which the
  * first `prompt` were given and the next was chosen from the prompt's logits; `hidden` [length, hidden] is what the MTP
  * module reads. Cycles run until all of the text is reached; the last ones draft no more than can still be used. */
+typedef enum ref_recycle {
+    REF_RECYCLE_OUT_NORMED, /* the module's output at the row before, after its norm */
+    REF_RECYCLE_OUT,        /* or before */
+    REF_RECYCLE_PINNED,     /* the row of `hidden` that the cycle's first draft read */
+} ref_recycle;
 typedef struct ref_drafting {
     int cycles, drafts, drafted, accepted;
     int drafted_at[8], accepted_at[8];
@@ -167,6 +172,6 @@ typedef struct ref_drafting {
     float *logits; /* [drafts, vocab]: those that chose the last draft of each cycle that drafted; owned, free() */
 } ref_drafting;
 void ref_draft(const ref_model *model, const int32_t *text, int length, int prompt, const float *hidden, int depth,
-               bool recycle_pre, ref_act act, ref_drafting *out);
+               ref_recycle recycle, ref_act act, ref_drafting *out);
 
 #endif
