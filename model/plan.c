@@ -44,7 +44,7 @@ static fr_memory session_memory(const fr_model *model, const fr_session_options 
     fr_sampler sampler = {0};
     fr_arena arena = {0};
     fr_arena_take(&arena, o->sampling.num_logit_bias, sizeof *o->sampling.logit_bias); /* the session's own copy */
-    fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size);
+    fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size, model->kernels, model->threads);
     return (fr_memory){.kv_bytes =
                            fr_kv_cache_bytes(c->num_hidden_layers, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),
                        .mtp_kv_bytes = fr_kv_cache_bytes(sizes.mtp, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),

@@ -77,7 +77,7 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
             memcpy(copy, sampling->logit_bias, biases);
             sampling->logit_bias = copy;
         }
-        fr_sampler_take(&s->sampler, &arena, sampling, s->model->config.vocab_size);
+        fr_sampler_take(&s->sampler, &arena, sampling, s->model->config.vocab_size, s->model->kernels, s->model->threads);
         if (pass == 1) break;
         s->sampler_bytes = arena.used;
         arena = (fr_arena){.size = arena.used, .base = s->sampler_memory = fr_alloc(arena.used)};

@@ -20,13 +20,16 @@ void fr_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]
     out[3] = c3;
 }
 
-double fr_uniform(uint64_t seed, fr_stream stream, int position, int32_t token) {
-    /* A block serves four neighbouring tokens. */
-    const uint32_t counter[4] = {(uint32_t)token >> 2, (uint32_t)position, (uint32_t)stream, 0};
+void fr_uniform_block(uint64_t seed, fr_stream stream, int position, int32_t block, uint32_t out[FR_BLOCK_TOKENS]) {
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)position, (uint32_t)stream, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t out[4];
     fr_philox(counter, key, out);
-    return ((double)out[token & 3] + 0.5) * 0x1p-32;
+}
+
+double fr_uniform(uint64_t seed, fr_stream stream, int position, int32_t token) {
+    uint32_t out[FR_BLOCK_TOKENS];
+    fr_uniform_block(seed, stream, position, token / FR_BLOCK_TOKENS, out);
+    return fr_uniform_of(out[token % FR_BLOCK_TOKENS]);
 }
 
 double fr_gumbel(uint64_t seed, fr_stream stream, int position, int32_t token) {

@@ -10,10 +10,12 @@
 #ifndef FR_SAMPLER_SAMPLER_H
 #define FR_SAMPLER_SAMPLER_H
 
-#include "sampler/distribution.h"
+#include "sampler/draw.h"
 
 typedef struct fr_sampler {
     fr_filters filters;
+    int threads;                            /* that share the work on a row */
+    fr_best *best;                          /* [threads] */
     fr_distribution target;                 /* scratch: of the row that is being verified */
     fr_distribution proposal[FR_MAX_DEPTH]; /* rejection: what draft j was drawn from */
     double *residual;                       /* [vocab], zeros between calls; rejection */
@@ -25,7 +27,9 @@ typedef struct fr_history {
     int length, generated; /* the completion begins at token `generated` */
 } fr_history;
 
-void fr_sampler_take(fr_sampler *sampler, fr_arena *arena, const fr_sampling *sampling, int vocab_size);
+/* The functions below open a team of `threads`, unless the vocabulary is too small for that to pay. */
+void fr_sampler_take(fr_sampler *sampler, fr_arena *arena, const fr_sampling *sampling, int vocab_size, const fr_kernels *kernels,
+                     int threads);
 
 /* The target's own token. */
 int32_t fr_sampler_choose(fr_sampler *sampler, const float *logits, fr_history history);

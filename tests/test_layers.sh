@@ -15,7 +15,7 @@ core            :
 core/kernels    : core
 core/linear     : core core/kernels
 core/checkpoint : core
-sampler         : core
+sampler         : core core/kernels
 text            : core
 attn            : core core/kernels core/linear core/checkpoint
 moe             : core core/kernels core/linear

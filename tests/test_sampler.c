@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/kernels/isa.h"
 #include "sampler/sampler.h"
 
 enum { VOCAB = 12, DRAWS = 30000 };
@@ -22,9 +23,9 @@ static const float draft_logits[VOCAB] = {1.2f, 2.1f, 0.3f, 1.0f, 0.9f, -0.6f, 0
 static fr_sampler *create(const fr_sampling *sampling, int vocab) {
     fr_sampler *s = fr_alloc_zeroed(1, sizeof *s);
     fr_arena arena = {0};
-    fr_sampler_take(s, &arena, sampling, vocab);
+    fr_sampler_take(s, &arena, sampling, vocab, fr_isa_kernels(FR_ISA_AUTO), 1);
     arena = (fr_arena){.base = fr_alloc(arena.used + 64), .size = arena.used};
-    fr_sampler_take(s, &arena, sampling, vocab);
+    fr_sampler_take(s, &arena, sampling, vocab, fr_isa_kernels(FR_ISA_AUTO), 1);
     return s;
 }
 
