@@ -29,19 +29,49 @@ void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int m
     }
 }
 
-/* Queries as the cache's rows want them, [W_UK^T q_nope | q_pe] * softmax_scale, for all pairs; TEAM. */
-static void absorb_queries(const fr_mla *m, int rows, fr_mla_scratch *s) {
+bool fr_heads_are_owned(const fr_mla *m) {
+    return m->heads % fr_team_size() == 0;
+}
+
+/* A thread's pairs in attention: of its own heads, or a part of all. Item i of [begin, end) is a pair; a row's are in a run. */
+typedef struct own_pairs {
+    int begin, end;
+    int head, heads; /* the heads that they are of: `heads` from `head` on */
+    int all_heads;
+    int group; /* the first of the thread's fr_tiled_queries */
+} own_pairs;
+
+static own_pairs own_pairs_of(const fr_mla *m, int rows) {
+    own_pairs own = {.heads = m->heads, .all_heads = m->heads};
+    if (fr_heads_are_owned(m)) {
+        own.heads = m->heads / fr_team_size();
+        own.head = own.heads * fr_team_rank();
+        own.end = rows * own.heads;
+        own.group = (own.end + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES * fr_team_rank();
+    } else {
+        fr_team_split(rows * m->heads, 1, &own.begin, &own.end);
+        own.group = own.begin / FR_TILED_QUERIES + fr_team_rank(); /* the one before may be partial */
+    }
+    return own;
+}
+
+static int pair_of(const own_pairs *own, int item) {
+    return item / own->heads * own->all_heads + own->head + item % own->heads;
+}
+
+/* Queries as the cache's rows want them, [W_UK^T q_nope | q_pe] * softmax_scale. Owned heads come out as the thread's own. */
+void fr_absorb_queries(const fr_mla *m, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s) {
     int width = m->kv_rank + m->rope, begin, end;
     fr_team_split(rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++) { /* rows inside heads, so that a head's W_UK stays in cache for all rows */
         int head = i / rows, pair = i % rows * m->heads + head, first = head * (m->nope + m->v);
-        const float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
+        float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
         float *query = s->q_absorbed + (size_t)pair * (size_t)width;
+        fr_rope_apply(rope, pos + i % rows, q + m->nope);
         fr_linear_transposed(&m->kv_b_proj, first, first + m->nope, q, query, s->compute->kernels);
         memcpy(query + m->kv_rank, q + m->nope, (size_t)m->rope * sizeof(float));
         for (int j = 0; j < width; j++) query[j] *= m->softmax_scale;
     }
-    fr_team_barrier();
 }
 
 #define GROUP 4 /* pairs of one row that go through a span together */
@@ -100,39 +130,43 @@ static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos
     add_values(k, latent, n, (const float *const *)scores, kv, layer, pos, count);
 }
 
-/* s->latent of pairs [begin, end), by vectors. ONE THREAD. */
-static void attend_pairs(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, int begin, int end,
+/* s->latent of these pairs, by vectors. ONE THREAD. */
+static void attend_pairs(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, const own_pairs *own,
                          fr_mla_scratch *s) {
-    for (int pair = begin; pair < end; pair++) {
+    for (int item = own->begin; item < own->end; item++) {
+        int pair = pair_of(own, item);
         memset(s->latent + (size_t)pair * (size_t)m->kv_rank, 0, (size_t)m->kv_rank * sizeof(float));
         s->pair_max[pair] = -INFINITY;
         s->pair_sum[pair] = 0.0f;
     }
     for (int span = 0; span < pos + rows; span += FR_KV_SPAN) {
-        for (int pair = begin, n; pair < end; pair += n) {
-            int row = pair / m->heads, seen = pos + row + 1 - span; /* positions of this span and later that the row sees */
-            int row_end = (row + 1) * m->heads < end ? (row + 1) * m->heads : end;
-            n = row_end - pair < GROUP ? row_end - pair : GROUP;
-            if (seen > 0) fold_span(m, kv, layer, span, seen < FR_KV_SPAN ? seen : FR_KV_SPAN, pair, n, s);
+        for (int item = own->begin, n; item < own->end; item += n) {
+            int row = item / own->heads, seen = pos + row + 1 - span; /* positions of this span and later that the row sees */
+            int row_end = (row + 1) * own->heads < own->end ? (row + 1) * own->heads : own->end;
+            n = row_end - item < GROUP ? row_end - item : GROUP;
+            if (seen > 0) fold_span(m, kv, layer, span, seen < FR_KV_SPAN ? seen : FR_KV_SPAN, pair_of(own, item), n, s);
         }
     }
-    for (int pair = begin; pair < end; pair++)
+    for (int item = own->begin; item < own->end; item++) {
+        int pair = pair_of(own, item);
         for (int i = 0; i < m->kv_rank; i++) s->latent[(size_t)pair * (size_t)m->kv_rank + (size_t)i] /= s->pair_sum[pair];
+    }
 }
 
 /* The same by tiles. */
-static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, int begin, int end,
+static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, const own_pairs *own,
                          fr_mla_scratch *s) {
     const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
-    const int width = m->kv_rank + m->rope, total = pos + rows, count = (end - begin + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES;
-    fr_tiled_queries *groups = s->groups + begin / FR_TILED_QUERIES + fr_team_rank(); /* no other thread's, see the taking */
+    const int width = m->kv_rank + m->rope, total = pos + rows, begin = own->begin, end = own->end;
+    const int count = (end - begin + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES;
+    fr_tiled_queries *groups = s->groups + own->group; /* no other thread's, see the taking */
     for (int i = 0; i < count; i++) {
         const float *q[FR_TILED_QUERIES];
         int first = begin + i * FR_TILED_QUERIES, seen[FR_TILED_QUERIES];
         int n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
         for (int j = 0; j < n; j++) {
-            q[j] = s->q_absorbed + (size_t)(first + j) * (size_t)width;
-            seen[j] = pos + (first + j) / m->heads + 1;
+            q[j] = s->q_absorbed + (size_t)pair_of(own, first + j) * (size_t)width;
+            seen[j] = pos + (first + j) / own->heads + 1;
         }
         tiled->begin(&groups[i], q, seen, n, width, m->kv_rank);
     }
@@ -142,14 +176,15 @@ static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
     for (int i = 0; i < count; i++) {
         float *latent[FR_TILED_QUERIES];
         int first = begin + i * FR_TILED_QUERIES, n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
-        for (int j = 0; j < n; j++) latent[j] = s->latent + (size_t)(first + j) * (size_t)m->kv_rank;
+        for (int j = 0; j < n; j++) latent[j] = s->latent + (size_t)pair_of(own, first + j) * (size_t)m->kv_rank;
         tiled->end(&groups[i], latent, n, m->kv_rank);
     }
 }
 
-/* s->o from s->latent; TEAM. */
+/* s->o_rows from s->latent; TEAM. */
 static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
-    int expanded = m->heads * (m->nope + m->v), begin, end;
+    int expanded = m->heads * (m->nope + m->v), width = m->heads * m->v, begin, end;
+    unsigned input = fr_linear_input(&m->o_proj, m->act_fp8);
     fr_rows latents = {.kernels = s->compute->kernels, .rows = rows * m->heads, .width = m->kv_rank, .x = s->latent};
     fr_team_split(m->heads, 1, &begin, &end);
     for (int head = begin; head < end; head++) {
@@ -161,18 +196,19 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
             memcpy(s->o + (size_t)pairs[r] * (size_t)m->v, s->kv_b_out + (size_t)r * (size_t)expanded + first,
                    (size_t)m->v * sizeof(float));
     }
+    if (input & FR_INPUT_QUANTIZED)
+        fr_rows_complete(&s->o_rows, s->o, width, m->act_ue8m0, 0, rows, begin * m->v, end * m->v, s->o_done);
+    if (fr_team_rank() == 0) fr_rows_begin(&s->o_rows, s->o, rows, width, input, m->act_ue8m0);
     fr_team_barrier();
 }
 
 void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
-    int begin, end;
     assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
-    absorb_queries(m, rows, s);
-    fr_team_split(rows * m->heads, 1, &begin, &end);
+    own_pairs own = own_pairs_of(m, rows);
     if (s->groups && kv->type == FR_KV_BF16)
-        attend_tiled(m, kv, layer, pos, rows, begin, end, s);
+        attend_tiled(m, kv, layer, pos, rows, &own, s);
     else
-        attend_pairs(m, kv, layer, pos, rows, begin, end, s);
-    fr_team_barrier();
+        attend_pairs(m, kv, layer, pos, rows, &own, s);
+    if (!fr_heads_are_owned(m)) fr_team_barrier();
     project_values(m, rows, s);
 }

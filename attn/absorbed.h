@@ -11,7 +11,14 @@
 /* Takes its part of the scratch. */
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows);
 
-/* TEAM. s->o [rows, heads, v] from s->q and the cache's positions [0, pos + rows), each row seeing those up to its own. */
+/* Whether all threads of the team have equally many heads. Then a thread owns its heads: it computes all that concerns one of
+ * them for all rows, and needs no barrier in between. If not, pairs are shared out as evenly as they can be. */
+bool fr_heads_are_owned(const fr_mla *mla);
+
+/* ALL THREADS. s->q_absorbed of the thread's own pairs, from s->q, whose rope part is rotated. Without a barrier. */
+void fr_absorb_queries(const fr_mla *mla, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s);
+/* TEAM. s->o_rows [rows, heads * v], as o_proj reads them, from s->q_absorbed and the cache's positions [0, pos + rows), each row
+ * seeing those up to its own. Begins with the thread's own pairs: a barrier must have come before, unless heads are owned. */
 void fr_attend_absorbed(const fr_mla *mla, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s);
 
 #endif

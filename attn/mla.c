@@ -11,15 +11,23 @@ static int larger(int a, int b) {
     return a > b ? a : b;
 }
 
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, const fr_compute *compute) {
     size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
     s->compute = compute;
     s->cq = FR_TAKE(arena, float, rows *(size_t)larger(m->q_rank, 1));
+    s->cq_normed = FR_TAKE(arena, float, (size_t)smaller(max_rows, FR_DECODE_ROWS) * (size_t)larger(m->q_rank, 1));
     s->q = FR_TAKE(arena, float, rows *heads *(size_t)(m->nope + m->rope));
     s->ckv_full = FR_TAKE(arena, float, rows *(size_t)(m->kv_rank + m->rope));
     s->o = FR_TAKE(arena, float, rows *heads *(size_t)m->v);
     fr_rows_take(&s->cq_rows, arena, compute->kernels, max_rows, larger(m->q_rank, 1), FR_INPUT_ANY);
     fr_rows_take(&s->o_rows, arena, compute->kernels, max_rows, m->heads * m->v, FR_INPUT_ANY);
+    int blocks = fr_blocks(m->heads * m->v);
+    s->o_done = FR_TAKE(arena, atomic_int, blocks);
+    for (int i = 0; s->o_done && i < blocks; i++) atomic_init(&s->o_done[i], 0);
     fr_absorbed_take(s, arena, m, max_rows);
     if (max_rows <= FR_DECODE_ROWS) return; /* never expanded */
     s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->kv_rank);
@@ -39,54 +47,107 @@ unsigned fr_mla_inputs(const fr_mla *m) {
            fr_linear_input(&m->kv_a_proj_with_mqa, m->act_fp8);
 }
 
-/* s->q [rows, heads, nope + rope], with its rope part rotated; TEAM. */
-static void project_queries(const fr_mla *m, const fr_rope *rope, int pos, const fr_rows *x, fr_mla_scratch *s) {
-    int width = m->heads * (m->nope + m->rope), begin, end;
-    if (m->q_rank) {
-        fr_linear_forward(&m->q_a_proj, x, s->cq, m->q_rank, s->compute);
-        fr_rmsnorm(s->compute->kernels, s->cq, s->cq, m->q_a_layernorm, m->eps, x->rows, m->q_rank);
-        fr_rows_set(&s->cq_rows, s->cq, x->rows, m->q_rank, fr_linear_input(&m->q_b_proj, m->act_fp8), m->act_ue8m0);
-        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->compute);
-    } else {
-        fr_linear_forward(&m->q_proj, x, s->q, width, s->compute);
+/* The first sweep: what x alone is needed for. s->cq, or without a latent for queries s->q, and s->ckv_full; TEAM. */
+static void project_inputs(const fr_mla *m, const fr_rows *x, fr_mla_scratch *s) {
+    const fr_linear *q = m->q_rank ? &m->q_a_proj : &m->q_proj;
+    fr_linear_forward_both(q, m->q_rank ? s->cq : s->q, &m->kv_a_proj_with_mqa, s->ckv_full, x, s->compute);
+}
+
+/* Writes the latents and shared keys of rows [begin, end), s->ckv_full, to the cache. */
+static void write_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int begin, int end,
+                          fr_mla_scratch *s) {
+    for (int r = begin; r < end; r++) {
+        float *row = s->ckv_full + (size_t)r * (size_t)(m->kv_rank + m->rope);
+        fr_rmsnorm_row(s->compute->kernels, row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
+        fr_rope_apply(rope, pos + r, row + m->kv_rank);
+        fr_kv_cache_write(kv, layer, pos + r, row, s->compute->kernels);
     }
-    fr_team_split(x->rows * m->heads, 1, &begin, &end);
+}
+
+/* ---- Decode ---- */
+
+/* Normalizes the latents: the cache's rows, and s->cq_rows, if queries have one. Begins after project_inputs, has no barrier. */
+static void normalize_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
+                              fr_mla_scratch *s) {
+    fr_norm_job queries = {.to = &s->cq_rows,
+                           .y = s->cq_normed,
+                           .x = s->cq,
+                           .w = m->q_a_layernorm,
+                           .eps = m->eps,
+                           .rows = rows,
+                           .width = m->q_rank,
+                           .inputs = fr_linear_input(&m->q_b_proj, m->act_fp8),
+                           .ue8m0 = m->act_ue8m0};
+    int units = m->q_rank ? rows * fr_blocks(m->q_rank) : 0, begin, end;
+    fr_share share = fr_team_share(units + rows, 1);
+    if (fr_share_next(&share, units, &begin, &end)) fr_rows_normed_part(&queries, begin, end);
+    if (fr_share_next(&share, rows, &begin, &end)) write_latents(m, rope, kv, layer, pos, begin, end, s);
+    if (m->q_rank && fr_team_rank() == 0) fr_rows_begin(&s->cq_rows, s->cq_normed, rows, m->q_rank, queries.inputs, m->act_ue8m0);
+}
+
+/* s->q of the thread's own heads, or with a barrier of all. */
+static void expand_queries(const fr_mla *m, fr_mla_scratch *s) {
+    int head = m->nope + m->rope, width = m->heads * head, begin, end;
+    if (!fr_heads_are_owned(m)) {
+        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->compute);
+        return;
+    }
+    fr_team_split(m->heads, 1, &begin, &end);
+    fr_linear_range(&m->q_b_proj, &s->cq_rows, begin * head, end * head, s->q, width, s->compute);
+}
+
+static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
+                          fr_mla_scratch *s) {
+    normalize_latents(m, rope, kv, layer, pos, rows, s);
+    if (m->q_rank) {
+        fr_team_barrier();
+        expand_queries(m, s);
+    }
+    fr_absorb_queries(m, rope, pos, rows, s);
+    if (!m->q_rank || !fr_heads_are_owned(m)) fr_team_barrier(); /* the cache's rows, others' queries */
+    fr_attend_absorbed(m, kv, layer, pos, rows, s);
+}
+
+/* ---- Prefill ---- */
+
+/* s->q [rows, heads, nope + rope], with its rope part rotated, and the cache's rows; TEAM. */
+static void prepare_prefill(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
+                            fr_mla_scratch *s) {
+    int begin, end;
+    fr_team_split(rows, 1, &begin, &end);
+    write_latents(m, rope, kv, layer, pos, begin, end, s);
+    if (m->q_rank) {
+        fr_rmsnorm(s->compute->kernels, s->cq, s->cq, m->q_a_layernorm, m->eps, rows, m->q_rank);
+        fr_rows_set(&s->cq_rows, s->cq, rows, m->q_rank, fr_linear_input(&m->q_b_proj, m->act_fp8), m->act_ue8m0);
+        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, m->heads * (m->nope + m->rope), s->compute);
+    }
+    fr_team_split(rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++)
         fr_rope_apply(rope, pos + i / m->heads, s->q + (size_t)i * (size_t)(m->nope + m->rope) + m->nope);
     fr_team_barrier();
 }
 
-/* Writes the rows' latents and shared keys to the cache; TEAM. */
-static void project_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
-                            fr_mla_scratch *s) {
-    int width = m->kv_rank + m->rope, begin, end;
-    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, width, s->compute);
-    fr_team_split(x->rows, 1, &begin, &end);
-    for (int r = begin; r < end; r++) {
-        float *row = s->ckv_full + (size_t)r * (size_t)width;
-        fr_rmsnorm_row(s->compute->kernels, row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
-        fr_rope_apply(rope, pos + r, row + m->kv_rank);
-        fr_kv_cache_write(kv, layer, pos + r, row, s->compute->kernels);
-    }
-    fr_team_barrier();
-}
-
 void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
-                    fr_mla_scratch *s) {
+                    float *delta, fr_mla_scratch *s) {
     int rows = x->rows;
     assert(pos >= kv->length && pos + rows <= kv->ctx && kv->rank == m->kv_rank && kv->rope == m->rope);
     assert(rows <= FR_DECODE_ROWS || s->expanded);
-    project_queries(m, rope, pos, x, s);
-    project_latents(m, rope, kv, layer, pos, x, s);
-    if (rows <= FR_DECODE_ROWS)
-        fr_attend_absorbed(m, kv, layer, pos, rows, s);
-    else
+    project_inputs(m, x, s);
+    if (rows <= FR_DECODE_ROWS) {
+        attend_decode(m, rope, kv, layer, pos, rows, s);
+    } else {
+        prepare_prefill(m, rope, kv, layer, pos, rows, s);
         fr_attend_expanded(m, kv, layer, pos, rows, s);
-    fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_input(&m->o_proj, m->act_fp8), m->act_ue8m0);
-    fr_linear_forward(&m->o_proj, &s->o_rows, y, m->hidden, s->compute);
+        fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_input(&m->o_proj, m->act_fp8), m->act_ue8m0);
+    }
+    fr_linear_add(&m->o_proj, &s->o_rows, y, delta, s->compute);
 }
 
 void fr_mla_kv_only(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                     fr_mla_scratch *s) {
-    project_latents(m, rope, kv, layer, pos, x, s);
+    int begin, end;
+    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, m->kv_rank + m->rope, s->compute);
+    fr_team_split(x->rows, 1, &begin, &end);
+    write_latents(m, rope, kv, layer, pos, begin, end, s);
+    fr_team_barrier();
 }

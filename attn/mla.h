@@ -39,11 +39,13 @@ typedef struct fr_expanded {
 /* Working memory, shared by all layers. R = max_rows, T = ctx. */
 typedef struct fr_mla_scratch {
     const fr_compute *compute;
-    float *cq;       /* [R, q_rank] */
-    float *q;        /* [R, heads, nope + rope] */
-    float *ckv_full; /* [R, kv_rank + rope] */
-    float *o;        /* [R, heads, v] */
+    float *cq;        /* [R, q_rank] */
+    float *cq_normed; /* [F, q_rank]: of decode passes; prefill normalizes in place */
+    float *q;         /* [R, heads, nope + rope] */
+    float *ckv_full;  /* [R, kv_rank + rope] */
+    float *o;         /* [R, heads, v] */
     fr_rows cq_rows, o_rows;
+    atomic_int *o_done; /* [blocks of heads * v]: see fr_rows_complete */
     /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = min(R, FR_DECODE_ROWS) */
     float *q_absorbed;          /* [F * heads, kv_rank + rope], scaled */
     float *latent;              /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
@@ -65,10 +67,10 @@ typedef struct fr_mla_scratch {
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);
 
-/* TEAM. y [rows, hidden] = attention of rows x (set with fr_mla_inputs) at positions pos .. pos + rows - 1. Row r sees positions
- * [0, pos + r]. The rows are written to the cache and not committed. */
+/* TEAM. y [rows, hidden] += attention of rows x (set with fr_mla_inputs) at positions pos .. pos + rows - 1; delta [rows, hidden]
+ * is used on the way. Row r sees positions [0, pos + r]. The rows are written to the cache and not committed. */
 void fr_mla_forward(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
-                    fr_mla_scratch *s);
+                    float *delta, fr_mla_scratch *s);
 /* TEAM. Writes the rows to the cache, as fr_mla_forward does, and computes nothing else. */
 void fr_mla_kv_only(const fr_mla *mla, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                     fr_mla_scratch *s);

@@ -2,7 +2,7 @@
 
 /* How long a member stays out: longer each time that it was tried in vain, and no longer than a user would mind once the other
  * process has gone. */
-static const double first_hold = 20e-3, longest_hold = 640e-3;
+static const double first_hold = 50e-3, longest_hold = 800e-3;
 
 int fr_members_begin(fr_members *m, int threads, double now) {
     if (m->out > 0 && now >= m->until) {
@@ -19,8 +19,11 @@ int fr_members_end(fr_members *m, const double *lost, int count, double seconds,
         if (lost[i] > lost[worst]) worst = i;
     /* Without a member the others need count / (count - 1) of the time: that is better if it lost more than 1 / count. */
     if (count < 2 || lost[worst] < FR_MEMBERS_LEAST_LOST || lost[worst] * count < seconds) return -1;
-    double hold = 2.0 * m->hold;
-    if (now - m->changed > hold) hold = first_hold; /* it went well for a while */
+    double whole = now - m->changed, hold = m->hold;
+    if (whole > 10.0 * hold)
+        hold = first_hold;
+    else if (whole < hold)
+        hold *= 4.0;
     if (hold > longest_hold) hold = longest_hold;
     if (hold < 4.0 * seconds) hold = 4.0 * seconds;
     m->out++;

@@ -61,7 +61,8 @@ static _Thread_local struct {
     team *team; /* in whose run it is */
     member *member;
     int rank, size;
-} self = {NULL, NULL, NULL, 0, 1};
+    uint64_t barriers;
+} self = {NULL, NULL, NULL, 0, 1, 0};
 
 /* How often a thread looks before it sleeps. A pause takes 25 nanoseconds on Zen 4 and twice that on Intel's CPUs since Skylake,
  * so this is some 70 to 150 microseconds there, and less on CPUs with a shorter pause. The threads of a pass mostly arrive within
@@ -117,11 +118,24 @@ static void wake(atomic_uint *word, atomic_int *asleep) {
 #endif
 }
 
+uint64_t fr_team_barriers(void) {
+    return self.barriers;
+}
+
 void fr_team_barrier(void) {
+    fr_team_barrier_do(NULL, NULL);
+}
+
+void fr_team_barrier_do(fr_team_work *work, void *argument) {
     team *t = self.team;
-    if (self.size == 1) return;
+    self.barriers++;
+    if (self.size == 1) {
+        if (work) work(argument);
+        return;
+    }
     unsigned round = atomic_load_explicit(&t->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == self.size - 1) {
+        if (work) work(argument);
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed); /* seen by all who see the new round */
         if (atomic_load(&t->asleep) > 0) atomic_store_explicit(&t->passed, fr_now(), memory_order_relaxed);
         atomic_store(&t->round, round + 1);

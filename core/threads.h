@@ -12,6 +12,9 @@
 #ifndef FR_CORE_THREADS_H
 #define FR_CORE_THREADS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 typedef void fr_team_work(void *argument);
 
 /* Calls work(argument) on `threads` threads, the caller's among them, and returns when all have come back. It may be fewer, down
@@ -23,6 +26,10 @@ int fr_team_rank(void);
 int fr_team_size(void);
 /* Nobody goes on before all have come. What they wrote before, all see after. */
 void fr_team_barrier(void);
+/* The same; the last to come first does what is one thread's work, while all others wait. */
+void fr_team_barrier_do(fr_team_work *work, void *argument);
+/* Barriers that the calling thread has come to so far, alone or in a team: tests hold a pass to their number. */
+uint64_t fr_team_barriers(void);
 
 /* Part `i` of `parts` of [0, count), in whole units of `unit` (the last may be partial); parts differ by at most one unit. */
 static inline void fr_split(int count, int unit, int parts, int i, int *begin, int *end) {
@@ -35,6 +42,31 @@ static inline void fr_split(int count, int unit, int parts, int i, int *begin, i
 /* This thread's part of [0, count). */
 static inline void fr_team_split(int count, int unit, int *begin, int *end) {
     fr_split(count, unit, fr_team_size(), fr_team_rank(), begin, end);
+}
+
+/* This thread's share of several lengths that are laid end to end, each rounded up to whole units. `total` is their sum, so
+ * rounded. */
+typedef struct fr_share {
+    int begin, end, unit;
+    int at; /* where the next length begins */
+} fr_share;
+
+static inline fr_share fr_team_share(int total, int unit) {
+    fr_share share = {.unit = unit};
+    fr_team_split(total, unit, &share.begin, &share.end);
+    return share;
+}
+
+static inline int fr_whole_units(int count, int unit) {
+    return (count + unit - 1) / unit * unit;
+}
+
+/* The share's part [*begin, *end) of the next length; false if that is nothing. */
+static inline bool fr_share_next(fr_share *share, int count, int *begin, int *end) {
+    *begin = share->begin > share->at ? share->begin - share->at : 0;
+    *end = share->end - share->at < count ? share->end - share->at : count;
+    share->at += fr_whole_units(count, share->unit);
+    return *begin < *end;
 }
 
 #endif

@@ -30,8 +30,9 @@ static void run_pass(void *argument) {
     const fr_config *c = &model->config;
     fr_workspace *ws = p->ws;
     int rows = p->rows, hidden_size = c->hidden_size, pos = p->kv->length, begin, end;
-    fr_team_split(rows, 1, &begin, &end); /* as fr_rmsnorm, the first to read them, splits */
+    fr_team_split(rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) fr_embed(model, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
+    fr_team_barrier();
     for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
         fr_layer_forward(model, &model->layers[i], ws, p->kv, i, pos, rows);
         if (!model->layers[i].is_moe) continue;

@@ -1,4 +1,17 @@
-/* One decoder layer: x += attention(norm(x)); x += mlp(norm(x)). */
+/* One decoder layer: x += attention(norm(x)); x += mlp(norm(x)).
+ *
+ * A decode pass goes through it in nine phases, each ended by a barrier:
+ *   1 norm, quantized             every thread sums the squares of whole rows, and writes its own 128-blocks
+ *   2 q_a_proj, kv_a_proj         in one sweep
+ *   3 norms of the latents        the cache's rows; the queries' latent, quantized
+ *   4 a head                      by the thread that owns it: q_b_proj, RoPE, W_UK absorbed, attention, values, quantized
+ *   5 o_proj, added to x          a thread adds the outputs that it computes
+ *   6 norm, quantized
+ *   7 the router's gate           and, by the last to come, the choice of experts
+ *   8 gate_proj, up_proj, SiLU    of all chosen experts and the shared one, quantized
+ *   9 down_proj, summed, added    a thread has the same outputs of all of them
+ * A dense layer lacks the seventh. Where the team's size does not divide the number of heads, queries, attention and values are
+ * phases of their own, for an even split. From three rows on, the choice of experts is one more. */
 #ifndef FR_MODEL_LAYER_H
 #define FR_MODEL_LAYER_H
 

@@ -28,19 +28,11 @@ void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
         f->x->kernels->silu_mul(gate, gate, f->up + (size_t)i * (size_t)width + begin, end - begin);
     }
     if (!f->quantized) return;
-    for (int block = begin / FR_BLOCK, to; begin < end; begin = to, block++) {
-        int block_end = (block + 1) * FR_BLOCK < width ? (block + 1) * FR_BLOCK : width;
-        to = end < block_end ? end : block_end;
-        /* The order of the additions makes the others' outputs visible to the last. */
-        int made = atomic_fetch_add_explicit(&f->done[block], to - begin, memory_order_acq_rel) + to - begin;
-        if (made < block_end - block * FR_BLOCK) continue;
-        atomic_store_explicit(&f->done[block], 0, memory_order_relaxed);
-        for (int i = 0; i < f->n; i++)
-            fr_rows_quantize(f->product, f->gate - (size_t)f->first * (size_t)width, width, f->ue8m0, f->first + i, block);
-    }
+    fr_rows_complete(f->product, f->gate - (size_t)f->first * (size_t)width, width, f->ue8m0, f->first, f->n, begin, end,
+                     f->done);
 }
 
-static void forward_decode(const fr_mlp *mlp, unsigned input, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
+static void decode_product(const fr_mlp *mlp, unsigned input, bool ue8m0, const fr_rows *x, fr_mlp_scratch *s) {
     static const int all[] = {0, 1, 2, 3, 4, 5, 6, 7};
     _Static_assert(sizeof all / sizeof *all == FR_DECODE_ROWS, "an index for each row of a decode pass");
     int width = mlp->gate_proj.out, begin, end;
@@ -58,21 +50,23 @@ static void forward_decode(const fr_mlp *mlp, unsigned input, bool ue8m0, const 
     fr_team_split(width, 16, &begin, &end);
     if (begin < end) fr_mlp_decode_product(&job, begin, end);
     fr_team_barrier();
-    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->compute);
 }
 
-void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s) {
+void fr_mlp_product(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, fr_mlp_scratch *s) {
     int width = mlp->gate_proj.out, begin, end;
     unsigned input = fr_linear_input(&mlp->down_proj, act_fp8);
     if (x->rows <= FR_DECODE_ROWS) {
-        forward_decode(mlp, input, ue8m0, x, y, s);
+        decode_product(mlp, input, ue8m0, x, s);
         return;
     }
-    fr_linear_forward(&mlp->gate_proj, x, s->gate, width, s->compute);
-    fr_linear_forward(&mlp->up_proj, x, s->up, width, s->compute);
+    fr_linear_forward_both(&mlp->gate_proj, s->gate, &mlp->up_proj, s->up, x, s->compute);
     fr_team_split(x->rows * width, 16, &begin, &end);
     s->compute->kernels->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
     fr_team_barrier();
     fr_rows_set(&s->rows, s->gate, x->rows, width, input, ue8m0);
-    fr_linear_forward(&mlp->down_proj, &s->rows, y, mlp->down_proj.out, s->compute);
+}
+
+void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, float *delta, fr_mlp_scratch *s) {
+    fr_mlp_product(mlp, act_fp8, ue8m0, x, s);
+    fr_linear_add(&mlp->down_proj, &s->rows, y, delta, s->compute);
 }

@@ -19,8 +19,10 @@ typedef struct fr_mlp_scratch {
 } fr_mlp_scratch;
 
 void fr_mlp_scratch_take(fr_mlp_scratch *s, fr_arena *arena, int max_rows, int intermediate, const fr_compute *compute);
-/* TEAM. y [rows, hidden] = mlp(x), x set with fr_mlp_inputs. */
-void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, fr_mlp_scratch *s);
+/* TEAM. y [rows, hidden] += mlp(x), x set with fr_mlp_inputs; delta [rows, hidden] is used on the way. */
+void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, float *delta, fr_mlp_scratch *s);
+/* TEAM. The first part of that: s->rows = silu(gate_proj x) * up_proj x, as down_proj reads it. */
+void fr_mlp_product(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, fr_mlp_scratch *s);
 /* How gate_proj and up_proj read x: a set of FR_INPUT_*. */
 unsigned fr_mlp_inputs(const fr_mlp *mlp, bool act_fp8);
 

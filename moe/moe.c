@@ -87,58 +87,98 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                  .y = y};
 }
 
-/* Chooses experts for all rows and sorts (row, expert) pairs into slots; TEAM. */
-static void route_rows(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
-    const fr_router *r = &moe->router;
-    int begin, end;
-    fr_linear_forward(&r->gate, x, s->scores, r->experts, s->compute);
-    fr_team_split(x->rows, 1, &begin, &end);
+/* A pass's routing: what the threads need for it. */
+typedef struct routing {
+    const fr_moe *moe;
+    const fr_rows *x;
+    float *delta;
+    fr_moe_scratch *s;
+} routing;
+
+/* Experts of rows [begin, end). ONE THREAD. */
+static void choose_experts(const routing *c, int begin, int end) {
+    const fr_router *r = &c->moe->router;
     for (int i = begin; i < end; i++)
-        fr_route(r, s->scores + (size_t)i * (size_t)r->experts,
-                 s->work + (size_t)fr_team_rank() * (size_t)(r->experts + r->groups), s->ids + i * r->topk,
-                 s->weights + i * r->topk);
-    fr_team_barrier();
-    if (fr_team_rank() == 0) {
-        atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
-        memset(s->first_slot, 0, ((size_t)r->experts + 1) * sizeof(int));
-        for (int i = 0; i < x->rows * r->topk; i++) s->first_slot[s->ids[i] + 1]++;
-        for (int e = 0; e < r->experts; e++) {
-            s->first_slot[e + 1] += s->first_slot[e];
-            s->next_slot[e] = s->first_slot[e];
-        }
-        for (int i = 0; i < x->rows * r->topk; i++) { /* rows in ascending order within an expert */
-            s->slot[i] = s->next_slot[s->ids[i]]++;
-            s->slot_row[s->slot[i]] = i / r->topk;
-        }
-        if (x->rows <= FR_DECODE_ROWS) list_chosen(moe, x, y, s);
+        fr_route(r, c->s->scores + (size_t)i * (size_t)r->experts,
+                 c->s->work + (size_t)fr_team_rank() * (size_t)(r->experts + r->groups), c->s->ids + i * r->topk,
+                 c->s->weights + i * r->topk);
+}
+
+/* Sorts (row, expert) pairs into slots. ONE THREAD. */
+static void sort_into_slots(void *argument) {
+    const routing *c = argument;
+    const fr_router *r = &c->moe->router;
+    fr_moe_scratch *s = c->s;
+    int count = c->x->rows * r->topk;
+    atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
+    memset(s->first_slot, 0, ((size_t)r->experts + 1) * sizeof(int));
+    for (int i = 0; i < count; i++) s->first_slot[s->ids[i] + 1]++;
+    for (int e = 0; e < r->experts; e++) {
+        s->first_slot[e + 1] += s->first_slot[e];
+        s->next_slot[e] = s->first_slot[e];
+    }
+    for (int i = 0; i < count; i++) { /* rows in ascending order within an expert */
+        s->slot[i] = s->next_slot[s->ids[i]]++;
+        s->slot_row[s->slot[i]] = i / r->topk;
+    }
+    if (c->x->rows <= FR_DECODE_ROWS) list_chosen(c->moe, c->x, c->delta, s);
+}
+
+static void choose_and_sort(void *argument) {
+    const routing *c = argument;
+    choose_experts(c, 0, c->x->rows);
+    sort_into_slots(argument);
+}
+
+enum { ROWS_ROUTED_ALONE = 2 }; /* it takes one thread as long as a barrier does */
+
+/* Chooses experts for all rows and sorts (row, expert) pairs into slots; TEAM. */
+static void route_rows(const routing *c) {
+    const fr_linear *gate = &c->moe->router.gate;
+    int begin, end;
+    fr_linear_split(gate, c->x->rows, &begin, &end);
+    if (begin < end) fr_linear_range(gate, c->x, begin, end, c->s->scores, gate->out, c->s->compute);
+    if (c->x->rows <= ROWS_ROUTED_ALONE) {
+        fr_team_barrier_do(choose_and_sort, (void *)c);
+        return;
     }
     fr_team_barrier();
+    fr_team_split(c->x->rows, 1, &begin, &end);
+    choose_experts(c, begin, end);
+    fr_team_barrier_do(sort_into_slots, (void *)c);
 }
 
-/* This thread's part of the outputs of all chosen MLPs, laid end to end, is for `c` of them [*begin, *end). *at walks on. */
-static bool own_part(int mine, int mine_end, int outputs, int *at, int *begin, int *end) {
-    *begin = mine > *at ? mine - *at : 0;
-    *end = mine_end - *at < outputs ? mine_end - *at : outputs;
-    *at += (outputs + 15) / 16 * 16;
-    return *begin < *end;
+/* Outputs [begin, end) of all rows: the weighted sum of the experts' in ascending order of ids, onto the shared one's in delta,
+ * added to y. ONE THREAD. */
+static void add_experts(const fr_moe *moe, int rows, int begin, int end, float *y, float *delta, const fr_moe_scratch *s) {
+    for (int i = 0; i < rows; i++) {
+        float *sum = delta + (size_t)i * (size_t)moe->hidden, *to = y + (size_t)i * (size_t)moe->hidden;
+        if (!moe->has_shared) memset(sum + begin, 0, (size_t)(end - begin) * sizeof *sum);
+        for (int k = 0; k < moe->router.topk; k++) {
+            size_t slot = (size_t)s->slot[i * moe->router.topk + k];
+            s->compute->kernels->axpy_f32(sum + begin, s->weights[i * moe->router.topk + k],
+                                          s->z + slot * (size_t)moe->hidden + begin, end - begin);
+        }
+        for (int j = begin; j < end; j++) to[j] += sum[j];
+    }
 }
 
-/* Decode: z by slot, and the shared expert's y. Every thread streams its share of all weights together; TEAM. */
-static void run_experts_decode(const fr_moe *moe, fr_moe_scratch *s) {
-    int total = 0, mine, mine_end, begin, end, at = 0;
-    for (int c = 0; c < s->num_chosen; c++) total += (s->chosen[c].mlp->gate_proj.out + 15) / 16 * 16;
-    fr_team_split(total, 16, &mine, &mine_end);
+/* Decode. The first sweep is over gate_proj and up_proj of all chosen MLPs, laid end to end; in the second a thread owns outputs
+ * of all of them; TEAM. */
+static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *delta, fr_moe_scratch *s) {
+    int total = 0, begin, end;
+    for (int c = 0; c < s->num_chosen; c++) total += fr_whole_units(s->chosen[c].mlp->gate_proj.out, 16);
+    fr_share share = fr_team_share(total, 16);
     for (int c = 0; c < s->num_chosen; c++)
-        if (own_part(mine, mine_end, s->chosen[c].mlp->gate_proj.out, &at, &begin, &end))
+        if (fr_share_next(&share, s->chosen[c].mlp->gate_proj.out, &begin, &end))
             fr_mlp_decode_product(&s->chosen[c], begin, end);
     fr_team_barrier();
-    fr_team_split(s->num_chosen * ((moe->hidden + 15) / 16 * 16), 16, &mine, &mine_end);
-    at = 0;
-    for (int c = 0; c < s->num_chosen; c++) {
+    fr_linear_split(&s->chosen[0].mlp->down_proj, rows, &begin, &end);
+    for (int c = 0; c < s->num_chosen && begin < end; c++) {
         const fr_mlp_decode *job = &s->chosen[c];
-        if (own_part(mine, mine_end, moe->hidden, &at, &begin, &end))
-            fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);
+        fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);
     }
+    if (begin < end) add_experts(moe, rows, begin, end, y, delta, s);
     fr_team_barrier();
 }
 
@@ -162,27 +202,26 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
     fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, s->compute);
 }
 
-void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
+/* Prefill; TEAM. */
+static void run_experts_prefill(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
     int begin, end, e;
-    assert(x->rows <= s->max_rows && fr_team_size() <= s->compute->threads);
-    route_rows(moe, x, y, s);
-    if (x->rows <= FR_DECODE_ROWS) {
-        run_experts_decode(moe, s);
-    } else {
-        while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
-            if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, s);
-        fr_team_barrier();
-        if (moe->has_shared) fr_mlp_forward(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, y, &s->shared);
+    while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
+        if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, s);
+    fr_team_barrier();
+    if (moe->has_shared) {
+        fr_mlp_product(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, &s->shared);
+        fr_linear_forward(&moe->shared.down_proj, &s->shared.rows, delta, moe->hidden, s->compute);
     }
     fr_team_split(moe->hidden, 16, &begin, &end);
-    for (int i = 0; i < x->rows; i++) {
-        float *row = y + (size_t)i * (size_t)moe->hidden + begin;
-        if (!moe->has_shared) memset(row, 0, (size_t)(end - begin) * sizeof *row);
-        for (int k = 0; k < moe->router.topk; k++) {
-            size_t slot = (size_t)s->slot[i * moe->router.topk + k];
-            s->compute->kernels->axpy_f32(row, s->weights[i * moe->router.topk + k], s->z + slot * (size_t)moe->hidden + begin,
-                                          end - begin);
-        }
-    }
+    if (begin < end) add_experts(moe, x->rows, begin, end, y, delta, s);
     fr_team_barrier();
+}
+
+void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
+    assert(x->rows <= s->max_rows && fr_team_size() <= s->compute->threads);
+    route_rows(&(routing){moe, x, delta, s});
+    if (x->rows <= FR_DECODE_ROWS)
+        run_experts_decode(moe, x->rows, y, delta, s);
+    else
+        run_experts_prefill(moe, x, y, delta, s);
 }

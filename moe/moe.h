@@ -54,7 +54,8 @@ unsigned fr_moe_inputs(const fr_moe *moe);
 /* `moe` gives the sizes, which all layers share. */
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute);
 
-/* TEAM. y [rows, hidden] = moe(x), x set with moe->inputs. Leaves the routing in s->ids and s->weights. */
-void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s);
+/* TEAM. y [rows, hidden] += moe(x), x set with moe->inputs; delta [rows, hidden] is used on the way. Leaves the routing in s->ids
+ * and s->weights. */
+void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s);
 
 #endif

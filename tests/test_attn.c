@@ -68,6 +68,7 @@ typedef struct {
     fr_rows rows;
     fr_compute compute;
     fr_mla_scratch scratch;
+    float *delta; /* [CTX, HIDDEN] */
     void *memory;
 } fixture;
 
@@ -78,6 +79,7 @@ static void take(fixture *f, fr_arena *arena) {
     fr_rows_take(&f->rows, arena, kernels, CTX, HIDDEN, FR_INPUT_ANY);
     fr_compute_take(&f->compute, arena, kernels, CTX, 3);
     fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, &f->compute);
+    f->delta = FR_TAKE(arena, float, CTX *HIDDEN);
 }
 
 static int setup(void **out) {
@@ -115,7 +117,7 @@ static void run_attention(void *argument) {
     const attention_job *j = argument;
     fixture *f = j->f;
     fr_rows_set(&f->rows, j->x, j->n, HIDDEN, fr_mla_inputs(&f->mla), false);
-    fr_mla_forward(&f->mla, &f->rope, j->kv, 1, j->pos, &f->rows, j->y, &f->scratch);
+    fr_mla_forward(&f->mla, &f->rope, j->kv, 1, j->pos, &f->rows, j->y, f->delta, &f->scratch);
 }
 
 /* Rows x in passes of `step` rows each (the first of `first`), on `threads` threads; y [rows, HIDDEN]. */
@@ -123,6 +125,7 @@ static void run(fixture *f, fr_kv_cache *kv, const float *x, int rows, int first
     for (int pos = 0; pos < rows;) {
         int n = pos == 0 ? first : step;
         if (n > rows - pos) n = rows - pos;
+        memset(y + pos * HIDDEN, 0, (size_t)n * HIDDEN * sizeof *y);
         fr_team_run(threads, run_attention, &(attention_job){f, kv, x + pos * HIDDEN, y + pos * HIDDEN, n, pos});
         fr_kv_cache_commit(kv, n);
         pos += n;
@@ -284,9 +287,9 @@ static void rollback_leaves_no_trace(void **in) {
         if (keep > rows) keep = rows;
         if (keep > 140 - pos) keep = 140 - pos;
         memcpy(mixed, x + pos * HIDDEN, (size_t)keep * HIDDEN * sizeof(float));
-        float out[FR_DECODE_ROWS * HIDDEN];
+        float out[FR_DECODE_ROWS * HIDDEN] = {0};
         fr_rows_set(&f->rows, mixed, rows, HIDDEN, fr_mla_inputs(&f->mla), false);
-        fr_mla_forward(&f->mla, &f->rope, &winding, 1, pos, &f->rows, out, &f->scratch);
+        fr_mla_forward(&f->mla, &f->rope, &winding, 1, pos, &f->rows, out, f->delta, &f->scratch);
         memcpy(z + pos * HIDDEN, out, (size_t)keep * HIDDEN * sizeof(float));
         fr_kv_cache_commit(&winding, rows);
         fr_kv_cache_truncate(&winding, pos + keep);

@@ -104,6 +104,7 @@ typedef struct {
     fr_compute compute;
     fr_moe_scratch scratch;
     void *memory;
+    float *delta; /* [ROWS, HIDDEN] */
 } fixture;
 
 static void take(fixture *f, fr_arena *arena) {
@@ -111,6 +112,7 @@ static void take(fixture *f, fr_arena *arena) {
     fr_rows_take(&f->rows, arena, kernels, ROWS, HIDDEN, FR_INPUT_ANY);
     fr_compute_take(&f->compute, arena, kernels, ROWS, 3);
     fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, &f->compute);
+    f->delta = FR_TAKE(arena, float, ROWS *HIDDEN);
 }
 
 static int setup(void **out) {
@@ -163,12 +165,13 @@ static void run_moe(void *argument) {
     const moe_job *j = argument;
     fixture *f = j->f;
     fr_rows_set(&f->rows, j->x, j->n, HIDDEN, f->moe.inputs, false);
-    fr_moe_forward(&f->moe, &f->rows, j->y, &f->scratch);
+    fr_moe_forward(&f->moe, &f->rows, j->y, f->delta, &f->scratch);
 }
 
 static void run(fixture *f, const float *x, int rows, int step, int threads, float *y) {
     for (int pos = 0; pos < rows; pos += step) {
         int n = step < rows - pos ? step : rows - pos;
+        memset(y + pos * HIDDEN, 0, (size_t)n * HIDDEN * sizeof *y);
         fr_team_run(threads, run_moe, &(moe_job){f, x + pos * HIDDEN, y + pos * HIDDEN, n});
     }
 }

@@ -40,13 +40,36 @@ void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, f
     backend->range(w, x, begin, end, y, y_stride, c);
 }
 
+/* In decode, units of 16 leave few strips of outputs incomplete (core/kernels/decode_strips.h), if there are enough for all. */
+static int unit_of(int outputs, int rows) {
+    return rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : outputs >= 64 * fr_team_size() ? 16 : 4;
+}
+
+void fr_linear_split(const fr_linear *w, int rows, int *begin, int *end) {
+    fr_team_split(w->out, unit_of(w->out, rows), begin, end);
+}
+
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *c) {
     int begin, end;
-    /* In decode, units of 16 leave few strips of outputs incomplete (core/kernels/decode_strips.h), if there are enough for all.
-     */
-    int unit = x->rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : w->out >= 64 * fr_team_size() ? 16 : 4;
-    fr_team_split(w->out, unit, &begin, &end);
+    fr_linear_split(w, x->rows, &begin, &end);
     if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, c);
+    fr_team_barrier();
+}
+
+void fr_linear_add(const fr_linear *w, const fr_rows *x, float *y, float *delta, const fr_compute *c) {
+    int begin, end;
+    fr_linear_split(w, x->rows, &begin, &end);
+    if (begin < end) fr_linear_range(w, x, begin, end, delta, w->out, c);
+    for (int64_t r = 0; r < x->rows; r++)
+        for (int64_t i = r * w->out + begin; i < r * w->out + end; i++) y[i] += delta[i];
+    fr_team_barrier();
+}
+
+void fr_linear_forward_both(const fr_linear *a, float *ya, const fr_linear *b, float *yb, const fr_rows *x, const fr_compute *c) {
+    int unit = unit_of(a->out + b->out, x->rows), begin, end;
+    fr_share share = fr_team_share(fr_whole_units(a->out, unit) + fr_whole_units(b->out, unit), unit);
+    if (fr_share_next(&share, a->out, &begin, &end)) fr_linear_range(a, x, begin, end, ya, a->out, c);
+    if (fr_share_next(&share, b->out, &begin, &end)) fr_linear_range(b, x, begin, end, yb, b->out, c);
     fr_team_barrier();
 }
 

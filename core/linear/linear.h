@@ -54,6 +54,14 @@ static inline unsigned fr_linear_input(const fr_linear *w, bool act_fp8) {
 /* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs. */
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *compute);
 
+/* TEAM. y [rows, out] += W x, a thread adding the outputs that it computes; delta [rows, out] is used on the way. */
+void fr_linear_add(const fr_linear *w, const fr_rows *x, float *y, float *delta, const fr_compute *compute);
+/* TEAM. ya [rows, a->out] = A x and yb [rows, b->out] = B x in one sweep. */
+void fr_linear_forward_both(const fr_linear *a, float *ya, const fr_linear *b, float *yb, const fr_rows *x,
+                            const fr_compute *compute);
+/* The outputs of such a product that are this thread's. */
+void fr_linear_split(const fr_linear *w, int rows, int *begin, int *end);
+
 /* ONE THREAD of a team. Outputs [begin, end) only, at y[r * y_stride + o]. The number of rows decides the regime, as above. In
  * prefill, begin is a multiple of FR_TILE_OUTPUTS. */
 void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,

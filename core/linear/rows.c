@@ -40,6 +40,19 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
     memset(q + n, 0, (size_t)(FR_BLOCK - n) * sizeof *q);
 }
 
+void fr_rows_complete(const fr_rows *r, const float *x, int width, bool ue8m0, int first, int n, int begin, int end,
+                      atomic_int *done) {
+    for (int block = begin / FR_BLOCK, to; begin < end; begin = to, block++) {
+        int block_end = (block + 1) * FR_BLOCK < width ? (block + 1) * FR_BLOCK : width;
+        to = end < block_end ? end : block_end;
+        /* The order of the additions makes the others' columns visible to the last. */
+        int made = atomic_fetch_add_explicit(&done[block], to - begin, memory_order_acq_rel) + to - begin;
+        if (made < block_end - block * FR_BLOCK) continue;
+        atomic_store_explicit(&done[block], 0, memory_order_relaxed);
+        for (int i = 0; i < n; i++) fr_rows_quantize(r, x, width, ue8m0, first + i, block);
+    }
+}
+
 /* Which backend packs quantized and which exact rows; NULL: none, linears read them as they are. */
 typedef struct packers {
     const fr_prefill_backend *quantized, *exact;

@@ -2,6 +2,8 @@
 #ifndef FR_CORE_LINEAR_ROWS_H
 #define FR_CORE_LINEAR_ROWS_H
 
+#include <stdatomic.h>
+
 #include "core/kernels/kernels.h"
 #include "core/memory.h"
 
@@ -38,6 +40,10 @@ void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned
  * must follow. */
 void fr_rows_begin(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0);
 void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, int row, int block);
+/* Or this: columns [begin, end) of rows [first, first + n) of x have been computed, by any thread. Quantizes the 128-blocks that
+ * are complete with them. done [blocks] counts columns: 0 before, and again after. */
+void fr_rows_complete(const fr_rows *r, const float *x, int width, bool ue8m0, int first, int n, int begin, int end,
+                      atomic_int *done);
 /* ONE THREAD. Packs rows index[0..n) of `from`, which has the same inputs, as rows 0 .. n - 1 of r, for the prefill regime: n >
  * FR_DECODE_ROWS. This is how an expert takes its tokens. */
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs);

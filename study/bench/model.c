@@ -254,7 +254,7 @@ static void attend(void *argument) {
     for (int i = 0; i < config->num_hidden_layers; i++) {
         const fr_mla *mla = &c->b->model->layers[i].mla;
         fr_rows_set(&c->ws.rows, c->ws.normed, 1, config->hidden_size, fr_mla_inputs(mla), config->act_ue8m0);
-        fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.delta, &c->ws.mla);
+        fr_mla_forward(mla, &c->ws.rope, &c->kv, i, c->kv.length, &c->ws.rows, c->ws.x, c->ws.delta, &c->ws.mla);
     }
 }
 

@@ -1,0 +1,106 @@
+/* How many barriers a decode pass has: at each, all threads wait for the last. The phases of a layer are in model/layer.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/threads.h"
+#include "driver.h"
+#include "model/forward.h"
+#include "model/layer.h"
+
+typedef struct counted_layer {
+    const fr_model *model;
+    fr_workspace *ws;
+    fr_kv_cache *kv;
+    int layer, rows;
+    int size;          /* of the team that it had */
+    uint64_t barriers; /* the layer's */
+} counted_layer;
+
+static void run_layer(void *argument) {
+    counted_layer *c = argument;
+    uint64_t before = fr_team_barriers();
+    fr_layer_forward(c->model, &c->model->layers[c->layer], c->ws, c->kv, c->layer, 0, c->rows);
+    if (fr_team_rank() > 0) return;
+    c->barriers = fr_team_barriers() - before;
+    c->size = fr_team_size();
+}
+
+/* Of a layer for `rows` rows by a team of `size`. */
+static uint64_t expected(const fr_config *c, bool is_moe, int rows, int size) {
+    uint64_t count = is_moe ? 9 : 8;
+    if (is_moe && rows > 2) count++;                                             /* rows are routed by several threads */
+    if (c->num_attention_heads % size != 0) count += c->q_lora_rank > 0 ? 3 : 1; /* heads are not owned */
+    return count;
+}
+
+static void check_model(const char *name) {
+    enum { CTX = 16 };
+    fr_model *model = driver_open(name, driver_best_isa(), FR_ACT_AUTO, 4);
+    const fr_config *c = &model->config;
+    fr_workspace ws = {0};
+    fr_kv_cache kv = {0};
+    assert_int_equal(fr_workspace_create(&ws, model, FR_DECODE_ROWS, CTX, NULL), FR_OK);
+    assert_int_equal(fr_kv_cache_create(&kv, c->num_hidden_layers, CTX, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL),
+                     FR_OK);
+    for (int rows = 1; rows <= FR_DECODE_ROWS; rows++) {
+        for (int r = 0; r < rows; r++) fr_embed(model, 5 + r, ws.x + (size_t)(r * c->hidden_size));
+        for (int threads = 1; threads <= 4; threads++)
+            for (int layer = 0; layer < 2; layer++) { /* a dense one, one with experts */
+                counted_layer counted = {model, &ws, &kv, layer, rows, 0, 0};
+                assert_int_equal(model->layers[layer].is_moe, layer == 1);
+                fr_team_run(threads, run_layer, &counted);
+                assert_int_equal(counted.barriers, expected(c, layer == 1, rows, counted.size));
+            }
+    }
+    fr_kv_cache_release(&kv);
+    fr_workspace_release(&ws);
+    fr_model_destroy(model);
+}
+
+static void a_layer_has_nine_barriers(void **state) {
+    (void)state;
+    check_model("nano-mtp-s1");
+    check_model("pico-noqlora-s1"); /* no latent for queries */
+}
+
+typedef struct shared_work {
+    int done_by, before; /* who did it, after how many others had come */
+    atomic_int came;
+} shared_work;
+
+static void do_it(void *argument) {
+    shared_work *w = argument;
+    w->done_by = fr_team_rank();
+    w->before = atomic_load(&w->came);
+}
+
+static void come_and_do(void *argument) {
+    shared_work *w = argument;
+    for (int i = 0; i < 100; i++) {
+        atomic_fetch_add(&w->came, 1);
+        fr_team_barrier_do(do_it, w);
+        if (w->before != (i + 1) * fr_team_size() || w->done_by < 0) atomic_fetch_add(&w->came, 1000000);
+        fr_team_barrier();
+    }
+}
+
+static void the_last_to_come_does_what_is_one_threads_work(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        shared_work w = {.done_by = -1};
+        fr_team_run(threads, come_and_do, &w);
+        assert_in_range(w.came, 100, 100 * threads);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_layer_has_nine_barriers),
+        cmocka_unit_test(the_last_to_come_does_what_is_one_threads_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
