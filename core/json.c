@@ -19,9 +19,31 @@ static fr_status fail_at(fr_error *error, const char *where, const char *text, s
     return fr_fail_at(error, FR_ERROR_FORMAT, where, "line %zu, column %zu: %s", line, column, what);
 }
 
+/* Whether an escaped NUL begins at `at`, where a backslash is. */
+static bool is_nul(const char *text, size_t length, size_t at) {
+    return length - at > 5 && memcmp(text + at, "\\u0000", 6) == 0;
+}
+
+/* Writes FR_JSON_NUL over each escaped NUL; the text becomes shorter. Returns its length. */
+static size_t hide_nuls(char *text, size_t length) {
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '\\' && is_nul(text, length, i)) {
+            memcpy(text + used, FR_JSON_NUL, 2);
+            used += 2;
+            i += 5;
+            continue;
+        }
+        text[used++] = text[i];
+        if (text[i] == '\\' && i + 1 < length) text[used++] = text[++i];
+    }
+    text[used] = '\0';
+    return used;
+}
+
 /* What cJSON would accept, or recurse into, and we do not want. */
 _Static_assert(FR_JSON_MAX_DEPTH < CJSON_NESTING_LIMIT, "what is nested too deeply is said here, not by cJSON");
-static fr_status scan(const char *text, size_t length, const char *where, fr_error *error) {
+static fr_status scan(const char *text, size_t length, bool nul, const char *where, fr_error *error) {
     bool in_string = false;
     int depth = 0;
     for (size_t i = 0; i < length; i++) {
@@ -29,11 +51,12 @@ static fr_status scan(const char *text, size_t length, const char *where, fr_err
         if (c == '\0') return fail_at(error, where, text, i, "a NUL byte");
         if (in_string) {
             if (c == '\\') {
-                if (length - i > 5 && memcmp(text + i, "\\u0000", 6) == 0)
-                    return fail_at(error, where, text, i, "a NUL character in a string");
+                if (!nul && is_nul(text, length, i)) return fail_at(error, where, text, i, "a NUL character in a string");
                 i++;
             } else if (c == '"') {
                 in_string = false;
+            } else if (nul && length - i > 1 && memcmp(text + i, FR_JSON_NUL, 2) == 0) {
+                return fail_at(error, where, text, i, "bytes that are not UTF-8");
             } else if ((unsigned char)c < 0x20) {
                 return fail_at(error, where, text, i, "a control character in a string");
             }
@@ -48,15 +71,16 @@ static fr_status scan(const char *text, size_t length, const char *where, fr_err
     return FR_OK;
 }
 
-fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error) {
+static fr_status parse(const char *text, size_t length, bool nul, const char *where, cJSON **out, fr_error *error) {
     uint64_t target;
     if (fr_is_lfs_pointer(text, length, &target)) return fr_fail_lfs(error, where, target);
-    FR_TRY(scan(text, length, where, error));
+    FR_TRY(scan(text, length, nul, where, error));
     /* cJSON before 1.7.18 may look one byte beyond a text that is not NUL-terminated, so it gets a copy that is. */
     char *copy = fr_strndup(text, length);
     if (!copy) return fr_fail_at(error, FR_ERROR_MEMORY, where, "no memory for %zu bytes", length);
     const char *end = copy;
-    cJSON *json = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 1);
+    size_t used = nul ? hide_nuls(copy, length) : length;
+    cJSON *json = cJSON_ParseWithLengthOpts(copy, used + 1, &end, 1);
     size_t at = end ? (size_t)(end - copy) : 0;
     fr_free(copy);
     if (!json)
@@ -66,6 +90,26 @@ fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSO
                                    : "no JSON at all");
     *out = json;
     return FR_OK;
+}
+
+fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error) {
+    return parse(text, length, false, where, out, error);
+}
+
+fr_status fr_json_parse_nul(const char *text, size_t length, const char *where, cJSON **out, fr_error *error) {
+    return parse(text, length, true, where, out, error);
+}
+
+const char *fr_json_bytes(cJSON *string, size_t *length) {
+    char *bytes = string->valuestring, *to = bytes;
+    for (const char *from = bytes; *from; from++) {
+        bool nul = strncmp(from, FR_JSON_NUL, 2) == 0;
+        *to++ = nul ? '\0' : *from;
+        from += nul;
+    }
+    *length = (size_t)(to - bytes);
+    *to = '\0';
+    return bytes;
 }
 
 fr_status fr_json_load(const char *path, uint64_t limit, cJSON **out, fr_error *error) {

@@ -15,6 +15,13 @@
  * characters in strings, and NUL even when escaped (cJSON's strings end there) are errors. *out belongs to the caller:
  * cJSON_Delete. */
 fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error);
+/* The same, but strings may hold \u0000. cJSON's strings end at a NUL, so it becomes FR_JSON_NUL, which is in no UTF-8 text (and
+ * is refused where a file has it): fr_json_bytes brings it back. */
+#define FR_JSON_NUL "\xC0\x80"
+fr_status fr_json_parse_nul(const char *text, size_t length, const char *where, cJSON **out, fr_error *error);
+/* The bytes of a string from there, NUL among them; *length of them, changed in their place: to be called once. */
+const char *fr_json_bytes(cJSON *string, size_t *length);
+
 /* Reads and parses a file whose value must be an object. */
 fr_status fr_json_load(const char *path, uint64_t limit, cJSON **out, fr_error *error);
 

@@ -1,5 +1,12 @@
 #include "core/utf8.h"
 
+#include <string.h>
+
+size_t fr_utf8_mark(const char *text, size_t length) {
+    size_t mark = strlen(FR_UTF8_MARK);
+    return length >= mark && memcmp(text, FR_UTF8_MARK, mark) == 0 ? mark : 0;
+}
+
 int fr_utf8_next(const uint8_t *p, size_t n) {
     uint8_t lead = p[0], low = 0x80, high = 0xbf;
     int length;

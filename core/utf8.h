@@ -7,6 +7,11 @@
 
 #define FR_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 
+#define FR_UTF8_MARK "\xEF\xBB\xBF" /* U+FEFF, which some editors put before a text: the byte order mark */
+
+/* The bytes of the mark that a text begins with: 3 or 0. */
+size_t fr_utf8_mark(const char *text, size_t length);
+
 /* Looks at the beginning of p [n], n >= 1. Returns
  *   1..4  a character of that many bytes
  *   0     the beginning of a character that needs more than n bytes

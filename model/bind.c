@@ -229,8 +229,10 @@ fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
     FR_TRY(fr_schema_each(&model->config, bind_tensor, &b));
     for (int i = 0; i < model->config.num_hidden_layers; i++) finish_layer(&model->layers[i]);
     finish_layer(&model->mtp.layer);
-    /* a tied LM head that is not stored; an embedding has no scales, so there is nothing to release twice */
-    if (!model->lm_head.w) model->lm_head = model->embed_tokens;
+    if (fr_schema_head_is_tied(&model->config, model->checkpoint, &model->notices)) {
+        fr_linear_release(&model->lm_head);
+        model->lm_head = model->embed_tokens; /* an embedding has no scales, so there is nothing to release twice */
+    }
     return FR_OK;
 }
 

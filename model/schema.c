@@ -147,6 +147,18 @@ int fr_schema_layer_of(const char *name) {
     return *name == '.' ? layer : -1;
 }
 
+bool fr_schema_head_is_tied(const fr_config *config, const fr_checkpoint *checkpoint, fr_notices *notices) {
+    const fr_tensor *head = fr_checkpoint_find(checkpoint, "lm_head.weight");
+    const fr_tensor *embedding = fr_checkpoint_find(checkpoint, "model.embed_tokens.weight");
+    if (!config->tie_word_embeddings || !head || !embedding) return config->tie_word_embeddings;
+    if (head->dtype == embedding->dtype && head->bytes == embedding->bytes &&
+        memcmp(head->data, embedding->data, head->bytes) == 0)
+        return true;
+    fr_notices_add(notices, "lm_head.weight",
+                   "tie_word_embeddings is true, but the files have a head that is not the embedding: it is used");
+    return false;
+}
+
 bool fr_schema_has_mtp(const fr_config *config, const fr_checkpoint *checkpoint) {
     if (config->num_nextn_predict_layers == 0) return false;
     for (size_t i = 0; i < fr_checkpoint_count(checkpoint); i++)

@@ -107,6 +107,9 @@ bool fr_schema_is_scale(const char *name);
 
 /* The layer of a tensor's name, -1 for a tensor outside the layers. */
 int fr_schema_layer_of(const char *name);
+/* Whether the LM head is the embedding: tie_word_embeddings says so, and the files have no head or the same bytes once more. One
+ * that differs is no copy but the head, as for transformers 5, and is noticed. */
+bool fr_schema_head_is_tied(const fr_config *config, const fr_checkpoint *checkpoint, fr_notices *notices);
 /* Whether the files have an MTP module. A config may announce one (num_nextn_predict_layers) that a conversion dropped. */
 bool fr_schema_has_mtp(const fr_config *config, const fr_checkpoint *checkpoint);
 

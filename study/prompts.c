@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "core/utf8.h"
 #include "model/weights.h"
 
 enum { MOST_BYTES = 1 << 30, DEFAULT_TOKENS = 128 };
@@ -32,6 +33,12 @@ static fr_status read_tokens(const cJSON *array, int32_t *tokens, fr_error *erro
     return FR_OK;
 }
 
+/* A NUL belongs into a prompt, not into its id or domain. */
+static fr_status refuse_nul(const char *key, const char *text, fr_error *error) {
+    if (!text || !strstr(text, FR_JSON_NUL)) return FR_OK;
+    return fr_fail_at(error, FR_ERROR_FORMAT, key, "a NUL character in it");
+}
+
 /* Takes an object apart, but for its tokens. */
 static fr_status read_object(const cJSON *object, fr_prompt_line *line, const cJSON **tokens, fr_error *error) {
     const cJSON *text = fr_json_find(object, "prompt");
@@ -48,10 +55,12 @@ static fr_status read_object(const cJSON *object, fr_prompt_line *line, const cJ
     if (*tokens && !cJSON_IsArray(*tokens))
         return fr_fail_at(error, FR_ERROR_FORMAT, "tokens", "expected an array, found %s",
                           fr_json_describe(*tokens, found, sizeof found));
-    line->text = text ? text->valuestring : NULL;
+    if (text) line->text = fr_json_bytes((cJSON *)text, &line->length); /* of a tree that is read_line's own */
     line->id = fr_json_find(object, "id");
     if (!cJSON_IsNumber(line->id)) FR_TRY(fr_json_string_or(object, "prompt", "id", NULL, &id, error));
     FR_TRY(fr_json_string_or(object, "prompt", "domain", NULL, &line->domain, error));
+    FR_TRY(refuse_nul("id", cJSON_IsString(line->id) ? line->id->valuestring : NULL, error));
+    FR_TRY(refuse_nul("domain", line->domain, error));
     return fr_json_int_or(object, "prompt", "max_tokens", 1, INT32_MAX, 0, &line->max_tokens, error);
 }
 
@@ -62,7 +71,7 @@ static fr_status read_line(size_t number, const char *text, size_t length, fr_pr
     int32_t *tokens = NULL;
     fr_status status;
     char found[64];
-    FR_CHECK(fr_json_parse(text, length, "line", &value, error));
+    FR_CHECK(fr_json_parse_nul(text, length, "line", &value, error));
     if (!cJSON_IsObject(value))
         FR_CHECK(
             fr_fail(error, FR_ERROR_FORMAT, "expected a JSON object, found %s", fr_json_describe(value, found, sizeof found)));
@@ -79,8 +88,8 @@ done:
 }
 
 fr_status fr_prompts_parse(const char *text, size_t length, const char *name, fr_prompt_line_fn fn, void *user, fr_error *error) {
-    size_t number = 1;
-    for (const char *line = text, *end = text + length; line < end; number++) {
+    size_t number = 1, mark = fr_utf8_mark(text, length);
+    for (const char *line = text + mark, *end = text + length; line < end; number++) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         size_t size = (size_t)((stop ? stop : end) - line);
         const char *first = line;
@@ -173,7 +182,7 @@ static fr_status add_line(void *user, const fr_prompt_line *line, fr_error *erro
     if (cJSON_IsNumber(line->id)) snprintf(digits, sizeof digits, "%.17g", line->id->valuedouble);
     FR_TRY(name(r, prompt, !line->id ? NULL : cJSON_IsNumber(line->id) ? digits : line->id->valuestring, line->domain));
     prompt->max_tokens = line->max_tokens;
-    if (line->text) return set_text(r, prompt, line->text, strlen(line->text));
+    if (line->text) return set_text(r, prompt, line->text, line->length);
     return set_tokens(r, prompt, line->tokens, line->count, FR_ERROR_FORMAT);
 }
 
@@ -212,7 +221,7 @@ fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr
     fr_status status;
     *out = (fr_prompts){0};
     FR_CHECK(fr_read_file(path, MOST_BYTES, &text, &length, error));
-    size_t start = strspn(text, blanks);
+    size_t mark = fr_utf8_mark(text, length), start = mark + strspn(text + mark, blanks);
     FR_CHECK(text[start] == '{' ? fr_prompts_parse(text, length, path, add_line, &r, error) : read_text(&r, text, length));
     status = check_ids(&r);
 done:

@@ -24,7 +24,8 @@ typedef struct fr_prompt_line {
     size_t number;      /* from 1, in the file */
     const cJSON *id;    /* a string or a number; NULL: none */
     const char *domain; /* NULL: none */
-    const char *text;   /* NULL: tokens are given */
+    const char *text;   /* [length], which may hold NUL; NULL: tokens are given */
+    size_t length;
     const int32_t *tokens;
     size_t count;   /* of tokens, which are not held to any vocabulary */
     int max_tokens; /* 0: none */

@@ -398,6 +398,20 @@ run 0 tokenize -m "$model" -p 'Hello, world' --no-special --json -q
 [ "[0,$(value tokens | tr -d '[]')]" = "$tokens" ] || fail "tokenize --no-special"
 run 0 tokenize -m "$model" -p '' --json -q
 holds tokens=[0]
+# A NUL in a prompt is a character like another, written as an escape; Windows' line ends and byte order mark are nothing.
+printf 'a\000b\\u0000\n' >"$work/nul.txt"
+run 0 tokenize -m "$model" -f "$work/nul.txt" --json -q
+nul=$(value tokens)
+printf '\357\273\277{"prompt": "a\\u0000b\\\\u0000\\n"}\r\n\r\n{"prompt": "Hello, world"}\r\n' >"$work/nul.jsonl"
+run 0 tokenize -m "$model" --prompts "$work/nul.jsonl" --json -q
+holds results#2 results.0.tokens="$nul" results.1.tokens="$tokens"
+printf '{"prompt": "a\300\200"}\n' >"$work/bad.jsonl"
+refused 1 'not UTF-8' tokenize -m "$model" --prompts "$work/bad.jsonl"
+run 0 accept -m "$model" --prompts "$work/nul.jsonl" -n 4 -t 1 --json -q
+holds prompts.count=2
+run 0 generate -m "$model" -f "$work/nul.txt" -n 4 -t 1 --json -q
+holds prompt_tokens="$nul"
+
 # It takes the tokenizer alone: no weights, no config.
 mkdir "$work/words"
 cp "$model/tokenizer.json" "$work/words/"
@@ -420,7 +434,7 @@ run 0 tokenize -m "$model" --prompts "$work/p.jsonl" --json -q
 holds results#4 results.0.tokens="$tokens" results.0.id=a results.1.id=7 results.1.tokens=[5,6] '!results.2.id' '!results.3.id' \
     results.3.tokens="$tokens"
 for line in '{' '[]' '{}' '{"prompt": 5}' '{"tokens": [1.5]}' '{"tokens": ["a"]}' '{"tokens": [-1]}' '{"prompt": "a", "tokens": [1]}' \
-    '{"prompt": "\u0000"}' '{"prompt": "a"} x'; do
+    '{"prompt": "a\u0000", "id": "\u0000"}' '{"prompt": "a"} x'; do
     printf '{"prompt": "fine"}\n%s\n' "$line" >"$work/bad.jsonl"
     refused 1 'bad.jsonl:2: ' tokenize -m "$model" --prompts "$work/bad.jsonl"
 done

@@ -53,6 +53,21 @@ static void anything_but_one_json_value_is_refused(void **state) {
     assert_non_null(strstr(error.message, "column 4: a NUL byte"));
 }
 
+static void an_escaped_nul_is_kept_where_it_is_asked_for(void **state) {
+    (void)state;
+    static const char text[] = "{\"a\": \"x\\u0000y\\\\u0000\\u0000\"}";
+    cJSON *json = NULL;
+    fr_error error;
+    size_t length;
+    assert_int_equal(fr_json_parse_nul(text, strlen(text), "t.json", &json, &error), FR_OK);
+    const char *bytes = fr_json_bytes(cJSON_GetObjectItem(json, "a"), &length);
+    assert_int_equal(length, 10);
+    assert_memory_equal(bytes, "x\0y\\u0000\0", 11);
+    cJSON_Delete(json);
+    assert_int_equal(fr_json_parse_nul("[\"" FR_JSON_NUL "\"]", 6, "t.json", &json, &error), FR_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "column 3: bytes that are not UTF-8"));
+}
+
 static void nesting_is_limited(void **state) {
     (void)state;
     enum { BOMB = 100000 };
@@ -327,6 +342,7 @@ static void files_have_a_limit_and_a_name_in_errors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(anything_but_one_json_value_is_refused),
+        cmocka_unit_test(an_escaped_nul_is_kept_where_it_is_asked_for),
         cmocka_unit_test(nesting_is_limited),
         cmocka_unit_test(getters_say_what_they_expected),
         cmocka_unit_test(fallbacks_are_for_absent_and_null_only),

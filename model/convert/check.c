@@ -293,6 +293,7 @@ static fr_status check_all(checker *c) {
         c->has_mtp = fr_schema_has_mtp(&c->config, c->checkpoint);
         FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);
+        fr_schema_head_is_tied(&c->config, c->checkpoint, &c->notices);
     }
     fr_notices_tell(&c->notices, c->notice, c->user);
     return scan_all(c);

@@ -100,6 +100,7 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     free(path);
     if (status == FR_OK) status = fr_checkpoint_open(dir, &in->checkpoint, error);
     if (status != FR_OK) return status;
+    fr_schema_head_is_tied(&in->config, in->checkpoint, &in->notices);
     in->has_mtp = fr_schema_has_mtp(&in->config, in->checkpoint);
     count_parameters(&in->config, in->has_mtp, &in->parameters);
     return FR_OK;
