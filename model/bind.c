@@ -202,23 +202,16 @@ typedef struct binder {
     fr_error *error;
 } binder;
 
-/* The rows that down_proj reads are packed once for all experts of a layer, so these must have one dtype. */
-static fr_status check_alike(const fr_schema_tensor *t, const fr_layer *layer, fr_error *error) {
-    fr_dtype dtype = layer->moe.experts[t->expert].down_proj.dtype, first = layer->moe.experts[0].down_proj.dtype;
-    if (dtype == first) return FR_OK;
-    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, t->name, "%s, but expert 0 of the layer has %s", fr_dtype_name(dtype),
-                      fr_dtype_name(first));
-}
-
+/* What is not bound (copies, MTP modules beyond the first) is held to the same rules, which are those of fr_check. */
 static fr_status bind_tensor(void *user, const fr_schema_tensor *t) {
     const binder *b = user;
     const fr_checkpoint *checkpoint = b->model->checkpoint;
     void *place = place_of(b->model, t);
-    if (!place || (t->optional && !fr_checkpoint_find(checkpoint, t->name))) return FR_OK;
-    if (t->rank == 1) return bind_vector(place, checkpoint, t, b->error);
-    FR_TRY(fr_linear_bind(place, checkpoint, t, b->shard, b->error));
-    bool is_down = t->row->scope == FR_SCOPE_EXPERT && t->row->offset == offsetof(fr_mlp, down_proj);
-    return is_down ? check_alike(t, layer_of(b->model, t), b->error) : FR_OK;
+    if (t->mtp && !b->model->mtp.present) return FR_OK;
+    if (t->optional && !fr_checkpoint_find(checkpoint, t->name)) return FR_OK;
+    FR_TRY(fr_schema_fit(t, checkpoint, b->error));
+    if (!place) return FR_OK;
+    return t->rank == 1 ? bind_vector(place, checkpoint, t, b->error) : fr_linear_bind(place, checkpoint, t, b->shard, b->error);
 }
 
 fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {

@@ -137,6 +137,29 @@ uint64_t fr_schema_bytes(const fr_schema_tensor *tensor) {
     return (uint64_t)out * (uint64_t)in * fr_dtype_size(dtype) + scales * fr_dtype_size(FR_F32);
 }
 
+/* ---- What is demanded of files ---- */
+
+fr_status fr_schema_alike(const fr_schema_tensor *t, const fr_checkpoint *checkpoint, const fr_tensor *tensor, fr_error *error) {
+    char name[MAX_NAME];
+    if (t->row->scope != FR_SCOPE_EXPERT || t->row->cut != FR_CUT_IN || t->expert == 0) return FR_OK;
+    int star = (int)strcspn(t->row->name, "*");
+    snprintf(name, sizeof name, LAYERS "%d.%.*s0%s", t->layer, star, t->row->name, t->row->name + star + 1);
+    const fr_tensor *first = fr_checkpoint_find(checkpoint, name);
+    if (!first || first->dtype == tensor->dtype) return FR_OK;
+    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, t->name, "%s, but expert 0 of the layer has %s", fr_dtype_name(tensor->dtype),
+                      fr_dtype_name(first->dtype));
+}
+
+fr_status fr_schema_fit(const fr_schema_tensor *t, const fr_checkpoint *checkpoint, fr_error *error) {
+    char scale[MAX_NAME + sizeof SCALE];
+    int64_t shape[2];
+    const fr_tensor *tensor, *scales;
+    FR_TRY(fr_checkpoint_get(checkpoint, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, &tensor, error));
+    if (tensor->dtype == FR_F8_E4M3 && fr_schema_scale(t, scale, sizeof scale, shape))
+        FR_TRY(fr_checkpoint_get(checkpoint, scale, 1u << FR_F32, 2, shape, &scales, error));
+    return fr_schema_alike(t, checkpoint, tensor, error);
+}
+
 /* ---- Names of a checkpoint ---- */
 
 int fr_schema_layer_of(const char *name) {

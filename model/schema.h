@@ -107,6 +107,12 @@ bool fr_schema_is_scale(const char *name);
 
 /* The layer of a tensor's name, -1 for a tensor outside the layers. */
 int fr_schema_layer_of(const char *name);
+/* The down_proj of a layer's experts must have one dtype, since the rows that they read are packed once for all:
+ * FR_ERROR_UNSUPPORTED for a tensor of another than expert 0's. Any other tensor is fine. */
+fr_status fr_schema_alike(const fr_schema_tensor *t, const fr_checkpoint *checkpoint, const fr_tensor *tensor, fr_error *error);
+/* All that is demanded of a tensor that the files have: its dtype and shape, its scales, and that. */
+fr_status fr_schema_fit(const fr_schema_tensor *t, const fr_checkpoint *checkpoint, fr_error *error);
+
 /* Whether the LM head is the embedding: tie_word_embeddings says so, and the files have no head or the same bytes once more. One
  * that differs is no copy but the head, as for transformers 5, and is noticed. */
 bool fr_schema_head_is_tied(const fr_config *config, const fr_checkpoint *checkpoint, fr_notices *notices);

@@ -5,8 +5,9 @@
 
 #include <cmocka.h>
 
-#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/safetensors_writer.h"
 #include "forerun_checkpoint.h"
+#include "model/weights.h"
 #include "scratch.h"
 
 #define GOLDEN FR_TEST_DIR "/golden/"
@@ -286,6 +287,150 @@ static void no_checkpoint_is_an_error(void **state) {
     assert_int_equal(count, 0);
 }
 
+/* ---- Loading agrees ---- */
+
+/* A copy of a checkpoint in which one tensor has another dtype: zeros, and scales of 1 where it may have some. */
+typedef struct variant {
+    const fr_checkpoint *from;
+    const char *name; /* the tensor */
+    char scale[256];  /* its scales, "" when it never has any */
+    fr_dtype dtype, scale_dtype;
+    int64_t scale_shape[2];
+    fr_writer *writer;
+    void *zeros;
+} variant;
+
+static bool is_changed(const variant *v, const fr_tensor *t) {
+    return strcmp(t->name, v->name) == 0 || strcmp(t->name, v->scale) == 0;
+}
+
+static void put_variant(const variant *v, const char *dir) {
+    fr_writer_options options = {.force = true};
+    fr_writer *w;
+    const fr_tensor *changed = fr_checkpoint_find(v->from, v->name);
+    size_t count = fr_checkpoint_count(v->from);
+    bool scaled = v->dtype == FR_F8_E4M3 && *v->scale;
+    static float ones[4096];
+    for (size_t i = 0; i < 4096; i++) ones[i] = v->scale_dtype == FR_F32 ? 1 : fr_bits_f32(0x3f803f80); /* two BF16 ones */
+    assert_int_equal(fr_writer_create(dir, &options, &w, NULL), FR_OK);
+    for (size_t i = 0; i < count; i++) {
+        const fr_tensor *t = fr_checkpoint_at(v->from, i);
+        if (!is_changed(v, t)) assert_int_equal(fr_writer_add(w, t->name, t->dtype, t->rank, t->shape, false, NULL), FR_OK);
+    }
+    assert_int_equal(fr_writer_add(w, v->name, v->dtype, changed->rank, changed->shape, false, NULL), FR_OK);
+    if (scaled) assert_int_equal(fr_writer_add(w, v->scale, v->scale_dtype, 2, v->scale_shape, true, NULL), FR_OK);
+    assert_int_equal(fr_writer_start(w, NULL), FR_OK);
+    for (size_t i = 0; i < count; i++) {
+        const fr_tensor *t = fr_checkpoint_at(v->from, i);
+        if (!is_changed(v, t)) assert_int_equal(fr_writer_put(w, t->data, NULL), FR_OK);
+    }
+    assert_int_equal(fr_writer_put(w, v->zeros, NULL), FR_OK);
+    if (scaled) assert_int_equal(fr_writer_put(w, ones, NULL), FR_OK);
+    assert_int_equal(fr_writer_finish(w, NULL, NULL), FR_OK);
+    fr_writer_destroy(w);
+}
+
+/* Whether a model opens and makes a token with a draft. */
+static bool loads(const char *dir) {
+    fr_model_options options = {.threads = 1};
+    fr_session_options on = {.ctx = 16, .drafting = FR_DRAFTING_ON, .depth = 2};
+    fr_model *model = NULL;
+    fr_session *session;
+    fr_step step;
+    if (fr_model_open(dir, &options, &model, NULL) != FR_OK) return false;
+    assert_int_equal(fr_session_create(model, &on, &session, NULL), FR_OK);
+    assert_int_equal(fr_session_prefill(session, (const int32_t[]){5, 6, 7}, 3, NULL), FR_OK);
+    assert_int_equal(fr_session_step(session, 4, &step, NULL), FR_OK);
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+    return true;
+}
+
+typedef struct rows {
+    const fr_checkpoint *from;
+    scratch s;
+    const fr_schema_row *done[64];
+    size_t num_done;
+    int good, bad;
+    void *zeros;
+} rows;
+
+static void compare(rows *r, const variant *v) {
+    put_variant(v, r->s.dir);
+    bool sound = check(r->s.dir) == 0, opens = loads(r->s.dir);
+    if (sound != opens)
+        fail_msg("%s as %s, scales %s: check says %s, and it %s", v->name, fr_dtype_name(v->dtype), fr_dtype_name(v->scale_dtype),
+                 sound ? "ok" : found.text[0], opens ? "loads" : "does not load");
+    r->good += sound;
+    r->bad += !sound;
+}
+
+/* An fr_schema_fn: tries each row once with every dtype; of experts not the first, which the others are compared with. */
+static fr_status try_row(void *user, const fr_schema_tensor *t) {
+    rows *r = user;
+    if (t->expert == 0 || !fr_checkpoint_find(r->from, t->name)) return FR_OK;
+    for (size_t i = 0; i < r->num_done; i++)
+        if (r->done[i] == t->row) return FR_OK;
+    r->done[r->num_done++] = t->row;
+    variant v = {.from = r->from, .name = t->name, .scale_dtype = FR_F32, .zeros = r->zeros};
+    if (!fr_schema_scale(t, v.scale, sizeof v.scale, v.scale_shape)) *v.scale = '\0';
+    for (int d = 0; d < FR_DTYPE_COUNT; d++) {
+        v.dtype = (fr_dtype)d;
+        compare(r, &v);
+    }
+    v.dtype = FR_F8_E4M3;
+    v.scale_dtype = FR_BF16;
+    if (*v.scale) compare(r, &v);
+    return FR_OK;
+}
+
+static void what_is_sound_loads_and_nothing_else_does(void **state) {
+    (void)state;
+    fr_checkpoint *from;
+    fr_config config;
+    assert_int_equal(fr_config_load(GOLDEN "pico-mtp-s1", &config, NULL, NULL), FR_OK);
+    assert_int_equal(fr_checkpoint_open(GOLDEN "pico-mtp-s1", &from, NULL), FR_OK);
+    rows r = {.from = from, .s = scratch_create(), .zeros = calloc(1, 1 << 22)};
+    size_t length;
+    char *json = scratch_read(GOLDEN "pico-mtp-s1/config.json", &length);
+    scratch_write(&r.s, "config.json", json, length);
+    free(json);
+    fr_schema_each(&config, try_row, &r);
+    assert_in_range(r.num_done, 24, 64);
+    assert_in_range(r.good, 60, 120); /* two or three dtypes of each */
+    assert_true(r.bad > r.good);
+    free(r.zeros);
+    fr_checkpoint_destroy(from);
+    scratch_destroy(&r.s);
+}
+
+/* A tied model's head is the embedding, unless the files have another. */
+static void a_tied_head_that_differs_is_noticed_and_used(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    fr_model_options options = {.threads = 1};
+    fr_model *model;
+    fr_checkpoint *checkpoint;
+    size_t count;
+    replace(&s, "config.json", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true ");
+    assert_int_equal(fr_model_open(s.dir, &options, &model, NULL), FR_OK);
+    const fr_notice *notices = fr_model_notices(model, &count);
+    assert_int_equal(count, 1);
+    assert_string_equal(notices[0].what, "lm_head.weight");
+    assert_ptr_not_equal(model->lm_head.w, model->embed_tokens.w);
+    fr_model_destroy(model);
+    assert_int_equal(fr_checkpoint_open(s.dir, &checkpoint, NULL), FR_OK);
+    const fr_tensor *embedding = fr_checkpoint_find(checkpoint, "model.embed_tokens.weight");
+    damage(&s, "lm_head.weight", 0, embedding->data, embedding->bytes);
+    fr_checkpoint_destroy(checkpoint);
+    assert_int_equal(fr_model_open(s.dir, &options, &model, NULL), FR_OK);
+    fr_model_notices(model, &count);
+    assert_int_equal(count, 0);
+    assert_ptr_equal(model->lm_head.w, model->embed_tokens.w);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references_are_sound),
@@ -295,6 +440,8 @@ int main(void) {
         cmocka_unit_test(a_truncated_shard_is_found_and_the_rest_checked),
         cmocka_unit_test(a_shard_with_a_broken_header_is_found),
         cmocka_unit_test(a_missing_shard_and_a_lying_index_are_found),
+        cmocka_unit_test(what_is_sound_loads_and_nothing_else_does),
+        cmocka_unit_test(a_tied_head_that_differs_is_noticed_and_used),
         cmocka_unit_test(values_are_checked_without_a_config),
         cmocka_unit_test(mtp_may_be_absent),
         cmocka_unit_test(it_tells_progress_and_can_be_stopped),

@@ -98,6 +98,9 @@ static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     int64_t shape[2];
     if (t->mtp && !c->has_mtp) return FR_OK;
     const fr_tensor *tensor = check_tensor(c, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, t->optional);
+    fr_error error;
+    if (tensor && fr_schema_alike(t, c->checkpoint, tensor, &error) != FR_OK)
+        complain(c, t->name, fr_checkpoint_file(c->checkpoint, tensor->file), "%s", fr_error_what(&error));
     if (tensor && (tensor->dtype == FR_BF16 || tensor->dtype == FR_F32)) return FR_OK;
     bool needed = tensor && tensor->dtype == FR_F8_E4M3;
     if (fr_schema_scale(t, scale, sizeof scale, shape)) check_tensor(c, scale, 1u << FR_F32, 2, shape, !needed);
