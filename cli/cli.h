@@ -38,6 +38,8 @@ int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options);
 int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *options, const fr_session_options *session);
 /* The same with the tokenizer alone, which needs no weights. */
 int fr_cli_runtime_open_tokenizer(fr_cli_runtime *runtime, const fr_cli_options *options);
+/* Where nothing was said about the temperature, so that decoding is greedy: prints what generation_config.json suggests. */
+void fr_cli_suggest_sampling(const fr_cli_options *options, const char *dir);
 /* The model that the options ask for. */
 fr_model_options fr_cli_model_options(const fr_cli_options *options);
 void fr_cli_runtime_close(fr_cli_runtime *runtime);

@@ -145,6 +145,7 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
     if (!code) code = dir ? fr_cli_study_prompts(options, dir, &wanted.prompts) : FR_EXIT_FAILED;
     if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
     if (code) return code;
+    fr_cli_suggest_sampling(options, dir);
     wanted.arms = options->arms ? arms : NULL;
     wanted.synthetic = chances;
     wanted.session = fr_cli_session_options(options, &progress);

@@ -171,8 +171,10 @@ int fr_cmd_accept(const fr_cli_options *options) {
     memset(&runtime, 0, sizeof runtime);
     int code = check_depths(&options->depths);
     if (!code && options->temperatures) code = parse_temperatures(options->temperatures, &temperatures, &num_temperatures);
+    const char *dir = code ? NULL : fr_cli_model_dir(options, true);
+    if (!code) code = dir ? fr_cli_study_prompts(options, dir, &prompts) : FR_EXIT_FAILED;
     if (!code) code = fr_cli_runtime_open_for(&runtime, options, NULL);
-    if (!code) code = fr_cli_study_prompts(options, runtime.dir, &prompts);
+    if (!code) fr_cli_suggest_sampling(options, dir);
     if (!code) {
         fr_cli_progress_init(&progress);
         fr_accept_options wanted = make_options(options, prompts, &progress);

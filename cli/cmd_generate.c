@@ -283,6 +283,7 @@ int fr_cmd_generate(const fr_cli_options *options) {
     fr_cli_hold_output();
     bool prompted = options->prompt || options->prompt_file || options->prompt_tokens.ids || !resumes(options);
     int code = prompted ? fr_cli_prompt_check(options, false) : 0;
+    if (!code) code = fr_cli_check_writable(options->session);
     if (code) return code;
     fr_cli_progress_init(&run.progress);
     code = fr_cli_runtime_open(&run.runtime, options);

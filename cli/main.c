@@ -100,6 +100,26 @@ static int run_command(const command *chosen, int count, char **arguments) {
     return code;
 }
 
+static const command *find_command(const char *name) {
+    for (int i = 0; i < NUM_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    return NULL;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c) {
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+/* forerun help, forerun help COMMAND. */
+static int help(int count, char **arguments) {
+    static char option[] = "--help";
+    const command *wanted = count > 2 ? find_command(arguments[2]) : NULL;
+    if (count > 2 && !wanted && arguments[2][0] != '-') return unknown_command(arguments[2]);
+    if (wanted) return run_command(wanted, 1, (char *[]){arguments[0], arguments[1], option} + 2);
+    print_usage(stdout);
+    return fr_cli_flush(FR_EXIT_DONE);
+}
+
 int main(int count, char **arguments) {
     fr_cli_interrupt_install();
     if (count < 2) {
@@ -107,13 +127,10 @@ int main(int count, char **arguments) {
         return FR_EXIT_USAGE;
     }
     const char *name = arguments[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        print_usage(stdout);
-        return fr_cli_flush(FR_EXIT_DONE);
-    }
-    if (strcmp(name, "--version") == 0) return print_version();
-    for (int i = 0; i < NUM_COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0) return run_command(&commands[i], count - 2, arguments + 2);
+    const command *chosen = find_command(name);
+    if (chosen) return run_command(chosen, count - 2, arguments + 2);
+    if (is_one_of(name, "--help", "-h", "help")) return help(count, arguments);
+    if (is_one_of(name, "--version", "-v", "version")) return print_version();
     if (name[0] == '-') {
         fr_cli_error(FR_EXIT_USAGE, "%s: a command comes first", name);
         fr_cli_hint("forerun --help lists the commands");

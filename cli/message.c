@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/shown.h"
 
@@ -55,6 +56,16 @@ void fr_cli_note(const char *format, ...) {
     va_start(arguments, format);
     print_line("", format, arguments);
     va_end(arguments);
+}
+
+int fr_cli_check_writable(const char *path) {
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    size_t length = !slash ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    bool there = path && access(path, F_OK) == 0;
+    char *folder = strndup(slash ? path : ".", length);
+    int reason = path && access(there || !folder ? path : folder, W_OK) != 0 ? errno : 0;
+    free(folder);
+    return reason ? fr_cli_error(FR_EXIT_FAILED, "%s: cannot write: %s", path, strerror(reason)) : 0;
 }
 
 int fr_cli_flush(int exit_code) {

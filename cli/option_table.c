@@ -220,3 +220,6 @@ const fr_cli_option fr_cli_option_table[] = {
 };
 
 const size_t fr_cli_option_count = sizeof fr_cli_option_table / sizeof fr_cli_option_table[0];
+
+_Static_assert(sizeof fr_cli_option_table / sizeof fr_cli_option_table[0] <= FR_CLI_MOST_OPTIONS,
+               "an option has its place in `given`");

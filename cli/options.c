@@ -209,6 +209,12 @@ static int set_value(fr_cli_options *options, const fr_cli_option *option, const
     return FR_EXIT_USAGE;
 }
 
+bool fr_cli_given(const fr_cli_options *options, const char *name) {
+    for (size_t i = 0; i < fr_cli_option_count; i++)
+        if (options->given[i] && strcmp(fr_cli_option_table[i].name, name) == 0) return true;
+    return false;
+}
+
 /* ---- Arguments --------------------------------------------------------------------------------------------- */
 
 static const fr_cli_option *find_long(unsigned command, const char *name, size_t length) {
@@ -235,8 +241,11 @@ static int unknown_option(unsigned command, const char *command_name, const char
     bool elsewhere = false;
     for (size_t i = 0; i < fr_cli_option_count; i++) {
         const fr_cli_option *option = &fr_cli_option_table[i];
-        size_t distance = fr_cli_distance(name + strspn(name, "-"), option->name);
+        const char *word = name + strspn(name, "-");
+        size_t distance = fr_cli_distance(word, option->name);
         elsewhere |= distance == 0;
+        /* a beginning, as in --temp, is nearer than a typing error; of several with one beginning it is the first */
+        if (strlen(word) > 2 && strncmp(word, option->name, strlen(word)) == 0 && distance > 1) distance = 1;
         if (!(option->commands & command) || distance >= best) continue;
         best = distance;
         nearest = option->name;
@@ -250,6 +259,14 @@ static int unknown_option(unsigned command, const char *command_name, const char
     else
         fr_cli_hint("forerun %s --help lists the options", command_name);
     return FR_EXIT_USAGE;
+}
+
+/* A long option behind one dash, as in -temperature 1, is read as a short one whose value makes no sense. */
+static int one_dash(unsigned command, const char *argument, int code) {
+    const char *name = argument + 1;
+    if (code && name[0] && argument[0] == '-' && name[0] != '-' && name[1] && find_long(command, name, strcspn(name, "=")))
+        fr_cli_hint("did you mean -%s, with two dashes?", argument);
+    return code;
 }
 
 /* Whether an argument is itself an option of the command: then it is no file name or number, but a value was forgotten. */
@@ -284,7 +301,8 @@ static int parse_one(fr_cli_options *options, unsigned command, const char *comm
             return fr_cli_error(FR_EXIT_USAGE, "--%s: its value %s is missing", option->name, option->value);
         value = arguments[++*i];
     }
-    return set_value(options, option, value);
+    options->given[option - fr_cli_option_table] = true;
+    return one_dash(command, argument, set_value(options, option, value));
 }
 
 int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments) {

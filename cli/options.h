@@ -36,6 +36,8 @@ typedef struct fr_cli_texts {
     size_t count;
 } fr_cli_texts;
 
+enum { FR_CLI_MOST_OPTIONS = 192 };
+
 /* Values as parsed. Without a default, numbers that were not given are 0 and texts NULL. */
 typedef struct fr_cli_options {
     bool help, json, quiet;
@@ -88,7 +90,8 @@ typedef struct fr_cli_options {
     const char *temperatures; /* numbers with commas between */
     int prefill_chunk;
 
-    const char *const *arguments; /* [num_arguments] of the whole program, whose name is "forerun": how to repeat a study */
+    bool given[FR_CLI_MOST_OPTIONS]; /* by row of the table: see fr_cli_given */
+    const char *const *arguments;    /* [num_arguments] of the whole program, whose name is "forerun": how to repeat a study */
     size_t num_arguments;
 } fr_cli_options;
 
@@ -125,6 +128,9 @@ extern const size_t fr_cli_option_count;
  * stops there. Release with fr_cli_options_free in both cases. */
 int fr_cli_options_parse(fr_cli_options *options, unsigned command, const char *command_name, int count, char **arguments);
 void fr_cli_options_free(fr_cli_options *options);
+
+/* Whether an option was given, as its default may have been. */
+bool fr_cli_given(const fr_cli_options *options, const char *name);
 
 /* Edits (insert, delete, replace) between two words: to suggest what was meant. */
 size_t fr_cli_distance(const char *a, const char *b);

@@ -1,6 +1,8 @@
 #include "cli/prompt.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/message.h"
 #include "core/file.h"
@@ -33,6 +35,9 @@ int fr_cli_prompt_check(const fr_cli_options *options, bool empty_allowed) {
     if (options->chat && options->prompt_tokens.ids)
         return fr_cli_error(FR_EXIT_USAGE, "--chat: the template needs a prompt as text, not as tokens");
     if (options->prompt && !*options->prompt && !empty_allowed) return empty_prompt();
+    const char *file = options->prompt_file; /* looked for now: loading a model may take minutes */
+    if (file && strcmp(file, "-") != 0 && access(file, R_OK) != 0)
+        return fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", file, strerror(errno));
     return 0;
 }
 

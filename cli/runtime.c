@@ -8,6 +8,8 @@
 #include "cli/cli.h"
 #include "cli/notice.h"
 #include "cli/output.h"
+#include "core/json.h"
+#include "core/json_path.h"
 #include "forerun_checkpoint.h"
 
 static bool is_directory(const char *path) {
@@ -129,7 +131,24 @@ int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *optio
 
 int fr_cli_runtime_open(fr_cli_runtime *runtime, const fr_cli_options *options) {
     fr_session_options session = fr_cli_session_options(options, NULL);
-    return fr_cli_runtime_open_for(runtime, options, &session);
+    int code = fr_cli_runtime_open_for(runtime, options, &session);
+    if (!code) fr_cli_suggest_sampling(options, runtime->dir);
+    return code;
+}
+
+void fr_cli_suggest_sampling(const fr_cli_options *options, const char *dir) {
+    enum { MOST_BYTES = 1 << 20 };
+    char path[PATH_MAX], nucleus[40] = "";
+    cJSON *json = NULL;
+    if (fr_cli_given(options, "temperature") || fr_cli_given(options, "temperatures")) return;
+    if (snprintf(path, sizeof path, "%s/generation_config.json", dir) >= (int)sizeof path) return;
+    if (fr_json_load(path, MOST_BYTES, &json, NULL) != FR_OK) return; /* what is wrong with it is said by opening the model */
+    double temperature = fr_path_number(json, "temperature"), top_p = fr_path_number(json, "top_p");
+    if (top_p > 0 && top_p < 1 && !fr_cli_given(options, "top-p")) snprintf(nucleus, sizeof nucleus, " --top-p %g", top_p);
+    if (temperature > 0 && !cJSON_IsFalse(fr_path_value(json, "do_sample")))
+        fr_cli_note("hint: generation_config.json suggests --temperature %g%s; without, decoding is greedy", temperature,
+                    nucleus);
+    cJSON_Delete(json);
 }
 
 void fr_cli_runtime_close(fr_cli_runtime *runtime) {

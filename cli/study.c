@@ -8,8 +8,13 @@
 int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, const char **path) {
     static char own[4096];
     *path = options->prompts;
+    int code = fr_cli_check_writable(options->html);
+    if (!code) code = fr_cli_check_writable(options->csv);
+    if (code) return code;
     if (options->prompts && options->prompt_tokens.ids)
         return fr_cli_error(FR_EXIT_USAGE, "prompts: only one of --prompts and --prompt-tokens can be given");
+    if (options->prompts && access(options->prompts, R_OK) != 0)
+        return fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", options->prompts, strerror(errno));
     if (options->prompts || options->prompt_tokens.ids) return 0;
     snprintf(own, sizeof own, "%s/prompts.jsonl", model_dir);
     *path = own;

@@ -46,6 +46,17 @@ refused 2 'a command comes first' --json
 # ---- Wrong usage ------------------------------------------------------------------------------------------------------
 
 refused 2 'did you mean --temperature' generate -m "$model" -p a --tempature 1
+refused 2 'did you mean --temperature' generate -m "$model" -p a --temp 1
+refused 2 'did you mean --temperature, with two dashes' generate -m "$model" -p a -temperature 1
+refused 2 'there are: generate' help converse
+for words in help '-h generate' 'help generate' -v version; do
+    # shellcheck disable=SC2086
+    run 0 $words
+    # shellcheck disable=SC2086
+    silent $words
+done
+run 0 help score
+grep -q '^usage: forerun score' "$work/out" || fail "help score"
 refused 2 'does not take this option' inspect -m "$model" --ignore-eos
 refused 2 'value N is missing' generate -m "$model" -p a -n
 refused 2 'value N is missing' generate -m "$model" -p a --max-tokens --json
@@ -155,6 +166,36 @@ for mtp in off on auto 'on --depth 2' 'on --depth 5' 'on --depth 7' 'auto --dept
         speculative_decoding.acceptance_rate'>0.2' speculative_decoding.mean_acceptance_length'>1' ;;
     esac
 done
+
+# Files are looked at before the model is loaded, of which the line about memory tells.
+early() {
+    refused 1 "$@"
+    ! grep -q '^memory: ' "$work/err" || fail "the model was loaded before: $*"
+}
+early 'cannot write: No such file' generate -m "$model" -p a --session "$work/none/s"
+early 'cannot read: No such file' generate -m "$model" -f "$work/none.txt"
+for study in accept ab; do
+    early 'cannot write: No such file' $study -m "$model" --prompt-tokens 5,6 -n 8 --html "$work/none/r.html"
+    early 'cannot write: No such file' $study -m "$model" --prompt-tokens 5,6 -n 8 --csv "$work/none/r.csv"
+    early 'cannot read: No such file' $study -m "$model" --prompts "$work/none.jsonl"
+done
+
+# What the checkpoint suggests is said where nothing was asked for.
+mkdir "$work/warm"
+ln -s "$model"/*.safetensors "$model"/model.safetensors.index.json "$model"/config.json "$model"/tokenizer*.json "$work/warm/"
+echo '{"do_sample": true, "temperature": 0.6, "top_p": 0.95, "eos_token_id": 1}' >"$work/warm/generation_config.json"
+run 0 generate -m "$work/warm" -p a -n 2 -t 1
+says '^hint: generation_config.json suggests --temperature 0.6 --top-p 0.95; without, decoding is greedy$'
+run 0 accept -m "$work/warm" --prompt-tokens 5,6 -n 4 -t 1
+says '^hint: generation_config.json suggests --temperature 0.6'
+for asked in '--temperature 0' '--temperature 0.5' -q; do
+    # shellcheck disable=SC2086
+    run 0 generate -m "$work/warm" -p a -n 2 -t 1 $asked
+    ! grep -q '^hint: ' "$work/err" || fail "a hint with $asked"
+done
+echo '{"do_sample": false, "temperature": 0.6}' >"$work/warm/generation_config.json"
+run 0 generate -m "$work/warm" -p a -n 2 -t 1
+! grep -q '^hint: ' "$work/err" || fail "a hint where the checkpoint does not sample"
 
 # Reasons to end.
 run 0 generate -m "$model" --prompt-tokens "$ids" -t 1 -n 1000 --ctx 20 --ignore-eos --json -q
