@@ -69,6 +69,7 @@ static void both_modes(const fr_model *model, const golden *g, int prompt, fr_se
 }
 
 static void same_counts(const fr_stats *a, const fr_stats *b) {
+    assert_int_equal(a->num_first_tokens, b->num_first_tokens);
     assert_int_equal(a->num_cycles, b->num_cycles);
     assert_int_equal(a->num_drafts, b->num_drafts);
     assert_int_equal(a->num_draft_tokens, b->num_draft_tokens);

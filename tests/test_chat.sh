@@ -56,6 +56,22 @@ if [ -n "$letter" ]; then
     same stopped expected 'a reply does not end before a stop string'
 fi
 
+# A stop string inside a cycle, whose drafts are all accepted: what is counted ends there, and what is kept is what a conversation
+# without drafts keeps.
+for stop in d dd ddddd dddddddd ddddddddd; do
+    letters="-m $model -n 40 --ignore-eos --logit-bias 70=80 --stop $stop" end=${#stop}
+    chat 0 "Once upon a time\n/save $work/off\n" $letters --mtp off
+    chat 0 "Once upon a time\n/stats\n/save $work/on\n" $letters --mtp on --depth 7
+    accepted=$((end - 1 - (end + 6) / 8))
+    if [ "$accepted" -gt 0 ]; then
+        prints "^drafts  *$accepted drafted, $accepted accepted (100.0 %)"
+    else
+        prints '^drafts  *none'
+    fi
+    chat 0 "/load $work/on\n/save $work/on\n" $letters --mtp off
+    same on off "a reply that ended with '$stop' leaves more behind with drafts"
+done
+
 # Two turns: as one process, as generate with a session file, and as two conversations with a file between them.
 for settings in '' '--temperature 0.8 --seed 5' '--temperature 0.8 --seed 6 --mtp on --depth 3' '--mtp off --kv f32'; do
     rm -f "$work/s1" "$work/s2"

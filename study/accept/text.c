@@ -129,6 +129,7 @@ static fr_status read_mtp(void *user, fr_session *s, int main_first, int main_ro
 /* The cycles that decoding this text would have made, had it been the main model's own. */
 static void walk(const text_run *t) {
     fr_stats *stats = &t->run->config->along_cycles;
+    stats->num_first_tokens += t->first + 1 < t->count; /* the prompt's last position gives it */
     for (int i = t->first; i < t->count - 2;) {
         fr_cycle cycle = {0};
         if (t->drafted[i] >= 0) cycle = (fr_cycle){.verified = t->drafted[i], .accepted = t->accepted[i]};
