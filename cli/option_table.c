@@ -167,9 +167,9 @@ const fr_cli_option fr_cli_option_table[] = {
            mtp_recycle, MAKE | FR_CMD_AB),
     CHOICE("verify", fr_verify_word, "coupled", SPECULATION,
            "coupled: the same text with and without drafts; rejection: more is accepted", verify, MAKE | FR_CMD_AB),
-    CHOICE("draft-head", fr_draft_head_word, "exact", SPECULATION,
-           "LM head of drafts; fp8: a copy, half the bytes. Verification uses the exact one", draft_head,
-           MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
+    CHOICE("draft-head", fr_draft_head_word, "auto", SPECULATION,
+           "LM head of drafts; fp8: a copy, half the bytes; auto: that where it pays. Verification uses the exact one",
+           draft_head, MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
     CHOICE("drafter", fr_drafter_word, "mtp", SPECULATION,
            "where drafts come from; ngram: what followed the text's last tokens when they last occurred", drafter, MAKE | STUDY),
 

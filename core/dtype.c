@@ -26,17 +26,3 @@ bool fr_dtype_parse(const char *name, fr_dtype *dtype) {
     }
     return false;
 }
-
-uint8_t fr_f32_e4m3(float value) {
-    uint32_t bits = fr_f32_bits(value);
-    uint8_t sign = (uint8_t)(bits >> 24 & 0x80);
-    uint32_t magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) return sign | 0x7f;
-    if (magnitude >= 0x43e00000u) return sign | 0x7e; /* 448 */
-    if (magnitude < 0x3c800000u) {
-        /* Below 2^-6 the grid is that of the subnormals, 2^-9, which is the last place of a float near 2^14. */
-        return sign | (uint8_t)(fr_f32_bits(fr_bits_f32(magnitude) + 0x1p14f) - fr_f32_bits(0x1p14f));
-    }
-    uint32_t rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1);
-    return sign | (uint8_t)((rounded >> 20) - (120u << 3));
-}

@@ -67,8 +67,19 @@ static inline float fr_e4m3_f32(uint8_t code) {
     return fr_bits_f32(bits | sign);
 }
 
-/* Round to nearest even, saturating at 448; NaN becomes 0x7F with the sign. */
-uint8_t fr_f32_e4m3(float value);
+/* Round to nearest even, saturating at 448; NaN becomes 0x7F with the sign. Without branches, so that compilers make vectors of a
+ * loop of it. A number whose last place is the grid's at the magnitude, 2^-9 at the least, rounds what is added to it. */
+static inline uint8_t fr_f32_e4m3(float value) {
+    uint32_t bits = fr_f32_bits(value), magnitude = bits & 0x7fffffffu, most = 0x43e00000u; /* 448 */
+    uint32_t bounded = magnitude < most ? magnitude : most;
+    uint32_t exponent = bounded & 0x7f800000u, least = 121u << 23; /* that of the smallest normal, 2^-6 */
+    float coarse = fr_bits_f32((exponent > least ? exponent : least) + (20u << 23));
+    float rounded = (fr_bits_f32(bounded) + coarse) - coarse;
+    uint32_t subnormal = (uint32_t)(int32_t)(rounded * 512.0f), normal = (fr_f32_bits(rounded) >> 20) - (120u << 3);
+    uint32_t code = subnormal < 8 ? subnormal : normal;
+    code = magnitude > 0x7f800000u ? 0x7f : code;
+    return (uint8_t)(code | (bits >> 24 & 0x80));
+}
 
 /* The scale of an E4M3 block whose largest magnitude is amax: it makes that the largest code. Never subnormal, so that
  * dividing by it is accurate, and 1 for a block of zeros. */

@@ -119,9 +119,11 @@ typedef enum fr_act { FR_ACT_AUTO = 0, FR_ACT_FP8, FR_ACT_NONE } fr_act; /* acti
 /* Instruction set to use. The choice belongs to a model: others, and their sessions, keep theirs. */
 typedef enum fr_isa { FR_ISA_AUTO = 0, FR_ISA_SCALAR, FR_ISA_AVX2, FR_ISA_AVX512, FR_ISA_AMX, FR_ISA_NEON, FR_ISA_COUNT } fr_isa;
 
-/* The LM head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves what a draft
- * reads. Verification always uses the checkpoint's own. */
-typedef enum fr_draft_head { FR_DRAFT_HEAD_EXACT = 0, FR_DRAFT_HEAD_FP8 } fr_draft_head;
+/* The LM head that drafts use: the checkpoint's own, or an FP8 copy made when the model is opened, which halves the head's part
+ * of what a draft reads. Auto: a copy if the planned session drafts with the MTP module, the head is in BF16 or F32, of 256 MiB
+ * or more and a good part of a draft, and all weights and the copy fit into memory. Verification always uses the checkpoint's
+ * own. */
+typedef enum fr_draft_head { FR_DRAFT_HEAD_AUTO = 0, FR_DRAFT_HEAD_EXACT, FR_DRAFT_HEAD_FP8 } fr_draft_head;
 
 typedef struct fr_model_options {
     int threads; /* 0: physical cores that affinity and cgroup quota allow. A thread that computes, the caller's among them, takes

@@ -5,6 +5,7 @@
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/processors.h"
+#include "core/text_size.h"
 #include "model/plan.h"
 #include "model/schema.h"
 
@@ -48,6 +49,15 @@ static fr_status load_tokenizer(fr_model *model, const char *dir, fr_error *erro
     return FR_OK;
 }
 
+static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_error *error) {
+    FR_TRY(fr_linear_to_e4m3(&model->lm_head, model->threads, &model->draft_head, error));
+    if (o->draft_head == FR_DRAFT_HEAD_AUTO)
+        fr_notices_add(&model->notices, "draft head",
+                       "drafts use an FP8 copy of the LM head, %s instead of %s; verification does not",
+                       FR_TEXT_SIZE(fr_linear_bytes(&model->draft_head)), FR_TEXT_SIZE(fr_linear_bytes(&model->lm_head)));
+    return FR_OK;
+}
+
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
@@ -58,8 +68,7 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->lm_head;
-    if (o->draft_head == FR_DRAFT_HEAD_FP8 && model->mtp.present && model->lm_head.dtype != FR_F8_E4M3)
-        FR_TRY(fr_linear_to_e4m3(&model->lm_head, &model->draft_head, error));
+    if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
     return load_tokenizer(model, dir, error);
 }
 

@@ -12,6 +12,7 @@
 #include "sampler/sampler.h"
 
 enum { DEFAULT_CTX = 4096, DEFAULT_CHUNK = 512 };
+enum { LEAST_HEAD = 256 << 20 }; /* bytes of an LM head of which drafts get a copy */
 
 /* ---- A session ------------------------------------------------------------------------------------------------- */
 
@@ -62,6 +63,7 @@ typedef struct survey {
     const fr_model *model;
     bool *used; /* NULL: not asked for */
     uint64_t weight_bytes, table_bytes;
+    uint64_t lm_head_bytes, module_bytes; /* that a draft reads: the LM head, and of the MTP module what its experts leave */
     bool lm_head_is_e4m3;
 } survey;
 
@@ -75,11 +77,21 @@ static bool add_tensor(survey *s, const char *name) {
     return tensor->dtype == FR_F8_E4M3;
 }
 
+/* Experts of a layer are alike: the first is counted. */
+static void count_draft(survey *s, const fr_schema_tensor *t) {
+    if (t->rank == 1 || t->row->part == FR_PART_EMBEDDING || t->expert > 0) return;
+    if (t->row->part == FR_PART_LM_HEAD)
+        s->lm_head_bytes += fr_schema_bytes(t);
+    else if (t->mtp)
+        s->module_bytes += fr_schema_bytes(t) * (t->expert == 0 ? (uint64_t)s->model->config.num_experts_per_tok : 1);
+}
+
 static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
     survey *s = user;
     int64_t shape[2];
     char scale[256];
     if (!fr_weights_use(s->model, t)) return FR_OK;
+    count_draft(s, t);
     s->table_bytes += sizeof(fr_tensor) + sizeof(fr_linear);
     if (t->rank == 1) {
         s->table_bytes += sizeof(float) * (uint64_t)t->shape[0];
@@ -101,11 +113,18 @@ uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
 }
 
 /* Bytes of the E4M3 copy of an LM head that is not E4M3 itself. */
-static uint64_t draft_head_bytes(const survey *s, fr_draft_head wanted) {
+static uint64_t head_copy_bytes(const survey *s) {
     const fr_config *c = &s->model->config;
     const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR};
-    if (wanted != FR_DRAFT_HEAD_FP8 || !s->model->mtp.present || s->lm_head_is_e4m3) return 0;
+    if (!s->model->mtp.present || s->lm_head_is_e4m3) return 0;
     return fr_schema_bytes(&(fr_schema_tensor){.row = &e4m3, .shape = {c->vocab_size, c->hidden_size}});
+}
+
+/* Whether a copy saves drafts a good part of their time. Making it reads the head once, as a draft does. A head that caches may
+ * hold is not what drafts wait for. */
+static bool copy_pays(const survey *s, const fr_session_options *session) {
+    bool drafts = session && session->drafting != FR_DRAFTING_OFF && session->drafter == FR_DRAFTER_MTP;
+    return drafts && s->lm_head_bytes >= LEAST_HEAD && s->lm_head_bytes >= s->module_bytes / 4;
 }
 
 /* ---- What there is --------------------------------------------------------------------------------------------- */
@@ -146,6 +165,14 @@ void fr_plan_prepare(fr_model *model, const fr_model_options *o, bool has_mtp) {
     model->memory_limit = o->memory_limit;
 }
 
+/* A copy that is not asked for takes only memory that nothing else wants. */
+static void add_head_copy(fr_memory_plan *p, uint64_t bytes) {
+    if (p->available_bytes && p->total_bytes + bytes > p->available_bytes) return;
+    p->draft_head_bytes = bytes;
+    p->private_bytes += bytes;
+    p->total_bytes += bytes;
+}
+
 fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_memory_plan *p, fr_error *error) {
     survey s = {.model = model};
     if (o->session) FR_TRY(fr_session_sizes_check(model, o->session, error));
@@ -153,7 +180,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     *p = (fr_memory_plan){.weights = o->weights == FR_WEIGHTS_AUTO ? FR_WEIGHTS_MMAP : o->weights,
                           .weight_bytes = s.weight_bytes,
                           .table_bytes = s.table_bytes,
-                          .draft_head_bytes = draft_head_bytes(&s, o->draft_head),
+                          .draft_head_bytes = o->draft_head == FR_DRAFT_HEAD_FP8 ? head_copy_bytes(&s) : 0,
                           .available_bytes = o->memory_limit ? o->memory_limit : fr_available_memory("")};
     if (o->session) {
         p->ctx = fr_session_sizes_of(model, o->session).ctx;
@@ -162,6 +189,7 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
     bool copied = p->weights == FR_WEIGHTS_COPY;
     p->private_bytes = p->table_bytes + p->draft_head_bytes + session_bytes(&p->session);
     p->total_bytes = p->private_bytes + p->weight_bytes;
+    if (o->draft_head == FR_DRAFT_HEAD_AUTO && copy_pays(&s, o->session)) add_head_copy(p, head_copy_bytes(&s));
     if (copied) p->private_bytes = p->total_bytes;
     p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
     if (p->weights == FR_WEIGHTS_POPULATE && !p->all_fits)

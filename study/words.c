@@ -8,7 +8,8 @@
 #include "mtp/drafters/drafter.h"
 
 static const char *const acts[] = {[FR_ACT_AUTO] = "auto", [FR_ACT_FP8] = "fp8", [FR_ACT_NONE] = "none"};
-static const char *const draft_heads[] = {[FR_DRAFT_HEAD_EXACT] = "exact", [FR_DRAFT_HEAD_FP8] = "fp8"};
+static const char *const draft_heads[] = {
+    [FR_DRAFT_HEAD_AUTO] = "auto", [FR_DRAFT_HEAD_EXACT] = "exact", [FR_DRAFT_HEAD_FP8] = "fp8"};
 static const char *const draftings[] = {[FR_DRAFTING_AUTO] = "auto", [FR_DRAFTING_OFF] = "off", [FR_DRAFTING_ON] = "on"};
 static const char *const hidden_states[] = {[FR_HIDDEN_POST_NORM] = "post", [FR_HIDDEN_PRE_NORM] = "pre"};
 static const char *const kvs[] = {[FR_KV_BF16] = "bf16", [FR_KV_F32] = "f32"};

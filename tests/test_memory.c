@@ -125,6 +125,39 @@ static void the_plan_is_what_is_taken(void **state) {
     }
 }
 
+/* Of the published network, whose head in BF16 is 1.7 GiB of the 2.5 that a draft reads. */
+static void drafts_get_a_copy_of_the_head_where_it_pays_and_fits(void **state) {
+    (void)state;
+    fr_inspection *inspection = NULL;
+    fr_memory_plan plan, without;
+    fr_session_options drafting = {.ctx = 1000}, off = {.ctx = 1000, .drafting = FR_DRAFTING_OFF},
+                       ngram = {.ctx = 1000, .drafter = FR_DRAFTER_NGRAM};
+    fr_model_options options = {.threads = 4, .memory_limit = 800000 * MIB}, exact = options;
+    exact.draft_head = FR_DRAFT_HEAD_EXACT;
+    assert_int_equal(fr_inspect(FR_TEST_DIR "/golden/deepseek-v3-config.json", &inspection, NULL), FR_OK);
+    assert_int_equal(fr_plan_memory(inspection, &exact, &drafting, &without, NULL), FR_OK);
+    assert_int_equal(without.draft_head_bytes, 0);
+    assert_int_equal(fr_plan_memory(inspection, &options, &drafting, &plan, NULL), FR_OK);
+    assert_int_equal(plan.draft_head_bytes, 129280ull * 7168 + 4 * 1010 * 56);
+    assert_int_equal(plan.private_bytes, without.private_bytes + plan.draft_head_bytes);
+    assert_int_equal(plan.total_bytes, without.total_bytes + plan.draft_head_bytes);
+    assert_int_equal(fr_plan_memory(inspection, &options, &off, &plan, NULL), FR_OK);
+    assert_int_equal(plan.draft_head_bytes, 0);
+    assert_int_equal(fr_plan_memory(inspection, &options, &ngram, &plan, NULL), FR_OK);
+    assert_int_equal(plan.draft_head_bytes, 0);
+    options.memory_limit = without.total_bytes + 129280ull * 7168; /* a little less than the copy takes */
+    assert_int_equal(fr_plan_memory(inspection, &options, &drafting, &plan, NULL), FR_OK);
+    assert_int_equal(plan.draft_head_bytes, 0);
+    assert_true(plan.all_fits);
+    fr_inspection_destroy(inspection);
+
+    options.memory_limit = 0; /* a head that caches hold */
+    assert_int_equal(fr_inspect(dir_of("pico-mtp-s1"), &inspection, NULL), FR_OK);
+    assert_int_equal(fr_plan_memory(inspection, &options, &drafting, &plan, NULL), FR_OK);
+    assert_int_equal(plan.draft_head_bytes, 0);
+    fr_inspection_destroy(inspection);
+}
+
 /* The published network from its config alone, in numbers that can be had otherwise. */
 static void a_config_alone_is_planned(void **state) {
     (void)state;
@@ -369,6 +402,7 @@ int main(void) {
         cmocka_unit_test(available_is_what_the_system_and_its_groups_leave),
         cmocka_unit_test(this_machine_has_memory),
         cmocka_unit_test(the_plan_is_what_is_taken),
+        cmocka_unit_test(drafts_get_a_copy_of_the_head_where_it_pays_and_fits),
         cmocka_unit_test(a_config_alone_is_planned),
         cmocka_unit_test(what_cannot_fit_is_refused_with_the_figures),
         cmocka_unit_test(a_session_that_cannot_fit_is_refused),

@@ -38,7 +38,7 @@ typedef struct fr_linear {
 
 void fr_linear_release(fr_linear *linear);
 /* An E4M3 copy of a BF16 or F32 linear, scales amax / 448 a block, in memory of its own. */
-fr_status fr_linear_to_e4m3(const fr_linear *linear, fr_linear *out, fr_error *error);
+fr_status fr_linear_to_e4m3(const fr_linear *linear, int threads, fr_linear *out, fr_error *error);
 /* Rows [begin, end) of a linear; shares its memory and is not released. begin is a multiple of FR_BLOCK if the linear has scales.
  */
 fr_linear fr_linear_rows(const fr_linear *linear, int begin, int end);

@@ -1,5 +1,3 @@
-#include <math.h>
-
 #include "core/linear/linear.h"
 #include "core/threads.h"
 
@@ -14,39 +12,68 @@ static void load_block(const fr_linear *w, int row, int column, int rows, int co
     }
 }
 
+/* The largest magnitude of n values that is no NaN. Magnitudes are in the order of their bits, and whole numbers make vectors. */
+static float largest(const float *x, int n) {
+    int32_t most = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t magnitude = (int32_t)(fr_f32_bits(x[i]) & 0x7fffffffu);
+        int32_t number = magnitude > 0x7f800000 ? 0 : magnitude;
+        most = number > most ? number : most;
+    }
+    return fr_bits_f32((uint32_t)most);
+}
+
 static float quantize_one(const fr_linear *w, int row, int column, uint8_t *codes) {
     float block[FR_BLOCK * FR_BLOCK], amax = 0.0f;
+    uint8_t to[FR_BLOCK];
     int rows = w->out - row < FR_BLOCK ? w->out - row : FR_BLOCK, columns = w->in - column < FR_BLOCK ? w->in - column : FR_BLOCK;
     load_block(w, row, column, rows, columns, block);
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++) amax = fmaxf(amax, fabsf(block[r * FR_BLOCK + c]));
+    for (int r = 0; r < rows; r++) {
+        float most = largest(block + r * FR_BLOCK, columns);
+        amax = most > amax ? most : amax;
+    }
     float scale = fr_e4m3_scale(amax);
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++)
-            codes[(int64_t)(row + r) * w->in + column + c] = fr_f32_e4m3(block[r * FR_BLOCK + c] / scale);
+    for (int r = 0; r < rows; r++) {
+        for (int c = 0; c < columns; c++) to[c] = fr_f32_e4m3(block[r * FR_BLOCK + c] / scale);
+        memcpy(codes + (int64_t)(row + r) * w->in + column, to, (size_t)columns);
+    }
     return scale;
 }
 
-fr_status fr_linear_to_e4m3(const fr_linear *w, fr_linear *out, fr_error *error) {
-    int block_rows = (w->out + FR_BLOCK - 1) / FR_BLOCK, block_columns = (w->in + FR_BLOCK - 1) / FR_BLOCK;
-    uint8_t *codes = fr_alloc((size_t)w->out * (size_t)w->in);
-    float *scale = fr_alloc((size_t)block_rows * (size_t)block_columns * sizeof *scale);
-    if (!codes || !scale) {
-        fr_free(codes);
-        fr_free(scale);
+typedef struct copying {
+    const fr_linear *w;
+    int block_rows, block_columns;
+    uint8_t *codes;
+    float *scale;
+} copying;
+
+static void copy_blocks(void *argument) {
+    const copying *c = argument;
+    int begin, end;
+    fr_team_split(c->block_rows, 1, &begin, &end);
+    for (int i = begin; i < end; i++)
+        for (int j = 0; j < c->block_columns; j++)
+            c->scale[i * c->block_columns + j] = quantize_one(c->w, i * FR_BLOCK, j * FR_BLOCK, c->codes);
+}
+
+fr_status fr_linear_to_e4m3(const fr_linear *w, int threads, fr_linear *out, fr_error *error) {
+    copying c = {.w = w, .block_rows = fr_blocks(w->out), .block_columns = fr_blocks(w->in)};
+    c.codes = fr_alloc((size_t)w->out * (size_t)w->in);
+    c.scale = fr_alloc((size_t)c.block_rows * (size_t)c.block_columns * sizeof *c.scale);
+    if (!c.codes || !c.scale) {
+        fr_free(c.codes);
+        fr_free(c.scale);
         return fr_fail(error, FR_ERROR_MEMORY, "FP8 copy of a %d x %d linear: out of memory", w->out, w->in);
     }
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < block_rows; i++)
-        for (int j = 0; j < block_columns; j++) scale[i * block_columns + j] = quantize_one(w, i * FR_BLOCK, j * FR_BLOCK, codes);
+    fr_team_run(threads, copy_blocks, &c);
     *out = (fr_linear){.out = w->out,
                        .in = w->in,
                        .dtype = FR_F8_E4M3,
-                       .w = codes,
+                       .w = c.codes,
                        .stride = w->in,
-                       .scale = scale,
-                       .scale_stride = block_columns,
-                       .owned_w = codes,
-                       .owned_scale = scale};
+                       .scale = c.scale,
+                       .scale_stride = c.block_columns,
+                       .owned_w = c.codes,
+                       .owned_scale = c.scale};
     return FR_OK;
 }
