@@ -203,7 +203,6 @@ typedef struct fr_ab_options {
     int warm_up;                /* texts of each arm beforehand, at most 32 tokens each; 0: 1, -1: none */
     double cool_off_s;          /* pause before each text */
     bool no_noise_check;        /* else the compared arm runs twice, as an arm of its own */
-    int resamples;              /* of the bootstrap; 0: 10000 */
     fr_session_options session; /* without drafting, ignore_eos, ends, progress, user; ctx 0: what the longest text needs */
     fr_study_origin origin;
     fr_progress_fn progress; /* counts tokens; at most those, texts may end early */

@@ -29,9 +29,13 @@ double fr_cost_break_even(const fr_cost_model *m, int k) {
     return high;
 }
 
-double fr_cost_predict(const fr_cost_model *m, const fr_stats *stats) {
-    double tokens = (double)(stats->num_cycles + stats->num_accepted_tokens), cost = 0.0;
+double fr_cost_of_cycles(const fr_cost_model *m, const fr_stats *stats) {
+    double cost = 0.0;
     for (int k = 0; k <= FR_MAX_DEPTH; k++)
         if (stats->depth_histogram[k] > 0) cost += (double)stats->depth_histogram[k] * fr_cost_cycle(m, k);
-    return cost > 0.0 ? tokens * m->pass[0] / cost : NAN;
+    return cost;
+}
+
+double fr_cost_without_drafts(const fr_cost_model *m, const fr_stats *stats) {
+    return (double)(stats->num_cycles + stats->num_accepted_tokens) * m->pass[0];
 }

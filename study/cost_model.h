@@ -20,7 +20,9 @@ double fr_cost_tokens(double acceptance, int k);
 double fr_cost_speedup(const fr_cost_model *model, int k, double acceptance);
 /* The acceptance above which they are faster; NaN: even if all were accepted they would not be. */
 double fr_cost_break_even(const fr_cost_model *model, int k);
-/* Speedup of a run with these cycles by number of drafts, and these accepted drafts. NaN without cycles. */
-double fr_cost_predict(const fr_cost_model *model, const fr_stats *stats);
+/* What the cycles that were counted cost, and what their tokens would cost without drafts. The quotient of two sums of these,
+ * over all texts, is a predicted ratio of total times. */
+double fr_cost_of_cycles(const fr_cost_model *model, const fr_stats *stats);
+double fr_cost_without_drafts(const fr_cost_model *model, const fr_stats *stats);
 
 #endif

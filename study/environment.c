@@ -18,7 +18,12 @@
 #include "forerun_checkpoint.h"
 #include "forerun_study.h"
 #include "model/fingerprint.h"
+#include "study/statistics.h"
 #include "study/words.h"
+
+/* Goes up when a figure of a document is pooled in another way, or its interval taken in another way: docs/REPORTS.md has the
+ * list. */
+enum { DEFINITIONS = 2 };
 
 #if defined(__clang__)
 #define COMPILER __VERSION__
@@ -131,10 +136,14 @@ cJSON *fr_study_header(fr_json_builder *d, const char *schema, const fr_model *m
 
 cJSON *fr_study_add_prompts(fr_json_builder *d, const fr_prompts *prompts, size_t count) {
     cJSON *object = fr_json_add_object(d, d->root, "prompts");
-    uint64_t tokens = 0;
-    for (size_t p = 0; p < count; p++) tokens += prompts->items[p].count;
+    uint64_t tokens = 0, in_template = 0;
+    for (size_t p = 0; p < count; p++) {
+        tokens += prompts->items[p].count;
+        in_template += prompts->items[p].chat_template;
+    }
     fr_json_add_count(d, object, "count", count);
     fr_json_add_count(d, object, "tokens", tokens);
+    fr_json_add_count(d, object, "in_chat_template", in_template);
     cJSON *domains = fr_json_add_array(d, object, "domains");
     for (size_t p = 0; p < count; p++) {
         const char *domain = prompts->items[p].domain;
@@ -146,6 +155,20 @@ cJSON *fr_study_add_prompts(fr_json_builder *d, const fr_prompts *prompts, size_
         fr_json_add_count(d, item, "count", members);
     }
     return object;
+}
+
+void fr_study_add_statistics(fr_json_builder *d, const fr_pooling *figures, size_t count, const char *says) {
+    cJSON *object = fr_json_add_object(d, d->root, "statistics");
+    fr_json_add_count(d, object, "definitions", DEFINITIONS);
+    fr_json_add_real(d, object, "confidence", 0.95);
+    fr_json_add_count(d, object, "least_units", FR_LEAST_UNITS);
+    cJSON *array = fr_json_add_array(d, object, "figures");
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = fr_json_add_object(d, array, NULL);
+        fr_json_add_text(d, item, "figure", figures[i].figure);
+        fr_json_add_text(d, item, "pooled", figures[i].pooled);
+    }
+    fr_json_add_text(d, object, "says", says);
 }
 
 void fr_study_add_sampling(fr_json_builder *d, cJSON *to, const fr_sampling *s) {

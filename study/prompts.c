@@ -153,6 +153,7 @@ static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t
     if (length == 0) return fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty");
     if (r->chat && memchr(text, 0, length))
         return fr_fail(r->error, FR_ERROR_FORMAT, "the text holds a NUL byte, which the chat template cannot take");
+    prompt->chat_template = r->chat;
     FR_TRY(fr_prompt_tokenize(r->model, text, &length, r->chat, true, &prompt->tokens, &prompt->count, r->error));
     return prompt->count ? FR_OK : fr_fail(r->error, FR_ERROR_FORMAT, "the prompt is empty: no tokens");
 }

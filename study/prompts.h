@@ -9,8 +9,9 @@
 typedef struct fr_prompt {
     char *id, *domain; /* never NULL: "1", "2", ... and "all" where the file gives none */
     int32_t *tokens;
-    size_t count;   /* >= 1 */
-    int max_tokens; /* 0: not given; see fr_prompts_limit */
+    size_t count;       /* >= 1 */
+    int max_tokens;     /* 0: not given; see fr_prompts_limit */
+    bool chat_template; /* the text was put into it */
 } fr_prompt;
 
 typedef struct fr_prompts {

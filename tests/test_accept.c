@@ -147,7 +147,7 @@ static void chains_do_not_see_each_other(void **state) {
         start_run(&run, model, &o);
         assert_int_equal(fr_accept_verify_text(&run, g.tokens, 70, 0, NULL), FR_OK);
         assert_true(run.config->stats.accepted_at[1] > 3);
-        calibration[alone] = run.config->calibration;
+        calibration[alone] = run.text->calibration;
         end_run(&run);
     }
     assert_memory_equal(calibration[0].count, calibration[1].count, sizeof calibration[0].count);
@@ -267,8 +267,7 @@ static void counts_are_the_sessions_and_add_up(void **state) {
         assert_true(at(item, "reached") == (double)expected.reached_at[j]);
         assert_true(at(item, "accepted") == (double)expected.accepted_at[j]);
         assert_float_equal(at(item, "rate"), (double)expected.accepted_at[j] / (double)expected.drafted_at[j], 1e-9);
-        assert_true(cJSON_GetArrayItem(interval, 0)->valuedouble < at(item, "rate"));
-        assert_true(cJSON_GetArrayItem(interval, 1)->valuedouble > at(item, "rate"));
+        assert_true(cJSON_IsNull(interval)); /* of three prompts */
         j++;
     }
     double drafted = (double)expected.num_draft_tokens, accepted = (double)expected.num_accepted_tokens;
@@ -326,6 +325,100 @@ static void counts_end_where_a_text_ends(void **state) {
     fr_model_destroy(model);
 }
 
+static const char *const six =
+    "{\"tokens\": [1, 2, 3, 4, 5, 6]}\n{\"tokens\": [9, 8, 7, 6]}\n{\"tokens\": [20, 21, 22]}\n"
+    "{\"tokens\": [5, 50, 15]}\n{\"tokens\": [33, 3]}\n{\"domain\": \"y\", \"tokens\": [44, 4, 40, 14]}";
+
+/* An interval that holds the value. */
+static void covers(const cJSON *ends, double value) {
+    if (cJSON_GetArraySize(ends) != 2) fail_msg("there is no interval");
+    double low = cJSON_GetArrayItem(ends, 0)->valuedouble, high = cJSON_GetArrayItem(ends, 1)->valuedouble;
+    if (!(low <= value && value <= high && low < high)) fail_msg("%g is not within %g to %g", value, low, high);
+}
+
+static const cJSON *item_of(const cJSON *object, const char *key, int i) {
+    const cJSON *item = cJSON_GetArrayItem(part(object, key), i);
+    if (!item) fail_msg("there is no %s %d", key, i);
+    return item;
+}
+
+/* A study of six prompts. */
+static cJSON *study_of_six(const fr_model *model, fr_accept_options options) {
+    scratch s = scratch_create();
+    scratch_write_text(&s, "p.jsonl", six);
+    options.prompts = scratch_path(&s, "p.jsonl");
+    options.max_tokens = 60;
+    options.ignore_eos = true;
+    cJSON *document = study(model, &options, FR_OK);
+    scratch_destroy(&s);
+    return document;
+}
+
+/* Of five prompts or more figures have intervals; a domain of one has none, and the document says why. */
+static void intervals_are_over_prompts(void **state) {
+    (void)state;
+    fr_model *model = open_model();
+    cJSON *document = study_of_six(model, (fr_accept_options){.session = {.depth = 2, .sampling = {.temperature = 0.7f}}});
+    const cJSON *first = item_of(document, "configurations", 0), *all = item_of(first, "domains", 0);
+    const cJSON *speculation = part(first, "speculative_decoding");
+    covers(part(first, "acceptance_rate_ci95"), at(speculation, "acceptance_rate"));
+    covers(part(first, "mean_acceptance_length_ci95"), at(speculation, "mean_acceptance_length"));
+    for (int j = 0; j < 2; j++) {
+        covers(part(item_of(first, "positions", j), "rate_ci95"), at(item_of(first, "positions", j), "rate"));
+        covers(part(item_of(first, "positions", j), "conditional_ci95"), at(item_of(first, "positions", j), "conditional_rate"));
+    }
+    covers(part(all, "ci95"), at(all, "acceptance_rate"));
+    covers(part(item_of(all, "positions", 1), "rate_ci95"), at(item_of(all, "positions", 1), "rate"));
+    covers(part(item_of(first, "context", 0), "ci95"), at(item_of(first, "context", 0), "rate"));
+    assert_true(cJSON_IsNull(part(item_of(first, "domains", 1), "ci95"))); /* of one prompt */
+    const cJSON *statistics = part(document, "statistics");
+    assert_int_equal(at(statistics, "least_units"), 5);
+    assert_non_null(strstr(part(statistics, "says")->valuestring, "fewer than 5 prompts"));
+    assert_int_equal(at(part(document, "prompts"), "in_chat_template"), 0);
+    cJSON_Delete(document);
+    fr_model_destroy(model);
+}
+
+static const cJSON *comparison_of(const cJSON *document, const char *b, const char *differs) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, part(document, "comparisons")) {
+        if (strcmp(part(item, "b")->valuestring, b) == 0 && strcmp(part(item, "differs")->valuestring, differs) == 0) return item;
+    }
+    fail_msg("%s is not compared in %s", b, differs);
+    return NULL;
+}
+
+/* Each configuration is compared with the first that is like it but for one thing, by differences of their pooled figures. */
+static void configurations_are_paired_by_prompt(void **state) {
+    (void)state;
+    const int depths[] = {1, 3};
+    fr_model *model = open_model();
+    cJSON *document = study_of_six(
+        model, (fr_accept_options){
+                   .depths = depths, .num_depths = 2, .both_hidden = true, .session = {.sampling = {.temperature = 0.7f}}});
+    assert_int_equal(cJSON_GetArraySize(part(document, "configurations")), 4);
+    assert_int_equal(cJSON_GetArraySize(part(document, "comparisons")), 4); /* two of depths, two of hidden states */
+    const cJSON *deeper = comparison_of(document, "depth 3, hidden pre", "depth");
+    assert_string_equal(part(deeper, "a")->valuestring, "depth 1, hidden pre");
+    assert_string_equal(part(deeper, "against")->valuestring, "depth 1");
+    assert_int_equal(at(deeper, "prompts"), 6);
+    assert_int_equal(cJSON_GetArraySize(part(deeper, "positions")), 1); /* those that both have */
+    assert_null(cJSON_GetObjectItem(deeper, "acceptance_rate_difference"));
+    covers(part(deeper, "mean_acceptance_length_ci95"), at(deeper, "mean_acceptance_length_difference"));
+
+    const cJSON *hidden = comparison_of(document, "depth 3, hidden pre", "mtp_hidden");
+    const cJSON *a = item_of(document, "configurations", 1), *b = item_of(document, "configurations", 3);
+    assert_string_equal(part(hidden, "a")->valuestring, part(a, "name")->valuestring);
+    assert_string_equal(part(hidden, "b")->valuestring, part(b, "name")->valuestring);
+    double all = at(part(b, "speculative_decoding"), "acceptance_rate") - at(part(a, "speculative_decoding"), "acceptance_rate");
+    double third = at(item_of(b, "positions", 2), "rate") - at(item_of(a, "positions", 2), "rate");
+    assert_true(fabs(at(hidden, "acceptance_rate_difference") - all) < 1e-9);
+    assert_true(fabs(at(item_of(hidden, "positions", 2), "rate_difference") - third) < 1e-9);
+    covers(part(hidden, "acceptance_rate_ci95"), at(hidden, "acceptance_rate_difference"));
+    cJSON_Delete(document);
+    fr_model_destroy(model);
+}
+
 /* All tokens that were rejected are listed when the list is long enough, most first. */
 static void rejected_tokens_are_all_there(void **state) {
     (void)state;
@@ -346,7 +439,7 @@ static void rejected_tokens_are_all_there(void **state) {
         before = at(item, "rejected");
         id = at(item, "token");
     }
-    assert_true(cJSON_IsNull(part(first, "acceptance_rate_ci95"))); /* one prompt says nothing about prompts */
+    assert_true(cJSON_IsNull(part(first, "acceptance_rate_ci95"))); /* of one prompt */
     cJSON_Delete(document);
     fr_model_destroy(model);
 }
@@ -565,6 +658,8 @@ int main(void) {
         cmocka_unit_test(verifying_puts_the_cache_back),
         cmocka_unit_test(counts_are_the_sessions_and_add_up),
         cmocka_unit_test(counts_end_where_a_text_ends),
+        cmocka_unit_test(intervals_are_over_prompts),
+        cmocka_unit_test(configurations_are_paired_by_prompt),
         cmocka_unit_test(rejected_tokens_are_all_there),
         cmocka_unit_test(the_grid_has_what_can_differ),
         cmocka_unit_test(teacher_forced_documents_count_every_position),

@@ -11,6 +11,8 @@ cat >"$work/prompts.jsonl" <<'END'
 {"id": "a", "domain": "x", "tokens": [1, 5, 9, 13]}
 {"id": "b", "domain": "y", "tokens": [7, 8, 9, 10, 11]}
 {"id": "c", "domain": "x", "tokens": [20, 30, 40]}
+{"id": "d", "domain": "y", "tokens": [2, 4]}
+{"id": "e", "domain": "y", "tokens": [6]}
 END
 ab() {
     expected=$1
@@ -57,21 +59,23 @@ ab 0 -n 12 --ignore-eos --arms on:2,off,auto --depth 2 --synthetic-acceptance 0,
 [ ! -s "$work/err" ] || fail "-q: stderr is not empty"
 holds schema=forerun.ab/1 created:string command:array command.0=forerun command.1=ab environment.threads=1 environment.seed=0 \
     environment.model.fingerprint:string environment.options.arms=on:2,off,auto environment.options.max_tokens=12 \
-    environment.options.cool_off_s=0.01 environment.options.depth=2 prompts.count=3 prompts.tokens=12 prompts.domains#2 \
-    prompts.domains.0.domain=x prompts.domains.0.count=2 complete=true arms#3 comparisons#2 results#3 synthetic#2 \
-    identical_outputs=true outputs.promised_identical=true noise.a=off noise.b='off (again)' noise.verdict=noisy noise.says:string
+    environment.options.cool_off_s=0.01 environment.options.depth=2 prompts.count=5 prompts.tokens=15 prompts.domains#2 \
+    prompts.domains.0.domain=x prompts.domains.0.count=2 complete=true arms#3 comparisons#2 results#5 synthetic#2 \
+    identical_outputs=true outputs.promised_identical=true noise.a=off noise.b='off (again)' noise.verdict:string noise.says:string
 for arm in 0 1 2; do
     for key in decode_tokens_per_s.median decode_tokens_per_s.p05 decode_tokens_per_s.p95 prefill_tokens_per_s.median \
         tpot_ms.p50 tpot_ms.p90 tpot_ms.p99 ttft_ms.p50 ttft_ms.p90 ttft_ms.p99 inter_token_ms.p50 cycle_ms.p99; do
         holds "arms.$arm.$key>0"
     done
-    holds "arms.$arm.tokens=72" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0" \
+    holds "arms.$arm.tokens=120" "arms.$arm.itl_histogram.edges_ms:array" "arms.$arm.speculative_decoding.num_cycles>0" \
         "arms.$arm.speculative_decoding.verify_bytes>0" "arms.$arm.speculative_decoding.sample_s>0"
 done
 # The others are compared with off, wherever it is in the list.
 holds arms.0.name=on:2 arms.0.depth=2 arms.1.name=off arms.1.mtp=off arms.2.name=auto comparisons.0.a=off comparisons.0.b=on:2 \
     comparisons.1.b=auto comparisons.0.speedup.median'>0' comparisons.0.speedup.mean'>0' comparisons.0.speedup.ci95#2 \
-    comparisons.0.pairs=6 comparisons.0.slower_prompts.count:number comparisons.0.slower_prompts.share:number \
+    comparisons.0.speedup.geometric_mean'>0' comparisons.0.speedup.geometric_mean_ci95#2 comparisons.0.speedup.total'>0' \
+    comparisons.0.speedup.total_ci95#2 arms.0.acceptance_rate_ci95#2 arms.0.per_position_ci95#2 arms.0.per_position_ci95.1#2 \
+    comparisons.0.pairs=10 comparisons.0.slower_prompts.count:number comparisons.0.slower_prompts.share:number \
     comparisons.0.verdict:string
 holds cost_model.pass_ms#3 cost_model.pass_over_one.0=1 cost_model.draft_ms'>0' cost_model.acceptance_rate:number \
     cost_model.expert_overlap:number cost_model.predicted_speedup'>0' cost_model.measured_speedup'>0' \
@@ -134,7 +138,7 @@ grep -q '^forerun: outputs: 1 texts .* prompt ?\[31mid in arm o?n, from token 3 
 if LC_ALL=C grep -q "$(printf '[\001-\010\013-\037]')" "$work/out" "$work/err"; then fail "control characters of a document get out"; fi
 
 run 0 ab --from "$work/run.json" --compare "$work/run.json" --json
-holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=3 compare.texts_changed=0 compare.arms#3 \
+holds schema=forerun.ab/1 compare.schema=forerun.ab-compare/1 compare.prompts_in_both=5 compare.texts_changed=0 compare.arms#3 \
     compare.arms.0.ratio=1 compare.arms.0.verdict='no difference shown' compare.comparisons#2 compare.comparisons.1.ratio=1 \
     compare.comparisons.1.verdict='no difference shown' environment.seed=0
 cp "$work/out" "$work/compared.json"
@@ -150,7 +154,7 @@ grep -q '^  auto over off .*no difference shown' "$work/out" || { fail "--compar
 # A document that already has a comparison gets a new one.
 run 0 ab --from "$work/compared.json" --compare "$work/other.json" --json
 [ "$(grep -c '^"compare": ' "$work/out")" -eq 1 ] || fail "--compare leaves the comparison that was there"
-holds compare.warnings.0='threads differs: 64 before, 1 after' compare.arms.0.ratio=1 results#3
+holds compare.warnings.0='threads differs: 64 before, 1 after' compare.arms.0.ratio=1 results#5
 echo '{"schema": "forerun.accept/1"}' >"$work/accept.json"
 run 1 ab --from "$work/run.json" --compare "$work/accept.json"
 run 1 ab --from "$work/accept.json"

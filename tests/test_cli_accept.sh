@@ -41,7 +41,7 @@ holds schema=forerun.accept/1 complete=true created:string command.0=forerun com
     speculative_decoding.verify_bytes'>0' speculative_decoding.draft_bytes'>0' domains#2 domains.0.domain=x domains.0.prompts=2 domains.1.domain=y \
     domains.1.tokens=12 domains.0.acceptance_rate:number domains.0.positions#2 calibration.ece:number calibration.bins#10 \
     configurations#1 configurations.0.name='depth 2' configurations.0.mode=generated configurations.0.depth=2 \
-    configurations.0.positions#2 configurations.0.positions.0.rate_ci95#2 configurations.0.results#3 \
+    configurations.0.positions#2 configurations.0.positions.0.rate_ci95=null configurations.0.results#3 \
     configurations.0.context:array configurations.0.rejected_tokens:array expert_overlap.mean:number
 [ "$(value speculative_decoding)" = "$(value configurations.0.speculative_decoding)" ] ||
     fail "the first configuration is not what is at the top level"

@@ -31,7 +31,6 @@ static fr_status check_options(fr_ab_options *o, fr_error *error) {
     }
     if (o->repeats == 0) o->repeats = DEFAULT_REPEATS;
     if (o->warm_up == 0) o->warm_up = 1;
-    if (o->resamples <= 0) o->resamples = FR_BOOTSTRAP_RESAMPLES;
     if (o->num_arms < 1 || o->num_arms > FR_AB_MOST_ARMS)
         return fr_fail(error, FR_ERROR_ARGUMENT, "ab: %zu arms, expected 1 to %d", o->num_arms, FR_AB_MOST_ARMS);
     if (o->num_synthetic > FR_AB_MOST_SYNTHETIC)

@@ -11,16 +11,13 @@
 #include "study/ab/figures.h"
 #include "study/result.h"
 
-enum { LEAST_PROMPTS = 2 }; /* for an interval */
-
 typedef struct comparer {
     fr_json_builder d;
     cJSON *before, *after; /* as they were read */
     cJSON *warnings;
     double resolution; /* the larger of the two documents' */
-    double *ratios;    /* [2 * most]: and as much of scratch */
+    double *ratios;    /* [most] */
     size_t most;
-    fr_error *error;
 } comparer;
 
 /* ---- Reading ---- */
@@ -108,7 +105,7 @@ static void compare_runs(comparer *c) {
         double resolution = fr_path_number(documents[side], "noise.resolution");
         count[side] = (size_t)cJSON_GetArraySize(fr_path_array(documents[side], "results"));
         if (isfinite(resolution) && resolution > c->resolution) c->resolution = resolution;
-        if (!isfinite(resolution)) warn(c, "the run %s has no noise check", sides[side]);
+        if (!isfinite(resolution)) warn(c, "of the run %s it is not known how far equals differ", sides[side]);
         if (strcmp(text(documents[side], "noise.verdict"), "noisy") == 0) warn(c, "the run %s was noisy", sides[side]);
         if (cJSON_IsFalse(fr_path_value(documents[side], "complete"))) warn(c, "the run %s was interrupted", sides[side]);
         if (cJSON_IsFalse(fr_path_value(documents[side], "identical_outputs")))
@@ -136,30 +133,26 @@ static double of_prompt(const cJSON *result, const char *arm, bool speedup) {
 }
 
 /* Adds ratio, interval and verdict of an arm's figure, after over before, by prompts that are in both. */
-static fr_status add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup) {
+static void add_ratio(comparer *c, cJSON *to, const char *arm, bool speedup) {
     const cJSON *result;
-    fr_bootstrap ratio = {.estimate = NAN, .interval = {NAN, NAN}};
-    fr_bootstrap_options options = {.method = FR_BOOTSTRAP_PERCENTILE, .seed = 1};
     size_t count = 0;
     cJSON_ArrayForEach(result, fr_path_array(c->after, "results")) {
         const cJSON *before = named(fr_path_array(c->before, "results"), "id", text(result, "id"));
         double value = of_prompt(result, arm, speedup) / of_prompt(before, arm, speedup);
         if (isfinite(value) && value > 0.0 && count < c->most) c->ratios[count++] = value;
     }
-    fr_value_units units = {c->ratios, c->ratios + c->most};
-    if (count >= LEAST_PROMPTS) FR_TRY(fr_bootstrap_interval(count, fr_statistic_median, &units, &options, &ratio, c->error));
+    fr_estimated ratio = fr_estimate_median(c->ratios, count);
     fr_json_add_count(&c->d, to, "prompts", count);
-    fr_json_add_real(&c->d, to, "ratio", ratio.estimate);
+    fr_json_add_real(&c->d, to, "ratio", ratio.value);
     fr_json_add_interval(&c->d, to, "ci95", ratio.interval.low, ratio.interval.high);
-    const char *verdict = fr_ab_verdict(count, ratio.estimate, ratio.interval, c->resolution);
+    const char *verdict = fr_ab_verdict(ratio, c->resolution);
     fr_json_add_text(&c->d, to, "verdict",
-                     count < LEAST_PROMPTS               ? "unknown"
+                     count < FR_LEAST_UNITS              ? "unknown"
                      : strcmp(verdict, "undecided") == 0 ? "no difference shown"
                                                          : verdict);
-    return FR_OK;
 }
 
-static fr_status compare_arms(comparer *c) {
+static void compare_arms(comparer *c) {
     const cJSON *arm;
     cJSON *array = fr_json_add_array(&c->d, c->d.root, "arms");
     cJSON_ArrayForEach(arm, fr_path_array(c->after, "arms")) {
@@ -176,16 +169,15 @@ static fr_status compare_arms(comparer *c) {
         fr_json_add_text(&c->d, item, "figure", "decode_tokens_per_s");
         fr_json_add_real(&c->d, item, "before", fr_path_number(before, "decode_tokens_per_s.median"));
         fr_json_add_real(&c->d, item, "after", fr_path_number(arm, "decode_tokens_per_s.median"));
-        FR_TRY(add_ratio(c, item, name, false));
+        add_ratio(c, item, name, false);
     }
     cJSON_ArrayForEach(arm, fr_path_array(c->before, "arms")) {
         const char *name = text(arm, "name");
         if (!named(fr_path_array(c->after, "arms"), "name", name)) warn(c, "arm %.40s is only in the run before", name);
     }
-    return FR_OK;
 }
 
-static fr_status compare_comparisons(comparer *c) {
+static void compare_comparisons(comparer *c) {
     const cJSON *after;
     cJSON *array = fr_json_add_array(&c->d, c->d.root, "comparisons");
     cJSON_ArrayForEach(after, fr_path_array(c->after, "comparisons")) {
@@ -197,14 +189,13 @@ static fr_status compare_comparisons(comparer *c) {
         fr_json_add_text(&c->d, item, "figure", "speedup");
         fr_json_add_real(&c->d, item, "before", fr_path_number(before, "speedup.median"));
         fr_json_add_real(&c->d, item, "after", fr_path_number(after, "speedup.median"));
-        FR_TRY(add_ratio(c, item, text(after, "b"), true));
+        add_ratio(c, item, text(after, "b"), true);
     }
-    return FR_OK;
 }
 
 /* ---- The whole ---- */
 
-static fr_status compare(comparer *c) {
+static void compare(comparer *c) {
     fr_json_add_text(&c->d, c->d.root, "schema", "forerun.ab-compare/1");
     fr_json_add_text(&c->d, c->d.root, "before", text(c->before, "created"));
     fr_json_add_text(&c->d, c->d.root, "after", text(c->after, "created"));
@@ -212,25 +203,24 @@ static fr_status compare(comparer *c) {
     compare_environments(c);
     compare_runs(c);
     fr_json_add_real(&c->d, c->d.root, "resolution", c->resolution);
-    FR_TRY(compare_arms(c));
-    FR_TRY(compare_comparisons(c));
+    compare_arms(c);
+    compare_comparisons(c);
     fr_json_add_text(&c->d, c->d.root, "says",
                      "Ratios are after over before, paired by prompt. Speeds of two runs also differ by what else the machine "
                      "did at the time, which no check within a run can see; speedups, taken within each run, do not.");
-    return FR_OK;
 }
 
 fr_status fr_ab_compare(const char *before, const char *after, fr_study_result **out, fr_error *error) {
-    comparer c = {.error = error};
+    comparer c = {0};
     fr_status status;
     *out = NULL;
     fr_json_begin(&c.d);
     FR_CHECK(read_document(before, "the document before", &c.before, error));
     FR_CHECK(read_document(after, "the document after", &c.after, error));
     c.most = (size_t)cJSON_GetArraySize(fr_path_array(c.after, "results")) + 1;
-    c.ratios = fr_alloc(2 * c.most * sizeof *c.ratios);
+    c.ratios = fr_alloc(c.most * sizeof *c.ratios);
     FR_CHECK(c.ratios ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "ab: not enough to compare"));
-    FR_CHECK(compare(&c));
+    compare(&c);
     status = fr_study_finish(&c.d, out, error);
 done:
     if (status != FR_OK) fr_json_discard(&c.d);

@@ -46,7 +46,6 @@ static void add_options(writer *w, cJSON *to) {
     fr_json_add_count(d, to, "warm_up", (uint64_t)(o->warm_up > 0 ? o->warm_up : 0));
     fr_json_add_real(d, to, "cool_off_s", o->cool_off_s);
     fr_json_add_bool(d, to, "noise_check", !o->no_noise_check);
-    fr_json_add_count(d, to, "resamples", (uint64_t)o->resamples);
     fr_json_add_count(d, to, "depth", (uint64_t)s->depth);
     fr_json_add_text(d, to, "drafter", fr_drafter_word(s->drafter));
     fr_json_add_text(d, to, "mtp_hidden", fr_hidden_state_word(s->mtp_hidden));
@@ -125,6 +124,13 @@ static void add_times(writer *w, cJSON *to, int column) {
     fr_json_add_real(&w->d, to, "energy_j_per_token", f->energy_j_per_token);
 }
 
+/* The interval over prompts. Out of memory fails the document. */
+static void add_acceptance(writer *w, cJSON *to, const char *key, int column, fr_ab_share of, int position) {
+    fr_estimated share = {NAN, {NAN, NAN}};
+    w->d.failed |= fr_ab_acceptance(w->run, column, of, position, &share, NULL) != FR_OK;
+    fr_json_add_interval(&w->d, to, key, share.interval.low, share.interval.high);
+}
+
 static void add_arms(writer *w) {
     const fr_ab_run *run = w->run;
     double range[2] = {INFINITY, 0.0};
@@ -141,25 +147,28 @@ static void add_arms(writer *w) {
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
         fr_study_add_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
+        add_acceptance(w, arm, "acceptance_rate_ci95", c, FR_AB_OF_DRAFTED, 0);
+        cJSON *positions = fr_json_add_array(&w->d, arm, "per_position_ci95");
+        for (int j = 0; j < column->depth; j++) add_acceptance(w, positions, NULL, c, FR_AB_OF_CYCLES, j);
     }
 }
 
 /* ---- Comparisons ---- */
 
-static void add_estimate(writer *w, cJSON *to, const char *key, const fr_bootstrap *b) {
+static void add_estimate(writer *w, cJSON *to, const char *key, fr_estimated of) {
     char name[32];
-    fr_json_add_real(&w->d, to, key, b->estimate);
+    fr_json_add_real(&w->d, to, key, of.value);
     snprintf(name, sizeof name, strcmp(key, "median") == 0 ? "ci95" : "%s_ci95", key);
-    fr_json_add_interval(&w->d, to, name, b->interval.low, b->interval.high);
+    fr_json_add_interval(&w->d, to, name, of.interval.low, of.interval.high);
 }
 
 static void add_speedup(writer *w, cJSON *to, const fr_ab_comparison *c) {
     cJSON *speedup = fr_json_add_object(&w->d, to, "speedup");
-    add_estimate(w, speedup, "median", &c->median);
-    add_estimate(w, speedup, "mean", &c->mean);
-    fr_json_add_text(
-        &w->d, to, "verdict",
-        fr_ab_verdict(c->units, c->median.estimate, c->median.interval, isfinite(w->resolution) ? w->resolution : 0.0));
+    add_estimate(w, speedup, "median", c->median);
+    add_estimate(w, speedup, "geometric_mean", c->geometric_mean);
+    add_estimate(w, speedup, "total", c->total);
+    add_estimate(w, speedup, "mean", c->mean);
+    fr_json_add_text(&w->d, to, "verdict", fr_ab_verdict(c->median, isfinite(w->resolution) ? w->resolution : 0.0));
 }
 
 static void add_comparisons(writer *w) {
@@ -193,18 +202,19 @@ static void add_noise(writer *w) {
         return;
     }
     cJSON *noise = fr_json_add_object(&w->d, w->d.root, "noise");
-    bool few = n->units < FR_AB_LEAST_UNITS;
+    bool few = n->units < FR_LEAST_UNITS;
     fr_json_add_text(&w->d, noise, "a", run->columns[run->base].name);
     fr_json_add_text(&w->d, noise, "b", run->columns[run->again].name);
     cJSON *ratio = fr_json_add_object(&w->d, noise, "ratio");
-    add_estimate(w, ratio, "median", &n->median);
+    add_estimate(w, ratio, "median", n->median);
+    add_estimate(w, ratio, "total", n->total);
     fr_json_add_count(&w->d, noise, "units", n->units);
     fr_json_add_real(&w->d, noise, "spread", n->spread);
     fr_json_add_real(&w->d, noise, "resolution", w->resolution);
     fr_json_add_text(&w->d, noise, "verdict", !few && w->resolution <= quiet ? "quiet" : "noisy");
     if (few)
         snprintf(says, sizeof says, "Of %zu %s nobody can tell how quiet the machine is; %d are needed.", n->units,
-                 n->by_pair ? "pairs" : "prompts", FR_AB_LEAST_UNITS);
+                 n->by_pair ? "pairs" : "prompts", FR_LEAST_UNITS);
     else if (w->resolution <= quiet)
         snprintf(says, sizeof says,
                  "The median of the same arm twice lies within %.1f %% of 1: medians farther off are not noise.",
@@ -267,15 +277,17 @@ static int modelled(const fr_ab_run *run) {
 /* What the cost model says of a column, and what was measured. By bytes: on a machine that only waits for memory. */
 static void add_prediction(writer *w, cJSON *to, int c) {
     const fr_stats *stats = &w->figures[c].stats;
-    double predicted = fr_cost_predict(&w->costs.measured, stats), by_bytes = fr_cost_predict(&w->costs.bytes, stats);
+    double predicted = fr_ab_predict(w->run, &w->costs, c), by_bytes = fr_ab_predict_by_bytes(w->run, &w->costs, c);
     /* Predictions are over no drafts; with another arm to compare with nothing was measured that they speak of. */
     bool over_off = c != w->run->base && w->run->columns[w->run->base].drafting == FR_DRAFTING_OFF;
-    double measured = over_off ? w->compared[c].median.estimate : NAN;
+    fr_estimated total = over_off ? w->compared[c].total : (fr_estimated){NAN, {NAN, NAN}};
+    double measured = total.value;
     fr_json_add_real(&w->d, to, "acceptance_rate", acceptance_of(stats));
     fr_json_add_ratio(&w->d, to, "tokens_per_cycle", (double)(stats->num_cycles + stats->num_accepted_tokens),
                       (double)stats->num_cycles);
     fr_json_add_real(&w->d, to, "predicted_speedup", predicted);
     fr_json_add_real(&w->d, to, "measured_speedup", measured);
+    fr_json_add_interval(&w->d, to, "measured_speedup_ci95", total.interval.low, total.interval.high);
     fr_json_add_real(&w->d, to, "of_prediction", measured / predicted);
     fr_json_add_real(&w->d, to, "speedup_by_bytes", by_bytes);
     fr_json_add_real(&w->d, to, "of_speedup_by_bytes", measured / by_bytes);
@@ -337,8 +349,7 @@ static void add_synthetic(writer *w) {
         fr_json_add_real(&w->d, item, "target", run->columns[c].target);
         /* Of drafts whose predecessors were all accepted: what the target is about. */
         fr_json_add_ratio(&w->d, item, "acceptance", (double)stats->num_accepted_tokens, (double)reached);
-        fr_interval wilson = fr_wilson95(stats->num_accepted_tokens, reached);
-        fr_json_add_interval(&w->d, item, "acceptance_ci95", wilson.low, wilson.high);
+        add_acceptance(w, item, "acceptance_ci95", c, FR_AB_OF_REACHED, 0);
         fr_json_add_count(&w->d, item, "depth", (uint64_t)run->columns[c].depth);
         fr_json_add_count(&w->d, item, "judged", reached);
         fr_json_add_count(&w->d, item, "accepted", stats->num_accepted_tokens);
@@ -405,7 +416,34 @@ static fr_status measure(writer *w, fr_error *error) {
         FR_TRY(fr_ab_figures_of(run, c, &w->figures[c], error));
         if (c != run->base && c != run->again) FR_TRY(fr_ab_compare_columns(run, c, unit_noise, &w->compared[c], error));
     }
-    return fr_ab_costs_of(run, &w->costs, error);
+    fr_ab_costs_of(run, &w->costs);
+    return FR_OK;
+}
+
+/* How figures are pooled, and why there are no intervals where there are none. */
+static void add_statistics(writer *w) {
+    static const fr_pooling figures[] = {
+        {"arms", "medians and quantiles over texts; of inter_token_ms over all tokens, of cycle_ms over all cycles"},
+        {"speculative_decoding", "sums over all texts"},
+        {"speedup.median", "the median over prompts of each one's tokens/s over its tokens/s in the compared arm"},
+        {"speedup.geometric_mean", "the geometric mean of the same ratios: every prompt weighs the same"},
+        {"speedup.total",
+         "the ratio of all tokens over all seconds: the ratio of total times, in which a prompt weighs by its time"},
+        {"speedup.mean", "the arithmetic mean of the same ratios as the median, which is above the others"},
+        {"cost_model", "predicted and measured speedups are both ratios of total times: costs are means over the run, weighed by "
+                       "the texts' tokens, and every cycle counts once"},
+        {"ci95", "over prompts, of a single prompt over its pairs: of medians between order statistics; of the others from what "
+                 "leaving one out changes (jackknife), with Student's t, of speedups on logarithms, of acceptance Wilson's "
+                 "interval with as many trials as scatter that much"},
+    };
+    const fr_ab_run *run = w->run;
+    int other = run->base == 0 && run->num_columns > 1 ? 1 : 0;
+    const fr_ab_comparison *c = other == run->again ? &w->noise : &w->compared[other];
+    char says[200];
+    snprintf(says, sizeof says, "There are no intervals: they are over %s, and of %zu they cannot be told; %d are needed.",
+             c->by_pair ? "the pairs of the one prompt" : "prompts", c->units, FR_LEAST_UNITS);
+    bool lacking = run->num_columns > 1 && c->units < FR_LEAST_UNITS;
+    fr_study_add_statistics(&w->d, figures, sizeof figures / sizeof *figures, lacking ? says : NULL);
 }
 
 static void write(writer *w) {
@@ -420,6 +458,7 @@ static void write(writer *w) {
     add_identity(w);
     add_cost_model(w);
     add_synthetic(w);
+    add_statistics(w);
     cJSON *results = fr_json_add_array(d, d->root, "results");
     for (size_t p = 0; p < run->num_prompts; p++) add_result(w, results, p);
 }

@@ -7,15 +7,28 @@
 
 /* ---- Arms ---- */
 
-double fr_ab_rate(const fr_ab_run *run, size_t prompt, int repeat, int column) {
-    double tokens = 0.0, seconds = 0.0;
+/* What a column made of a prompt, over its whole turns; of one turn alone if repeat >= 0. */
+typedef struct made {
+    double tokens, seconds;
+} made;
+
+static made made_of(const fr_ab_run *run, size_t prompt, int repeat, int column) {
+    made sum = {0.0, 0.0};
     for (int r = 0; r < run->options.repeats; r++) {
         if ((repeat >= 0 && r != repeat) || !fr_ab_turn_is_whole(run, prompt, r)) continue;
         const fr_ab_text *t = fr_ab_text_at(run, prompt, r, column);
-        tokens += t->count - 1;
-        seconds += t->decode_s;
+        sum.tokens += t->count - 1;
+        sum.seconds += t->decode_s;
     }
-    return tokens > 0.0 && seconds > 0.0 ? tokens / seconds : NAN;
+    return sum;
+}
+
+static double rate_of(made d) {
+    return d.tokens > 0.0 && d.seconds > 0.0 ? d.tokens / d.seconds : NAN;
+}
+
+double fr_ab_rate(const fr_ab_run *run, size_t prompt, int repeat, int column) {
+    return rate_of(made_of(run, prompt, repeat, column));
 }
 
 /* Sorts the samples. */
@@ -99,66 +112,95 @@ fr_status fr_ab_figures_of(const fr_ab_run *run, int column, fr_ab_figures *out,
     return FR_OK;
 }
 
+/* ---- Acceptance ---- */
+
+static void count_accepted(const fr_stats *s, fr_ab_share of, int position, double *part, double *whole) {
+    *part += (double)(of == FR_AB_OF_CYCLES ? s->accepted_at[position] : s->num_accepted_tokens);
+    if (of == FR_AB_OF_DRAFTED) *whole += (double)s->num_draft_tokens;
+    if (of == FR_AB_OF_CYCLES) *whole += (double)s->num_drafts;
+    for (int j = 0; of == FR_AB_OF_REACHED && j < FR_MAX_DEPTH; j++) *whole += (double)s->reached_at[j];
+}
+
+fr_status fr_ab_acceptance(const fr_ab_run *run, int column, fr_ab_share of, int position, fr_estimated *out, fr_error *error) {
+    double *part = fr_alloc(2 * run->num_prompts * sizeof *part), *whole = part + run->num_prompts;
+    size_t count = 0;
+    if (!part) return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the figures");
+    for (size_t p = 0; p < run->num_prompts; p++) {
+        part[count] = whole[count] = 0.0;
+        for (int r = 0; r < run->options.repeats; r++)
+            if (fr_ab_turn_is_whole(run, p, r))
+                count_accepted(&fr_ab_text_at(run, p, r, column)->stats, of, position, &part[count], &whole[count]);
+        count += whole[count] > 0.0;
+    }
+    *out = fr_estimate_share((fr_sums){part, whole}, count);
+    fr_free(part);
+    return FR_OK;
+}
+
 /* ---- Comparisons ---- */
 
-/* Ratios by prompt into `ratios`; of a single prompt by pair. */
-static size_t ratios_of(const fr_ab_run *run, int column, double *ratios, fr_ab_comparison *out) {
-    size_t count = 0;
+/* What each unit adds, in a column and in the compared arm. */
+typedef struct units {
+    double *ratios, *logarithms; /* of rates */
+    double *tokens, *seconds, *base_tokens, *base_seconds;
+    size_t count;
+} units;
+
+enum { UNIT_COLUMNS = 6 };
+
+static void add_unit(const fr_ab_run *run, size_t prompt, int repeat, int column, units *u) {
+    made base = made_of(run, prompt, repeat, run->base), other = made_of(run, prompt, repeat, column);
+    double ratio = rate_of(other) / rate_of(base);
+    if (!isfinite(ratio)) return;
+    u->ratios[u->count] = ratio;
+    u->logarithms[u->count] = log(ratio);
+    u->tokens[u->count] = other.tokens;
+    u->seconds[u->count] = other.seconds;
+    u->base_tokens[u->count] = base.tokens;
+    u->base_seconds[u->count++] = base.seconds;
+}
+
+/* By prompt; of a single prompt by pair. */
+static void fill_units(const fr_ab_run *run, int column, units *u, fr_ab_comparison *out) {
     for (size_t p = 0; p < run->num_prompts; p++) {
-        double ratio = fr_ab_rate(run, p, -1, column) / fr_ab_rate(run, p, -1, run->base);
-        if (isfinite(ratio)) ratios[count++] = ratio;
+        add_unit(run, p, -1, column, u);
         for (int r = 0; r < run->options.repeats; r++) out->pairs += fr_ab_turn_is_whole(run, p, r);
     }
-    out->prompts = count;
-    if (run->num_prompts > 1 || count == 0) return count;
-    out->by_pair = true;
-    count = 0;
-    for (int r = 0; r < run->options.repeats; r++) {
-        double ratio = fr_ab_rate(run, 0, r, column) / fr_ab_rate(run, 0, r, run->base);
-        if (isfinite(ratio)) ratios[count++] = ratio;
-    }
-    return count;
+    out->prompts = u->count;
+    out->by_pair = run->num_prompts == 1 && u->count > 0;
+    if (!out->by_pair) return;
+    u->count = 0;
+    for (int r = 0; r < run->options.repeats; r++) add_unit(run, 0, r, column, u);
 }
 
 fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_noise, fr_ab_comparison *out, fr_error *error) {
-    const fr_bootstrap nothing = {.estimate = NAN, .interval = {NAN, NAN}};
     size_t most = run->num_prompts > (size_t)run->options.repeats ? run->num_prompts : (size_t)run->options.repeats;
-    double *ratios = fr_alloc(2 * most * sizeof *ratios);
-    fr_bootstrap_options percentile = {.method = FR_BOOTSTRAP_PERCENTILE,
-                                       .resamples = run->options.resamples,
-                                       .seed = run->options.session.sampling.seed},
-                         bca = percentile;
-    fr_status status = FR_OK;
-    if (!ratios) return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the figures");
-    *out = (fr_ab_comparison){.spread = NAN, .median = nothing, .mean = nothing};
-    out->units = ratios_of(run, column, ratios, out);
-    for (size_t i = 0; i < out->units; i++) {
-        out->slower += ratios[i] < 1.0;
-        out->slower_beyond_noise += ratios[i] < 1.0 - unit_noise;
+    double *room = fr_alloc(UNIT_COLUMNS * most * sizeof *room);
+    if (!room) return fr_fail(error, FR_ERROR_MEMORY, "ab: not enough for the figures");
+    units u = {room, room + most, room + 2 * most, room + 3 * most, room + 4 * most, room + 5 * most, 0};
+    *out = (fr_ab_comparison){.spread = NAN};
+    fill_units(run, column, &u, out);
+    out->units = u.count;
+    for (size_t i = 0; i < u.count; i++) {
+        out->slower += u.ratios[i] < 1.0;
+        out->slower_beyond_noise += u.ratios[i] < 1.0 - unit_noise;
     }
-    if (out->units > 0) {
-        fr_value_units units = {ratios, ratios + most};
-        fr_sort(ratios, out->units);
-        out->spread = fr_quantile(ratios, out->units, 0.95) - fr_quantile(ratios, out->units, 0.05);
-        /* BCa's jackknife is of no use for a median, which is not a smooth function of its units. */
-        FR_CHECK(fr_bootstrap_interval(out->units, fr_statistic_median, &units, &percentile, &out->median, error));
-        bca.method = FR_BOOTSTRAP_BCA;
-        FR_CHECK(fr_bootstrap_interval(out->units, fr_statistic_mean, &units, &bca, &out->mean, error));
-        if (out->units == 1) out->median.interval = out->mean.interval = nothing.interval; /* one says nothing of others */
-    }
-done:
-    fr_free(ratios);
-    return status;
+    out->geometric_mean = fr_estimate_geometric_mean(u.logarithms, u.count);
+    out->mean = fr_estimate_mean(u.ratios, u.count);
+    out->total = fr_estimate_ratio((fr_sums){u.base_tokens, u.base_seconds}, (fr_sums){u.tokens, u.seconds}, u.count);
+    out->median = fr_estimate_median(u.ratios, u.count); /* sorts them */
+    if (u.count > 0) out->spread = fr_quantile(u.ratios, u.count, 0.95) - fr_quantile(u.ratios, u.count, 0.05);
+    fr_free(room);
+    return FR_OK;
 }
 
 double fr_ab_resolution(const fr_ab_comparison *noise) {
     return fmax(fabs(noise->median.interval.low - 1.0), fabs(noise->median.interval.high - 1.0));
 }
 
-const char *fr_ab_verdict(size_t units, double median, fr_interval interval, double resolution) {
-    if (units < FR_AB_LEAST_UNITS) return "undecided";
-    if (interval.low > 1.0 && median - 1.0 > resolution) return "faster";
-    if (interval.high < 1.0 && 1.0 - median > resolution) return "slower";
+const char *fr_ab_verdict(fr_estimated median, double resolution) {
+    if (median.interval.low > 1.0 && median.value - 1.0 > resolution) return "faster";
+    if (median.interval.high < 1.0 && 1.0 - median.value > resolution) return "slower";
     return "undecided";
 }
 

@@ -24,13 +24,20 @@ typedef struct fr_ab_figures {
 double fr_ab_rate(const fr_ab_run *run, size_t prompt, int repeat, int column);
 fr_status fr_ab_figures_of(const fr_ab_run *run, int column, fr_ab_figures *out, fr_error *error);
 
+/* Accepted drafts of a column: of those drafted, of those reached, or at one position of the cycles that drafted. */
+typedef enum fr_ab_share { FR_AB_OF_DRAFTED, FR_AB_OF_REACHED, FR_AB_OF_CYCLES } fr_ab_share;
+/* position: from 0, read for FR_AB_OF_CYCLES. */
+fr_status fr_ab_acceptance(const fr_ab_run *run, int column, fr_ab_share of, int position, fr_estimated *out, fr_error *error);
+
 typedef struct fr_ab_comparison {
     size_t units; /* prompts; pairs if there was one prompt */
     bool by_pair;
     size_t prompts, pairs;
     size_t slower, slower_beyond_noise; /* units */
     double spread;                      /* p95 - p05 of the units */
-    fr_bootstrap median, mean;          /* of rate / the compared arm's rate; NaN without units */
+    /* Of rate / the compared arm's rate: over units, */
+    fr_estimated median, geometric_mean, mean;
+    fr_estimated total; /* and of all units' tokens and seconds together, in which long texts weigh more */
 } fr_ab_comparison;
 
 /* unit_noise: how far from 1 the ratio of equals may be for a single unit; only for slower_beyond_noise. */
@@ -39,10 +46,9 @@ fr_status fr_ab_compare_columns(const fr_ab_run *run, int column, double unit_no
 /* How far from 1 the ratio of equals may be with this machine at this time: the farther end of its interval. */
 double fr_ab_resolution(const fr_ab_comparison *noise);
 
-enum { FR_AB_LEAST_UNITS = 5 }; /* for a verdict: fewer have no interval of 95 % for their median */
-/* "faster" or "slower" if there are units enough, the interval leaves out 1 and the median is farther from 1 than equals
- * are, else "undecided". */
-const char *fr_ab_verdict(size_t units, double median, fr_interval interval, double resolution);
+/* "faster" or "slower" if there is an interval, it leaves out 1 and the median is farther from 1 than equals are, else
+ * "undecided". */
+const char *fr_ab_verdict(fr_estimated median, double resolution);
 
 /* How many texts differ from the compared arm's first text of their prompt, and the first place where one does. */
 typedef struct fr_ab_difference {

@@ -118,6 +118,8 @@ fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, i
 
 /* ---- Passes ---- */
 
+enum { ROUNDS = 3 }; /* a mean of few is at the mercy of one that was disturbed */
+
 fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr_error *error) {
     fr_session *s = run->columns[run->base].session;
     int first = (int)run->prompts.items[prompt].count, made = s->length - first, rows = run->probe_rows;
@@ -128,13 +130,13 @@ fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr
     for (int r = 0; r < rows; r++) tokens[r] = s->tokens[at + r];
     FR_TRY(fr_session_truncate(s, (size_t)at + 1, error)); /* positions before `at` stay in the cache */
     /* Once to warm up, then with rising and falling numbers of rows: what drifts meets all alike. */
-    for (int i = -1; i < 2 * rows; i++) {
-        int r = i < 0 ? rows : i < rows ? i + 1 : 2 * rows - i;
+    for (int i = -1; i < ROUNDS * 2 * rows; i++) {
+        int at_round = i < 0 ? 0 : i % (2 * rows), r = i < 0 ? rows : at_round < rows ? at_round + 1 : 2 * rows - at_round;
         double start = fr_now();
         fr_forward(s->model, &s->ws, &s->kv, tokens, r);
         fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, r, s->logits);
         if (i < 0) continue;
-        out->pass_s[r - 1] += 0.5 * (fr_now() - start);
+        out->pass_s[r - 1] += (fr_now() - start) / (2 * ROUNDS);
         out->experts[r - 1] = fr_unique_experts(s->model, &s->ws, r);
     }
     out->rows = rows;

@@ -24,6 +24,8 @@ typedef struct fr_accept_text {
     bool whole;
     uint64_t tokens, cycles; /* generated, or verified positions; cycles that drafted */
     fr_accept_positions at;
+    uint64_t context_drafted[FR_ACCEPT_CONTEXTS], context_accepted[FR_ACCEPT_CONTEXTS]; /* first drafts */
+    fr_calibration calibration;                                                         /* drafts reached */
 } fr_accept_text;
 
 typedef struct fr_accept_config {
@@ -34,13 +36,11 @@ typedef struct fr_accept_config {
     fr_hidden_state hidden;
     fr_recycle recycle;
 
-    bool whole;            /* all texts were */
-    fr_stats stats;        /* of all cycles */
-    fr_stats along_cycles; /* teacher-forced: of those alone that decoding this text would have made */
-    fr_accept_text *texts; /* [prompts] */
-    uint64_t context_drafted[FR_ACCEPT_CONTEXTS], context_accepted[FR_ACCEPT_CONTEXTS]; /* first drafts */
-    fr_calibration calibration;                                                         /* drafts reached */
-    uint32_t *proposed, *rejected;                                                      /* [vocab]: drafts reached, by token */
+    bool whole;                    /* all texts were */
+    fr_stats stats;                /* of all cycles */
+    fr_stats along_cycles;         /* teacher-forced: of those alone that decoding this text would have made */
+    fr_accept_text *texts;         /* [prompts] */
+    uint32_t *proposed, *rejected; /* [vocab]: drafts reached, by token */
 } fr_accept_config;
 
 /* Which experts neighbouring tokens share. */
@@ -88,6 +88,6 @@ fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_err
 fr_status fr_accept_verify_text(fr_accept_run *run, const int32_t *tokens, int count, int first, fr_error *error);
 
 /* The document of a run, finished or not. */
-fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error);
+fr_status fr_accept_document(const fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error);
 
 #endif

@@ -24,13 +24,13 @@ void fr_accept_count_cycle(fr_accept_run *run, const fr_cycle *c) {
         bool accepted = j < c->accepted;
         at->reached[j]++;
         at->accepted[j] += accepted;
-        fr_calibration_add(&config->calibration, c->confidence[j], accepted);
+        fr_calibration_add(&run->text->calibration, c->confidence[j], accepted);
         config->proposed[c->drafts[j]]++;
         config->rejected[c->drafts[j]] += !accepted;
     }
     if (drafted == 0) return;
-    config->context_drafted[bucket_of(c->length)]++;
-    config->context_accepted[bucket_of(c->length)] += c->accepted > 0;
+    run->text->context_drafted[bucket_of(c->length)]++;
+    run->text->context_accepted[bucket_of(c->length)] += c->accepted > 0;
 }
 
 /* Members that two ascending lists share. */

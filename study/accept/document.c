@@ -1,9 +1,9 @@
-#include "study/accept/accept.h"
+#include "study/accept/document.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "core/memory.h"
 #include "forerun_study.h"
 #include "study/environment.h"
 #include "study/result.h"
@@ -12,124 +12,105 @@
 
 /* What a prompt, or a domain's, texts come to. */
 typedef struct totals {
-    uint64_t prompts, tokens, cycles, drafted, accepted;
-    fr_accept_positions at;
+    uint64_t prompts;
+    fr_accept_text sums; /* of everything counted */
+    uint64_t drafted, accepted;
 } totals;
+
+static void add_counts(uint64_t *to, const uint64_t *from, int count) {
+    for (int i = 0; i < count; i++) to[i] += from[i];
+}
 
 static void add_text(totals *t, const fr_accept_text *text) {
     t->prompts += text->tokens > 0 || text->cycles > 0;
-    t->tokens += text->tokens;
-    t->cycles += text->cycles;
+    t->sums.tokens += text->tokens;
+    t->sums.cycles += text->cycles;
+    add_counts(t->sums.at.drafted, text->at.drafted, FR_MAX_DEPTH);
+    add_counts(t->sums.at.reached, text->at.reached, FR_MAX_DEPTH);
+    add_counts(t->sums.at.accepted, text->at.accepted, FR_MAX_DEPTH);
+    add_counts(t->sums.context_drafted, text->context_drafted, FR_ACCEPT_CONTEXTS);
+    add_counts(t->sums.context_accepted, text->context_accepted, FR_ACCEPT_CONTEXTS);
+    fr_calibration_merge(&t->sums.calibration, &text->calibration);
     for (int j = 0; j < FR_MAX_DEPTH; j++) {
         t->drafted += text->at.drafted[j];
         t->accepted += text->at.accepted[j];
-        t->at.drafted[j] += text->at.drafted[j];
-        t->at.reached[j] += text->at.reached[j];
-        t->at.accepted[j] += text->at.accepted[j];
     }
 }
 
-/* ---- Intervals over prompts ---- */
-
-/* Scratch for the bootstrap: what each prompt accepted and drafted. */
-typedef struct units {
-    double *over, *under; /* [prompts] */
-    size_t count;
-} units;
-
-/* 95 % interval of sum over / sum under, resampling prompts: drafts of a prompt resemble each other, and the drafts of
- * one cycle hang together. null for a single prompt, which does not say how others differ. */
-static fr_status add_bootstrap(fr_json_builder *d, cJSON *to, const char *key, const units *u, uint64_t seed, fr_error *error) {
-    fr_ratio_units ratio = {u->over, u->under};
-    fr_bootstrap_options options = {.seed = seed};
-    fr_bootstrap bootstrap;
-    if (u->count < 2) {
-        fr_json_add_null(d, to, key);
-        return FR_OK;
-    }
-    FR_TRY(fr_bootstrap_interval(u->count, fr_statistic_ratio, &ratio, &options, &bootstrap, error));
-    fr_json_add_interval(d, to, key, bootstrap.interval.low, bootstrap.interval.high);
-    return FR_OK;
-}
-
-/* Fills the units with the prompts of a domain (NULL: all) that drafted. length: tokens a drafting cycle instead. */
-static void fill_units(const fr_accept_run *run, const fr_accept_config *c, const char *domain, bool length, units *u) {
-    u->count = 0;
-    for (size_t p = 0; p < run->num_prompts; p++) {
-        totals t = {0};
-        if (domain && strcmp(domain, run->prompts.items[p].domain) != 0) continue;
-        add_text(&t, &c->texts[p]);
-        if (t.cycles == 0) continue;
-        u->over[u->count] = length ? (double)(t.cycles + t.accepted) : (double)t.accepted;
-        u->under[u->count++] = length ? (double)t.cycles : (double)t.drafted;
-    }
+/* Of the prompts of a domain; NULL: of all. */
+static totals totals_of(const fr_accept_run *run, const fr_accept_config *c, const char *domain) {
+    totals t = {0};
+    for (size_t p = 0; p < run->num_prompts; p++)
+        if (!domain || strcmp(run->prompts.items[p].domain, domain) == 0) add_text(&t, &c->texts[p]);
+    return t;
 }
 
 /* ---- Parts of a configuration ---- */
 
-static void add_wilson(fr_json_builder *d, cJSON *to, const char *key, uint64_t successes, uint64_t trials) {
-    fr_interval interval = fr_wilson95(successes, trials);
-    if (trials == 0)
-        fr_json_add_null(d, to, key);
-    else
-        fr_json_add_interval(d, to, key, interval.low, interval.high);
+/* The interval of a figure; null where fewer than FR_LEAST_UNITS prompts have such drafts. */
+static void add_interval(fr_accept_writer *w, cJSON *to, const char *key, const fr_accept_config *c, const char *domain,
+                         fr_accept_kind kind, int at) {
+    fr_estimated of = fr_accept_estimate(w->run, c, domain, (fr_accept_figure){kind, at}, &w->units);
+    w->lacking |= w->units.count > 0 && w->units.count < FR_LEAST_UNITS;
+    fr_json_add_interval(&w->d, to, key, of.interval.low, of.interval.high);
 }
 
-static void add_positions(fr_json_builder *d, cJSON *to, const fr_accept_positions *at, int depth) {
+static void add_positions(fr_accept_writer *w, cJSON *to, const fr_accept_config *c, const char *domain,
+                          const fr_accept_positions *at) {
+    fr_json_builder *d = &w->d;
     cJSON *array = fr_json_add_array(d, to, "positions");
-    for (int j = 0; j < depth; j++) {
+    for (int j = 0; j < c->depth; j++) {
         cJSON *item = fr_json_add_object(d, array, NULL);
         fr_json_add_count(d, item, "position", (uint64_t)j + 1);
         fr_json_add_count(d, item, "drafted", at->drafted[j]);
         fr_json_add_count(d, item, "reached", at->reached[j]);
         fr_json_add_count(d, item, "accepted", at->accepted[j]);
         fr_json_add_ratio(d, item, "rate", (double)at->accepted[j], (double)at->drafted[j]);
-        add_wilson(d, item, "rate_ci95", at->accepted[j], at->drafted[j]);
+        add_interval(w, item, "rate_ci95", c, domain, FR_ACCEPT_POSITION, j);
         fr_json_add_ratio(d, item, "conditional_rate", (double)at->accepted[j], (double)at->reached[j]);
-        add_wilson(d, item, "conditional_ci95", at->accepted[j], at->reached[j]);
+        add_interval(w, item, "conditional_ci95", c, domain, FR_ACCEPT_CONDITIONAL, j);
     }
 }
 
-static fr_status add_domains(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c, units *u,
-                             fr_error *error) {
+static void add_domains(fr_accept_writer *w, cJSON *to, const fr_accept_config *c) {
+    const fr_prompts *prompts = &w->run->prompts;
+    fr_json_builder *d = &w->d;
     cJSON *array = fr_json_add_array(d, to, "domains");
-    for (size_t p = 0; p < run->num_prompts; p++) {
-        if (!fr_prompt_opens_domain(&run->prompts, p)) continue;
-        const char *domain = run->prompts.items[p].domain;
-        totals t = {0};
-        for (size_t q = p; q < run->num_prompts; q++)
-            if (strcmp(run->prompts.items[q].domain, domain) == 0) add_text(&t, &c->texts[q]);
+    for (size_t p = 0; p < w->run->num_prompts; p++) {
+        if (!fr_prompt_opens_domain(prompts, p)) continue;
+        const char *domain = prompts->items[p].domain;
+        totals t = totals_of(w->run, c, domain);
         cJSON *item = fr_json_add_object(d, array, NULL);
         fr_json_add_text(d, item, "domain", domain);
         fr_json_add_count(d, item, "prompts", t.prompts);
-        fr_json_add_count(d, item, "tokens", t.tokens);
+        fr_json_add_count(d, item, "tokens", t.sums.tokens);
         fr_json_add_count(d, item, "drafted", t.drafted);
         fr_json_add_count(d, item, "accepted", t.accepted);
         fr_json_add_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
-        fill_units(run, c, domain, false, u);
-        FR_TRY(add_bootstrap(d, item, "ci95", u, run->options.session.sampling.seed, error));
-        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
-        add_positions(d, item, &t.at, c->depth);
+        add_interval(w, item, "ci95", c, domain, FR_ACCEPT_RATE, 0);
+        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.sums.cycles + t.accepted), (double)t.sums.cycles);
+        add_positions(w, item, c, domain, &t.sums.at);
     }
-    return FR_OK;
 }
 
-static void add_context(fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+static void add_context(fr_accept_writer *w, cJSON *to, const fr_accept_config *c, const fr_accept_text *sums) {
+    fr_json_builder *d = &w->d;
     cJSON *array = fr_json_add_array(d, to, "context");
     for (int b = 0; b < FR_ACCEPT_CONTEXTS; b++) {
-        if (c->context_drafted[b] == 0) continue;
+        if (sums->context_drafted[b] == 0) continue;
         cJSON *item = fr_json_add_object(d, array, NULL);
         fr_json_add_count(d, item, "from", b == 0 ? 0 : UINT64_C(32) << b);
         fr_json_add_count(d, item, "to", UINT64_C(64) << b);
         fr_json_add_count(d, item, "position", 1);
-        fr_json_add_count(d, item, "drafted", c->context_drafted[b]);
-        fr_json_add_count(d, item, "accepted", c->context_accepted[b]);
-        fr_json_add_ratio(d, item, "rate", (double)c->context_accepted[b], (double)c->context_drafted[b]);
-        add_wilson(d, item, "ci95", c->context_accepted[b], c->context_drafted[b]);
+        fr_json_add_count(d, item, "drafted", sums->context_drafted[b]);
+        fr_json_add_count(d, item, "accepted", sums->context_accepted[b]);
+        fr_json_add_ratio(d, item, "rate", (double)sums->context_accepted[b], (double)sums->context_drafted[b]);
+        add_interval(w, item, "ci95", c, NULL, FR_ACCEPT_CONTEXT, b);
     }
 }
 
-static void add_calibration(fr_json_builder *d, cJSON *to, const fr_calibration *c) {
+static void add_calibration(fr_accept_writer *w, cJSON *to, const fr_accept_config *config, const fr_calibration *c) {
+    fr_json_builder *d = &w->d;
     cJSON *object = fr_json_add_object(d, to, "calibration");
     uint64_t reached = 0;
     for (int b = 0; b < FR_CALIBRATION_BINS; b++) reached += c->count[b];
@@ -145,7 +126,7 @@ static void add_calibration(fr_json_builder *d, cJSON *to, const fr_calibration 
         fr_json_add_ratio(d, item, "mean_confidence", c->confidence[b], count);
         fr_json_add_count(d, item, "accepted", c->happened[b]);
         fr_json_add_ratio(d, item, "rate", (double)c->happened[b], count);
-        add_wilson(d, item, "ci95", c->happened[b], c->count[b]);
+        add_interval(w, item, "ci95", config, NULL, FR_ACCEPT_BIN, b);
     }
 }
 
@@ -159,7 +140,9 @@ static int32_t most_rejected(const fr_accept_config *c, int32_t vocab, uint32_t 
     return best;
 }
 
-static void add_rejected(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+static void add_rejected(fr_accept_writer *w, cJSON *to, const fr_accept_config *c) {
+    const fr_accept_run *run = w->run;
+    fr_json_builder *d = &w->d;
     cJSON *array = fr_json_add_array(d, to, "rejected_tokens");
     uint32_t bound = UINT32_MAX;
     int32_t token = -1;
@@ -181,7 +164,9 @@ static void add_rejected(fr_accept_run *run, fr_json_builder *d, cJSON *to, cons
     }
 }
 
-static void add_results(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c) {
+static void add_results(fr_accept_writer *w, cJSON *to, const fr_accept_config *c) {
+    const fr_accept_run *run = w->run;
+    fr_json_builder *d = &w->d;
     cJSON *array = fr_json_add_array(d, to, "results");
     for (size_t p = 0; p < run->num_prompts; p++) {
         const fr_prompt *prompt = &run->prompts.items[p];
@@ -192,11 +177,11 @@ static void add_results(fr_accept_run *run, fr_json_builder *d, cJSON *to, const
         fr_json_add_text(d, item, "id", prompt->id);
         fr_json_add_text(d, item, "domain", prompt->domain);
         fr_json_add_count(d, item, "prompt_tokens", prompt->count);
-        fr_json_add_count(d, item, "tokens", t.tokens);
+        fr_json_add_count(d, item, "tokens", t.sums.tokens);
         fr_json_add_count(d, item, "drafted", t.drafted);
         fr_json_add_count(d, item, "accepted", t.accepted);
         fr_json_add_ratio(d, item, "acceptance_rate", (double)t.accepted, (double)t.drafted);
-        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.cycles + t.accepted), (double)t.cycles);
+        fr_json_add_ratio(d, item, "mean_acceptance_length", (double)(t.sums.cycles + t.accepted), (double)t.sums.cycles);
         fr_json_add_bool(d, item, "complete", c->texts[p].whole);
     }
 }
@@ -212,12 +197,10 @@ static void forget_passes(fr_json_builder *d, cJSON *speculation) {
     }
 }
 
-static fr_status add_config(fr_accept_run *run, fr_json_builder *d, cJSON *to, const fr_accept_config *c, units *u,
-                            fr_error *error) {
-    const fr_accept_options *o = &run->options;
-    uint64_t seed = o->session.sampling.seed;
-    totals t = {0};
-    for (size_t p = 0; p < run->num_prompts; p++) add_text(&t, &c->texts[p]);
+static void add_config(fr_accept_writer *w, cJSON *to, const fr_accept_config *c) {
+    const fr_accept_options *o = &w->run->options;
+    fr_json_builder *d = &w->d;
+    totals t = totals_of(w->run, c, NULL);
     fr_json_add_text(d, to, "name", c->name);
     fr_json_add_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
     fr_json_add_count(d, to, "depth", (uint64_t)c->depth);
@@ -232,23 +215,20 @@ static fr_status add_config(fr_accept_run *run, fr_json_builder *d, cJSON *to, c
         forget_passes(d, speculation);
         forget_passes(d, fr_study_add_speculation(d, to, "along_cycles", &c->along_cycles, NULL, c->depth));
     }
-    fill_units(run, c, NULL, false, u);
-    FR_TRY(add_bootstrap(d, to, "acceptance_rate_ci95", u, seed, error));
-    fill_units(run, c, NULL, true, u);
-    FR_TRY(add_bootstrap(d, to, "mean_acceptance_length_ci95", u, seed, error));
-    add_positions(d, to, &t.at, c->depth);
-    FR_TRY(add_domains(run, d, to, c, u, error));
-    add_context(d, to, c);
-    add_calibration(d, to, &c->calibration);
-    add_rejected(run, d, to, c);
-    add_results(run, d, to, c);
-    return FR_OK;
+    add_interval(w, to, "acceptance_rate_ci95", c, NULL, FR_ACCEPT_RATE, 0);
+    add_interval(w, to, "mean_acceptance_length_ci95", c, NULL, FR_ACCEPT_LENGTH, 0);
+    add_positions(w, to, c, NULL, &t.sums.at);
+    add_domains(w, to, c);
+    add_context(w, to, c, &t.sums);
+    add_calibration(w, to, c, &t.sums.calibration);
+    add_rejected(w, to, c);
+    add_results(w, to, c);
 }
 
 /* ---- The whole ---- */
 
 /* What tokens would share if each chose its experts on its own: uniformly, or each expert as often as it was chosen. */
-static void add_experts(fr_accept_run *run, fr_json_builder *d) {
+static void add_experts(const fr_accept_run *run, fr_json_builder *d) {
     const fr_accept_experts *e = &run->experts;
     double sum = 0.0, popular_sum = 0.0, chosen = e->chosen, tokens = (double)e->tokens;
     if (e->layers == 0 || e->pairs == 0) {
@@ -315,30 +295,51 @@ static void add_first(fr_json_builder *d, const cJSON *first) {
         fr_json_add_copy(d, d->root, keys[i], cJSON_GetObjectItemCaseSensitive(first, keys[i]));
 }
 
-fr_status fr_accept_document(fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error) {
-    fr_json_builder d;
-    fr_status status = FR_OK;
-    units u = {fr_alloc(run->num_prompts * sizeof(double)), fr_alloc(run->num_prompts * sizeof(double)), 0};
-    fr_json_begin(&d);
-    d.failed |= !u.over || !u.under;
-    if (!d.failed) {
-        add_options(
-            run, &d,
-            fr_study_header(&d, "forerun.accept/1", run->model, &run->options.origin, run->options.session.sampling.seed));
-        cJSON *prompts = fr_study_add_prompts(&d, &run->prompts, run->num_prompts);
-        fr_json_add_count(&d, prompts, "cut", run->num_cut);
-        fr_json_add_bool(&d, d.root, "complete", complete);
-        cJSON *configurations = fr_json_add_array(&d, d.root, "configurations");
-        for (size_t i = 0; i < run->num_configs && status == FR_OK; i++)
-            status = add_config(run, &d, fr_json_add_object(&d, configurations, NULL), &run->configs[i], &u, error);
-        if (status == FR_OK && !d.failed) {
-            add_first(&d, cJSON_GetArrayItem(configurations, 0));
-            add_experts(run, &d);
-        }
-    }
-    fr_free(u.over);
-    fr_free(u.under);
-    if (status == FR_OK) return fr_study_finish(&d, out, error);
-    fr_json_discard(&d);
-    return status;
+/* How figures are pooled, and which intervals are not given: `lacking` is known once all else is written. */
+static void add_statistics(fr_accept_writer *w) {
+    static const fr_pooling figures[] = {
+        {"rates", "accepted drafts over drafts (or those reached), both summed over all prompts: a prompt weighs by its drafts"},
+        {"mean_acceptance_length", "1 + accepted drafts over cycles that drafted, both summed over all prompts"},
+        {"calibration", "the drafts of all prompts together, by their confidence"},
+        {"comparisons", "the difference of two such figures, of the same prompts"},
+        {"ci95", "over prompts: from what leaving one of them out changes (jackknife), with Student's t; of rates and lengths "
+                 "Wilson's interval with as many trials as scatter that much; of comparisons paired by prompt"},
+    };
+    char says[200];
+    fr_accept_estimate(w->run, w->run->configs, NULL, (fr_accept_figure){FR_ACCEPT_RATE, 0}, &w->units);
+    if (w->units.count < FR_LEAST_UNITS)
+        snprintf(says, sizeof says,
+                 "There are no intervals: they are over prompts, and of %zu that drafted they cannot be told; "
+                 "%d are needed.",
+                 w->units.count, FR_LEAST_UNITS);
+    else
+        snprintf(says, sizeof says, "Intervals are over prompts. Where none is given, fewer than %d prompts had such drafts.",
+                 FR_LEAST_UNITS);
+    fr_study_add_statistics(&w->d, figures, sizeof figures / sizeof *figures, w->lacking ? says : NULL);
+}
+
+static void write(fr_accept_writer *w, bool complete) {
+    const fr_accept_run *run = w->run;
+    fr_json_builder *d = &w->d;
+    add_options(run, d,
+                fr_study_header(d, "forerun.accept/1", run->model, &run->options.origin, run->options.session.sampling.seed));
+    cJSON *prompts = fr_study_add_prompts(d, &run->prompts, run->num_prompts);
+    fr_json_add_count(d, prompts, "cut", run->num_cut);
+    fr_json_add_bool(d, d->root, "complete", complete);
+    cJSON *configurations = fr_json_add_array(d, d->root, "configurations");
+    for (size_t i = 0; i < run->num_configs; i++) add_config(w, fr_json_add_object(d, configurations, NULL), &run->configs[i]);
+    fr_accept_add_comparisons(w);
+    add_statistics(w);
+    if (d->failed) return;
+    add_first(d, cJSON_GetArrayItem(configurations, 0));
+    add_experts(run, d);
+}
+
+fr_status fr_accept_document(const fr_accept_run *run, bool complete, fr_study_result **out, fr_error *error) {
+    fr_accept_writer w = {.run = run};
+    FR_TRY(fr_accept_units_create(&w.units, run->num_prompts, error));
+    fr_json_begin(&w.d);
+    write(&w, complete);
+    fr_accept_units_release(&w.units);
+    return fr_study_finish(&w.d, out, error);
 }

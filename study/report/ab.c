@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "core/wilson.h"
 #include "study/report/report.h"
 
 enum {
@@ -105,7 +104,7 @@ static void plot_speedups(fr_report *r, const cJSON *comparisons) {
     }
     fr_report_rows(r, &rows,
                    (fr_row_plot){.title = "Speedup of decoding",
-                                 .note = "Medians over prompts with 95 % bootstrap intervals, paired by prompt. An arm against "
+                                 .note = "Medians over prompts with 95 % intervals, paired by prompt. An arm against "
                                          "itself shows what is noise.",
                                  .x = {.label = "speedup", .unit = FR_UNIT_TIMES},
                                  .references = &equal,
@@ -233,18 +232,13 @@ static void add_latency(fr_report *r) {
 /* Acceptance of an arm by position; returns how many points (at most POSITIONS). */
 static int positions_of(const cJSON *arm, fr_point *points) {
     const cJSON *rates = fr_path_array(arm, "speculative_decoding.per_position_acceptance_rate");
-    const cJSON *accepted = fr_path_array(arm, "speculative_decoding.accepted_per_position");
-    double cycles = fr_path_number(arm, "speculative_decoding.num_drafts");
+    const cJSON *intervals = fr_path_array(arm, "per_position_ci95");
     int count = 0;
     for (int j = 0; j < cJSON_GetArraySize(rates) && count < POSITIONS; j++) {
-        double rate = fr_json_number_at(rates, j), times = fr_json_number_at(accepted, j);
+        double rate = fr_json_number_at(rates, j);
         if (!isfinite(rate)) continue;
-        points[count] = (fr_point){j + 1, rate, NAN, NAN};
-        if (cycles > 0 && cycles < 1e15 && times >= 0 && times <= cycles) {
-            fr_interval interval = fr_wilson95((uint64_t)times, (uint64_t)cycles);
-            points[count].low = interval.low;
-            points[count].high = interval.high;
-        }
+        points[count] = (fr_point){.x = j + 1, .y = rate};
+        fr_path_interval(cJSON_GetArrayItem(intervals, j), "", &points[count].low, &points[count].high);
         count++;
     }
     return count;
@@ -260,7 +254,7 @@ static void add_acceptance(fr_report *r) {
     fr_section_begin(r, "acceptance", "Acceptance");
     fr_figures_begin(r);
     fr_chart_draw(r, (fr_plot){.title = "Acceptance by position",
-                               .note = "Of cycles that drafted. Bars are 95 % intervals (Wilson).",
+                               .note = "Of cycles that drafted. Bars are 95 % intervals over prompts.",
                                .x = fr_position_axis(fr_chart_end(r, FR_PLOT_SERIES)),
                                .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1}});
     fr_figures_end(r);

@@ -82,10 +82,11 @@ static void plot_context(fr_report *r) {
         points[count++] = p;
     }
     fr_chart_add(r, "acceptance rate", FR_MARK_LINE, count < 2 ? 0 : count);
-    fr_chart_draw(r, (fr_plot){.title = "Acceptance of the first draft by length of context",
-                               .note = "Of each cycle's first draft, by the tokens before it. Bars are 95 % intervals (Wilson).",
-                               .x = {.label = "context, tokens", .names = name_list, .high = count},
-                               .y = {.label = "acceptance rate", .unit = FR_UNIT_PERCENT}});
+    fr_chart_draw(r,
+                  (fr_plot){.title = "Acceptance of the first draft by length of context",
+                            .note = "Of each cycle's first draft, by the tokens before it. Bars are 95 % intervals over prompts.",
+                            .x = {.label = "context, tokens", .names = name_list, .high = count},
+                            .y = {.label = "acceptance rate", .unit = FR_UNIT_PERCENT}});
 }
 
 static void add_positions(fr_report *r) {
@@ -97,7 +98,7 @@ static void add_positions(fr_report *r) {
     fr_section_begin(r, "positions", "By position and context");
     fr_figures_begin(r);
     fr_chart_draw(r, (fr_plot){.title = "Acceptance by position",
-                               .note = "Bars are 95 % intervals (Wilson).",
+                               .note = "Bars are 95 % intervals over prompts.",
                                .x = fr_position_axis(fr_chart_end(r, 1)),
                                .y = {.label = "share accepted", .unit = FR_UNIT_PERCENT, .low = 0, .high = 1}});
     plot_context(r);

@@ -12,7 +12,7 @@ static void plot_ratios(fr_report *r, const cJSON *speeds, const cJSON *speedups
     fr_figures_begin(r);
     fr_report_rows(r, &rows,
                    (fr_row_plot){.title = "After over before",
-                                 .note = "Medians over the prompts of both runs, with 95 % bootstrap intervals.",
+                                 .note = "Medians over the prompts of both runs, with 95 % intervals.",
                                  .x = {.label = "after over before", .unit = FR_UNIT_TIMES},
                                  .references = &equal,
                                  .num_references = 1});
