@@ -96,10 +96,12 @@ static void print_compared(const cJSON *document) {
 
 static void print_tables(const cJSON *document) {
     bool interrupted = cJSON_IsFalse(fr_path_value(document, "complete"));
-    fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s",
+    char template[64];
+    fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s%s",
                        fr_path_number(document, "prompts.count"), fr_path_number(document, "prompts.tokens"),
                        fr_path_number(document, "environment.options.repeats"), fr_path_number(document, "environment.threads"),
-                       fr_cli_view_text(document, "environment.isa"), interrupted ? "; interrupted" : "");
+                       fr_cli_view_text(document, "environment.isa"), fr_cli_view_template(document, template),
+                       interrupted ? "; interrupted" : "");
     printf("\n");
     fr_cli_view_print(&fr_view_arms, NULL, fr_path_array(document, fr_view_arms.array));
     printf("\n");
@@ -107,6 +109,8 @@ static void print_tables(const cJSON *document) {
     print_view(&fr_view_synthetic, document);
     print_costs(document);
     if (*fr_cli_view_text(document, "noise.says")) fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "noise.says"));
+    if (*fr_cli_view_text(document, "statistics.says"))
+        fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "statistics.says"));
     fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "outputs.says"));
     if (cJSON_GetObjectItemCaseSensitive(document, "compare")) print_compared(document);
 }

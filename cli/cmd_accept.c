@@ -75,11 +75,14 @@ static void print_along_cycles(const cJSON *configuration) {
 static void print_tables(const cJSON *document) {
     const cJSON *first = fr_path_value(document, "configurations.0");
     bool whole = cJSON_IsTrue(fr_path_value(document, "complete"));
-    printf("%s prompts, %s; %s%s\n", FR_TEXT_GROUPED((uint64_t)fr_path_number(document, "prompts.count")),
+    char template[64];
+    printf("%s prompts, %s; %s%s%s\n", FR_TEXT_GROUPED((uint64_t)fr_path_number(document, "prompts.count")),
            strcmp(fr_cli_view_text(first, "mode"), "generated") == 0 ? "texts generated"
                                                                      : "teacher-forced: every position judged",
-           fr_cli_view_text(first, "drafter"), whole ? "" : "; interrupted: what was measured until then");
+           fr_cli_view_text(first, "drafter"), fr_cli_view_template(document, template),
+           whole ? "" : "; interrupted: what was measured until then");
     print_view(&fr_view_configurations, NULL, document, 0);
+    print_view(&fr_view_pairs, NULL, document, 1);
     if (first && first->next) printf("\nbelow: %s\n", fr_cli_view_text(first, "name"));
     print_along_cycles(first);
     print_view(&fr_view_positions, NULL, first, 0);
@@ -87,6 +90,9 @@ static void print_tables(const cJSON *document) {
     print_view(&fr_view_context, NULL, first, 2);
     print_calibration(first);
     print_rest(document, first);
+    if (!*fr_cli_view_text(document, "statistics.says")) return;
+    putchar('\n');
+    fr_cli_print_shown(stdout, "%s", fr_cli_view_text(document, "statistics.says"));
 }
 
 /* ---- Options ------------------------------------------------------------------------------------------------- */

@@ -4,10 +4,12 @@
 
 #include "core/text_size.h"
 
-/* Names are on the left, unless they are numbers. */
+/* Names, in the first column, are on the left, unless they are numbers. */
 static fr_cli_align align_of(const fr_view *view, const fr_column *c) {
+    const fr_column *first = view->columns;
+    while (!first->terminal) first++;
     bool number = c->unit == FR_UNIT_COUNT || c->kind == FR_CELL_RANGE;
-    return c == view->columns && !number ? FR_ALIGN_LEFT : FR_ALIGN_RIGHT;
+    return c == first && !number ? FR_ALIGN_LEFT : FR_ALIGN_RIGHT;
 }
 
 fr_cli_table *fr_cli_view_table(const fr_view *view, const char *title) {
@@ -60,6 +62,26 @@ const char *fr_cli_view_text(const cJSON *from, const char *path) {
     return text ? text : "";
 }
 
+const char *fr_cli_view_template(const cJSON *document, char *text) {
+    double count = fr_path_number(document, "prompts.count"), in = fr_path_number(document, "prompts.in_chat_template");
+    snprintf(text, 64,
+             in == 0       ? "; no chat template"
+             : in == count ? "; in the chat template"
+                           : "; %.0f in the chat template",
+             in);
+    if (!isfinite(in)) text[0] = '\0';
+    return text;
+}
+
+static void add_number_of(fr_cli_table *table, double value, double of) {
+    if (!isfinite(value))
+        fr_cli_table_cell(table, "-");
+    else if (!isfinite(of))
+        fr_cli_table_cell(table, "%.0f", value);
+    else
+        fr_cli_table_cell(table, "%.0f of %.0f", value, of);
+}
+
 static void add_cell(fr_cli_table *table, const fr_column *c, const cJSON *item) {
     switch (c->kind) {
     case FR_CELL_NUMBER:
@@ -69,7 +91,7 @@ static void add_cell(fr_cli_table *table, const fr_column *c, const cJSON *item)
         add_range(table, c, fr_path_number(item, "from"), fr_path_number(item, "to"));
         break;
     case FR_CELL_OF:
-        fr_cli_table_cell(table, "%.0f of %.0f", fr_path_number(item, c->path), fr_path_number(item, c->n));
+        add_number_of(table, fr_path_number(item, c->path), fr_path_number(item, c->n));
         break;
     case FR_CELL_PAIR:
         fr_cli_table_cell(table, "%s over %s", fr_cli_view_text(item, "b"), fr_cli_view_text(item, "a"));

@@ -15,4 +15,8 @@ void fr_cli_view_print(const fr_view *view, const char *title, const cJSON *arra
 /* A text of a document; "" when there is none. */
 const char *fr_cli_view_text(const cJSON *from, const char *path);
 
+/* Whether prompts went through the chat template, to be put behind a line: "; no chat template"; "" where the document does not
+ * say. text: [64], and what is returned. */
+const char *fr_cli_view_template(const cJSON *document, char *text);
+
 #endif

@@ -88,7 +88,7 @@ holds results.0.id=a results.0.domain=x results.0.prompt_tokens=4 results.0.toke
 grep -q '<html' "$work/report.html" || fail "--html wrote no page"
 [ "$(wc -l <"$work/report.csv")" -gt 20 ] || fail "--csv wrote no table"
 for row in comparison,on:2,off,slower_beyond_noise cost_model,auto,,predicted_speedup synthetic,,1,judged \
-    synthetic,,0,decode_tokens_per_s_median noise,'off (again),off,resolution'; do
+    synthetic,,0,decode_tokens_per_s_median comparison,on:2,off,speedup_total comparison,on:2,off,speedup_geometric_mean noise,'off (again),off,resolution'; do
     grep -q "^forerun.ab/1,$row,[0-9]" "$work/report.csv" || fail "--csv has no row $row"
 done
 [ -z "$(cut -d, -f1-5 "$work/report.csv" | sort | uniq -d)" ] || fail "--csv says something twice"
@@ -96,7 +96,7 @@ cp "$work/out" "$work/run.json"
 
 ab 0 -n 8 --arms on,off --repeats 1 --no-noise-check --most-prompts 2 --warm-up 0
 for text in '^2 prompts of 9 tokens, 1 texts each' '^  off ' '^  on over off ' '^  cost model ' '^passes over one row: 1: 1.000, 2: ' \
-    '^All arms gave the same texts'; do
+    '^All arms gave the same texts' '; no chat template' '^There are no intervals: they are over prompts, and of 2 they cannot'; do
     grep -q "$text" "$work/out" || { fail "the tables do not say: $text"; cat "$work/out"; }
 done
 grep -q "$(printf '\033')" "$work/out" "$work/err" && fail "there are colours in what is no terminal"

@@ -110,6 +110,8 @@ if grep -qv '^memory: ' "$work/err"; then fail "there is a progress bar on what 
 shows '^3 prompts, texts generated'
 shows '^ *2 .* %'
 shows 'confidence of a draft'
+shows '^3 prompts, texts generated; mtp; no chat template'
+shows '^There are no intervals: they are over prompts, and of 3 that drafted they cannot be told; 5 are needed.'
 if grep -q 'every position' "$work/out"; then fail "generated texts are shown as teacher-forced ones"; fi
 if LC_ALL=C grep -q "$(printf '\033\\|\r')" "$work/out"; then fail "escapes in a pipe"; fi
 

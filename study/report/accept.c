@@ -122,6 +122,8 @@ static void add_configurations(fr_report *r) {
                                  .x = {.label = "acceptance rate", .unit = FR_UNIT_PERCENT}});
     fr_figures_end(r);
     fr_report_table(r, &fr_view_configurations, configurations);
+    const cJSON *pairs = fr_path_array(r->document, fr_view_pairs.array);
+    if (pairs) fr_report_table(r, &fr_view_pairs, pairs);
 }
 
 /* ---- The ablation of hidden states ---------------------------------------------------------------------------------------- */

@@ -168,7 +168,7 @@ static void add_passes(fr_markup *m, place at, const cJSON *model) {
 }
 
 static void add_document(fr_markup *m, const cJSON *document) {
-    static const fr_view *const experts[] = {&fr_view_overlap, &fr_view_overlap_layers, NULL};
+    static const fr_view *const acceptance[] = {&fr_view_pairs, &fr_view_overlap, &fr_view_overlap_layers, NULL};
     static const fr_view *const comparisons[] = {&fr_view_comparisons,
                                                  &fr_view_noise,
                                                  &fr_view_compared_arms,
@@ -181,7 +181,7 @@ static void add_document(fr_markup *m, const cJSON *document) {
     const cJSON *item;
     fr_markup_raw(m, "study,table,configuration,item,measure,value,ci95_low,ci95_high,n\r\n");
     cJSON_ArrayForEach(item, fr_path_array(document, "configurations")) add_configuration(m, at, item);
-    add_views(m, at, experts, document);
+    add_views(m, at, acceptance, document);
     cJSON_ArrayForEach(item, fr_path_array(document, "arms")) add_arm(m, at, item);
     add_views(m, at, comparisons, document);
     add_passes(m, at, fr_path_object(document, "cost_model"));

@@ -75,8 +75,17 @@ static void add_command(fr_report *r) {
     fr_markup_release(&line);
 }
 
+/* How figures are made of prompts, as the document says. */
+static void add_pooling(fr_report *r) {
+    const cJSON *figures = fr_path_array(r->document, fr_view_pooling.array);
+    if (!figures) return;
+    fr_section_begin(r, "statistics", "How figures are pooled");
+    fr_report_table(r, &fr_view_pooling, figures);
+}
+
 void fr_report_environment(fr_report *r) {
     const cJSON *environment = fr_path_object(r->document, "environment");
+    add_pooling(r);
     if (!environment && !fr_path_array(r->document, "command")) return;
     fr_section_begin(r, "environment", "Environment");
     add_command(r);

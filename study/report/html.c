@@ -21,10 +21,12 @@ static void add_subtitle(fr_markup *m, const cJSON *document) {
     const char *created = fr_path_text(document, "created"), *cpu = fr_path_text(environment, "cpu");
     const char *isa = fr_path_text(environment, "isa");
     double threads = fr_path_number(environment, "threads"), count = fr_path_number(prompts, "count");
-    double tokens = fr_path_number(prompts, "tokens");
+    double tokens = fr_path_number(prompts, "tokens"), in_template = fr_path_number(prompts, "in_chat_template");
     fr_markup_raw(m, "<p class=\"soft\">");
     if (isfinite(count)) fr_markup_format(m, "%.0f prompt%s", count, count == 1 ? "" : "s");
     if (isfinite(count) && isfinite(tokens)) fr_markup_format(m, " of %.0f tokens", tokens);
+    if (in_template == 0) fr_markup_raw(m, ", without a chat template,");
+    if (in_template > 0) fr_markup_format(m, ", %.0f in the chat template,", in_template);
     if (cpu) {
         fr_markup_raw(m, isfinite(count) ? " on " : "");
         fr_markup_text(m, cpu);
@@ -71,6 +73,7 @@ fr_status fr_study_html(const char *json, char **html, fr_error *error) {
     fr_report r = {.document = document};
     if (cJSON_IsFalse(fr_json_find(document, "complete")))
         fr_report_notice(&r, false, "The study was interrupted.", "Figures are of what was measured until then.");
+    if (fr_path_text(document, "statistics.says")) fr_section_note(&r, fr_path_text(document, "statistics.says"));
     if (fr_report_is(document, FR_SCHEMA_ACCEPT))
         fr_report_accept(&r);
     else

@@ -58,6 +58,7 @@ static const fr_column arms[] = {
     {"prefill_tokens_per_s.median", "prefill/s", .page = "prefill, tokens/s"},
     {"energy_j_per_token", "J/token", "J/token", .digits = 3},
     {"speculative_decoding.acceptance_rate", "accepted", .unit = FR_UNIT_PERCENT},
+    {"speculative_decoding.acceptance_rate", .page = "accepted", .unit = FR_UNIT_PERCENT, .interval = "acceptance_rate_ci95"},
     {"tokens", .page = "tokens", .unit = FR_UNIT_COUNT},
 };
 VIEW(arms, .caption = "Throughput and latency of each arm; times in milliseconds", .table = "arm", .array = "arms",
@@ -66,9 +67,13 @@ VIEW(arms, .caption = "Throughput and latency of each arm; times in milliseconds
 static const fr_column comparisons[] = {
     {"", "speedup", "comparison", .kind = FR_CELL_PAIR},
     {"speedup.median", "median", "speedup, median", "speedup_median", FR_UNIT_TIMES, "speedup.ci95", "pairs", .bar = true},
+    {"speedup.geometric_mean", "geo. mean", .unit = FR_UNIT_TIMES},
+    {"speedup.total", "total", .unit = FR_UNIT_TIMES},
     {"verdict", "verdict", .kind = FR_CELL_TEXT},
     {"slower_prompts.count", "slower prompts", .n = "units", .kind = FR_CELL_OF},
-    {"speedup.mean", .page = "mean", .unit = FR_UNIT_TIMES},
+    {"speedup.geometric_mean", NULL, "geometric mean", "speedup_geometric_mean", FR_UNIT_TIMES, "speedup.geometric_mean_ci95",
+     .n = "pairs"},
+    {"speedup.total", NULL, "ratio of total times", "speedup_total", FR_UNIT_TIMES, "speedup.total_ci95", .n = "pairs"},
     {"speedup.mean", .csv = "speedup_mean", .interval = "speedup.mean_ci95", .n = "pairs"},
     {"pairs", .page = "pairs", .unit = FR_UNIT_COUNT},
     {"slower_prompts.count", .page = "prompts slower", .csv = "slower_prompts", .unit = FR_UNIT_COUNT},
@@ -82,7 +87,7 @@ VIEW(comparisons, .caption = "Speedup of decoding, tokens a second over tokens a
 static const fr_column noise[] = {
     {"", .kind = FR_CELL_PAIR},
     {"ratio.median", .csv = "ratio_median", .interval = "ratio.ci95"},
-    {"ratio.mean", .csv = "ratio_mean", .interval = "ratio.mean_ci95"},
+    {"ratio.total", .csv = "ratio_total", .interval = "ratio.total_ci95"},
     {"spread", .csv = "spread"},
     {"resolution", .csv = "resolution"},
 };
@@ -93,6 +98,9 @@ static const fr_column synthetic[] = {
     {"acceptance", "accepted", .unit = FR_UNIT_PERCENT},
     {"acceptance", .csv = "acceptance", .interval = "acceptance_ci95", .n = "judged"},
     {"speedup.median", "speedup", NULL, "speedup_median", FR_UNIT_TIMES, "speedup.ci95", .bar = true},
+    {"speedup.geometric_mean", .csv = "speedup_geometric_mean", .interval = "speedup.geometric_mean_ci95"},
+    {"speedup.total", "total", .unit = FR_UNIT_TIMES},
+    {"speedup.total", .csv = "speedup_total", .interval = "speedup.total_ci95"},
     {"speedup.mean", .csv = "speedup_mean", .interval = "speedup.mean_ci95"},
     {"predicted_speedup", "predicted", .unit = FR_UNIT_TIMES},
 };
@@ -107,7 +115,7 @@ static const fr_column cost[] = {
     {"expert_overlap", .page = "experts that a token shares with the one before", .unit = FR_UNIT_PERCENT},
     {"draft_ms", .page = "one draft", .unit = FR_UNIT_MS},
     {"predicted_speedup", .page = "predicted speedup", .unit = FR_UNIT_TIMES},
-    {"measured_speedup", .page = "measured speedup", .unit = FR_UNIT_TIMES},
+    {"measured_speedup", .page = "measured speedup, likewise a ratio of total times", .unit = FR_UNIT_TIMES},
     {"of_prediction", .page = "measured over predicted", .unit = FR_UNIT_PERCENT},
 };
 VIEW(cost, .caption = "What drafting should bring, and brought", .table = "cost_model", .array = "cost_model", .one = true,
@@ -118,6 +126,7 @@ static const fr_column cost_arms[] = {
     {"acceptance_rate", "accepted", .unit = FR_UNIT_PERCENT},
     {"tokens_per_cycle", "tokens/cycle", .digits = 2},
     {"predicted_speedup", "predicted", .unit = FR_UNIT_TIMES},
+    {"measured_speedup", "measured", .unit = FR_UNIT_TIMES},
     {"of_prediction", "reached", .unit = FR_UNIT_PERCENT},
     {"speedup_by_bytes", "by bytes", .unit = FR_UNIT_TIMES},
     {"break_even_acceptance", "break-even", .unit = FR_UNIT_PERCENT},
@@ -163,13 +172,33 @@ static const fr_column configurations[] = {
     {"speculative_decoding.num_draft_tokens", "drafted", "drafts", .unit = FR_UNIT_COUNT},
     {"speculative_decoding.acceptance_rate", "accepted", "acceptance", "acceptance_rate", FR_UNIT_PERCENT,
      "acceptance_rate_ci95|speculative_decoding.acceptance_rate_ci95", "speculative_decoding.num_draft_tokens", .bar = true},
-    {"speculative_decoding.mean_acceptance_length", "mean length", NULL, "mean_acceptance_length",
+    {"speculative_decoding.mean_acceptance_length", "mean length", "mean length", "mean_acceptance_length",
      .interval = "mean_acceptance_length_ci95", .n = "speculative_decoding.num_drafts", .digits = 3},
-    {"speculative_decoding.mean_acceptance_length", .page = "mean length"},
 };
 VIEW(configurations, .title = "configurations: accepted of drafted, 95 % interval by prompts",
      .caption = "Each configuration; the headings sort", .table = "configuration", .array = "configurations",
      .configuration = true, .sorts = true);
+
+static const fr_column pairs[] = {
+    {"", .kind = FR_CELL_PAIR},
+    {"b", "configuration", "configuration", .kind = FR_CELL_TEXT},
+    {"against", "against", "against", .kind = FR_CELL_TEXT},
+    {"mean_acceptance_length_difference", "mean length", "mean length", "mean_acceptance_length_difference",
+     .interval = "mean_acceptance_length_ci95", .n = "prompts", .digits = 3},
+    {"acceptance_rate_difference", "accepted", "acceptance", "acceptance_rate_difference", FR_UNIT_PERCENT,
+     "acceptance_rate_ci95", .n = "prompts"},
+    {"prompts", .page = "prompts", .unit = FR_UNIT_COUNT},
+    {"verdict", "verdict", "verdict", .kind = FR_CELL_TEXT},
+};
+VIEW(pairs, .title = "differences between configurations, paired by prompt",
+     .caption = "Differences between configurations that differ in one thing, paired by prompt", .table = "pair",
+     .array = "comparisons");
+
+static const fr_column pooling[] = {
+    {"figure", .page = "figure", .kind = FR_CELL_TEXT},
+    {"pooled", .page = "over prompts", .kind = FR_CELL_TEXT},
+};
+VIEW(pooling, .caption = "How figures are pooled", .array = "statistics.figures");
 
 /* Of configurations that differ in what the MTP module reads and recycles: those that the page chose. */
 static const fr_column ways[] = {

@@ -51,9 +51,12 @@ typedef struct fr_view {
 /* Of forerun.ab/1. Paths of arrays begin at the document. */
 extern const fr_view fr_view_arms, fr_view_comparisons, fr_view_noise, fr_view_synthetic, fr_view_cost, fr_view_cost_arms,
     fr_view_curve, fr_view_compared_arms, fr_view_compared_speedups;
-/* Of forerun.accept/1. Paths begin at a configuration; those of fr_view_configurations and fr_view_overlap at the document. */
+/* Of forerun.accept/1. Paths begin at a configuration; those of fr_view_configurations, fr_view_pairs and fr_view_overlap at the
+ * document. */
 extern const fr_view fr_view_configurations, fr_view_along_cycles, fr_view_positions, fr_view_domains, fr_view_context,
-    fr_view_calibration, fr_view_bins, fr_view_rejected, fr_view_overlap, fr_view_overlap_layers, fr_view_ways;
+    fr_view_calibration, fr_view_bins, fr_view_rejected, fr_view_overlap, fr_view_overlap_layers, fr_view_ways, fr_view_pairs;
+/* Of both; the path begins at the document. */
+extern const fr_view fr_view_pooling;
 
 enum { FR_NAME_BYTES = 160 };
 
