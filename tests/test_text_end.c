@@ -241,8 +241,9 @@ static void a_caller_ends_a_text_at_any_token_of_a_cycle(void **state) {
         fr_session_options o = {.ctx = CTX, .ignore_eos = true, .sampling = {.temperature = temperatures[i % 2], .seed = 3}};
         conversation c = begin(model, o);
         o.ends = end_after;
-        for (int end = 1; end <= LONG; end++) check_end(&c, o, end, -1, &dir);
-        for (int wrong = 0; wrong < FR_MAX_DEPTH; wrong++) /* before the end, at it, and behind it */
+        int step = strcmp(golden_cases[i].model, "pico-mtp-s1") == 0 ? 1 : 5; /* all ends of one model, a cover of the others */
+        for (int end = 1 + i % step; end <= LONG; end += step) check_end(&c, o, end, -1, &dir);
+        for (int wrong = i % step; wrong < FR_MAX_DEPTH; wrong += step) /* before the end, at it, and behind it */
             for (int end = wrong + 1; end <= wrong + 3; end++) check_end(&c, o, end, wrong, &dir);
         fr_model_destroy(model);
     }
