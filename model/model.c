@@ -91,7 +91,8 @@ static void take_text_config(fr_model *model, const char *dir) {
     fr_config *c = &model->config;
     int size = fr_tokenizer_size(model->tokenizer);
     int32_t eos = fr_tokenizer_eos(model->tokenizer);
-    if (fr_config_load(dir, c, NULL, NULL) != FR_OK) {
+    if (fr_config_load(dir, c, &model->notices, NULL) != FR_OK) {
+        model->notices.count = 0;
         *c = (fr_config){.bos_token_id = fr_tokenizer_bos(model->tokenizer)};
         if (eos >= 0) c->eos_token_ids[c->num_eos_token_ids++] = eos;
     }
