@@ -61,7 +61,7 @@ static void print_machine(const fr_bench_result *r) {
     printf("read     %8.1f GB/s      (%.1f to %.1f; %s, %d %s a thread)\n", 1e-9 * read->median, 1e-9 * read->p10,
            1e-9 * read->p90, FR_TEXT_SIZE(r->read_buffer_bytes), r->read_streams, r->read_streams == 1 ? "stream" : "streams");
     if (peak->samples)
-        printf("BF16 peak%8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10, 1e-9 * peak->p90,
+        printf("peak     %8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10, 1e-9 * peak->p90,
                r->peak_name);
 }
 
@@ -82,8 +82,10 @@ static void print_linears(const fr_bench_result *r, bool prefill) {
         if (j == count && count < MOST_COLUMNS) columns[count++] = r->linear[i].rows;
     }
     if (count == 0) return;
-    printf(prefill ? "\nlinear, many rows: GFLOP/s and share of the peak (at most 50 %% where activations stay exact)\n"
-                   : "\nlinear, few rows: GB/s of weights and share of read\n");
+    printf(
+        prefill
+            ? "\nlinear, many rows: GFLOP/s and share of the peak (of BF16 products at most 50 %% where activations stay exact)\n"
+            : "\nlinear, few rows: GB/s of weights and share of read\n");
     printf("  %-26s %-8s %15s", "", "", "out x in");
     for (int j = 0; j < count; j++) printf("  %7d row%s", columns[j], columns[j] == 1 ? " " : "s");
     printf("\n");

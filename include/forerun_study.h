@@ -101,8 +101,8 @@ typedef struct fr_bench_result {
     uint64_t read_buffer_bytes; /* what reading was measured on */
     int read_streams;           /* places that each thread read from in turn: the best of 1, 4 and 8 */
     fr_figure read_bandwidth;   /* bytes a second, with the model's threads */
-    fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none on CPUs without
-                                   BF16 dot products */
+    fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none where it is
+                                   portable */
     const char *peak_name;      /* what reached it */
     fr_bench_linear *linear;
     fr_bench_prefill *prefill;

@@ -19,6 +19,20 @@ typedef struct fr_prefill_kernels {
     void (*transpose)(float *y, int64_t y_stride, const float *sum, int tokens, int outputs);
 } fr_prefill_kernels;
 
+/* The same around products of floats, for vector units without BF16 products. */
+typedef struct fr_float_prefill_kernels {
+    void (*e4m3_to_f32)(float *y, const uint8_t *x, int n); /* exact */
+    /* Packs n <= columns rows of FR_BLOCK values as [FR_BLOCK][columns]; columns beyond n become zero. */
+    void (*pack_bf16)(float *pack, int columns, const uint16_t *const *rows, int n);
+    /* The same for rows of m <= FR_BLOCK floats, zero beyond m. */
+    void (*pack_f32)(float *pack, int columns, const float *const *rows, int n, int m);
+    /* As in fr_prefill_kernels. */
+    void (*add_scaled)(float *sum, const float *c, int columns, float sw, const float *sx);
+    void (*transpose)(float *y, int64_t y_stride, const float *sum, int tokens, int outputs);
+} fr_float_prefill_kernels;
+
+extern const fr_float_prefill_kernels fr_float_prefill_kernels_avx2;
+
 /* A tile of weights times a tile of tokens, block by block of inputs, both laid out for AMX (core/kernels/prefill_layout.h):
  * sum += sw[block] * sx[block][token] * (a[0] b[0] + .. + a[products - 1] b[products - 1]). */
 typedef struct fr_panel {

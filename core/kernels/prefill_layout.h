@@ -3,8 +3,8 @@
  * Packed rows: a row (token) is a column here. Columns are grouped into tiles of FR_TILE_TOKENS; the last tile has a multiple of
  * 16 and is padded with zeros. Tile t starts at token FR_TILE_TOKENS * t and holds, for each 128-block of inputs, a matrix of
  * BF16, [64 pairs of inputs][columns][2]; for AMX that matrix in tiles of 16 pairs and 16 columns, [columns / 16][4][16][16][2].
- * pack_q has the quantized values. pack_x, twice as large, has the high and then the low BF16 part of x for each block.
- * pack_scale [blocks][all columns] has the scales. */
+ * Where products are in float32, the matrix is [128 inputs][columns] floats. pack_q has the quantized values. pack_x has the high
+ * and then the low BF16 part of x for each block, or x in float32. pack_scale [blocks][all columns] has the scales. */
 #ifndef FR_CORE_KERNELS_PREFILL_LAYOUT_H
 #define FR_CORE_KERNELS_PREFILL_LAYOUT_H
 

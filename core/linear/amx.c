@@ -12,7 +12,7 @@ static size_t scratch(int max_rows) {
 }
 
 static void pack(const fr_pack_job *job, int tile, int block) {
-    fr_panels_pack(job, true, tile, block);
+    fr_panels_pack(job, FR_PANEL_TILES, tile, block);
 }
 
 static void add_product(fr_panel *p, const uint16_t *a, const uint16_t *b) {
@@ -44,7 +44,7 @@ static void multiply(const fr_panel_job *j) {
 }
 
 static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
-    fr_panels_range(w, x, begin, end, y, y_stride, true, multiply, fr_compute_scratch(c));
+    fr_panels_range(w, x, begin, end, y, y_stride, FR_PANEL_TILES, multiply, fr_compute_scratch(c));
 }
 
 const fr_prefill_backend fr_backend_amx = {.name = "amx tiles", .ready = ready, .scratch = scratch, .pack = pack, .range = range};

@@ -40,6 +40,7 @@ typedef struct fr_prefill_backend {
 extern const fr_prefill_backend fr_backend_onednn_fp8; /* FP8 x FP8 by oneDNN's matmul */
 extern const fr_prefill_backend fr_backend_amx;        /* our own kernel on matrix tiles */
 extern const fr_prefill_backend fr_backend_brgemm;     /* oneDNN's ukernels in BF16 */
+extern const fr_prefill_backend fr_backend_brgemm_f32; /* and in float32 */
 extern const fr_prefill_backend fr_backend_portable;   /* the decode kernels */
 
 #endif

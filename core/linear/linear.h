@@ -3,22 +3,21 @@
  *
  * There are two regimes. Decode is for up to FR_DECODE_ROWS rows (decode and verify passes): each weight is read once for all
  * rows, and a row gets the same bits whatever the number of rows and threads is. That makes drafting lossless. Prefill is for
- * more rows: BF16 products on tiles of weights that are converted in cache, by the first backend that is ready
+ * more rows: BF16 or float32 products on tiles of weights that are converted in cache, by the first backend that is ready
  * (core/linear/prefill.c). Within this regime, too, a row's bits do not depend on the other rows or on the threads.
  *
  * Activations of an FP8 linear are quantized or exact (DeepSeek-V3 report, section 3.3). Quantized:
  *   y = sum over 128-blocks b of sx[b] * sw[b] * (qx[b] . qw[b]), accumulated in float32.
- * Exact: x is float32 in decode, and in prefill the sum of two BF16 parts (high and low), which keeps 16 bits of mantissa. BF16
- * and F32 weights always read exact activations.
+ * Exact: x is float32 in decode and where prefill multiplies floats (AVX2, AVX-512 without BF16); elsewhere in prefill it is the
+ * sum of two BF16 parts (high and low), which keeps 16 bits of mantissa. BF16 and F32 weights always read exact activations.
  *
  * An FP8 block scale is applied in these places, and in no other:
  *   decode              core/kernels/decode_strips.h (AVX2, AVX-512), amx.c, scalar.c, neon.c: to each block's sum
  *   prefill, AMX        core/kernels/amx_prefill.c (fr_multiply_panel_amx): to each block's tile of sums
- *   prefill, brgemm     core/linear/brgemm.c (multiply), by core/kernels/avx512_prefill.c (add_scaled): likewise
- *   prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul
- *   transposed          core/linear/linear.c (add_rows_e4m3): to the vector's elements, before the sum
- *   converting files    model/convert/quantize.c: to the weights
- * Scales are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
+ *   prefill, brgemm     core/linear/brgemm.c (multiply_*), by core/kernels/avx512_prefill.c and avx2_prefill.c (add_scaled):
+ * likewise prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul transposed core/linear/linear.c
+ * (add_rows_e4m3): to the vector's elements, before the sum converting files    model/convert/quantize.c: to the weights Scales
+ * are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
 #ifndef FR_CORE_LINEAR_LINEAR_H
 #define FR_CORE_LINEAR_LINEAR_H
 
@@ -83,7 +82,7 @@ void fr_linear_prefill_path(const fr_kernels *kernels, char *text, size_t size);
 /* ONE THREAD. Multiplies one tile (64 outputs x 128 inputs x 64 rows) `repeats` times by oneDNN, on data that stay in cache: the
  * most that prefill can be expected to reach, whichever backend runs it. Returns the number of floating-point operations.
  * `memory` has fr_linear_tile_bytes and is 64-byte aligned. */
-double fr_linear_tile(void *memory, int repeats);
+double fr_linear_tile(const fr_kernels *kernels, void *memory, int repeats);
 /* A multiple of 64; 0 when prefill is portable with these kernels, and there is no such product. */
 size_t fr_linear_tile_bytes(const fr_kernels *kernels);
 

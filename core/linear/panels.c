@@ -6,9 +6,11 @@
 
 _Static_assert(FR_BLOCK % FR_TILE_OUTPUTS == 0, "a tile of weights has one scale a block of inputs");
 
-void fr_panels_pack(const fr_pack_job *j, bool tiles, int tile, int block) {
+void fr_panels_pack(const fr_pack_job *j, fr_panel_form form, int tile, int block) {
     const fr_rows *r = j->to, *from = j->from;
     const fr_prefill_kernels *k = r->kernels->prefill;
+    const fr_float_prefill_kernels *floats = r->kernels->float_prefill;
+    const bool tiles = form == FR_PANEL_TILES, in_f32 = form == FR_PANEL_F32;
     int blocks = fr_blocks(j->width), all = fr_tile_columns(j->rows), first = tile * FR_TILE_TOKENS;
     int n = j->rows - first < FR_TILE_TOKENS ? j->rows - first : FR_TILE_TOKENS;
     int columns = fr_tile_columns(n), at = block * FR_BLOCK, m = j->width - at < FR_BLOCK ? j->width - at : FR_BLOCK;
@@ -21,26 +23,50 @@ void fr_panels_pack(const fr_pack_job *j, bool tiles, int tile, int block) {
             if (i < n) q[i] = from->q + (row * blocks + block) * FR_BLOCK;
             s[i] = i < n ? from->scale[row * blocks + block] : 0.0f;
         }
-        k->pack_bf16(r->pack_q + tile_at, columns, tiles, q, n);
+        if (in_f32)
+            floats->pack_bf16((float *)(void *)r->pack_q + tile_at, columns, q, n);
+        else
+            k->pack_bf16(r->pack_q + tile_at, columns, tiles, q, n);
     } else {
         const float *x[FR_TILE_TOKENS];
         uint16_t *hi = r->pack_x + 2 * tile_at;
         for (int i = 0; i < n; i++) x[i] = from->x + fr_pack_row(j, first + i) * j->width + at;
-        k->pack_f32(hi, hi + columns * FR_BLOCK, columns, tiles, x, n, m);
+        if (in_f32)
+            floats->pack_f32((float *)(void *)hi, columns, x, n, m);
+        else
+            k->pack_f32(hi, hi + columns * FR_BLOCK, columns, tiles, x, n, m);
     }
 }
 
 /* ---- Weights in BF16 ---- */
 
-/* A block of one output, padded with zeros. F32 fills two parts, the others one. */
+/* The next block of an output: too many rows at once for the hardware to see the pattern. */
+static void prefetch_next(const fr_linear *w, int output, int block) {
+    const int size = (int)fr_dtype_size(w->dtype), ahead = FR_BLOCK * size;
+    if ((block + 1) * FR_BLOCK > w->in) return;
+    const char *next = (const char *)w->w + (output * w->stride + block * FR_BLOCK) * size + ahead;
+    for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
+}
+
+/* A block of one output in float32, padded with zeros. */
+static void convert_row_f32(const fr_kernels *k, const fr_linear *w, int output, int block, float *a) {
+    int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
+    int64_t from = output * w->stride + at;
+    prefetch_next(w, output, block);
+    if (w->dtype == FR_F8_E4M3)
+        k->float_prefill->e4m3_to_f32(a, (const uint8_t *)w->w + from, m);
+    else if (w->dtype == FR_BF16)
+        k->bf16_to_f32(a, (const uint16_t *)w->w + from, m);
+    else
+        memcpy(a, (const float *)w->w + from, (size_t)m * sizeof *a);
+    memset(a + m, 0, (size_t)(FR_BLOCK - m) * sizeof *a);
+}
+
+/* A block of one output in BF16, padded with zeros. F32 fills two parts, the others one. */
 static void convert_row(const fr_kernels *k, const fr_linear *w, int output, int block, uint16_t *a, uint16_t *a_lo) {
     int at = block * FR_BLOCK, m = w->in - at < FR_BLOCK ? w->in - at : FR_BLOCK;
-    const int ahead = FR_BLOCK * (int)fr_dtype_size(w->dtype);
     int64_t from = output * w->stride + at;
-    /* The next block of the row: too many rows at once for the hardware to see the pattern. */
-    const char *next = (const char *)w->w + from * (int64_t)fr_dtype_size(w->dtype) + ahead;
-    if (m == FR_BLOCK)
-        for (int line = 0; line <= ahead; line += 64) __builtin_prefetch(next + line, 0, 2);
+    prefetch_next(w, output, block);
     if (w->dtype == FR_F8_E4M3)
         k->e4m3_to_bf16(a, (const uint8_t *)w->w + from, m);
     else if (w->dtype == FR_BF16)
@@ -57,8 +83,15 @@ static void place_row(uint16_t *a, int i, const uint16_t *row) {
 }
 
 /* A tile, `rows` outputs of block `block`, padded with zeros. */
-static void convert_tile(const fr_kernels *k, const fr_linear *w, bool tiles, int output, int rows, int block, uint16_t *a,
-                         uint16_t *a_lo) {
+static void convert_tile(const fr_kernels *k, const fr_linear *w, fr_panel_form form, int output, int rows, int block,
+                         uint16_t *a, uint16_t *a_lo) {
+    const bool tiles = form == FR_PANEL_TILES;
+    if (form == FR_PANEL_F32) {
+        float *to = (float *)(void *)a;
+        for (int i = 0; i < rows; i++) convert_row_f32(k, w, output + i, block, to + i * FR_BLOCK);
+        memset(to + rows * FR_BLOCK, 0, (size_t)((FR_TILE_OUTPUTS - rows) * FR_BLOCK) * sizeof *to);
+        return;
+    }
     if (rows < FR_TILE_OUTPUTS) {
         memset(a, 0, FR_PANEL_A * sizeof *a);
         memset(a_lo, 0, FR_PANEL_A * sizeof *a_lo);
@@ -88,11 +121,23 @@ typedef struct scratch {
     void *own;
 } scratch;
 
+enum { PART = FR_PANEL_GROUP * FR_PANEL_BLOCKS * FR_PANEL_A };
+_Static_assert(FR_PANEL_FLOAT_GROUP <= FR_PANEL_GROUP && FR_PANEL_FLOAT_GROUP * FR_PANEL_FLOAT_BLOCKS * FR_PANEL_A <= PART,
+               "a panel in float32 fits, too");
+
+static int group_of(fr_panel_form form) {
+    return form == FR_PANEL_F32 ? FR_PANEL_FLOAT_GROUP : FR_PANEL_GROUP;
+}
+
+static int blocks_of(fr_panel_form form) {
+    return form == FR_PANEL_F32 ? FR_PANEL_FLOAT_BLOCKS : FR_PANEL_BLOCKS;
+}
+
 static scratch take_scratch(fr_arena *arena, int max_rows, size_t own_bytes) {
     scratch s;
     int tiles = (max_rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
-    s.a = FR_TAKE(arena, uint16_t, FR_PANEL_GROUP * FR_PANEL_BLOCKS * FR_PANEL_A);
-    s.a_lo = FR_TAKE(arena, uint16_t, FR_PANEL_GROUP * FR_PANEL_BLOCKS * FR_PANEL_A);
+    s.a = FR_TAKE(arena, uint16_t, 2 * PART);
+    s.a_lo = s.a + PART;
     s.sum = FR_TAKE(arena, float, FR_PANEL_GROUP *tiles *FR_PANEL_C);
     s.own = fr_arena_take(arena, 1, own_bytes);
     return s;
@@ -104,23 +149,23 @@ size_t fr_panels_scratch(int max_rows, size_t own_bytes) {
     return arena.used;
 }
 
-/* Blocks [first, last), at most FR_PANEL_BLOCKS, of outputs [begin, end). */
-static void convert_panel(const fr_kernels *k, const fr_linear *w, bool tiles, int begin, int end, int first, int last,
+/* Blocks [first, last), at most blocks_of(form), of outputs [begin, end). */
+static void convert_panel(const fr_kernels *k, const fr_linear *w, fr_panel_form form, int begin, int end, int first, int last,
                           const scratch *s) {
     for (int output = begin, g = 0; output < end; output += FR_TILE_OUTPUTS, g++)
         for (int block = first; block < last; block++) {
-            int at = (g * FR_PANEL_BLOCKS + block - first) * FR_PANEL_A, rows = end - output;
-            convert_tile(k, w, tiles, output, rows < FR_TILE_OUTPUTS ? rows : FR_TILE_OUTPUTS, block, s->a + at, s->a_lo + at);
+            int at = (g * blocks_of(form) + block - first) * FR_PANEL_A * (form == FR_PANEL_F32 ? 2 : 1), rows = end - output;
+            convert_tile(k, w, form, output, rows < FR_TILE_OUTPUTS ? rows : FR_TILE_OUTPUTS, block, s->a + at, s->a_lo + at);
         }
 }
 
 /* The job of tile `tile` with the panel in s. */
-static fr_panel_job job_of(const fr_linear *w, const fr_rows *x, int begin, int end, int first, int last, int tile,
-                           const scratch *s) {
+static fr_panel_job job_of(const fr_linear *w, const fr_rows *x, fr_panel_form form, int begin, int end, int first, int last,
+                           int tile, const scratch *s) {
     int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     int token = tile * FR_TILE_TOKENS, columns = all - token < FR_TILE_TOKENS ? all - token : FR_TILE_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
-    int parts = use_q ? 1 : 2; /* x is packed in two, if only one counts */
+    int parts = use_q && form != FR_PANEL_F32 ? 1 : 2; /* x is packed in two, if only one counts */
     fr_panel_job j = {.kernels = x->kernels,
                       .w = w,
                       .begin = begin,
@@ -144,35 +189,38 @@ static fr_panel_job job_of(const fr_linear *w, const fr_rows *x, int begin, int 
     return j;
 }
 
-/* Outputs [begin, end), at most FR_PANEL_GROUP tiles, of all tokens, into s->sum. */
-static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, bool tiles, fr_multiply_fn multiply,
+/* Outputs [begin, end), at most group_of(form) tiles, of all tokens, into s->sum. */
+static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, fr_panel_form form, fr_multiply_fn multiply,
                            const scratch *s) {
     int blocks = fr_blocks(w->in), token_tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     int group = (end - begin + FR_TILE_OUTPUTS - 1) / FR_TILE_OUTPUTS;
     memset(s->sum, 0, (size_t)(group * token_tiles * FR_PANEL_C) * sizeof *s->sum);
-    for (int first = 0; first < blocks; first += FR_PANEL_BLOCKS) {
-        int last = first + FR_PANEL_BLOCKS < blocks ? first + FR_PANEL_BLOCKS : blocks;
-        convert_panel(x->kernels, w, tiles, begin, end, first, last, s);
+    for (int first = 0; first < blocks; first += blocks_of(form)) {
+        int last = first + blocks_of(form) < blocks ? first + blocks_of(form) : blocks;
+        convert_panel(x->kernels, w, form, begin, end, first, last, s);
         for (int tile = 0; tile < token_tiles; tile++) {
-            fr_panel_job job = job_of(w, x, begin, end, first, last, tile, s);
+            fr_panel_job job = job_of(w, x, form, begin, end, first, last, tile, s);
             multiply(&job);
         }
     }
 }
 
-void fr_panels_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, bool tiles,
+void fr_panels_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, fr_panel_form form,
                      fr_multiply_fn multiply, void *memory) {
-    const int step = FR_PANEL_GROUP * FR_TILE_OUTPUTS, token_tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+    const fr_kernels *k = x->kernels;
+    const int group = group_of(form), step = group * FR_TILE_OUTPUTS,
+              token_tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
     scratch s = take_scratch(&arena, x->rows, 0);
     for (int o = begin; o < end; o += step) {
-        multiply_group(w, x, o, end - o < step ? end : o + step, tiles, multiply, &s);
-        for (int i = 0; i < FR_PANEL_GROUP * token_tiles; i++) {
+        multiply_group(w, x, o, end - o < step ? end : o + step, form, multiply, &s);
+        for (int i = 0; i < group * token_tiles; i++) {
             int output = o + i / token_tiles * FR_TILE_OUTPUTS, first = i % token_tiles * FR_TILE_TOKENS;
             int outputs = end - output < FR_TILE_OUTPUTS ? end - output : FR_TILE_OUTPUTS;
             int tokens = x->rows - first < FR_TILE_TOKENS ? x->rows - first : FR_TILE_TOKENS;
-            if (outputs > 0)
-                x->kernels->prefill->transpose(y + first * y_stride + output, y_stride, s.sum + i * FR_PANEL_C, tokens, outputs);
+            if (outputs <= 0) break;
+            (form == FR_PANEL_F32 ? k->float_prefill->transpose : k->prefill->transpose)(y + first * y_stride + output, y_stride,
+                                                                                         s.sum + i * FR_PANEL_C, tokens, outputs);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 #include <stdio.h>
 
-const fr_prefill_backend *const fr_prefill_backends[] = {&fr_backend_onednn_fp8, &fr_backend_amx, &fr_backend_brgemm,
-                                                         &fr_backend_portable, NULL};
+const fr_prefill_backend *const fr_prefill_backends[] = {&fr_backend_onednn_fp8, &fr_backend_amx,      &fr_backend_brgemm,
+                                                         &fr_backend_brgemm_f32, &fr_backend_portable, NULL};
 
 const fr_prefill_backend *fr_prefill_backend_of(const fr_kernels *kernels, bool quantized, int width) {
     int i = 0;

@@ -15,7 +15,7 @@ void fr_rows_take(fr_rows *rows, fr_arena *arena, const fr_kernels *kernels, int
     if (inputs & FR_INPUT_QUANTIZED) {
         rows->q = FR_TAKE(arena, uint16_t, (size_t)max_rows * width);
         rows->scale = FR_TAKE(arena, float, (size_t)max_rows *blocks);
-        if (pack) rows->pack_q = FR_TAKE(arena, uint16_t, columns * width);
+        if (pack) rows->pack_q = FR_TAKE(arena, uint16_t, columns * width * (kernels->float_prefill ? 2 : 1));
         if (pack) rows->pack_scale = FR_TAKE(arena, float, columns *blocks);
     }
     if (pack && (inputs & FR_INPUT_EXACT)) rows->pack_x = FR_TAKE(arena, uint16_t, 2 * columns * width);

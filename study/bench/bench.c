@@ -31,7 +31,9 @@ static void finish(fr_bench_run *b) {
         r->read_streams = fr_bench_streams[v];
     }
     r->peak = tile.median > registers.median ? tile : registers;
-    r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache" : "vdpbf16ps in registers";
+    r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache"
+                   : b->model->kernels->prefill   ? "vdpbf16ps in registers"
+                                                  : "vfmadd231ps in registers";
     if (r->peak.samples == 0) r->peak_name = "";
     double bandwidth = r->read_bandwidth.median, one_row = 0.0;
     for (size_t i = 0; i < r->num_linear; i++) {

@@ -136,32 +136,68 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
     return FR_OK;
 }
 
-/* ---- Dot products ---- */
+/* ---- Products ---- */
 
 #if defined(__x86_64__)
-/* BF16 dot products on registers alone; returns the floating-point operations. Twelve sums hide the latency. */
-__attribute__((target("avx512f,avx512bf16"))) static double dot_in_registers(int repeats) {
+/* Products on registers alone; each returns the floating-point operations. Twelve sums hide the latency, and the compiler may not
+ * see that each round is the same. */
+__attribute__((target("avx512f,avx512bf16"))) static double multiply_bf16(int repeats) {
     __m512 sum[12];
     __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), c = (__m512bh)_mm512_set1_epi32(0x3f803f00);
     volatile float kept;
     for (int i = 0; i < 12; i++) sum[i] = _mm512_setzero_ps();
     for (int r = 0; r < repeats; r++) {
         for (int i = 0; i < 12; i++) sum[i] = _mm512_dpbf16_ps(sum[i], a, c);
-        __asm__ volatile("" : "+v"(a)); /* the compiler may not see that each round is the same */
+        __asm__ volatile("" : "+v"(a));
     }
     for (int i = 1; i < 12; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
     kept = _mm512_reduce_add_ps(sum[0]);
     (void)kept;
     return 12.0 * 64.0 * repeats;
 }
-#else
-static double dot_in_registers(int repeats) {
-    (void)repeats;
-    return 0.0;
+
+__attribute__((target("avx512f"))) static double multiply_f32_avx512(int repeats) {
+    __m512 sum[12], a = _mm512_set1_ps(0.5f), c = _mm512_set1_ps(0.75f);
+    volatile float kept;
+    for (int i = 0; i < 12; i++) sum[i] = _mm512_setzero_ps();
+    for (int r = 0; r < repeats; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = _mm512_fmadd_ps(a, c, sum[i]);
+        __asm__ volatile("" : "+v"(a));
+    }
+    for (int i = 1; i < 12; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    kept = _mm512_reduce_add_ps(sum[0]);
+    (void)kept;
+    return 12.0 * 32.0 * repeats;
+}
+
+__attribute__((target("avx2,fma"))) static double multiply_f32_avx2(int repeats) {
+    __m256 sum[12], a = _mm256_set1_ps(0.5f), c = _mm256_set1_ps(0.75f);
+    volatile float kept;
+    for (int i = 0; i < 12; i++) sum[i] = _mm256_setzero_ps();
+    for (int r = 0; r < repeats; r++) {
+        for (int i = 0; i < 12; i++) sum[i] = _mm256_fmadd_ps(a, c, sum[i]);
+        __asm__ volatile("" : "+x"(a));
+    }
+    for (int i = 1; i < 12; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
+    kept = _mm_cvtss_f32(_mm256_castps256_ps128(sum[0]));
+    (void)kept;
+    return 12.0 * 16.0 * repeats;
 }
 #endif
 
+/* The instruction that prefill's products are made of, where fr_linear_tile has some. */
+static double multiply_in_registers(const fr_kernels *kernels, int repeats) {
+#if defined(__x86_64__)
+    if (kernels->prefill) return multiply_bf16(repeats);
+    return kernels->isa == FR_ISA_AVX2 ? multiply_f32_avx2(repeats) : multiply_f32_avx512(repeats);
+#else
+    (void)kernels, (void)repeats;
+    return 0.0;
+#endif
+}
+
 typedef struct peak_work {
+    const fr_kernels *kernels;
     bool tile;
     char *memory;
     size_t bytes; /* a thread */
@@ -175,7 +211,8 @@ static void run_peak(void *argument) {
     char *own = work->memory + (size_t)fr_team_rank() * work->bytes;
     fr_team_barrier();
     double start = fr_now();
-    double operations = work->tile ? fr_linear_tile(own, work->repeats) : dot_in_registers(work->repeats);
+    double operations =
+        work->tile ? fr_linear_tile(work->kernels, own, work->repeats) : multiply_in_registers(work->kernels, work->repeats);
     fr_team_barrier();
     if (fr_team_rank() > 0) return;
     work->seconds = fr_now() - start;
@@ -211,9 +248,10 @@ void fr_bench_measure_machine(fr_bench_run *b) {
         }
     }
     size_t bytes = fr_linear_tile_bytes(b->model->kernels);
-    if (bytes == 0) return; /* prefill does not run on BF16 dot products */
-    peak_work tile = {.tile = true, .memory = fr_alloc((size_t)b->model->threads * bytes), .bytes = bytes};
-    peak_work registers = {.tile = false};
+    if (bytes == 0) return; /* prefill is portable */
+    peak_work tile = {
+        .kernels = b->model->kernels, .tile = true, .memory = fr_alloc((size_t)b->model->threads * bytes), .bytes = bytes};
+    peak_work registers = {.kernels = b->model->kernels, .tile = false};
     if (tile.memory) measure_peak(b, &tile, &b->tile_peak);
     measure_peak(b, &registers, &b->register_peak);
     fr_free(tile.memory);
