@@ -1,41 +1,10 @@
 /* AVX2 with FMA and F16C. Partial vectors go through masks or small buffers, so every element sees the same operations.
  */
-#include <immintrin.h>
+#include "core/kernels/avx2.h"
 
 #include "core/dtype.h"
-#include "core/kernels/decode.h"
 #include "core/kernels/isa.h"
-
-#define LANES 8
-
-INLINE float sum_lanes(__m256 v) {
-    __m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
-}
-
-INLINE __m256i first(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-INLINE __m256 load_f32(const float *x, int n) {
-    return n >= LANES ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first(n));
-}
-
-INLINE void store_f32(float *y, int n, __m256 v) {
-    if (n >= LANES)
-        _mm256_storeu_ps(y, v);
-    else
-        _mm256_maskstore_ps(y, first(n), v);
-}
-
-/* Up to 8 values of 2 bytes; zeros beyond n. */
-INLINE __m128i load_u16(const uint16_t *x, int n) {
-    if (n >= LANES) return _mm_loadu_si128((const void *)x);
-    uint16_t buffer[LANES] = {0};
-    memcpy(buffer, (const char *)x, 2 * (size_t)n);
-    return _mm_loadu_si128((const void *)buffer);
-}
+#include "core/kernels/prefill.h"
 
 INLINE void store_u16(uint16_t *y, int n, __m128i v) {
     uint16_t buffer[LANES];
@@ -48,10 +17,6 @@ INLINE __m128i load_u8(const uint8_t *x, int n) {
     uint8_t buffer[LANES] = {0};
     memcpy(buffer, x, (size_t)n);
     return _mm_loadl_epi64((const void *)buffer);
-}
-
-INLINE __m256 widen_bf16(__m128i v) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
 }
 
 /* The upper halves of 8 words of 32 bits. */
@@ -233,13 +198,9 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 #define AHEAD 512  /* bytes of a row that are asked for before they are needed */
 #define TILE(rows) ((rows) <= 2 ? 4 : (rows) <= 6 ? 2 : 1)
 
-/* 8 weights; E4M3 2^-120 times their value: a code with its exponent and mantissa at the lower end of a float's exponent is that,
- * subnormals included. */
+/* 8 weights; E4M3 2^-120 times their value. */
 INLINE __m256 load_weights(weight_kind kind, const char *w) {
-    if (kind == W_E4M3) {
-        __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)w));
-        return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(words, 20), _mm256_set1_epi32((int)0x87f00000u)));
-    }
+    if (kind == W_E4M3) return e4m3_shifted((const uint8_t *)w);
     if (kind == W_BF16) return widen_bf16(_mm_loadu_si128((const void *)w));
     return _mm256_loadu_ps((const void *)w);
 }
@@ -285,4 +246,8 @@ const fr_kernels fr_kernels_avx2 = {
     .decode_linear_e4m3_q = decode_linear_e4m3_q,
     .decode_linear_bf16 = decode_linear_bf16,
     .decode_linear_f32 = decode_linear_f32,
+    .attend_scores_bf16 = fr_attend_scores_avx2,
+    .attend_values_bf16 = fr_attend_values_avx2,
+    .add_rows_e4m3 = fr_add_rows_e4m3_avx2,
+    .float_prefill = &fr_float_prefill_kernels_avx2,
 };

@@ -5,6 +5,7 @@
 #include "core/dtype.h"
 #include "core/kernels/avx512.h"
 #include "core/kernels/isa.h"
+#include "core/kernels/prefill.h"
 
 INLINE __m512 widen_bf16(__m256i v) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
@@ -232,7 +233,8 @@ const fr_kernels fr_kernels_avx512 = {COMMON,
                                       .name = "avx512",
                                       .e4m3_to_bf16 = e4m3_to_bf16,
                                       .add_rows_e4m3 = add_rows_e4m3,
-                                      .decode_linear_e4m3_q = decode_linear_e4m3_q};
+                                      .decode_linear_e4m3_q = decode_linear_e4m3_q,
+                                      .float_prefill = &fr_float_prefill_kernels_avx2};
 const fr_kernels fr_kernels_avx512_bf16 = {COMMON, EXTENDED, .isa = FR_ISA_AVX512, .name = "avx512_bf16",
                                            .decode_linear_e4m3_q = fr_decode_linear_e4m3_q_bf16};
 const fr_kernels fr_kernels_amx = {COMMON,

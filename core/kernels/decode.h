@@ -3,14 +3,19 @@
 #define FR_CORE_KERNELS_DECODE_H
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 #include "core/kernels/kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
+#define TWICE _Pragma("unroll 2")
 #else
 #define UNROLL _Pragma("GCC unroll 8")
+#define TWICE _Pragma("GCC unroll 2") /* and not wholly, as compilers would: the code of all rows and kinds has to stay small */
 #endif
 
 typedef enum weight_kind { W_E4M3, W_BF16, W_F32 } weight_kind;
@@ -34,5 +39,16 @@ static inline const char *fr_pad_block(char *to, const char *from, int n, int si
     memcpy(to, from, (size_t)n * (size_t)size);
     return to;
 }
+
+#if defined(__x86_64__)
+/* Subnormal floats are numbers here, whatever the program that forerun is a library of has told its threads to make of them.
+ * Returns what the thread had. */
+INLINE unsigned subnormals_on(void) {
+    const unsigned flush = 0x8040; /* to zero: results, operands */
+    unsigned had = _mm_getcsr();
+    if (had & flush) _mm_setcsr(had & ~flush);
+    return had;
+}
+#endif
 
 #endif

@@ -16,7 +16,7 @@ INLINE float sum_times(weight_kind kind, bool quantized) {
 INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, int n, char *buffer) {
     if (kind != W_E4M3 && n == FR_BLOCK) return x;
     float *to = (float *)(void *)buffer;
-    for (int i = 0; i < FR_BLOCK; i += LANES) {
+    TWICE for (int i = 0; i < FR_BLOCK; i += LANES) {
         VECTOR v = load_x(quantized, x, i, n);
         STORE(to + i, x_times(kind, quantized) > 1.0f ? MULTIPLY(v, SAME(x_times(kind, quantized))) : v);
     }
@@ -30,9 +30,9 @@ INLINE void add_block(weight_kind kind, bool quantized, int rows, int tile, cons
     VECTOR s[TILE(1)][FR_DECODE_ROWS]; /* in registers, where `sum` would be in memory */
     UNROLL for (int o = 0; o < tile; o++) {
         UNROLL for (int r = 0; r < rows; r++) s[o][r] = ZERO();
-        for (int i = 0; i < FR_BLOCK * size; i += 64) _mm_prefetch(w[o] + at + i + AHEAD, _MM_HINT_T0);
+        TWICE for (int i = 0; i < FR_BLOCK * size; i += 64) _mm_prefetch(w[o] + at + i + AHEAD, _MM_HINT_T0);
     }
-    for (int i = 0; i < FR_BLOCK; i += LANES) {
+    TWICE for (int i = 0; i < FR_BLOCK; i += LANES) {
         VECTOR a[TILE(1)];
         UNROLL for (int o = 0; o < tile; o++) a[o] = load_weights(kind, w[o] + at + i * size);
         UNROLL for (int r = 0; r < rows; r++) {

@@ -25,7 +25,7 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
     const char *w[MOST], *x[FR_DECODE_ROWS];
     const float *sw[MOST];
     VECTOR total[MOST][FR_DECODE_ROWS], sx[FR_DECODE_ROWS];
-    _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK];
+    _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK], tail[MOST][4 * FR_BLOCK];
     for (int o = 0; o < outputs + tile - 1; o++) { /* the last tile may be wider than what is left */
         int output = o0 + o * apart < j->end && o < outputs ? o0 + o * apart : j->end - 1;
         w[o] = (const char *)j->w + output * j->stride * size;
@@ -38,16 +38,11 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
             x[r] = block_of_x(kind, quantized, (const char *)j->x[r] + at * (quantized ? 2 : 4), n, buffer[r]);
             if (quantized) sx[r] = SAME(j->sx[r][b]);
         }
+        const int offset = n < FR_BLOCK ? 0 : at * size;
+        for (int o = 0; n < FR_BLOCK && o < outputs + tile - 1; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
         for (int o = 0; o < outputs; o += tile) {
             VECTOR sum[TILE(1)][FR_DECODE_ROWS];
-            if (n < FR_BLOCK) {
-                char tail[TILE(1)][4 * FR_BLOCK];
-                const char *padded[TILE(1)];
-                for (int i = 0; i < tile; i++) padded[i] = fr_pad_block(tail[i], w[o + i] + at * size, n, size);
-                add_block(kind, quantized, rows, tile, padded, 0, x, sum);
-            } else {
-                add_block(kind, quantized, rows, tile, w + o, at * size, x, sum);
-            }
+            add_block(kind, quantized, rows, tile, w + o, offset, x, sum);
             UNROLL for (int i = 0; i < tile; i++) {
                 VECTOR s = SAME(kind == W_E4M3 ? sum_times(kind, quantized) * sw[o + i][b] : 1.0f);
                 UNROLL for (int r = 0; r < rows; r++) total[o + i][r] =
@@ -57,15 +52,6 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
     }
     for (int o = 0; o < outputs && o0 + o * apart < j->end; o++)
         UNROLL for (int r = 0; r < rows; r++) j->y[r * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
-}
-
-/* Subnormal floats are numbers here, whatever the program that forerun is a library of has told its threads to make of them.
- * Returns what the thread had. */
-INLINE unsigned subnormals_on(void) {
-    const unsigned flush = 0x8040; /* to zero: results, operands */
-    unsigned had = _mm_getcsr();
-    if (had & flush) _mm_setcsr(had & ~flush);
-    return had;
 }
 
 /* Defines a decode kernel. (A macro, because compilers then see constants before they inline; the job is copied so that no store

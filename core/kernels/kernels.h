@@ -30,6 +30,7 @@ typedef struct fr_decode_job {
 
 struct fr_panel;
 struct fr_prefill_kernels;
+struct fr_float_prefill_kernels;
 struct fr_tiled_attention;
 
 typedef struct fr_kernels {
@@ -59,8 +60,10 @@ typedef struct fr_kernels {
     /* The same by matrix tiles, with exact keys and values, and 16 bits of mantissa for queries and probabilities. (NULL: none.)
      */
     const struct fr_tiled_attention *tiled_attention;
-    /* Packing and scaling around the products of prefill. (NULL: prefill takes the decode kernels.) */
+    /* Packing and scaling around the products of prefill, in BF16 or in float32. (Both NULL: prefill takes the decode kernels.)
+     */
     const struct fr_prefill_kernels *prefill;
+    const struct fr_float_prefill_kernels *float_prefill;
     /* Prefill by matrix tiles (both NULL: these kernels have no products of their own; core/kernels/prefill.h). e4m3_to_tiles
      * converts a 128-block of `rows` outputs, at most 64, `stride` apart, to BF16 tiles [16 outputs each][4 of 32
      * inputs][16][32]. */

@@ -1,0 +1,112 @@
+/* AVX2: attention over a block of BF16 rows that several queries share, and sums of rows of weights. A pair of query and row is
+ * summed in the same order however many queries there are. */
+#include "core/kernels/avx2.h"
+
+#define QUERIES 4
+#define POSITIONS 2
+#define VECTORS 2 /* of a query's sum that stay in registers */
+
+INLINE __m256 load_bf16(const uint16_t *x, int n) {
+    return widen_bf16(load_u16(x, n));
+}
+
+INLINE void score_tile(int queries, int positions, const float *const *q, const uint16_t *rows, int64_t stride, int width,
+                       float *const *scores) {
+    __m256 sum[QUERIES][POSITIONS];
+    UNROLL for (int i = 0; i < queries; i++) {
+        UNROLL for (int t = 0; t < positions; t++) sum[i][t] = _mm256_setzero_ps();
+    }
+    for (int c = 0; c < width; c += LANES) {
+        __m256 row[POSITIONS];
+        UNROLL for (int t = 0; t < positions; t++) row[t] = load_bf16(rows + t * stride + c, width - c);
+        UNROLL for (int i = 0; i < queries; i++) {
+            __m256 x = load_f32(q[i] + c, width - c);
+            UNROLL for (int t = 0; t < positions; t++) sum[i][t] = _mm256_fmadd_ps(x, row[t], sum[i][t]);
+        }
+    }
+    UNROLL for (int i = 0; i < queries; i++) {
+        UNROLL for (int t = 0; t < positions; t++) scores[i][t] = sum_lanes(sum[i][t]);
+    }
+}
+
+INLINE void score_queries(int queries, const float *const *q, const uint16_t *rows, int64_t stride, int count, int width,
+                          float *const *scores) {
+    float *at[QUERIES];
+    UNROLL for (int i = 0; i < queries; i++) at[i] = scores[i];
+    int t = 0;
+    for (; t + POSITIONS <= count; t += POSITIONS) {
+        score_tile(queries, POSITIONS, q, rows + t * stride, stride, width, at);
+        UNROLL for (int i = 0; i < queries; i++) at[i] += POSITIONS;
+    }
+    if (t < count) score_tile(queries, 1, q, rows + t * stride, stride, width, at);
+}
+
+void fr_attend_scores_avx2(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
+                           float *const *scores) {
+    for (; n >= QUERIES; n -= QUERIES, q += QUERIES, scores += QUERIES)
+        score_queries(QUERIES, q, rows, stride, count, width, scores);
+    if (n == 3) score_queries(3, q, rows, stride, count, width, scores);
+    if (n == 2) score_queries(2, q, rows, stride, count, width, scores);
+    if (n == 1) score_queries(1, q, rows, stride, count, width, scores);
+}
+
+INLINE void add_tile(int queries, int vectors, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride,
+                     int count, int width, int c) {
+    __m256 y[QUERIES][VECTORS];
+    UNROLL for (int i = 0; i < queries; i++) {
+        UNROLL for (int v = 0; v < vectors; v++) y[i][v] = load_f32(sum[i] + c + LANES * v, width - c - LANES * v);
+    }
+    for (int t = 0; t < count; t++) {
+        __m256 row[VECTORS];
+        UNROLL for (int v = 0; v < vectors; v++) row[v] = load_bf16(rows + t * stride + c + LANES * v, width - c - LANES * v);
+        UNROLL for (int i = 0; i < queries; i++) {
+            __m256 weight = _mm256_broadcast_ss(&p[i][t]);
+            UNROLL for (int v = 0; v < vectors; v++) y[i][v] = _mm256_fmadd_ps(weight, row[v], y[i][v]);
+        }
+    }
+    UNROLL for (int i = 0; i < queries; i++) {
+        UNROLL for (int v = 0; v < vectors; v++) store_f32(sum[i] + c + LANES * v, width - c - LANES * v, y[i][v]);
+    }
+}
+
+INLINE void add_queries(int queries, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride, int count,
+                        int width) {
+    int c = 0;
+    for (; c + VECTORS * LANES <= width; c += VECTORS * LANES) add_tile(queries, VECTORS, sum, p, rows, stride, count, width, c);
+    for (; c < width; c += LANES) add_tile(queries, 1, sum, p, rows, stride, count, width, c);
+}
+
+void fr_attend_values_avx2(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
+                           int width) {
+    for (; n >= QUERIES; n -= QUERIES, sum += QUERIES, p += QUERIES) add_queries(QUERIES, sum, p, rows, stride, count, width);
+    if (n == 3) add_queries(3, sum, p, rows, stride, count, width);
+    if (n == 2) add_queries(2, sum, p, rows, stride, count, width);
+    if (n == 1) add_queries(1, sum, p, rows, stride, count, width);
+}
+
+/* ---- Sums of rows of weights ---- */
+
+#define COLUMNS 8 /* vectors of a row that are summed at a time */
+
+void fr_add_rows_e4m3_avx2(float *y, const float *a, const uint8_t *x, int64_t stride, int rows, int n) {
+    const unsigned had = subnormals_on();
+    const float part = 0x1p60f; /* weights are loaded as 2^-120 times their value: half of that to a, half to the sum */
+    for (int c = 0; c < n; c += COLUMNS * LANES) {
+        __m256 sum[COLUMNS];
+        UNROLL for (int v = 0; v < COLUMNS; v++) sum[v] = _mm256_setzero_ps();
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *row = x + r * stride + c;
+            __m256 weight = _mm256_set1_ps(part * a[r]);
+            uint8_t tail[COLUMNS * LANES];
+            if (n - c < COLUMNS * LANES) row = memcpy(memset(tail, 0, sizeof tail), row, (size_t)(n - c));
+            _mm_prefetch((const char *)(row + 16 * stride), _MM_HINT_T0);
+            UNROLL for (int v = 0; v < COLUMNS; v++) sum[v] = _mm256_fmadd_ps(weight, e4m3_shifted(row + LANES * v), sum[v]);
+        }
+        for (int v = 0; v < COLUMNS && c + LANES * v < n; v++) {
+            float *to = y + c + LANES * v;
+            int left = n - c - LANES * v;
+            store_f32(to, left, _mm256_fmadd_ps(sum[v], _mm256_set1_ps(part), load_f32(to, left)));
+        }
+    }
+    _mm_setcsr(had);
+}
