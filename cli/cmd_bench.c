@@ -133,6 +133,7 @@ static void print_rest(const fr_bench_result *r) {
         printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
                d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, FR_TEXT_SIZE(d->bytes_per_token),
                PERCENT(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
+        printf("  %s of a token is its choice, by the largest logit\n", PERCENT(d->sampling));
     }
     if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");
     for (size_t i = 0; i < r->num_prefill; i++) {
@@ -245,6 +246,7 @@ static void add_decode(fr_json_builder *b, cJSON *document, const fr_bench_resul
         fr_json_add_count(b, part, "bytes_per_token", d->bytes_per_token);
         add_share(b, part, "of_bandwidth", d->of_bandwidth);
         fr_json_add_bool(b, part, "cached", d->cached);
+        add_share(b, part, "sampling", d->sampling);
     } else {
         fr_json_add_null(b, document, "decode");
     }

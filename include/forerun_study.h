@@ -88,7 +88,8 @@ typedef struct fr_bench_decode {
     fr_figure tokens_per_s;
     uint64_t bytes_per_token; /* weights with the experts that were chosen, and the KV cache */
     double of_bandwidth;
-    bool cached; /* as above */
+    bool cached;     /* as above */
+    double sampling; /* share of a token's time in which the token is chosen, greedily */
 } fr_bench_decode;
 
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */

@@ -172,6 +172,7 @@ static fr_status measure_decode(fr_bench_run *b, passes *p, fr_error *error) {
     double tokens = p->ctx + (stats.num_cycles < MARGIN ? (double)stats.num_cycles : MARGIN) / 2.0;
     r->decode.tokens_per_s = fr_figure_rate(seconds, 1.0);
     r->decode.bytes_per_token = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, tokens);
+    r->decode.sampling = fr_bench_share(stats.sample_s, stats.draft_s + stats.verify_s + stats.sample_s + stats.rollback_s);
     r->decode.cached = r->decode.bytes_per_token < 2 * r->cache_bytes;
     return status;
 }
