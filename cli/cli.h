@@ -41,6 +41,7 @@ int fr_cli_runtime_open_tokenizer(fr_cli_runtime *runtime, const fr_cli_options 
 /* Where nothing was said about the temperature, so that decoding is greedy: prints what generation_config.json suggests. */
 void fr_cli_suggest_sampling(const fr_cli_options *options, const char *dir);
 /* The model that the options ask for. */
+fr_chat_options fr_cli_chat_options(const fr_cli_options *options);
 fr_model_options fr_cli_model_options(const fr_cli_options *options);
 void fr_cli_runtime_close(fr_cli_runtime *runtime);
 

@@ -133,6 +133,7 @@ static int measure(const fr_cli_options *options, fr_study_result **out, fr_stat
     double chances[FR_AB_MOST_SYNTHETIC];
     fr_ab_options wanted = {.most_prompts = (size_t)options->most_prompts,
                             .chat = options->chat,
+                            .chat_options = fr_cli_chat_options(options),
                             .max_tokens = options->max_tokens,
                             .ignore_eos = options->ignore_eos,
                             .tokens = options->prompt_tokens.ids,

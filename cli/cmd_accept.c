@@ -132,6 +132,7 @@ static fr_accept_options make_options(const fr_cli_options *o, const char *promp
         .num_tokens = o->prompt_tokens.count,
         .most_prompts = (size_t)o->most_prompts,
         .chat = o->chat,
+        .chat_options = fr_cli_chat_options(o),
         .teacher_forced = o->teacher_forced,
         .both_verify = !fr_verify_word(o->verify), /* "both" comes behind the enum's own words */
         .both_hidden = !fr_hidden_state_word(o->mtp_hidden),

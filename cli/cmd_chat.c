@@ -17,10 +17,14 @@ typedef struct chat {
     fr_session *session;
     fr_text_stream *stream; /* of the reply that is being made */
     bool templated;         /* otherwise the model just continues the text */
-    int32_t end_token;      /* ends a reply in the template */
+    int32_t end_token;      /* ends a reply in the template; -1: nothing does */
+    bool opens;             /* the template opens the reasoning of a reply */
+    bool thinking;          /* a reply's reasoning is being printed */
+    int32_t think_end;      /* ends it; -1: no token does */
     bool ended;             /* by /quit */
 
-    /* The conversation. Between turns the session holds exactly these tokens. */
+    /* The conversation. Between turns the session holds exactly these tokens; after a message that could not be read, maybe only
+     * their beginning. */
     int32_t *tokens;
     size_t count, room;
 
@@ -43,25 +47,92 @@ static void add_tokens(chat *c, const int32_t *tokens, size_t count) {
  * template. */
 static void settle(chat *c) {
     fr_error error;
-    if (fr_session_length(c->session) > c->count) fr_session_truncate(c->session, c->count, &error);
+    const int32_t *held = fr_session_tokens(c->session);
+    size_t length = fr_session_length(c->session), same = 0;
+    while (same < length && same < c->count && held[same] == c->tokens[same]) same++;
+    if (length > same) fr_session_truncate(c->session, same, &error);
 }
 
 /* ---- A turn ------------------------------------------------------------------------------------------------ */
 
-/* Adds the tokens of turns in the chat template. bos is kept at the beginning of a conversation only. */
+/* The tokens of turns in the chat format, released with fr_free. Those that begin a conversation come first in an empty one. */
+static fr_status turn_tokens(const chat *c, const fr_chat_turn *turns, size_t count, fr_chat_options options, int32_t **tokens,
+                             size_t *num_tokens, fr_error *error) {
+    options.goes_on = c->count > 0;
+    return fr_tokenize_chat(c->runtime.model, turns, count, &options, tokens, num_tokens, error);
+}
+
 static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, bool reply, fr_error *error) {
-    char *text = NULL;
     int32_t *tokens = NULL;
     size_t num_tokens = 0;
-    fr_status status = fr_render_chat(c->runtime.model, turns, count, reply, &text, error);
-    if (status == FR_OK) status = fr_tokenize(c->runtime.model, text, strlen(text), true, &tokens, &num_tokens, error);
-    if (status == FR_OK) {
-        bool bos = num_tokens > 0 && tokens[0] == c->runtime.info.bos_token_id;
-        size_t skipped = bos && c->count > 0;
-        add_tokens(c, tokens + skipped, num_tokens - skipped);
+    fr_chat_options options = fr_cli_chat_options(c->options);
+    options.reply = reply;
+    fr_status status = turn_tokens(c, turns, count, options, &tokens, &num_tokens, error);
+    if (status == FR_OK) add_tokens(c, tokens, num_tokens);
+    fr_free(tokens);
+    return status;
+}
+
+/* ---- Earlier replies ---- */
+
+/* Where the conversation's last reply is, with what opens it in the template. */
+typedef struct last_reply {
+    size_t at, opening; /* tokens; at SIZE_MAX: there is none */
+    bool thinks;        /* the template has opened its reasoning */
+} last_reply;
+
+/* Whether tokens of the template open a reply's reasoning. */
+static bool opens_thinking(const chat *c, const int32_t *tokens, size_t count) {
+    char *text;
+    size_t length;
+    if (fr_detokenize(c->runtime.model, tokens, count, true, &text, &length, NULL) != FR_OK) return false;
+    bool opens = strstr(text, "<think>") && !strstr(text, "</think>");
+    fr_free(text);
+    return opens;
+}
+
+/* Where the last occurrence of some tokens in the conversation begins; SIZE_MAX: there is none. */
+static size_t find_last(const chat *c, const int32_t *tokens, size_t count) {
+    if (count == 0 || count > c->count) return SIZE_MAX;
+    for (size_t at = c->count - count + 1; at-- > 0;)
+        if (memcmp(c->tokens + at, tokens, count * sizeof *tokens) == 0) return at;
+    return SIZE_MAX;
+}
+
+/* A conversation is tokens, and may come from a file: a reply is found by what opens one, with thinking or without. */
+static last_reply find_reply(const chat *c) {
+    static const fr_think modes[] = {FR_THINK_AUTO, FR_THINK_OFF, FR_THINK_ON};
+    last_reply best = {.at = SIZE_MAX};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        int32_t *tokens;
+        size_t count;
+        if (turn_tokens(c, NULL, 0, (fr_chat_options){.reply = true, .think = modes[i]}, &tokens, &count, NULL) != FR_OK)
+            continue;
+        size_t at = find_last(c, tokens, count);
+        if (at != SIZE_MAX && (best.at == SIZE_MAX || at > best.at || (at == best.at && count > best.opening)))
+            best = (last_reply){at, count, opens_thinking(c, tokens, count)};
+        fr_free(tokens);
+    }
+    return best;
+}
+
+/* Takes the reasoning out of the last reply, where the template does so with earlier turns. */
+static fr_status drop_reasoning(chat *c, fr_error *error) {
+    if (!c->templated || !c->runtime.info.chat_drops_reasoning || c->count == 0) return FR_OK;
+    last_reply reply = find_reply(c);
+    if (reply.at == SIZE_MAX) return FR_OK;
+    size_t begin = reply.at + reply.opening, end = c->count, length;
+    char *text = NULL;
+    while (end > begin && fr_token_ends_text(c->runtime.model, c->tokens[end - 1])) end--;
+    fr_status status = fr_detokenize(c->runtime.model, c->tokens + begin, end - begin, true, &text, &length, error);
+    if (status != FR_OK) return status;
+    bool closed = strstr(text, "</think>"), opened = reply.thinks || strncmp(text, "<think>", 7) == 0;
+    if (closed || opened) {
+        const fr_chat_turn answer = {FR_CHAT_ASSISTANT, closed ? text : ""}; /* broken off while it reasoned: no answer */
+        c->count = reply.at;
+        status = add_turns(c, &answer, 1, false, error);
     }
     fr_free(text);
-    fr_free(tokens);
     return status;
 }
 
@@ -69,7 +140,7 @@ static fr_status add_turns(chat *c, const fr_chat_turn *turns, size_t count, boo
 static fr_status add_message(chat *c, const char *message, fr_error *error) {
     const fr_chat_turn turns[] = {{FR_CHAT_SYSTEM, c->options->system}, {FR_CHAT_USER, message}};
     if (c->templated) {
-        bool first = c->count == 0, open = !first && !fr_token_ends_text(c->runtime.model, c->tokens[c->count - 1]);
+        bool first = c->count == 0, open = !first && c->end_token >= 0 && c->tokens[c->count - 1] != c->end_token;
         if (open) add_tokens(c, &c->end_token, 1); /* a reply that was broken off */
         bool system = first && c->options->system;
         return add_turns(c, turns + !system, 1 + system, true, error);
@@ -82,18 +153,31 @@ static fr_status add_message(chat *c, const char *message, fr_error *error) {
     return status;
 }
 
+/* Reasoning is shown between its tags, which the template has or the stream leaves out; dim on a terminal. */
+static void begin_thinking(chat *c) {
+    c->thinking = true;
+    fputs(fr_cli_colour(stdout) ? "\033[2m<think>" : "<think>", stdout);
+}
+
+static void end_thinking(chat *c, bool tag) {
+    c->thinking = false;
+    if (tag) fputs("</think>", stdout);
+    if (fr_cli_colour(stdout)) fputs("\033[0m", stdout);
+}
+
 /* An fr_end_fn: adds a token and prints its text. The last one of a stop string ends the reply. */
 static bool take(void *user, int32_t token) {
     chat *c = user;
     size_t length;
     if (!c->options->ignore_eos && fr_token_ends_text(c->runtime.model, token)) {
-        if (c->templated) add_tokens(c, &token, 1);
+        if (c->templated && token == c->end_token) add_tokens(c, &token, 1);
         return true;
     }
     add_tokens(c, &token, 1);
     c->last.made++;
     const char *text = fr_text_stream_push(c->stream, token, &length);
     fwrite(text, 1, length, stdout);
+    if (c->thinking && token == c->think_end) end_thinking(c, fr_token_is_special(c->runtime.model, token));
     return fr_text_stream_stopped(c->stream);
 }
 
@@ -101,6 +185,7 @@ static bool take(void *user, int32_t token) {
 static fr_status reply(chat *c, fr_error *error) {
     size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
     bool over = false;
+    if (c->opens) begin_thinking(c);
     while (!over && c->last.made < most && c->count < ctx && !fr_cli_interrupted()) {
         size_t left = most - c->last.made < ctx - c->count ? most - c->last.made : ctx - c->count;
         bool first = c->last.made == 0;
@@ -119,6 +204,7 @@ static fr_status reply(chat *c, fr_error *error) {
     size_t length;
     const char *text = fr_text_stream_finish(c->stream, &length);
     fwrite(text, 1, length, stdout);
+    if (c->thinking) end_thinking(c, false);
     putchar('\n');
     fflush(stdout);
     if (over) return FR_OK;
@@ -134,10 +220,11 @@ static fr_status reply(chat *c, fr_error *error) {
 /* One message and its reply. A message that cannot be evaluated leaves the conversation as it was. */
 static int take_turn(chat *c, const char *message) {
     fr_error error = {0};
-    size_t before = c->count;
     double start = fr_cli_seconds();
     memset(&c->last, 0, sizeof c->last);
-    fr_status status = add_message(c, message, &error);
+    fr_status status = drop_reasoning(c, &error);
+    size_t before = c->count;
+    if (status == FR_OK) status = add_message(c, message, &error);
     if (status == FR_OK) status = fr_session_prefill_from(c->session, c->tokens, c->count, &c->last.reused, &error);
     fr_cli_progress_clear(&c->progress);
     if (status != FR_OK) {
@@ -295,20 +382,28 @@ static int converse(chat *c) {
     return c->line.interactive ? 0 : code;
 }
 
-/* Whether there is a chat template, and the token that ends a reply in it. Returns 0 or an exit code, printed. */
+/* Whether there is a chat format, and the token that ends a reply in it. Returns 0 or an exit code, printed. */
 static int find_template(chat *c) {
-    static const fr_chat_turn empty_reply = {FR_CHAT_ASSISTANT, ""};
+    const fr_model_info *info = &c->runtime.info;
+    int32_t *tokens = NULL;
+    size_t count;
     fr_error error = {0};
-    fr_status status = add_turns(c, &empty_reply, 1, false, &error);
-    if (status == FR_ERROR_UNSUPPORTED && c->runtime.info.has_tokenizer) {
-        fr_cli_note("This model's tokenizer has no chat template: it continues what you type, as one text.");
-        if (c->options->system) return fr_cli_error(FR_EXIT_FAILED, "--system: there is no chat template to put it into");
+    c->templated = info->chat_format != NULL;
+    c->end_token = info->chat_end_token_id;
+    if (c->templated || !info->has_tokenizer) { /* errors that would come with the first message */
+        fr_chat_options options = fr_cli_chat_options(c->options);
+        options.reply = true;
+        if (turn_tokens(c, NULL, 0, options, &tokens, &count, &error) != FR_OK) return fr_cli_failure(&error);
+        c->opens = opens_thinking(c, tokens, count);
+        fr_free(tokens);
+        if (fr_tokenize(c->runtime.model, "</think>", 8, true, &tokens, &count, &error) != FR_OK) return fr_cli_failure(&error);
+        size_t bos = count > 0 && info->add_bos_token;
+        c->think_end = count == 1 + bos ? tokens[bos] : -1;
+        fr_free(tokens);
         return 0;
     }
-    if (status != FR_OK) return fr_cli_failure(&error);
-    c->templated = true;
-    c->end_token = c->tokens[c->count - 1];
-    c->count = 0;
+    fr_cli_note("There is no chat template that is known: the model continues what you type, as one text.");
+    if (c->options->system) return fr_cli_error(FR_EXIT_FAILED, "--system: there is no chat template to put it into");
     return 0;
 }
 

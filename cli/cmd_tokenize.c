@@ -96,7 +96,7 @@ static fr_status encode_line(void *user, const fr_prompt_line *line, fr_error *e
     const fr_cli_options *options = run->options;
     fr_cli_prompt text = {.tokens = NULL};
     (void)error;
-    run->code = line->text ? fr_cli_text_tokens(run->model, line->text, line->length, options->chat, !options->no_special, &text)
+    run->code = line->text ? fr_cli_text_tokens(run->model, line->text, line->length, options, &text)
                            : fr_cli_check_ids(run->model, options->prompts, line->tokens, line->count);
     if (run->code) {
         fr_cli_hint("this was line %zu of %s", line->number, options->prompts);

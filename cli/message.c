@@ -91,6 +91,11 @@ void *fr_cli_grow(void *memory, size_t count, size_t size) {
     return grown;
 }
 
+bool fr_cli_colour(FILE *out) {
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(fileno(out)) && !(term && strcmp(term, "dumb") == 0) && !(no_color && no_color[0]);
+}
+
 double fr_cli_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -2,6 +2,8 @@
 #ifndef FR_CLI_MESSAGE_H
 #define FR_CLI_MESSAGE_H
 
+#include <stdio.h>
+
 #include "forerun.h"
 
 enum { FR_EXIT_DONE = 0, FR_EXIT_FAILED = 1, FR_EXIT_USAGE = 2, FR_EXIT_NOT_OK = 3, FR_EXIT_INTERRUPTED = 130 };
@@ -34,6 +36,9 @@ void fr_cli_hold_output(void);
 /* Memory for small things of the program: out of memory ends the program with a message. Release with free. */
 void *fr_cli_alloc(size_t count, size_t size);
 void *fr_cli_grow(void *memory, size_t count, size_t size);
+
+/* Whether to colour what is printed there: a terminal that can, without NO_COLOR. */
+bool fr_cli_colour(FILE *out);
 
 double fr_cli_seconds(void); /* a monotonic clock */
 

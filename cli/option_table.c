@@ -34,7 +34,8 @@ enum {
     MAKE = FR_CMD_GENERATE | FR_CMD_CHAT,                             /* commands that make tokens */
     EVALUATE = RUN | MAKE | FR_CMD_BENCH | FR_CMD_ACCEPT | FR_CMD_AB, /* commands that evaluate the model */
     WRITE = FR_CMD_SYNTH | FR_CMD_QUANTIZE,                           /* commands that write a checkpoint */
-    STUDY = FR_CMD_ACCEPT | FR_CMD_AB, /* commands that run the model over many prompts and report */
+    STUDY = FR_CMD_ACCEPT | FR_CMD_AB,     /* commands that run the model over many prompts and report */
+    TALK = PROMPTED | FR_CMD_CHAT | STUDY, /* commands that put text into a chat template */
 };
 
 /* What `quantize` can make: all but auto. */
@@ -50,13 +51,18 @@ static const char *recycles_word(int value) {
 }
 
 const fr_cli_option fr_cli_option_table[] = {
-    TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT, "the prompt", prompt, PROMPTED),
+    TEXT("prompt", 'p', FR_OPT_TEXT, "TEXT", NULL, INPUT,
+         "the prompt; special tokens in it are recognised, so it may be a chat that is rendered already", prompt, PROMPTED),
     TEXT("prompt-file", 'f', FR_OPT_FILE, "FILE", NULL, INPUT, "read the prompt from a file, as it is; - is stdin", prompt_file,
          PROMPTED),
     TEXT("prompt-tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the prompt as token ids, nothing added", prompt_tokens,
          RUN | STUDY),
     TEXT("tokens", 0, FR_OPT_IDS, "1,2,3", NULL, INPUT, "the same as --prompt-tokens", prompt_tokens, RUN),
     FLAG("chat", 0, INPUT, "put the prompt into the chat template, as a user turn", chat, PROMPTED),
+    CHOICE("think", fr_think_word, "auto", INPUT, "reasoning before the answer, in chat formats that have both", think, TALK),
+    TEXT("chat-format", 0, FR_OPT_TEXT, "NAME", "as the template tells", INPUT, "a chat format by name; ? lists them",
+         chat_format, TALK),
+    FLAG("raw-special", 0, INPUT, "recognise control tokens in what is put into the template, too", raw_special, TALK),
     TEXT("session", 0, FR_OPT_FILE, "FILE", NULL, INPUT,
          "go on from this session file, if it is there, the prompt after its text; and save there", session, FR_CMD_GENERATE),
     TEXT("system", 0, FR_OPT_TEXT, "TEXT", NULL, INPUT, "what the model is told before the conversation", system, FR_CMD_CHAT),

@@ -47,7 +47,9 @@ typedef struct fr_cli_options {
 
     const char *prompt, *prompt_file, *prompts;
     fr_cli_ids prompt_tokens, decode;
-    bool chat, no_special, with_special;
+    bool chat, no_special, with_special, raw_special;
+    const char *chat_format;
+    int think; /* fr_think */
 
     const char *system, *session;
 

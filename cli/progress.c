@@ -14,11 +14,9 @@
 #define REDRAW_S 0.1
 
 void fr_cli_progress_init(fr_cli_progress *progress) {
-    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    bool dumb = term && strcmp(term, "dumb") == 0;
     memset(progress, 0, sizeof *progress);
     progress->enabled = !fr_cli_quiet() && isatty(STDERR_FILENO);
-    progress->colour = !(no_color && no_color[0]) && !dumb;
+    progress->colour = fr_cli_colour(stderr);
 }
 
 /* "12:34 left", or nothing while too little was done for an estimate. */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/message.h"
+#include "cli/cli.h"
 #include "core/file.h"
 #include "study/prompts.h"
 
@@ -51,12 +51,15 @@ int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *id
     return 0;
 }
 
-int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out) {
+int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, const fr_cli_options *options,
+                       fr_cli_prompt *out) {
     fr_error error = {0};
+    fr_chat_options chat = fr_cli_chat_options(options);
     *out = (fr_cli_prompt){.is_text = true, .text_length = length};
-    if (chat && strlen(text) != length)
+    if (options->chat && strlen(text) != length)
         return fr_cli_error(FR_EXIT_FAILED, "--chat: the prompt holds a NUL byte, which the template cannot take");
-    if (fr_prompt_tokenize(model, text, &out->text_length, chat, add_special, &out->tokens, &out->count, &error) == FR_OK)
+    if (fr_prompt_tokenize(model, text, &out->text_length, options->chat ? &chat : NULL, !options->no_special, &out->tokens,
+                           &out->count, &error) == FR_OK)
         return 0;
     out->tokens = NULL;
     return fr_cli_failure(&error);
@@ -81,7 +84,7 @@ int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cl
         text = read;
     }
     if (!code && length == 0 && !empty_allowed) code = empty_prompt();
-    if (!code) code = fr_cli_text_tokens(model, text, length, options->chat, !options->no_special, prompt);
+    if (!code) code = fr_cli_text_tokens(model, text, length, options, prompt);
     if (!code && prompt->count == 0 && !empty_allowed) code = empty_prompt();
     fr_free(read);
     return code;

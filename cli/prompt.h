@@ -21,8 +21,8 @@ int fr_cli_prompt_check(const fr_cli_options *options, bool empty_allowed);
 int fr_cli_prompt_read(fr_cli_prompt *prompt, const fr_model *model, const fr_cli_options *options, bool empty_allowed);
 void fr_cli_prompt_free(fr_cli_prompt *prompt);
 
-/* Tokenizes a text, in the chat template if chat. Returns 0 or an exit code, printed. Release likewise. */
-int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, bool chat, bool add_special, fr_cli_prompt *out);
+/* Tokenizes a text as the options say, chat template included. Returns 0 or an exit code, printed. Release likewise. */
+int fr_cli_text_tokens(const fr_model *model, const char *text, size_t length, const fr_cli_options *options, fr_cli_prompt *out);
 /* Returns 0, or FR_EXIT_USAGE after printing the id that is not in the vocabulary. where: where the ids came from. */
 int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *ids, size_t count);
 

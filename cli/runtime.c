@@ -66,12 +66,17 @@ const char *fr_cli_model_dir(const fr_cli_options *options, bool weights) {
     return NULL;
 }
 
+fr_chat_options fr_cli_chat_options(const fr_cli_options *options) {
+    return (fr_chat_options){.raw_special = options->raw_special, .think = (fr_think)options->think};
+}
+
 fr_model_options fr_cli_model_options(const fr_cli_options *options) {
     return (fr_model_options){.threads = options->threads,
                               .act = (fr_act)options->act,
                               .isa = (fr_isa)options->isa,
                               .draft_head = (fr_draft_head)options->draft_head,
-                              .weights = (fr_weights)options->weights};
+                              .weights = (fr_weights)options->weights,
+                              .chat_format = options->chat_format};
 }
 
 static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
@@ -101,7 +106,8 @@ int fr_cli_runtime_open_tokenizer(fr_cli_runtime *runtime, const fr_cli_options 
     memset(runtime, 0, sizeof *runtime);
     runtime->dir = fr_cli_model_dir(options, false);
     if (!runtime->dir) return FR_EXIT_FAILED;
-    if (fr_model_open_tokenizer(runtime->dir, &runtime->model, &error) != FR_OK) return fr_cli_failure(&error);
+    if (fr_model_open_tokenizer(runtime->dir, options->chat_format, &runtime->model, &error) != FR_OK)
+        return fr_cli_failure(&error);
     show_model(runtime);
     return 0;
 }

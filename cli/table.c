@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/message.h"
 #include "cli/shown.h"
 
 enum { MOST_COLUMNS = 24, CELL_BYTES = 6 * FR_CLI_TABLE_WIDEST };
@@ -135,12 +136,12 @@ void fr_cli_table_bar(fr_cli_table *table, double value, double low, double high
 /* ---- Printing --------------------------------------------------------------------------------------------------- */
 
 static style style_for(FILE *out) {
-    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM"), *locale = getenv("LC_ALL");
+    const char *term = getenv("TERM"), *locale = getenv("LC_ALL");
     bool terminal = isatty(fileno(out)) && !(term && strcmp(term, "dumb") == 0);
     if (!locale || !locale[0]) locale = getenv("LC_CTYPE");
     if (!locale || !locale[0]) locale = getenv("LANG");
     bool utf8 = locale && (strcasestr(locale, "utf-8") || strcasestr(locale, "utf8"));
-    return (style){.colour = terminal && !(no_color && no_color[0]), .blocks = terminal && utf8};
+    return (style){.colour = fr_cli_colour(out), .blocks = terminal && utf8};
 }
 
 static void print_spaces(FILE *out, int count) {

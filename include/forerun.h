@@ -131,7 +131,8 @@ typedef struct fr_model_options {
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;
-    fr_weights weights;                       /* auto: mapped */
+    fr_weights weights;      /* auto: mapped */
+    const char *chat_format; /* by name, as fr_chat_format_name has them; NULL: as the checkpoint's template is */
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
     uint64_t memory_limit;                    /* what there is for all of it; 0: what the machine has */
     fr_plan_fn planned;                       /* NULL: nobody is told */
@@ -147,6 +148,9 @@ typedef struct fr_model_info {
     int bos_token_id; /* -1: none */
     bool add_bos_token;
     int eos_token_ids[8], num_eos_token_ids;
+    const char *chat_format;   /* NULL: none, or none that is known */
+    int chat_end_token_id;     /* ends an answer in the text of a conversation; -1: none, the next turn does */
+    bool chat_drops_reasoning; /* of earlier answers */
     int threads;
     const char *isa;        /* "scalar", "avx2", "avx512", "amx", "neon" */
     uint64_t weight_bytes;  /* of all tensors in the checkpoint */
@@ -159,8 +163,9 @@ typedef struct fr_model_info {
  * options->session) is FR_ERROR_MEMORY, before anything is loaded. */
 FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error);
 /* Opens a directory for its tokenizer alone: tokenizer.json, and tokenizer_config.json and config.json if they are there; weights
- * need not be. The text functions take such a model; what computes refuses it (FR_ERROR_ARGUMENT). */
-FR_API fr_status fr_model_open_tokenizer(const char *dir, fr_model **out, fr_error *error);
+ * need not be. chat_format as in fr_model_options. The text functions take such a model; what computes refuses it
+ * (FR_ERROR_ARGUMENT). */
+FR_API fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
 /* [*count], owned by the model: all that was assumed about the checkpoint when it was opened. */
@@ -178,19 +183,33 @@ FR_API fr_status fr_detokenize(const fr_model *model, const int32_t *tokens, siz
 /* The bytes that one token stands for, not NUL-terminated, owned by the model; NULL for an id without text. */
 FR_API const char *fr_token_bytes(const fr_model *model, int32_t token, size_t *length);
 FR_API bool fr_token_is_special(const fr_model *model, int32_t token);
-/* Whether a text ends with this token: one of the eos ids that the checkpoint names. */
+/* Whether a text ends with this token: one of the eos ids that the checkpoint names, or of those that end an answer in its chat
+ * format. */
 FR_API bool fr_token_ends_text(const fr_model *model, int32_t token);
 typedef enum fr_chat_role { FR_CHAT_SYSTEM = 0, FR_CHAT_USER, FR_CHAT_ASSISTANT } fr_chat_role;
 typedef struct fr_chat_turn {
     fr_chat_role role;
-    const char *content; /* UTF-8, NUL-terminated; taken as it is, tokens written in it included */
+    const char *content; /* UTF-8, NUL-terminated */
 } fr_chat_turn;
-/* The text of a conversation in DeepSeek-V3's chat template, allocated; release with fr_free. System turns are moved to the
- * front, the others keep their order. With `reply` the text ends where the assistant is to answer. Without it, the text is
- * a prefix of the text of any longer conversation, unless that adds a system turn. A tokenizer without the template's tokens
- * (a base model's) is FR_ERROR_UNSUPPORTED. */
-FR_API fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
-                                fr_error *error);
+/* Whether the model is to reason before it answers, where the format has both; auto: as its template does. */
+typedef enum fr_think { FR_THINK_AUTO = 0, FR_THINK_OFF, FR_THINK_ON } fr_think;
+typedef struct fr_chat_options {
+    bool reply;       /* the text ends where the assistant is to answer */
+    bool goes_on;     /* the turns go on with a conversation: bos and what else begins one are left out */
+    bool raw_special; /* of fr_tokenize_chat: control tokens written in a turn are recognised; otherwise they are plain text */
+    fr_think think;
+} fr_chat_options;
+
+/* The name of the i-th chat format that is known; NULL after the last. */
+FR_API const char *fr_chat_format_name(int i);
+/* A conversation in the model's chat format: its text, for fr_tokenize with add_special; its tokens. Both are allocated; release
+ * with fr_free. System turns are where the format has them; where that is the front, they are joined there by a blank line. The
+ * reasoning of an assistant's turn (up to </think>) is left out where the model's template does so. Without a known format, or
+ * with thinking that it does not have: FR_ERROR_UNSUPPORTED. options may be NULL. */
+FR_API fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                                char **text, fr_error *error);
+FR_API fr_status fr_tokenize_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                                  int32_t **tokens, size_t *num_tokens, fr_error *error);
 FR_API void fr_free(void *memory);
 
 /* A stream of tokens to text that never splits a UTF-8 character: bytes are held back until they are whole. */

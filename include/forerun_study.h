@@ -150,6 +150,7 @@ typedef struct fr_accept_options {
     size_t num_tokens;
     size_t most_prompts; /* the first ones of the file; 0: all */
     bool chat;           /* texts are put into the chat template */
+    fr_chat_options chat_options;
     /* false: texts are generated. true: the prompts are the texts, and every position of them counts as if a cycle began
      * there: what would be drafted, given the text before it, is compared with what the main model would say. One pass over
      * a text; a draft after the first reads the text's own tokens, as if the drafts before it had been those. Texts longer
@@ -189,8 +190,9 @@ typedef struct fr_ab_options {
     const char *prompts;   /* file of prompts: lines of JSON, or one text (docs/REPORTS.md); NULL: tokens are given */
     const int32_t *tokens; /* [num_tokens]: one prompt */
     size_t num_tokens;
-    size_t most_prompts;   /* the first ones of the file; 0: all */
-    bool chat;             /* texts are put into the chat template */
+    size_t most_prompts; /* the first ones of the file; 0: all */
+    bool chat;           /* texts are put into the chat template */
+    fr_chat_options chat_options;
     const fr_ab_arm *arms; /* [num_arms]; NULL: off, on, auto */
     size_t num_arms;
     /* Chances [num_synthetic] that a draft is right. For each, an arm (on, session.depth) whose drafts are replaced by the

@@ -8,6 +8,7 @@
 #include "core/text_size.h"
 #include "model/plan.h"
 #include "model/schema.h"
+#include "text/chat_template.h"
 
 /* Loads weights as the plan says. If they are copied they are bound again; binding them before has checked the files. */
 static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
@@ -34,21 +35,6 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     return status;
 }
 
-/* A tokenizer that cannot be used fails those who need text, and nobody else: a model works on token ids. */
-static fr_status load_tokenizer(fr_model *model, const char *dir, fr_error *error) {
-    fr_error *why = &model->no_text;
-    if (!fr_tokenizer_present(dir)) {
-        fr_fail(why, FR_ERROR_UNSUPPORTED, "text: the checkpoint has no tokenizer.json, nor a tiktoken.model");
-    } else if (fr_tokenizer_load(dir, &model->tokenizer, why) == FR_ERROR_MEMORY) {
-        if (error) *error = *why;
-        return FR_ERROR_MEMORY;
-    } else if (!model->tokenizer) {
-        fr_notices_add(&model->notices, "tokenizer", "it cannot be used, so that text has to be given as ids: %s", why->message);
-    }
-    if (!model->tokenizer && !*why->hint) fr_hint(why, why->status, "give token ids (--prompt-tokens)");
-    return FR_OK;
-}
-
 static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_linear_to_e4m3(&model->lm_head, model->threads, &model->draft_head, error));
     if (o->draft_head == FR_DRAFT_HEAD_AUTO)
@@ -69,7 +55,7 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->lm_head;
     if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
-    return load_tokenizer(model, dir, error);
+    return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
 }
 
 fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error) {
@@ -99,11 +85,12 @@ static void take_text_config(fr_model *model, const char *dir) {
     if (c->vocab_size < size) c->vocab_size = size;
 }
 
-fr_status fr_model_open_tokenizer(const char *dir, fr_model **out, fr_error *error) {
+fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_model **out, fr_error *error) {
     fr_model *model = fr_alloc_zeroed(1, sizeof *model);
     if (!model) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
     fr_status status = fr_isa_find(FR_ISA_AUTO, &model->kernels, error);
     if (status == FR_OK) status = fr_tokenizer_load(dir, &model->tokenizer, error);
+    if (status == FR_OK) status = fr_tokenizer_load_chat(model->tokenizer, dir, chat_format, &model->notices, error);
     if (status != FR_OK) {
         fr_model_destroy(model);
         return status;
@@ -140,6 +127,9 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .bos_token_id = c->bos_token_id,
         .add_bos_token = model->tokenizer && fr_tokenizer_add_bos(model->tokenizer),
         .num_eos_token_ids = c->num_eos_token_ids,
+        .chat_format = model->tokenizer ? fr_tokenizer_chat_format(model->tokenizer) : NULL,
+        .chat_end_token_id = model->tokenizer ? fr_chat_end_token(model->tokenizer) : -1,
+        .chat_drops_reasoning = model->tokenizer && fr_chat_drops_reasoning(model->tokenizer),
         .threads = model->threads,
         .isa = fr_isa_name(model->kernels->isa),
         .weight_bytes = model->checkpoint ? fr_checkpoint_bytes(model->checkpoint) : 0,

@@ -1,5 +1,6 @@
 /* The text functions of forerun.h: a model's tokenizer, or an error that says that it has none. */
 #include "model/weights.h"
+#include "text/chat_format.h"
 #include "text/chat_template.h"
 #include "text/text_stream.h"
 
@@ -34,13 +35,26 @@ bool fr_token_ends_text(const fr_model *model, int32_t token) {
     const fr_config *c = &model->config;
     for (int i = 0; i < c->num_eos_token_ids; i++)
         if (c->eos_token_ids[i] == token) return true;
-    return false;
+    return model->tokenizer && fr_chat_ends(model->tokenizer, token);
 }
 
-fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, bool reply, char **text,
-                         fr_error *error) {
+const char *fr_chat_format_name(int i) {
+    const fr_chat_format *format = fr_chat_format_at(i);
+    return format ? format->name : NULL;
+}
+
+fr_status fr_render_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                         char **text, fr_error *error) {
+    static const fr_chat_options none;
     FR_TRY(need_tokenizer(model, error));
-    return fr_chat_render(model->tokenizer, turns, count, reply, text, error);
+    return fr_chat_render(model->tokenizer, turns, count, options ? options : &none, text, error);
+}
+
+fr_status fr_tokenize_chat(const fr_model *model, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                           int32_t **tokens, size_t *num_tokens, fr_error *error) {
+    static const fr_chat_options none;
+    FR_TRY(need_tokenizer(model, error));
+    return fr_chat_encode(model->tokenizer, turns, count, options ? options : &none, tokens, num_tokens, error);
 }
 
 fr_status fr_text_stream_create(const fr_model *model, fr_text_stream **out, fr_error *error) {

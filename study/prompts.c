@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/utf8.h"
 #include "model/weights.h"
+#include "study/words.h"
 
 enum { MOST_BYTES = 1 << 30, DEFAULT_TOKENS = 128 };
 
@@ -108,7 +109,7 @@ fr_status fr_prompts_parse(const char *text, size_t length, const char *name, fr
 typedef struct reader {
     const fr_model *model;
     const char *path;
-    bool chat;
+    const fr_chat_options *chat; /* NULL: no template */
     fr_prompts *out;
     size_t room;
     fr_error *error;
@@ -137,16 +138,24 @@ static fr_status name(reader *r, fr_prompt *prompt, const char *id, const char *
     return prompt->id && prompt->domain ? FR_OK : out_of_memory(r->error);
 }
 
-fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, bool chat, bool add_special,
-                             int32_t **tokens, size_t *count, fr_error *error) {
-    char *turn = NULL;
-    if (chat) {
-        FR_TRY(fr_render_chat(model, &(fr_chat_turn){FR_CHAT_USER, text}, 1, true, &turn, error));
-        *length = strlen(turn);
-    }
-    fr_status status = fr_tokenize(model, turn ? turn : text, *length, add_special, tokens, count, error);
-    fr_free(turn);
-    return status;
+fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, const fr_chat_options *chat,
+                             bool add_special, int32_t **tokens, size_t *count, fr_error *error) {
+    if (!chat) return fr_tokenize(model, text, *length, add_special, tokens, count, error);
+    const fr_chat_turn turn = {FR_CHAT_USER, text};
+    fr_chat_options options = *chat;
+    char *whole;
+    options.reply = true;
+    FR_TRY(fr_render_chat(model, &turn, 1, &options, &whole, error));
+    *length = strlen(whole);
+    fr_free(whole);
+    return fr_tokenize_chat(model, &turn, 1, &options, tokens, count, error);
+}
+
+void fr_add_chat_options(fr_json_builder *b, cJSON *to, const fr_model *model, const fr_chat_options *chat) {
+    fr_model_info info;
+    fr_model_get_info(model, &info);
+    fr_json_add_text(b, to, "chat_format", chat ? info.chat_format : NULL);
+    fr_json_add_text(b, to, "think", chat ? fr_think_word((int)chat->think) : NULL);
 }
 
 static fr_status set_text(reader *r, fr_prompt *prompt, const char *text, size_t length) {
@@ -215,7 +224,8 @@ static fr_status check_ids(const reader *r) {
     return status;
 }
 
-fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error) {
+fr_status fr_prompts_load(const fr_model *model, const char *path, const fr_chat_options *chat, fr_prompts *out,
+                          fr_error *error) {
     reader r = {.model = model, .path = path, .chat = chat, .out = out, .error = error};
     char *text = NULL;
     size_t length = 0;

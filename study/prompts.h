@@ -2,8 +2,7 @@
 #ifndef FR_STUDY_PROMPTS_H
 #define FR_STUDY_PROMPTS_H
 
-#include <cJSON.h>
-
+#include "core/json_builder.h"
 #include "forerun.h"
 
 typedef struct fr_prompt {
@@ -37,15 +36,18 @@ typedef fr_status (*fr_prompt_line_fn)(void *user, const fr_prompt_line *line, f
 /* Hands each line to `fn`, but for blank ones. The message of an error, also of one from `fn`, begins with "NAME:LINE: ". */
 fr_status fr_prompts_parse(const char *text, size_t length, const char *name, fr_prompt_line_fn fn, void *user, fr_error *error);
 
-/* Tokenizes a text, as a user turn in the chat template if `chat` (it ends at a NUL then). *length, of the text, becomes that of
- * what was tokenized. *tokens is released with fr_free. */
-fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, bool chat, bool add_special,
-                             int32_t **tokens, size_t *count, fr_error *error);
+/* Tokenizes a text; with `chat` (else NULL) as a user turn in the model's chat format, up to where it is to answer (the text ends
+ * at a NUL then). *length, of the text, becomes that of what was tokenized. *tokens is released with fr_free. */
+fr_status fr_prompt_tokenize(const fr_model *model, const char *text, size_t *length, const fr_chat_options *chat,
+                             bool add_special, int32_t **tokens, size_t *count, fr_error *error);
+
+/* What a document says of it: chat_format and think, null without `chat`. */
+void fr_add_chat_options(fr_json_builder *b, cJSON *to, const fr_model *model, const fr_chat_options *chat);
 
 /* Reads prompts and tokenizes them, special tokens as for fr_tokenize with add_special. A file whose first character other than
- * white space is '{' has lines as above; any other file is one prompt: its text. chat: a text is put into the chat template as
- * a user turn. Errors name file and line; *out is then empty. Prompts of the same id, or of no tokens, are errors. */
-fr_status fr_prompts_load(const fr_model *model, const char *path, bool chat, fr_prompts *out, fr_error *error);
+ * white space is '{' has lines as above; any other file is one prompt: its text. chat: as for fr_prompt_tokenize. Errors name
+ * file and line; *out is then empty. Prompts of the same id, or of no tokens, are errors. */
+fr_status fr_prompts_load(const fr_model *model, const char *path, const fr_chat_options *chat, fr_prompts *out, fr_error *error);
 /* One prompt made of tokens, copied; id "1", domain "all". */
 fr_status fr_prompts_from_tokens(const fr_model *model, const int32_t *tokens, size_t count, fr_prompts *out, fr_error *error);
 /* Sets the max_tokens of each prompt: its own, or else `most`, or else 128; never more than `most`, unless that is 0. */

@@ -20,6 +20,8 @@ static const char *const rules[] = {[FR_VERIFY_COUPLED] = "coupled", [FR_VERIFY_
 static const char *const weight_words[] = {
     [FR_WEIGHTS_AUTO] = "auto", [FR_WEIGHTS_MMAP] = "mmap", [FR_WEIGHTS_COPY] = "copy", [FR_WEIGHTS_POPULATE] = "populate"};
 
+static const char *const thinks[] = {[FR_THINK_AUTO] = "auto", [FR_THINK_OFF] = "off", [FR_THINK_ON] = "on"};
+
 #define WORD(words, value) ((value) >= 0 && (size_t)(value) < sizeof(words) / sizeof *(words) ? (words)[value] : NULL)
 
 const char *fr_act_word(int act) {
@@ -57,6 +59,10 @@ const char *fr_precision_word(int precision) {
 
 const char *fr_recycle_word(int recycle) {
     return WORD(recycles, recycle);
+}
+
+const char *fr_think_word(int think) {
+    return WORD(thinks, think);
 }
 
 const char *fr_verify_word(int rule) {

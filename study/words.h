@@ -15,6 +15,7 @@ const char *fr_isa_word(int isa);
 const char *fr_kv_word(int kv);
 const char *fr_precision_word(int precision);
 const char *fr_recycle_word(int recycle);
+const char *fr_think_word(int think);
 const char *fr_verify_word(int rule);
 const char *fr_weights_word(int weights);
 

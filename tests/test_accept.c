@@ -245,7 +245,7 @@ static void counts_are_the_sessions_and_add_up(void **state) {
         .drafting = FR_DRAFTING_ON, .depth = 4, .ctx = 128, .sampling = {.temperature = 0.8f, .seed = 3}};
     fr_accept_options options = {
         .prompts = scratch_path(&s, "p.jsonl"), .max_tokens = 40, .ignore_eos = true, .session = session};
-    assert_int_equal(fr_prompts_load(model, options.prompts, false, &prompts, NULL), FR_OK);
+    assert_int_equal(fr_prompts_load(model, options.prompts, NULL, &prompts, NULL), FR_OK);
     assert_int_equal(prompts.count, 3);
     fr_stats expected = by_hand(model, &prompts, &session, 40);
 
@@ -550,7 +550,7 @@ static void bad_prompt_files_are_refused(void **state) {
         fr_prompts prompts;
         fr_error error = {0};
         scratch_write_text(&s, "p.jsonl", bad[i].text);
-        fr_status status = fr_prompts_load(model, scratch_path(&s, "p.jsonl"), false, &prompts, &error);
+        fr_status status = fr_prompts_load(model, scratch_path(&s, "p.jsonl"), NULL, &prompts, &error);
         if (status == FR_OK || !strstr(error.message, bad[i].says))
             fail_msg("%s: %s, expected %s", bad[i].text, error.message, bad[i].says);
         assert_true(strstr(error.message, "p.jsonl"));
@@ -558,7 +558,7 @@ static void bad_prompt_files_are_refused(void **state) {
     }
     fr_error error;
     fr_prompts prompts;
-    assert_int_equal(fr_prompts_load(model, scratch_path(&s, "none"), false, &prompts, &error), FR_ERROR_IO);
+    assert_int_equal(fr_prompts_load(model, scratch_path(&s, "none"), NULL, &prompts, &error), FR_ERROR_IO);
     scratch_destroy(&s);
     fr_model_destroy(model);
 }
@@ -571,7 +571,7 @@ static void plain_text_is_one_prompt(void **state) {
     int32_t *tokens;
     size_t count;
     scratch_write_text(&s, "essay.txt", "Once upon a time\n{\"prompt\": \"a\"}\n");
-    assert_int_equal(fr_prompts_load(model, scratch_path(&s, "essay.txt"), false, &prompts, NULL), FR_OK);
+    assert_int_equal(fr_prompts_load(model, scratch_path(&s, "essay.txt"), NULL, &prompts, NULL), FR_OK);
     assert_int_equal(prompts.count, 1);
     assert_string_equal(prompts.items[0].id, "essay.txt");
     assert_string_equal(prompts.items[0].domain, "all");

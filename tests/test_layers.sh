@@ -16,7 +16,7 @@ core/kernels    : core
 core/linear     : core core/kernels
 core/checkpoint : core
 sampler         : core core/kernels
-text            : core
+text            : core core/checkpoint
 attn            : core core/kernels core/linear core/checkpoint
 moe             : core core/kernels core/linear
 model           : core core/kernels core/linear core/checkpoint sampler text attn moe

@@ -12,22 +12,24 @@
 #include "toy_tokenizer.h"
 
 static fr_tokenizer *deepseek; /* NULL: not here */
+static char deepseek_dir[1024];
 
 static int load(void **state) {
     (void)state;
-    char dir[1024];
+    char *dir = deepseek_dir;
+    size_t size = sizeof deepseek_dir;
     fr_error error = {0};
     const char *file = getenv("FORERUN_DEEPSEEK_TOKENIZER"), *cache = getenv("FORERUN_CACHE");
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (file && *file) {
         const char *slash = strrchr(file, '/');
-        snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
+        snprintf(dir, size, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
     } else if (cache && *cache) {
-        snprintf(dir, sizeof dir, "%s/deepseek-v3", cache);
+        snprintf(dir, size, "%s/deepseek-v3", cache);
     } else if (xdg && *xdg) {
-        snprintf(dir, sizeof dir, "%s/forerun/deepseek-v3", xdg);
+        snprintf(dir, size, "%s/forerun/deepseek-v3", xdg);
     } else {
-        snprintf(dir, sizeof dir, "%s/.cache/forerun/deepseek-v3", home ? home : "");
+        snprintf(dir, size, "%s/.cache/forerun/deepseek-v3", home ? home : "");
     }
     if (!fr_tokenizer_present(dir)) {
         print_message("no %s/tokenizer.json: run tools/fetch-deepseek-tokenizer.sh\n", dir);
@@ -101,7 +103,12 @@ static void its_chat_template_encodes_to_special_tokens(void **state) {
     char *text;
     int32_t *tokens;
     size_t count;
-    assert_int_equal(fr_chat_render(deepseek, turns, 2, true, &text, NULL), FR_OK);
+    const fr_chat_options options = {.reply = true};
+    fr_notices notices = {0};
+    assert_int_equal(fr_tokenizer_load_chat(deepseek, deepseek_dir, NULL, &notices, NULL), FR_OK);
+    assert_string_equal(fr_tokenizer_chat_format(deepseek), "deepseek-v3");
+    assert_int_equal(notices.count, 0); /* the template was compared */
+    assert_int_equal(fr_chat_render(deepseek, turns, 2, &options, &text, NULL), FR_OK);
     assert_int_equal(fr_tokenizer_encode(deepseek, text, strlen(text), true, &tokens, &count, NULL), FR_OK);
     assert_int_equal(count, sizeof expected / sizeof *expected);
     for (size_t i = 0; i < count; i++) assert_int_equal(tokens[i], expected[i]);

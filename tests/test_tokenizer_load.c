@@ -226,10 +226,10 @@ static void a_model_of_a_tokenizer_alone_knows_texts_and_computes_nothing(void *
     int32_t *tokens;
     size_t count, length;
     scratch s = scratch_create();
-    assert_int_equal(fr_model_open_tokenizer(s.dir, &model, &error), FR_ERROR_IO);
+    assert_int_equal(fr_model_open_tokenizer(s.dir, NULL, &model, &error), FR_ERROR_IO);
     assert_null(model);
     scratch_write_text(&s, "tokenizer.json", json);
-    assert_int_equal(fr_model_open_tokenizer(s.dir, &model, &error), FR_OK);
+    assert_int_equal(fr_model_open_tokenizer(s.dir, NULL, &model, &error), FR_OK);
     assert_int_equal(fr_tokenize(model, "a b", 3, true, &tokens, &count, &error), FR_OK);
     assert_int_equal(fr_detokenize(model, tokens, count, false, &text, &length, &error), FR_OK);
     assert_string_equal(text, "a b");

@@ -1,19 +1,23 @@
-/* The chat template of DeepSeek-V3 (the text one: no tools):
- *
- *   BOS system <｜User｜> question <｜Assistant｜> answer <｜end▁of▁sentence｜> <｜User｜> question <｜Assistant｜>
- *
- * without the spaces. */
+/* A conversation as text and as tokens, in a chat format. */
 #ifndef FR_TEXT_CHAT_TEMPLATE_H
 #define FR_TEXT_CHAT_TEMPLATE_H
 
 #include "text/tokenizer.h"
 
-/* Writes the text of a conversation, NUL-terminated, released with fr_free. It is for fr_tokenizer_encode with add_special, and
- * has bos exactly once after that: it is written only if encoding does not add it (and the tokenizer has one).
- *
- * System turns are moved to the front, joined by a blank line; the others keep their order. With `reply` the text ends where the
- * assistant is to answer. A tokenizer without the template's tokens, as a base model's may be, is FR_ERROR_UNSUPPORTED. */
-fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, bool reply, char **text,
-                         fr_error *error);
+/* As fr_render_chat: the text of a conversation, NUL-terminated, released with fr_free. It is for fr_tokenizer_encode with
+ * add_special, and has bos exactly once after that: it is written only if encoding does not add it (and the tokenizer has one).
+ * FR_ERROR_UNSUPPORTED: there is no chat format, the tokenizer lacks a token of it, or it thinks otherwise than asked for. */
+fr_status fr_chat_render(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                         char **text, fr_error *error);
+/* As fr_tokenize_chat: its tokens. */
+fr_status fr_chat_encode(const fr_tokenizer *tokenizer, const fr_chat_turn *turns, size_t count, const fr_chat_options *options,
+                         int32_t **tokens, size_t *num_tokens, fr_error *error);
+
+/* Whether a token ends an answer in the chat format. */
+bool fr_chat_ends(const fr_tokenizer *tokenizer, int32_t token);
+/* The token that ends an answer in the text of a conversation; -1: none, the next turn does. */
+int32_t fr_chat_end_token(const fr_tokenizer *tokenizer);
+/* Whether the reasoning of earlier answers is left out. */
+bool fr_chat_drops_reasoning(const fr_tokenizer *tokenizer);
 
 #endif

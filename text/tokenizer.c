@@ -13,6 +13,7 @@ void fr_tokenizer_destroy(fr_tokenizer *tokenizer) {
     fr_bpe_release(&tokenizer->bpe);
     fr_strmap_release(&tokenizer->whole);
     for (int pass = 0; pass < 2; pass++) fr_added_release(&tokenizer->added[pass]);
+    fr_free(tokenizer->chat.preamble);
     fr_free(tokenizer);
 }
 
@@ -21,7 +22,9 @@ void fr_tokenizer_destroy(fr_tokenizer *tokenizer) {
 typedef struct encoder {
     const fr_tokenizer *tokenizer;
     bool special; /* recognise special tokens */
-    int32_t *out; /* [length of the text + 1]: at most a token a byte, and bos */
+    const char *text;
+    const bool *plain; /* of the text: bytes in which control tokens are not recognised; NULL: none */
+    int32_t *out;      /* [length of the text + 1]: at most a token a byte, and bos */
     size_t count;
     fr_pretokenize_scratch pretokenize;
     fr_bpe_scratch bpe;
@@ -42,6 +45,23 @@ static fr_status encode_piece(void *user, const uint8_t *piece, size_t length, f
     return FR_OK;
 }
 
+/* Whether an added token that is not special is one all the same (DeepSeek's <｜User｜> is), and no piece of text. */
+static bool looks_like_control(const fr_added_token *token) {
+    return token->special || (token->content[0] == '<' && token->content[token->length - 1] == '>');
+}
+
+/* The added token that the text begins with; NULL: none. It does not reach from one kind of part into the other. */
+static const fr_added_token *match_added(const encoder *e, int pass, const char *text, size_t length) {
+    const fr_added *added = &e->tokenizer->added[pass];
+    if (!added->first[(uint8_t)*text]) return NULL;
+    if (!e->plain) return fr_added_match(added, text, length, e->special);
+    const bool *plain = e->plain + (text - e->text), kind = *plain;
+    size_t same = 1;
+    while (same < length && plain[same] == kind) same++;
+    const fr_added_token *token = fr_added_match(added, text, same, e->special && !kind);
+    return token && kind && looks_like_control(token) ? NULL : token;
+}
+
 /* Cuts the added tokens of this pass and the following ones out of the text, and tokenizes the rest. */
 static fr_status encode_text(encoder *e, int pass, const char *text, size_t length, fr_error *error) {
     if (pass == 2)
@@ -49,7 +69,7 @@ static fr_status encode_text(encoder *e, int pass, const char *text, size_t leng
                               error);
     size_t done = 0, i = 0;
     while (i < length) {
-        const fr_added_token *token = fr_added_match(&e->tokenizer->added[pass], text + i, length - i, e->special);
+        const fr_added_token *token = match_added(e, pass, text + i, length - i);
         if (!token) {
             i++;
             continue;
@@ -62,30 +82,39 @@ static fr_status encode_text(encoder *e, int pass, const char *text, size_t leng
     return encode_text(e, pass + 1, text + done, length - done, error);
 }
 
-fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special, int32_t **tokens,
-                              size_t *count, fr_error *error) {
+static fr_status encode(encoder *e, size_t length, bool bos, int32_t **tokens, size_t *count, fr_error *error) {
     if (length >= INT32_MAX)
         return fr_fail(error, FR_ERROR_ARGUMENT, "a text of %zu bytes is too long to be tokenized at once", length);
-    if (!text) text = "";
-    encoder e = {.tokenizer = tokenizer, .special = add_special};
-    FR_TRY(fr_pretokenize_scratch_create(&e.pretokenize, error));
+    FR_TRY(fr_pretokenize_scratch_create(&e->pretokenize, error));
     fr_status status;
-    e.out = fr_alloc((length + 1) * sizeof *e.out);
-    if (e.out) {
-        if (add_special && tokenizer->add_bos) e.out[e.count++] = tokenizer->bos;
-        status = encode_text(&e, 0, text, length, error);
+    e->out = fr_alloc((length + 1) * sizeof *e->out);
+    if (e->out) {
+        if (bos) e->out[e->count++] = e->tokenizer->bos;
+        status = encode_text(e, 0, e->text, length, error);
     } else {
         status = fr_fail(error, FR_ERROR_MEMORY, "no memory to tokenize %zu bytes", length);
     }
-    fr_pretokenize_scratch_release(&e.pretokenize);
-    fr_bpe_scratch_release(&e.bpe);
+    fr_pretokenize_scratch_release(&e->pretokenize);
+    fr_bpe_scratch_release(&e->bpe);
     if (status != FR_OK) {
-        fr_free(e.out);
+        fr_free(e->out);
         return status;
     }
-    *tokens = e.out;
-    *count = e.count;
+    *tokens = e->out;
+    *count = e->count;
     return FR_OK;
+}
+
+fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special, int32_t **tokens,
+                              size_t *count, fr_error *error) {
+    encoder e = {.tokenizer = tokenizer, .special = add_special, .text = text ? text : ""};
+    return encode(&e, length, add_special && tokenizer->add_bos, tokens, count, error);
+}
+
+fr_status fr_tokenizer_encode_parts(const fr_tokenizer *tokenizer, const char *text, size_t length, const bool *plain, bool bos,
+                                    int32_t **tokens, size_t *count, fr_error *error) {
+    encoder e = {.tokenizer = tokenizer, .special = true, .text = text, .plain = plain};
+    return encode(&e, length, bos, tokens, count, error);
 }
 
 /* ---- Decoding ---- */
@@ -153,4 +182,8 @@ int32_t fr_tokenizer_find(const fr_tokenizer *tokenizer, const char *content) {
         if (token) return token->id;
     }
     return -1;
+}
+
+const char *fr_tokenizer_chat_format(const fr_tokenizer *tokenizer) {
+    return tokenizer->chat.format ? tokenizer->chat.format->name : NULL;
 }

@@ -6,7 +6,7 @@
 #ifndef FR_TEXT_TOKENIZER_H
 #define FR_TEXT_TOKENIZER_H
 
-#include "core/status.h"
+#include "core/notices.h"
 
 /* Immutable: may be shared by threads. */
 typedef struct fr_tokenizer fr_tokenizer;
@@ -20,11 +20,28 @@ const char *fr_tokenizer_file(const char *dir, int i);
  * message names the part that is of an unsupported kind; FR_ERROR_FORMAT: what is malformed or contradictory. */
 fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error);
 void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
+/* Reads its chat format: dir/chat_template.jinja, or else chat_template of tokenizer_config.json, with the model_type of
+ * config.json; or the one of this name (NULL: none is asked for). A file that cannot be read is no template. notices may be
+ * NULL. */
+fr_status fr_tokenizer_load_chat(fr_tokenizer *tokenizer, const char *dir, const char *name, fr_notices *notices,
+                                 fr_error *error);
+/* Both. A tokenizer that is not there or cannot be used is no error but *out NULL, and *why says what is wrong with text then:
+ * a model works on token ids. */
+fr_status fr_tokenizer_open(const char *dir, const char *chat_format, fr_tokenizer **out, fr_error *why, fr_notices *notices,
+                            fr_error *error);
+/* The notices alone. */
+fr_status fr_tokenizer_notices(const char *dir, fr_notices *notices, fr_error *error);
+/* The name of the chat format; NULL: there is none, or none that is known. */
+const char *fr_tokenizer_chat_format(const fr_tokenizer *tokenizer);
 
 /* As fr_tokenize. Without add_special, special tokens written in the text are plain text; added tokens that are not
  * special are recognised all the same. text may be NULL when length is 0. */
 fr_status fr_tokenizer_encode(const fr_tokenizer *tokenizer, const char *text, size_t length, bool add_special, int32_t **tokens,
                               size_t *count, fr_error *error);
+/* The same for a text of parts: where plain[i] is set, added tokens that look like control tokens (special ones, and <...>) are
+ * plain text; elsewhere, or with plain NULL, all are recognised. bos: begin with it. */
+fr_status fr_tokenizer_encode_parts(const fr_tokenizer *tokenizer, const char *text, size_t length, const bool *plain, bool bos,
+                                    int32_t **tokens, size_t *count, fr_error *error);
 /* As fr_detokenize. Ids without text (a model's vocabulary is often padded) add nothing; negative ones are an error. */
 fr_status fr_tokenizer_decode(const fr_tokenizer *tokenizer, const int32_t *tokens, size_t count, bool with_special, char **text,
                               size_t *length, fr_error *error);

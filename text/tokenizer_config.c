@@ -3,8 +3,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "text/chat_recognize.h"
 #include "text/tokenizer_private.h"
 
 /* "bos_token": "..." or {"content": "..."}; *id keeps its value when the key is absent or null. */
@@ -38,13 +40,14 @@ static fr_status apply_config(fr_tokenizer *t, const cJSON *config, fr_error *er
 
 /* ---- Files ---- */
 
-enum { JSON, TIKTOKEN, CONFIG, CHAT_TEMPLATE, NUM_FILES };
+enum { JSON, TIKTOKEN, CONFIG, CHAT_TEMPLATE, NUM_OWN, MODEL = NUM_OWN, NUM_FILES };
 
 static const char *const file_names[NUM_FILES] = {
     [JSON] = "tokenizer.json",
     [TIKTOKEN] = "tiktoken.model",
     [CONFIG] = "tokenizer_config.json",
     [CHAT_TEMPLATE] = "chat_template.jinja",
+    [MODEL] = "config.json", /* for its model_type */
 };
 
 typedef struct paths {
@@ -81,7 +84,7 @@ const char *fr_tokenizer_file(const char *dir, int i) {
     paths p;
     const char *found = NULL;
     if (make_paths(dir, &p))
-        for (int file = 0; file < NUM_FILES && !found; file++)
+        for (int file = 0; file < NUM_OWN && !found; file++)
             if (exists(p.of[file]) && i-- == 0) found = file_names[file];
     free_paths(&p);
     return found;
@@ -117,5 +120,68 @@ fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error
         *out = t;
     else
         fr_tokenizer_destroy(t);
+    return status;
+}
+
+/* ---- The chat format ---- */
+
+/* chat_template: a text, or a list of {"name": ..., "template": ...}, of which one is the default. NULL: none. */
+static const char *template_of(const cJSON *config) {
+    const cJSON *value = fr_json_find(config, "chat_template"), *item, *found = NULL;
+    if (!cJSON_IsArray(value)) return cJSON_IsString(value) ? value->valuestring : NULL;
+    cJSON_ArrayForEach(item, value) {
+        const cJSON *name = fr_json_find(item, "name");
+        if (!found || (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0)) found = fr_json_find(item, "template");
+    }
+    return cJSON_IsString(found) ? found->valuestring : NULL;
+}
+
+fr_status fr_tokenizer_load_chat(fr_tokenizer *tokenizer, const char *dir, const char *name, fr_notices *notices,
+                                 fr_error *error) {
+    paths p;
+    cJSON *config = NULL, *model = NULL;
+    char *text = NULL;
+    size_t length;
+    fr_status status = FR_OK;
+    if (make_paths(dir, &p)) {
+        fr_json_load(p.of[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, NULL);
+        fr_json_load(p.of[MODEL], FR_MAX_TOKENIZER_BYTES, &model, NULL);
+        fr_read_file(p.of[CHAT_TEMPLATE], FR_MAX_TOKENIZER_BYTES, &text, &length, NULL);
+        const cJSON *type = fr_json_find(model, "model_type");
+        status = fr_chat_recognize(&tokenizer->chat, tokenizer, text ? text : template_of(config),
+                                   cJSON_IsString(type) ? type->valuestring : NULL, name, notices, error);
+    } else {
+        status = fr_fail(error, FR_ERROR_MEMORY, "no memory for a chat template");
+    }
+    cJSON_Delete(config);
+    cJSON_Delete(model);
+    fr_free(text);
+    free_paths(&p);
+    return status;
+}
+
+/* ---- Both ---- */
+
+fr_status fr_tokenizer_open(const char *dir, const char *chat_format, fr_tokenizer **out, fr_error *why, fr_notices *notices,
+                            fr_error *error) {
+    *out = NULL;
+    if (!fr_tokenizer_present(dir)) {
+        fr_fail(why, FR_ERROR_UNSUPPORTED, "text: the checkpoint has no tokenizer.json, nor a tiktoken.model");
+    } else if (fr_tokenizer_load(dir, out, why) == FR_ERROR_MEMORY) {
+        if (error) *error = *why;
+        return FR_ERROR_MEMORY;
+    } else if (!*out) {
+        fr_notices_add(notices, "tokenizer", "it cannot be used, so that text has to be given as ids: %s", why->message);
+    }
+    if (*out) return fr_tokenizer_load_chat(*out, dir, chat_format, notices, error);
+    if (!*why->hint) fr_hint(why, why->status, "give token ids (--prompt-tokens)");
+    return FR_OK;
+}
+
+fr_status fr_tokenizer_notices(const char *dir, fr_notices *notices, fr_error *error) {
+    fr_tokenizer *tokenizer;
+    fr_error why;
+    fr_status status = fr_tokenizer_open(dir, NULL, &tokenizer, &why, notices, error);
+    fr_tokenizer_destroy(tokenizer);
     return status;
 }

@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "text/added.h"
 #include "text/bpe.h"
+#include "text/chat_format.h"
 #include "text/pretokenize.h"
 #include "text/strmap.h"
 #include "text/tokenizer.h"
@@ -28,6 +29,7 @@ struct fr_tokenizer {
     fr_added added[2];
     int32_t bos, eos; /* -1: none */
     bool add_bos;
+    fr_chat chat;
 };
 
 #define FR_MAX_TOKENIZER_BYTES ((uint64_t)512 << 20) /* of a file: token texts then fit 32-bit offsets */

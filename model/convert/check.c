@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
+#include "text/tokenizer.h"
 
 #define STEP (64u << 20) /* bytes between two calls of `progress` */
 #define PART (1u << 20)  /* of a step: what one thread takes at a time */
@@ -298,6 +299,7 @@ static fr_status check_all(checker *c) {
         report_unexpected(c);
         fr_schema_head_is_tied(&c->config, c->checkpoint, &c->notices);
     }
+    FR_TRY(fr_tokenizer_notices(c->dir, &c->notices, NULL));
     fr_notices_tell(&c->notices, c->notice, c->user);
     return scan_all(c);
 }

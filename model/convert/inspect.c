@@ -10,6 +10,7 @@
 #include "forerun_checkpoint.h"
 #include "model/plan.h"
 #include "model/schema.h"
+#include "text/tokenizer.h"
 
 #define MAX_CONFIG (16u << 20)
 
@@ -95,6 +96,7 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     char *path = NULL;
     size_t length;
     FR_TRY(fr_config_load(dir, &in->config, &in->notices, error));
+    FR_TRY(fr_tokenizer_notices(dir, &in->notices, error));
     if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
     free(path);

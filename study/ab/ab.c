@@ -128,7 +128,7 @@ static fr_status load_prompts(fr_ab_run *run, fr_error *error) {
     int most = run->model->config.max_position_embeddings;
     size_t longest = 0;
     if (o->prompts)
-        FR_TRY(fr_prompts_load(run->model, o->prompts, o->chat, &run->prompts, error));
+        FR_TRY(fr_prompts_load(run->model, o->prompts, o->chat ? &o->chat_options : NULL, &run->prompts, error));
     else
         FR_TRY(fr_prompts_from_tokens(run->model, o->tokens, o->num_tokens, &run->prompts, error));
     if (run->prompts.count == 0) return fr_fail(error, FR_ERROR_ARGUMENT, "ab: there are no prompts");

@@ -38,6 +38,7 @@ static void add_options(writer *w, cJSON *to) {
     fr_json_add_text(d, to, "prompts", o->prompts);
     fr_json_add_count(d, to, "most_prompts", o->most_prompts);
     fr_json_add_bool(d, to, "chat", o->chat);
+    fr_add_chat_options(d, to, w->run->model, o->chat ? &o->chat_options : NULL);
     fr_json_add_text(d, to, "arms", arms);
     fr_json_add_reals(d, to, "synthetic_acceptance", o->synthetic, o->num_synthetic);
     fr_json_add_count(d, to, "max_tokens", (uint64_t)o->max_tokens);

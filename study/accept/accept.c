@@ -54,7 +54,7 @@ static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_e
 static fr_status load_prompts(fr_accept_run *run, fr_error *error) {
     const fr_accept_options *o = &run->options;
     if (o->prompts)
-        FR_TRY(fr_prompts_load(run->model, o->prompts, o->chat, &run->prompts, error));
+        FR_TRY(fr_prompts_load(run->model, o->prompts, o->chat ? &o->chat_options : NULL, &run->prompts, error));
     else
         FR_TRY(fr_prompts_from_tokens(run->model, o->tokens, o->num_tokens, &run->prompts, error));
     run->num_prompts = run->prompts.count;

@@ -265,6 +265,7 @@ static void add_options(const fr_accept_run *run, fr_json_builder *d, cJSON *to)
     fr_json_add_text(d, to, "prompts", o->prompts);
     fr_json_add_count(d, to, "most_prompts", o->most_prompts);
     fr_json_add_bool(d, to, "chat", o->chat);
+    fr_add_chat_options(d, to, run->model, o->chat ? &o->chat_options : NULL);
     fr_json_add_text(d, to, "mode", o->teacher_forced ? "teacher-forced" : "generated");
     array = fr_json_add_array(d, to, "depths");
     for (size_t i = 0; i < o->num_depths; i++) fr_json_add_count(d, array, NULL, (uint64_t)o->depths[i]);

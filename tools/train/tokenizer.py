@@ -156,8 +156,15 @@ def describe(vocab, merges):
     }
 
 
+CHAT_TEMPLATE = (  # of DeepSeek-V3, without tools
+    "{{ bos_token }}{% for turn in messages if turn.role == 'system' %}{{ '' if loop.first else '\\n\\n' }}{{ turn.content }}"
+    "{% endfor %}{% for turn in messages if turn.role != 'system' %}{% if turn.role == 'user' %}{{ '<｜User｜>' + turn.content }}"
+    "{% else %}{{ '<｜Assistant｜>' + turn.content + '<｜end▁of▁sentence｜>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}")
+
 CONFIG = {
     "add_bos_token": True, "add_eos_token": False, "bos_token": BOS, "eos_token": EOS, "pad_token": PAD,
+    "chat_template": CHAT_TEMPLATE,
     "clean_up_tokenization_spaces": False, "model_max_length": 4096, "tokenizer_class": "LlamaTokenizerFast",
 }
 
