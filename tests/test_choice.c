@@ -121,7 +121,7 @@ static void compare(int vocab, int rows, int threads, fr_verify verify) {
 
 static void tokens_are_those_of_the_reference(void **in) {
     (void)in;
-    compare(1, 8, 1, FR_VERIFY_COUPLED);
+    compare(12, 8, 1, FR_VERIFY_COUPLED);
     compare(300, 160, 1, FR_VERIFY_COUPLED);
     compare(5000, 8, 3, FR_VERIFY_COUPLED);
     compare(LARGEST, 8, 2, FR_VERIFY_COUPLED);
@@ -129,7 +129,7 @@ static void tokens_are_those_of_the_reference(void **in) {
 
 static void so_they_are_with_rejection(void **in) {
     (void)in;
-    compare(1, 8, 1, FR_VERIFY_REJECTION);
+    compare(12, 8, 1, FR_VERIFY_REJECTION);
     compare(300, 160, 1, FR_VERIFY_REJECTION);
     compare(5000, 8, 3, FR_VERIFY_REJECTION);
     compare(LARGEST, 8, 2, FR_VERIFY_REJECTION);
