@@ -3,25 +3,37 @@
 #include <assert.h>
 #include <math.h>
 
-enum { FIRST_PROBE = 16, RAREST_PROBE = 256 }; /* cycles off before a look, doubled by each look that finds nothing */
-enum { PLAIN_EVERY = 50 };                     /* cycles on between two without drafts */
-enum { EXPLORE_EVERY = 64 };                   /* cycles on between two that try another depth; more often in the beginning */
-enum { KNOWN = 3 };                            /* measurements from which an estimate is more than a guess */
-enum { SETTLED = 20 };                         /* and from which it changes slowly */
-static const double probe_share = 0.015;       /* of the time, for looks that find nothing */
-static const double hysteresis = 1.01;         /* gain that it takes to begin again */
+/* In passes of one row: what a text may lose in the beginning, about one draft that is not accepted where rows are dear; what it
+ * may lose after having won; and how much more with each token. */
+static const double first_budget = 0.62, full_budget = 6.0, budget_a_token = 0.0125;
+static const double plain_share = 0.01; /* of the time, for cycles without drafts, by which others are measured */
+static const double steady = 0.04;      /* change of the level below which a pass can be compared with one some cycles ago */
+static const double hysteresis = 0.01;  /* passes that a cycle must bring for drafting to begin again */
+static const double lately = 0.015;     /* weight of a cycle in what cycles lately brought */
+enum { FIRST_PLAIN = 2 };               /* cycles without drafts in the beginning */
+enum { SELDOM = 64 };                   /* cycles from one without drafts, and from one that tries another depth, to the next */
+enum { FORGET = 16 };                   /* cycles that a memory of better times counts for */
 
 void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *ratio, double draft_first, double draft_next) {
     *p = (fr_policy){.adaptive = adaptive,
                      .max_depth = max_depth,
-                     .draft_first.value = draft_first,
-                     .draft_next.value = draft_next,
-                     .probe_after = FIRST_PROBE};
-    for (int r = 0; r <= FR_MAX_DEPTH; r++) p->ratio[r] = p->guess[r] = ratio[r];
+                     .predicted_cost = ratio[1] + draft_first,
+                     .budget = first_budget,
+                     .tokens = 1.6, /* a guess that a few cycles correct */
+                     .share[1] = 1.0};
+    fr_costs_init(&p->costs, ratio, draft_first, draft_next);
     for (int j = 0; j < FR_MAX_DEPTH; j++) p->mean[j] = 0.6;
-    p->on_tokens = 1.6; /* a guess that a few cycles correct */
-    p->on_cost = p->predicted_cost = ratio[1] + draft_first;
 }
+
+static double pass_cost(const fr_policy *p, int rows) {
+    return fr_costs_pass(&p->costs, rows);
+}
+
+static double draft_cost(const fr_policy *p, int drafts) {
+    return fr_costs_draft(&p->costs, drafts);
+}
+
+/* ---- Acceptance ---- */
 
 /* Bins halve the distance to 1: [0, 1/2), [1/2, 3/4), ... each cut in two. */
 static int bin_of(double confidence) {
@@ -37,20 +49,6 @@ static double chance_of(const fr_policy *p, double confidence) {
     return chance < 0.0 ? 0.0 : chance > 1.0 ? 1.0 : chance;
 }
 
-/* A pass of a size that was not made yet is guessed from those that were: the first guess, scaled to what came out for the
- * nearest smaller one, or between two on the line from one to the other. */
-static double pass_cost(const fr_policy *p, int rows) {
-    int known = rows, above = rows;
-    while (known > 1 && p->passes[known - 1].samples < KNOWN) known--;
-    while (above < FR_MAX_DEPTH + 1 && p->passes[above - 1].samples < KNOWN) above++;
-    double ratio = p->ratio[rows - 1], low = p->ratio[known - 1];
-    if (known < rows && p->passes[above - 1].samples >= KNOWN)
-        ratio = low + (p->ratio[above - 1] - low) * (rows - known) / (above - known);
-    else if (known < rows && known > 1 && p->guess[known - 1] > 1.0)
-        ratio = 1.0 + (p->guess[rows - 1] - 1.0) * (low - 1.0) / (p->guess[known - 1] - 1.0);
-    return p->level * ratio;
-}
-
 /* Mean chance of a draft at position j; one that was rarely reached resembles the one before it. */
 static double mean_chance(const fr_policy *p, int j) {
     if (j == 0 || p->reached[j] >= 20) return p->mean[j];
@@ -58,48 +56,73 @@ static double mean_chance(const fr_policy *p, int j) {
     return weight * p->mean[j] + (1.0 - weight) * mean_chance(p, j - 1);
 }
 
-static double draft_cost(const fr_policy *p, int drafts) {
-    return drafts == 0 ? 0.0 : p->draft_first.value + (drafts - 1) * p->draft_next.value;
+/* ---- Planning ---- */
+
+/* The most drafts whose loss, if none is accepted, the budget can bear. */
+static int affordable(const fr_policy *p, int most) {
+    while (most > 0 && fr_costs_cautious(&p->costs, most) - 1.0 > p->budget) most--;
+    return most;
 }
 
-/* The most cycles between two looks: as many as make their cost a small share. */
-static int rarest_probe(const fr_policy *p) {
-    double cost = (pass_cost(p, 2) + draft_cost(p, 1)) / pass_cost(p, 1) - 1.0;
-    return (int)fmin(fmax(cost / probe_share, FIRST_PROBE), RAREST_PROBE);
+/* What drafting cycles lately cost, by what is known of costs now. */
+static double lately_cost(const fr_policy *p) {
+    double cost = draft_cost(p, 1) + p->chained * (draft_cost(p, 2) - draft_cost(p, 1));
+    for (int k = 0; k <= FR_MAX_DEPTH; k++) cost += p->share[k] * pass_cost(p, k + 1);
+    return cost;
+}
+
+/* Few cycles tell little: drafting is given up for what they brought only if chance alone would hardly bring so little. */
+static bool does_not_pay(const fr_policy *p) {
+    double margin = p->off ? hysteresis : -1.0 / sqrt(p->drafting_cycles + 1.0);
+    return p->tokens < lately_cost(p) + margin;
+}
+
+static void switch_to(fr_policy *p, bool off) {
+    if (off == p->off) return;
+    p->switches++;
+    p->off = off;
+    if (!off) return;
+    if (p->budget > first_budget) p->budget = first_budget;
+    if (p->drafting_cycles > FORGET) p->drafting_cycles = FORGET;
+}
+
+/* Whether this cycle is to show what a pass of one row costs. The less drafting saves, the less that costs and the more it
+ * matters. */
+static bool plain_is_due(const fr_policy *p) {
+    double saved = 1.0 - lately_cost(p) / p->tokens;
+    if (p->since_plain > 0 && p->costs.drift > steady) return true;
+    return p->since_plain >= (int)fmin(fmax(saved / plain_share, 2.0), SELDOM);
 }
 
 /* A depth to try in this cycle, the deepest and the others in turn, or 0. */
-static int exploration(const fr_policy *p) {
-    int cycle = p->cycles_on, often = cycle < EXPLORE_EVERY ? EXPLORE_EVERY / 8 : EXPLORE_EVERY;
-    if (p->max_depth < 2 || cycle % often != 0) return 0;
-    return p->max_depth - cycle / often % (p->max_depth - 1);
+static int exploration(const fr_policy *p, int depth) {
+    if (p->drafting_cycles < FIRST_PLAIN) return 1;
+    if (p->cycles_on % SELDOM != 0) return 0;
+    int wanted = p->max_depth - p->cycles_on / SELDOM % p->max_depth;
+    return wanted < depth ? wanted : depth;
 }
 
 int fr_policy_plan(fr_policy *p, int limit) {
     assert(limit >= 0 && limit <= FR_MAX_DEPTH);
-    p->explore = 0;
     int most = p->max_depth < limit ? p->max_depth : limit;
+    p->explore = p->most = 0;
     if (!p->adaptive || most == 0) return most;
-    if (p->level <= 0.0) return 0; /* the first cycle says what a pass of one row costs */
-    bool off = p->on_tokens < p->on_cost * (p->off ? hysteresis : 1.0);
-    if (off != p->off) {
-        p->switches++;
-        p->cycles_off = 0;
-        p->probe_after = FIRST_PROBE;
-        if (off && p->on_samples > 16) p->on_samples = 16;
+    if (p->cycles < FIRST_PLAIN) return 0;
+    switch_to(p, does_not_pay(p));
+    int depth = affordable(p, p->off ? 1 : most);
+    if (depth == 0) p->off_cycles++;
+    if (depth == 0 || plain_is_due(p)) return 0;
+    p->most = depth;
+    if (p->off) {
+        p->probes++;
+        return p->explore = 1;
     }
-    p->off = off;
-    if (!off) { /* how far to go is decided draft by draft */
-        p->cycles_on++;
-        p->explore = exploration(p);
-        return p->cycles_on % PLAIN_EVERY == 0 ? 0 : most;
-    }
-    p->off_cycles++;
-    if (++p->cycles_off < p->probe_after) return 0;
-    p->cycles_off = 0;
-    p->probes++;
-    return 1;
+    p->cycles_on++; /* how far to go is decided draft by draft */
+    p->explore = exploration(p, depth);
+    return depth;
 }
+
+/* ---- Draft by draft ---- */
 
 /* Tokens over time of a cycle that has `made` drafts, of which `rows - 1` are verified. */
 static double rate_of(const fr_policy *p, double tokens, int rows, int made) {
@@ -108,7 +131,7 @@ static double rate_of(const fr_policy *p, double tokens, int rows, int made) {
 
 /* Whether a chain that goes on behind its first `made` drafts is better anywhere than `rate`. */
 static bool deeper_is_better(const fr_policy *p, int made, double tokens, double reach, double rate) {
-    for (int k = made + 1; k <= p->max_depth; k++) {
+    for (int k = made + 1; k <= p->most; k++) {
         tokens += reach *= mean_chance(p, k - 1);
         if (rate_of(p, tokens, k + 1, k) > rate) return true;
     }
@@ -149,8 +172,8 @@ int fr_policy_keep(const fr_policy *p, const fr_cycle *cycle) {
 
 bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
     int made = cycle->made;
-    if (made >= p->max_depth) return false;
-    if (!p->adaptive) return true;
+    if (!p->adaptive) return made < p->max_depth;
+    if (made >= p->most) return false;
     if (p->explore > 0) return made < p->explore;
     if (p->blind && fr_policy_keep(p, cycle) < made) return false; /* the last one falls, and what would follow it */
     double tokens = 1.0, reach = 1.0;
@@ -158,111 +181,78 @@ bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
     return deeper_is_better(p, made, tokens, reach, rate_of(p, tokens, made + 1, made));
 }
 
+/* ---- Learning ---- */
+
 /* Moves an estimate towards a sample. */
 static void lean(double *estimate, double sample, double weight) {
     *estimate += weight * (sample - *estimate);
 }
 
-static double middle(double a, double b, double c) {
-    return fmax(fmin(a, b), fmin(fmax(a, b), c));
-}
-
-/* How far (log of a factor) a measured time lies from the expected one, for all that is known. */
-static double deviation(fr_estimate *e, double measured, double expected) {
-    const double most = log(1.5);
-    double now = fmin(fmax(log(measured / expected), -most), most), before = e->last[0], first = e->last[1];
-    e->last[1] = before;
-    e->last[0] = now;
-    switch (e->samples++) {
-    case 0:
-        return now;
-    case 1:
-        return fabs(now) < fabs(before) ? now : before;
-    default:
-        return middle(now, before, first);
-    }
-}
-
-static void observe_draft(fr_estimate *e, double seconds) {
-    const double shortest = 1e-9; /* of a clock that saw nothing pass */
-    seconds = fmax(seconds, shortest);
-    if (e->value <= 0.0) e->value = seconds; /* nothing was known, as of a lookup */
-    e->value *= exp((e->samples < 5 ? 0.5 : 0.2) * deviation(e, seconds, e->value));
-}
-
-static void observe_pass(fr_policy *p, int rows, double seconds) {
-    fr_estimate *e = &p->passes[rows - 1];
-    if (p->level <= 0.0) {
-        p->level = seconds / p->ratio[rows - 1];
-        p->draft_first.value *= p->level;
-        p->draft_next.value *= p->level;
-        e->samples++;
-        return;
-    }
-    double expected = pass_cost(p, rows), by = deviation(e, seconds, expected);
-    if (rows == 1) {
-        p->level *= exp(0.3 * by);
-        return;
-    }
-    /* How a pass compares to one of one row changes slowly; the machine's speed does not. */
-    double settled = e->samples > SETTLED ? 0.1 : 0.0;
-    p->level *= exp(settled * by);
-    p->ratio[rows - 1] = expected / p->level * exp(fmax(1.0 / e->samples, 0.15) * by);
-    if (p->ratio[rows - 1] < 1.0) { /* more rows never cost less: then it is one row that costs less than was thought */
-        p->level *= p->ratio[rows - 1];
-        p->ratio[rows - 1] = 1.0;
-    }
-}
-
-/* What a cycle that drafted brought and cost, and when the next look is due while drafting is off. */
+/* What drafting brings; a cycle whose text was too short to show that tells nothing. */
 static void observe_drafting(fr_policy *p, const fr_cycle *c) {
-    double weight = fmax(1.0 / (++p->on_samples + 4), p->off ? 0.05 : 0.01); /* looks are rare: each counts for more */
-    lean(&p->on_tokens, 1.0 + c->accepted, weight);
-    lean(&p->on_cost, (pass_cost(p, c->verified + 1) + draft_cost(p, c->made)) / pass_cost(p, 1),
-         fmax(1.0 / (p->on_samples + 1), 0.01));
-    if (p->off && c->accepted > 0)
-        p->cycles_off = p->probe_after - 1; /* promising: look again at once */
-    else if (p->off && p->probe_after < rarest_probe(p))
-        p->probe_after *= 2;
+    double weight = fmax(1.0 / (++p->drafting_cycles + 4), lately), of_guess = fmax(1.0 / p->drafting_cycles, lately);
+    lean(&p->tokens, 1.0 + c->accepted, weight);
+    lean(&p->chained, c->made - 1, of_guess); /* the guess of costs is not one to keep */
+    for (int k = 0; k <= FR_MAX_DEPTH; k++) lean(&p->share[k], k == c->verified, of_guess);
+}
+
+/* Pays for a cycle. repriced: what the cycles paid for since the budget was full cost more than was thought. */
+static void pay(fr_policy *p, const fr_cycle *c, double repriced) {
+    double full = p->off ? fmax(first_budget, pass_cost(p, 2) + draft_cost(p, 1) - 1.0 + budget_a_token) : full_budget;
+    p->budget += budget_a_token * (1.0 + c->accepted) - repriced;
+    if (c->made > 0) {
+        p->budget += 1.0 + c->accepted - pass_cost(p, c->verified + 1) - draft_cost(p, c->made);
+        for (int k = 0; k <= FR_MAX_DEPTH; k++) p->paid[k] *= 0.97;
+        p->paid[c->verified] += 1.0;
+    }
+    if (p->budget < -first_budget) p->budget = -first_budget;
+    if (p->budget <= full) return;
+    p->budget = full;
+    for (int k = 0; k <= FR_MAX_DEPTH; k++) p->paid[k] = 0.0;
 }
 
 /* Learns from the drafts that were reached: draft j was if all before it were accepted. */
 static void observe_acceptance(fr_policy *p, const fr_cycle *c) {
     for (int j = 0; j < fr_cycle_drafted(c) && j <= c->accepted; j++) {
         double accepted = j < c->accepted ? 1.0 : 0.0;
-        lean(&p->mean[j], accepted, fmax(1.0 / (++p->reached[j] + 2), 0.04));
-        lean(&p->calibrated[bin_of(c->foreseen[j])], accepted - c->foreseen[j], 0.05);
+        int bin = bin_of(c->foreseen[j]);
+        lean(&p->mean[j], accepted, fmax(1.0 / (++p->reached[j] + 2), 0.02));
+        lean(&p->calibrated[bin], accepted - c->foreseen[j], fmax(1.0 / (++p->binned[bin] + 6), 0.02));
     }
+}
+
+static double price(const fr_policy *p) {
+    double sum = 0.0;
+    for (int k = 0; k <= FR_MAX_DEPTH; k++) sum += p->paid[k] * pass_cost(p, k + 1);
+    return sum;
 }
 
 void fr_policy_observe(fr_policy *p, const fr_cycle *c) {
     assert(c->accepted <= c->verified && c->verified <= c->made && c->made <= FR_MAX_DEPTH);
-    observe_pass(p, c->verified + 1, c->verify_s + c->sample_s);
+    double before = price(p);
+    fr_costs_observe(&p->costs, c);
     p->cycles++;
-    if (c->made > 0) observe_draft(&p->draft_first, c->first_s);
-    if (c->made > 1) observe_draft(&p->draft_next, c->rest_s / (c->made - 1));
-    bool cut = fr_cycle_drafted(c) < c->verified; /* the text was too short to show what the drafts were worth */
-    if (c->made > 0 && !cut)
-        observe_drafting(p, c);
-    else if (c->made == 0 && p->off && p->cycles_off == 0)
-        p->cycles_off = p->probe_after - 1; /* a look at nothing: there was no draft to be had */
+    p->since_plain = c->verified > 0 ? p->since_plain + 1 : 0;
+    pay(p, c, price(p) - before);
+    if (c->made > 0 && fr_cycle_drafted(c) == c->verified) observe_drafting(p, c);
     observe_acceptance(p, c);
 }
 
 void fr_policy_describe(const fr_policy *p, fr_policy_info *out) {
+    double level = fr_costs_level(&p->costs);
     *out = (fr_policy_info){.adaptive = p->adaptive,
                             .on = !p->off && p->max_depth > 0,
                             .max_depth = p->max_depth,
-                            .tokens_per_cycle = p->on_tokens,
-                            .cost_per_cycle = p->on_cost,
+                            .tokens_per_cycle = p->tokens,
+                            .cost_per_cycle = lately_cost(p),
                             .break_even_predicted = p->predicted_cost - 1.0,
                             .switches = p->switches,
                             .probes = p->probes,
                             .cycles_off = p->off_cycles};
     for (int j = 0; j < p->max_depth; j++) out->acceptance[j] = mean_chance(p, j);
-    if (p->level <= 0.0) return;
-    for (int r = 1; r <= p->max_depth + 1; r++) out->pass_s[r - 1] = pass_cost(p, r);
-    out->draft_first_s = p->draft_first.value;
-    out->draft_next_s = p->draft_next.value;
-    out->break_even_measured = (pass_cost(p, 2) + draft_cost(p, 1)) / pass_cost(p, 1) - 1.0;
+    if (level <= 0.0) return;
+    for (int r = 1; r <= p->max_depth + 1; r++) out->pass_s[r - 1] = level * pass_cost(p, r);
+    out->draft_first_s = level * draft_cost(p, 1);
+    out->draft_next_s = level * (draft_cost(p, 2) - draft_cost(p, 1));
+    out->break_even_measured = pass_cost(p, 2) + draft_cost(p, 1) - 1.0;
 }

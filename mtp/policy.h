@@ -3,49 +3,41 @@
  * A cycle with k drafts yields 1 + a1 + a1 a2 + ... + a1..ak tokens, where aj is the chance that draft j is accepted
  * given that those before it are, and costs a verify pass of k + 1 rows plus the drafting. Both sides are estimated online: aj
  * from the draft's own probability through a table that is corrected by what verification says (calibration), costs from measured
- * times, starting from the bytes that each pass reads (for MoE the experts that k + 1 rows touch together).
+ * times (costs.h), starting from the bytes that each pass reads (for MoE the experts that k + 1 rows touch together).
  *
- * Measured times are disturbed by whatever else the machine does. So an estimate follows the middle one of its last three
- * deviations, and that no further than by half: one late pass moves nothing, a change that lasts is followed.
+ * What keeps drafting from costing is a budget: what may still be lost, in passes of one row. Each cycle that drafts pays what it
+ * costs and gets what it yields; tokens fill it slowly. A cycle makes no more drafts than the budget could bear if none were
+ * accepted. So however wrong an estimate of acceptance is, time lost is a small share of the text's.
  *
  * The policy sees numbers only, no session and no clock, so that it can be simulated. Depth changes how fast tokens come,
  * never which (with coupled verification). */
 #ifndef FR_MTP_POLICY_H
 #define FR_MTP_POLICY_H
 
-#include "mtp/drafters/cycle.h"
+#include "mtp/costs.h"
 
 enum { FR_POLICY_BINS = 12 }; /* of draft confidence, narrower towards 1 */
-
-/* A time that is measured again and again. */
-typedef struct fr_estimate {
-    double value;   /* 0: unknown */
-    double last[2]; /* log of measured / expected, of the last two times */
-    int samples;
-} fr_estimate;
 
 typedef struct fr_policy {
     bool adaptive; /* else always max_depth */
     int max_depth;
     bool blind; /* rejection sampling: whether a draft is dropped must not depend on which token it is */
-    /* Costs in seconds. A pass of r rows is estimated as level * ratio[r - 1]; ratio[0] is 1. Passes of one row are made now
-     * and then while drafting is on, too: without them nobody knows what drafting is to be compared with. */
-    double level, ratio[FR_MAX_DEPTH + 1], guess[FR_MAX_DEPTH + 1];
-    fr_estimate passes[FR_MAX_DEPTH + 1]; /* by rows; what they estimate are level and ratio */
-    fr_estimate draft_first, draft_next;  /* a cycle's first draft (it reads committed rows too), and each chained one; in
-                                             passes of one row until the first pass was measured */
-    double predicted_cost;                /* of a cycle with one draft, by the first guess, in passes of one row */
+    fr_costs costs;
+    double predicted_cost; /* of a cycle with one draft, by the first guess, in passes of one row */
     /* Chance that a draft is accepted given its confidence, and the mean over drafts at each position. */
     double calibrated[FR_POLICY_BINS], mean[FR_MAX_DEPTH];
-    int reached[FR_MAX_DEPTH]; /* drafts by position, whose predecessors were all accepted */
-    /* What cycles that drafted have lately brought: tokens, and cost in passes of one row. Drafting is on while it brings
-     * more than one token a pass; while it is off, single drafts now and then (probes) keep these up to date, rarely enough to
-     * cost about a hundredth. */
-    double on_tokens, on_cost;
-    int on_samples;
-    bool off;
-    int explore; /* drafts that this cycle makes whatever it thinks of them, to learn what that costs; 0: none */
-    int cycles_off, probe_after, cycles_on;
+    int binned[FR_POLICY_BINS], reached[FR_MAX_DEPTH]; /* drafts that told; those before them were all accepted */
+    /* What may still be lost. Costs that turn out otherwise are paid again for the cycles since it was last full, by drafts
+     * verified; older ones count for less. */
+    double budget, paid[FR_MAX_DEPTH + 1];
+    /* Of cycles that drafted, lately: tokens; share by drafts verified; chained drafts. */
+    double tokens, share[FR_MAX_DEPTH + 1], chained;
+    int drafting_cycles;
+    bool off;        /* drafting does not pay, as far as is known: single drafts now and then, as the budget allows */
+    int explore;     /* drafts that this cycle makes whatever it thinks of them, to learn what that costs; 0: none */
+    int most;        /* drafts of this cycle */
+    int since_plain; /* cycles since one without drafts was made */
+    int cycles_on;
     uint64_t cycles, probes, switches, off_cycles;
 } fr_policy;
 
