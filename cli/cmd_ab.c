@@ -16,11 +16,11 @@
 
 /* ---- Options ------------------------------------------------------------------------------------------------- */
 
-/* One word of --arms: off, on, auto, on:K, auto:K. */
+/* One word of --arms: off, on, auto, learned, on:K, auto:K, learned:K. */
 static int parse_arm(const char *word, size_t length, fr_ab_arm *arm) {
     if (fr_ab_arm_parse(word, length, arm)) return 0;
     fr_cli_error(FR_EXIT_USAGE, "--arms: there is no arm '%.*s'", (int)(length < 40 ? length : 40), word);
-    fr_cli_hint("arms are off, on and auto, as they are or with drafts a cycle: on:2 (1 to %d)", FR_MAX_DEPTH);
+    fr_cli_hint("arms are off, on, auto and learned, as they are or with drafts a cycle: on:2 (1 to %d)", FR_MAX_DEPTH);
     return FR_EXIT_USAGE;
 }
 

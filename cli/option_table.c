@@ -121,8 +121,12 @@ const fr_cli_option fr_cli_option_table[] = {
     NUMBER("seconds", 0, FR_OPT_REAL, "F", 0.001, 3600, "0.1", MEASURES, "to spend on each figure, three rounds at least",
            seconds, FR_CMD_BENCH),
 
-    TEXT("arms", 0, FR_OPT_TEXT, "off,on:2,...", "off,on,auto", MEASURES,
-         "of off, on, auto; :K for at most K drafts a cycle. Compared with off, or the first", arms, FR_CMD_AB),
+    TEXT("arms", 0, FR_OPT_TEXT, "off,on:2,...", "off,on,auto,learned", MEASURES,
+         "of off, on, auto (each text begins knowing nothing, as a first run does) and learned (auto with\n"
+         "                                what earlier texts and runs taught, as later runs do); :K for at most K drafts a "
+         "cycle.\n"
+         "                                Compared with off, or the first",
+         arms, FR_CMD_AB),
     TEXT("synthetic-acceptance", 0, FR_OPT_TEXT, "P,...", NULL, MEASURES,
          "also with drafts that are right with this chance (0 to 1): taken from\n"
          "                                the text that will come, spoiled at random, with the MTP module running",
@@ -176,6 +180,10 @@ const fr_cli_option fr_cli_option_table[] = {
     CHOICE("draft-head", fr_draft_head_word, "auto", SPECULATION,
            "LM head of drafts; fp8: a copy, half the bytes; auto: that where it pays. Verification uses the exact one",
            draft_head, MAKE | FR_CMD_BENCH | FR_CMD_INSPECT | STUDY),
+    FLAG("no-learned", 0, SPECULATION,
+         "auto: neither begin with what was learned of this model on this machine, nor keep it.\n"
+         "                                It is in $XDG_CACHE_HOME/forerun, or ~/.cache/forerun",
+         no_learned, MAKE | FR_CMD_AB),
     CHOICE("drafter", fr_drafter_word, "mtp", SPECULATION,
            "where drafts come from; ngram: what followed the text's last tokens when they last occurred", drafter, MAKE | STUDY),
 

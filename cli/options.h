@@ -85,7 +85,7 @@ typedef struct fr_cli_options {
     const char *arms, *synthetic, *compare, *from;
     int repeats, warm_up;
     double cool_off;
-    bool no_noise_check;
+    bool no_noise_check, no_learned;
 
     bool teacher_forced;
     fr_cli_ids depths;

@@ -183,6 +183,21 @@ fr_sampling fr_cli_sampling(const fr_cli_options *options) {
     };
 }
 
+/* Where auto keeps what it learns; NULL: nowhere. Folders that must be absolute and are not do not count, as XDG's specification
+ * says. */
+static const char *learned_folder(const fr_cli_options *options) {
+    static char folder[4096];
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (options->no_learned) return NULL;
+    if (cache && cache[0] == '/')
+        snprintf(folder, sizeof folder, "%s/forerun", cache);
+    else if (home && home[0] == '/')
+        snprintf(folder, sizeof folder, "%s/.cache/forerun", home);
+    else
+        return NULL;
+    return folder;
+}
+
 fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_progress *progress) {
     return (fr_session_options){
         .ctx = options->ctx,
@@ -193,6 +208,7 @@ fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_
         .drafter = (fr_drafter_kind)options->drafter,
         .mtp_recycle = (fr_recycle)options->mtp_recycle,
         .sampling = fr_cli_sampling(options),
+        .learned = learned_folder(options),
         .ignore_eos = options->ignore_eos,
         .progress = fr_cli_progress_update,
         .user = progress,

@@ -285,6 +285,9 @@ typedef struct fr_session_options {
     fr_recycle mtp_recycle;
     int prefill_chunk; /* rows of a prefill pass; 0: 512 */
     fr_sampling sampling;
+    /* auto: a folder of what was learned before, by model and machine, for fr_session_keep_learned; a session begins with what
+     * fits. NULL: it begins with the bytes that passes read. Text does not depend on it (with coupled verification). */
+    const char *learned;
     bool ignore_eos; /* the eos tokens that the checkpoint names do not end a text */
     fr_end_fn ends;  /* NULL: nothing else does */
     void *ends_user;
@@ -388,6 +391,9 @@ typedef struct fr_policy_info {
     uint64_t switches, probes, cycles_off; /* probes: single drafts to see whether it pays again */
 } fr_policy_info;
 FR_API void fr_session_get_policy(const fr_session *session, fr_policy_info *out);
+/* Keeps in options.learned what auto has learned, for sessions to come. Does nothing without that folder, or when the session
+ * drafted in fewer than 8 cycles. */
+FR_API fr_status fr_session_keep_learned(const fr_session *session, fr_error *error);
 
 FR_API void fr_session_get_memory(const fr_session *session, fr_memory *out);
 

@@ -182,6 +182,9 @@ FR_API fr_status fr_accept(const fr_model *model, const fr_accept_options *optio
 typedef struct fr_ab_arm {
     fr_drafting drafting;
     int depth; /* most drafts a cycle; 0: session.depth; where that is 0 too, fr_default_depth */
+    /* auto: each text begins with what those before it taught, and the first with session.learned, as a later run of the program
+     * does. Else each begins as the first run does, knowing nothing. */
+    bool learned;
 } fr_ab_arm;
 #define FR_AB_MOST_ARMS 16
 #define FR_AB_MOST_SYNTHETIC 32
@@ -193,7 +196,7 @@ typedef struct fr_ab_options {
     size_t most_prompts; /* the first ones of the file; 0: all */
     bool chat;           /* texts are put into the chat template */
     fr_chat_options chat_options;
-    const fr_ab_arm *arms; /* [num_arms]; NULL: off, on, auto */
+    const fr_ab_arm *arms; /* [num_arms]; NULL: off, on, auto, auto with learned */
     size_t num_arms;
     /* Chances [num_synthetic] that a draft is right. For each, an arm (on, session.depth) whose drafts are replaced by the
      * text that the compared arm made, spoiled at random, while the MTP module runs as ever. Not with verify = rejection at

@@ -5,7 +5,7 @@
 
 /* In passes of one row: what a text may lose in the beginning, about one draft that is not accepted where rows are dear; what it
  * may lose after having won; and how much more with each token. */
-static const double first_budget = 0.62, full_budget = 6.0, budget_a_token = 0.0125;
+static const double first_budget = 0.62, most_first_budget = 0.92, full_budget = 6.0, budget_a_token = 0.0125;
 static const double plain_share = 0.01; /* of the time, for cycles without drafts, by which others are measured */
 static const double steady = 0.04;      /* change of the level below which a pass can be compared with one some cycles ago */
 static const double hysteresis = 0.01;  /* passes that a cycle must bring for drafting to begin again */
@@ -18,7 +18,7 @@ void fr_policy_init(fr_policy *p, bool adaptive, int max_depth, const double *ra
     *p = (fr_policy){.adaptive = adaptive,
                      .max_depth = max_depth,
                      .predicted_cost = ratio[1] + draft_first,
-                     .budget = first_budget,
+                     .budget = fmin(fmax(first_budget, ratio[1] + draft_first - 1.0), most_first_budget),
                      .tokens = 1.6, /* a guess that a few cycles correct */
                      .share[1] = 1.0};
     fr_costs_init(&p->costs, ratio, draft_first, draft_next);
@@ -86,11 +86,12 @@ static void switch_to(fr_policy *p, bool off) {
     if (p->drafting_cycles > FORGET) p->drafting_cycles = FORGET;
 }
 
-/* Whether this cycle is to show what a pass of one row costs. The less drafting saves, the less that costs and the more it
- * matters. */
+/* Whether this cycle is to be one without drafts. The less drafting saves, the less that costs, and the more it matters to know
+ * what a pass of one row takes. A text's first pass may be a slow one: then more rows would be as many times dearer. */
 static bool plain_is_due(const fr_policy *p) {
-    double saved = 1.0 - lately_cost(p) / p->tokens;
-    if (p->since_plain > 0 && p->costs.drift > steady) return true;
+    double cost = lately_cost(p), saved = 1.0 - cost / p->tokens;
+    if (p->cycles == 0) return saved < cost - 1.0;
+    if (p->since_plain > 0 && p->costs.drift > steady && !p->recalled) return true;
     return p->since_plain >= (int)fmin(fmax(saved / plain_share, 2.0), SELDOM);
 }
 
@@ -107,7 +108,7 @@ int fr_policy_plan(fr_policy *p, int limit) {
     int most = p->max_depth < limit ? p->max_depth : limit;
     p->explore = p->most = 0;
     if (!p->adaptive || most == 0) return most;
-    if (p->cycles < FIRST_PLAIN) return 0;
+    if (p->cycles < FIRST_PLAIN && !p->recalled) return 0;
     switch_to(p, does_not_pay(p));
     int depth = affordable(p, p->off ? 1 : most);
     if (depth == 0) p->off_cycles++;

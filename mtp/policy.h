@@ -33,6 +33,7 @@ typedef struct fr_policy {
     /* Of cycles that drafted, lately: tokens; share by drafts verified; chained drafts. */
     double tokens, share[FR_MAX_DEPTH + 1], chained;
     int drafting_cycles;
+    bool recalled;   /* costs were known before the first cycle (learned.h) */
     bool off;        /* drafting does not pay, as far as is known: single drafts now and then, as the budget allows */
     int explore;     /* drafts that this cycle makes whatever it thinks of them, to learn what that costs; 0: none */
     int most;        /* drafts of this cycle */

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "model/forward.h"
 #include "model/plan.h"
@@ -104,15 +105,34 @@ static fr_status create_drafter(fr_session *s, fr_error *error) {
 }
 
 /* The policy's first guess of costs is what passes and drafts read. */
-static void start_policy(fr_session *s) {
-    double ratio[FR_MAX_DEPTH + 1], one;
-    fr_traffic_of(s->model, &s->traffic);
-    one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
+void fr_session_begin_policy(fr_session *s, const fr_learned *learned) {
+    double ratio[FR_MAX_DEPTH + 1], one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
         ratio[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
     double draft = s->drafter && s->drafter->type->needs_mtp ? (double)s->traffic.draft / one : 0.0;
     fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, ratio, draft, draft);
     s->policy.blind = s->options.sampling.verify == FR_VERIFY_REJECTION && s->options.sampling.temperature > 0.0f;
+    if (learned && s->policy.adaptive) fr_learned_give(learned, &s->policy);
+}
+
+static fr_status start_policy(fr_session *s, fr_error *error) {
+    const fr_session_options *o = &s->options;
+    char path[FR_LEARNED_PATH];
+    fr_learned learned;
+    fr_traffic_of(s->model, &s->traffic);
+    bool keeps = o->learned && o->drafting == FR_DRAFTING_AUTO && s->drafter;
+    if (keeps && fr_learned_path(s->model, o, o->learned, path)) {
+        s->learned = fr_alloc(strlen(path) + 1);
+        if (!s->learned) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+        memcpy(s->learned, path, strlen(path) + 1);
+    }
+    fr_session_begin_policy(s, s->learned && fr_learned_read(s->learned, &learned) ? &learned : NULL);
+    return FR_OK;
+}
+
+fr_status fr_session_keep_learned(const fr_session *s, fr_error *error) {
+    fr_learned learned;
+    return s->learned && fr_learned_take(&s->policy, &learned) ? fr_learned_write(s->learned, &learned, error) : FR_OK;
 }
 
 int fr_default_depth(fr_drafting drafting) {
@@ -135,11 +155,11 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
     s->logits_row = -1;
     fr_status status = allocate(s, error);
     if (status == FR_OK) status = create_drafter(s, error);
+    if (status == FR_OK) status = start_policy(s, error);
     if (status != FR_OK) {
         fr_session_destroy(s);
         return status;
     }
-    start_policy(s);
     *out = s;
     return FR_OK;
 }
@@ -149,6 +169,7 @@ void fr_session_destroy(fr_session *s) {
     fr_kv_cache_release(&s->kv);
     fr_drafter_destroy(s->drafter);
     fr_workspace_release(&s->ws);
+    fr_free(s->learned);
     fr_free(s->sampler_memory);
     fr_free(s->tokens);
     fr_free(s->logits);

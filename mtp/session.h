@@ -15,6 +15,7 @@
 #include "model/traffic.h"
 #include "model/workspace.h"
 #include "mtp/drafters/drafter.h"
+#include "mtp/learned.h"
 #include "mtp/policy.h"
 #include "sampler/sampler.h"
 
@@ -33,6 +34,7 @@ struct fr_session {
 
     fr_drafter *drafter; /* owned; NULL: none */
     fr_policy policy;
+    char *learned;  /* path of the file with what was learned; NULL: none */
     fr_cycle cycle; /* the last one; its length is 0 when the last step made no pass */
     fr_stats stats;
 
@@ -43,6 +45,8 @@ struct fr_session {
     fr_workspace ws;
 };
 
+/* Begins the policy anew, with what was learned before; NULL: with nothing but the bytes that passes and drafts read. */
+void fr_session_begin_policy(fr_session *session, const fr_learned *learned);
 /* What drafters are lent. It holds until the text changes. */
 fr_draft_context fr_session_draft_context(fr_session *session);
 /* Puts another drafter in the place of the session's own, which it returns: a wrapper around it, or one that the session is to

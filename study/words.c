@@ -73,8 +73,10 @@ const char *fr_weights_word(int weights) {
     return WORD(weight_words, weights);
 }
 
+static const char learned[] = "learned"; /* the arm of auto with what was learned before */
+
 void fr_ab_arm_name(const fr_ab_arm *arm, char *name, size_t size) {
-    const char *word = fr_drafting_word(arm->drafting);
+    const char *word = arm->learned ? learned : fr_drafting_word(arm->drafting);
     if (arm->depth > 0 && arm->drafting != FR_DRAFTING_OFF)
         snprintf(name, size, "%s:%d", word, arm->depth);
     else
@@ -84,9 +86,9 @@ void fr_ab_arm_name(const fr_ab_arm *arm, char *name, size_t size) {
 bool fr_ab_arm_parse(const char *name, size_t length, fr_ab_arm *arm) {
     const char *word, *colon = memchr(name, ':', length);
     size_t size = colon ? (size_t)(colon - name) : length;
-    for (int i = 0; (word = fr_drafting_word(i)); i++) {
+    for (int i = -1; (word = i < 0 ? learned : fr_drafting_word(i)); i++) {
         if (strlen(word) != size || strncmp(word, name, size) != 0) continue;
-        *arm = (fr_ab_arm){(fr_drafting)i, 0};
+        *arm = i < 0 ? (fr_ab_arm){FR_DRAFTING_AUTO, 0, true} : (fr_ab_arm){(fr_drafting)i, 0, false};
         if (!colon) return true;
         if (length != size + 2 || colon[1] < '1' || colon[1] > '0' + FR_MAX_DEPTH) return false;
         arm->depth = colon[1] - '0';

@@ -19,7 +19,8 @@ const char *fr_think_word(int think);
 const char *fr_verify_word(int rule);
 const char *fr_weights_word(int weights);
 
-/* An arm's name: its drafting, and after a colon the most drafts a cycle where it says so itself: off, on, auto, on:2. */
+/* An arm's name: its drafting, and after a colon the most drafts a cycle where it says so itself: off, on, auto, on:2; auto with
+ * what was learned before is called learned. */
 void fr_ab_arm_name(const fr_ab_arm *arm, char *name, size_t size);
 /* Reads a name of `length` bytes; false: no arm is called so. */
 bool fr_ab_arm_parse(const char *name, size_t length, fr_ab_arm *arm);

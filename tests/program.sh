@@ -3,6 +3,7 @@
 [ -x "$FORERUN" ] && [ -x "$json_check" ] || { echo "there is no program at $FORERUN, or no $json_check"; exit 1; }
 golden=$(cd "$(dirname "$0")" && pwd)/golden
 work=$(mktemp -d)
+export XDG_CACHE_HOME="$work/cache" # what auto learns here is of this test alone
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; failed=1; }
 failed=0

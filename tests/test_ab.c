@@ -127,7 +127,7 @@ static bool look(void *user, const char *what, uint64_t done, uint64_t total) {
 }
 
 static void a_run_takes_turns(void **state) {
-    fr_ab_arm arms[] = {{FR_DRAFTING_OFF, 0}, {FR_DRAFTING_ON, 2}};
+    fr_ab_arm arms[] = {{FR_DRAFTING_OFF, 0, false}, {FR_DRAFTING_ON, 2, false}};
     watch w = {.stop_at = -1};
     fr_ab_options o = usual();
     (void)state;
@@ -165,10 +165,10 @@ static void figures_agree_with_each_other(void **state) {
     int tokens = 2 * (12 + 10 + 12);
     assert_string_equal(at(d, "schema")->valuestring, "forerun.ab/1");
     assert_true(cJSON_IsTrue(at(d, "complete")) && cJSON_IsTrue(at(d, "identical_outputs")));
-    assert_int_equal(cJSON_GetArraySize(at(d, "arms")), 3);
+    assert_int_equal(cJSON_GetArraySize(at(d, "arms")), 4);
     assert_int_equal(cJSON_GetArraySize(at(d, "results")), PROMPTS);
-    for (int i = 0; i < 3; i++) {
-        static const char *const names[] = {"off", "on", "auto"};
+    for (int i = 0; i < 4; i++) {
+        static const char *const names[] = {"off", "on", "auto", "learned"};
         const cJSON *arm = cJSON_GetArrayItem(at(d, "arms"), i), *counts = at(arm, "itl_histogram.counts"), *item;
         double counted = 0.0;
         assert_string_equal(at(arm, "name")->valuestring, names[i]);
@@ -185,8 +185,9 @@ static void figures_agree_with_each_other(void **state) {
         assert_int_equal(cycles + accepted, tokens - 2 * PROMPTS);
         assert_true(number(arm, "tpot_ms.p50") <= number(arm, "tpot_ms.p99"));
     }
-    assert_int_equal(cJSON_GetArraySize(at(d, "comparisons")), 2);
+    assert_int_equal(cJSON_GetArraySize(at(d, "comparisons")), 3);
     assert_string_equal(at(d, "comparisons.1.b")->valuestring, "auto");
+    assert_string_equal(at(d, "comparisons.2.b")->valuestring, "learned");
     assert_int_equal(number(d, "comparisons.0.pairs"), 2 * PROMPTS);
     assert_int_equal(number(d, "comparisons.0.units"), PROMPTS);
     assert_true(cJSON_IsNull(at(d, "comparisons.0.speedup.ci95")) && cJSON_IsNull(at(d, "arms.1.acceptance_rate_ci95")));
@@ -266,7 +267,7 @@ static void spoiled_drafts_are_right_as_often_as_asked(void **state) {
 
 static void synthetic_acceptance_hits_its_target(void **state) {
     const double targets[] = {0.0, 0.6, 1.0};
-    fr_ab_arm off = {FR_DRAFTING_OFF, 0};
+    fr_ab_arm off = {FR_DRAFTING_OFF, 0, false};
     fr_ab_options o = usual();
     (void)state;
     o.arms = &off;
@@ -358,7 +359,7 @@ static void a_stopped_run_counts_whole_turns_only(void **state) {
 
 static void options_are_checked(void **state) {
     const double half = 0.5, much = 1.5;
-    fr_ab_arm twice[] = {{FR_DRAFTING_ON, 2}, {FR_DRAFTING_ON, 2}}, deep = {FR_DRAFTING_ON, 9};
+    fr_ab_arm twice[] = {{FR_DRAFTING_ON, 2, false}, {FR_DRAFTING_ON, 2, false}}, deep = {FR_DRAFTING_ON, 9, false};
     fr_ab_options bad[10];
     (void)state;
     for (size_t i = 0; i < 10; i++) bad[i] = usual();

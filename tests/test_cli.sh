@@ -127,6 +127,26 @@ says '^20 tokens, .* tokens/s, prefill [0-9]* tokens in .* s; drafted [0-9]*, ac
 tokens=$(value tokens)
 text=$(value text)
 
+# What auto learned is kept for the next run, which says the same; never needed, and neither read nor made where it is not wanted.
+learned() { find "$XDG_CACHE_HOME" -type f 2>/dev/null | wc -l | tr -d ' '; }
+rm -rf "$XDG_CACHE_HOME"
+run 0 generate -m "$model" -p 'Once upon a time' -n 400 --ignore-eos --json -q --no-learned
+long=$(value tokens)
+[ "$(learned)" -eq 0 ] || fail "--no-learned keeps what was learned"
+run 0 generate -m "$model" -p 'Once upon a time' -n 400 --ignore-eos --json -q
+holds tokens="$long"
+for file in "$XDG_CACHE_HOME"/forerun/*; do [ -e "$file" ] && echo '{"schema": "forerun.learned/1", "tokens": [7' >"$file"; done
+run 0 generate -m "$model" -p 'Once upon a time' -n 400 --ignore-eos --json -q
+silent generate with a damaged file of what was learned
+holds tokens="$long"
+kept=$XDG_CACHE_HOME
+XDG_CACHE_HOME=/proc/nowhere
+run 0 generate -m "$model" -p 'Once upon a time' -n 400 --ignore-eos --json -q
+silent generate where nothing can be kept
+holds tokens="$long"
+XDG_CACHE_HOME=$kept
+
+run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos --json
 says '^memory: weights .* mapped, KV .* for 2,048 tokens, workspace .*; .* to allocate, .* available$'
 for weights in mmap copy populate; do
     run 0 generate -m "$model" -p 'Once upon a time' -n 20 --ignore-eos --json -q --weights "$weights"

@@ -174,7 +174,7 @@ for seconds in 1 4 15 60; do
     [ ! -s "$work/out" ] || break
 done
 [ "$code" -eq 130 ] || fail "interrupted: exit $code"
-holds complete=false arms#3 identical_outputs=true results:array cost_model:object
+holds complete=false arms#4 identical_outputs=true results:array cost_model:object
 
 [ "$failed" -eq 0 ] || { echo "ab does not keep its contract"; exit 1; }
 echo "ab keeps its contract"

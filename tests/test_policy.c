@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "mtp/policy.h"
+#include "mtp/learned.h"
 
 /* A world: what things cost and how good drafts are. Times are in passes of one row. */
 typedef struct {
@@ -170,12 +170,12 @@ typedef struct worst {
     double off[LENGTHS], best[LENGTHS];
 } worst;
 
-/* Expected times over `seeds` texts, against those without drafts and with the best fixed depth. begin: what every text's policy
- * begins with. */
-static void compare(const world *w, const fr_policy *begin, int seeds, int count, worst *out) {
+/* Expected times over `seeds` texts, against those without drafts and with the best fixed depth. begin [begins]: what policies
+ * of texts begin with, in turn. */
+static void compare(const world *w, const fr_policy *begin, int begins, int seeds, int count, worst *out) {
     double fixed[4][LENGTHS] = {0}, automatic[LENGTHS] = {0};
     for (int s = 0; s < seeds; s++) {
-        fr_policy p = *begin;
+        fr_policy p = begin[s % begins];
         for (int k = 0; k <= 3; k++) time_texts(w, k, NULL, 1000003u * (uint64_t)(s + 1), count, fixed[k]);
         time_texts(w, -1, &p, 1000003u * (uint64_t)(s + 1), count, automatic);
     }
@@ -219,7 +219,7 @@ static worst worst_of(int m, int seeds, int count, const fr_policy *begin, int s
             for (int spread = 0; spread < 2; spread++) {
                 world now = machine(m, f, 0.1 * a, spread);
                 fr_policy p = begin ? *begin : fresh(&now);
-                compare(&now, &p, seeds, count, &w);
+                compare(&now, &p, 1, seeds, count, &w);
             }
     for (int i = 0; i < count; i++)
         print_message("%s, %d tokens, worst: %.3f of off, %.3f of the best depth\n", machines[m].name, lengths[i], w.off[i],
@@ -244,6 +244,60 @@ static void long_texts_keep_what_they_found(void **in) {
         worst w = worst_of(m, 6, LENGTHS, NULL, 3);
         for (int i = SHORT; i < LENGTHS; i++) assert_true(w.off[i] >= 0.98 && w.best[i] >= 0.95);
     }
+}
+
+/* ---- With what was learned before ---- */
+
+/* What a text of 1024 tokens in a world teaches, as a policy that begins the next one. */
+static fr_policy taught_by(const world *w, uint64_t seed) {
+    double time[LENGTHS] = {0};
+    fr_learned learned;
+    fr_policy p = fresh(w), next = fresh(w);
+    time_texts(w, -1, &p, seed, LENGTHS - 1, time);
+    assert_true(fr_learned_take(&p, &learned));
+    fr_learned_give(&learned, &next);
+    return next;
+}
+
+enum { MEMORIES = 5 };
+
+static void a_text_gains_from_the_one_before_it(void **in) {
+    (void)in;
+    for (int m = 0; m < MACHINES; m++) {
+        worst w;
+        for (int i = 0; i < LENGTHS; i++) w.off[i] = w.best[i] = INFINITY;
+        for (int f = 0; f < FIRSTS; f++)
+            for (int a = 0; a <= 10; a++)
+                for (int spread = 0; spread < 2; spread++) {
+                    world now = machine(m, f, 0.1 * a, spread);
+                    fr_policy memories[MEMORIES];
+                    for (int i = 0; i < MEMORIES; i++) memories[i] = taught_by(&now, 77u + (uint64_t)i);
+                    compare(&now, memories, MEMORIES, 40, SHORT, &w);
+                }
+        for (int i = 0; i < SHORT; i++) {
+            print_message("%s, learned, %d tokens, worst: %.3f of off, %.3f of the best depth\n", machines[m].name, lengths[i],
+                          w.off[i], w.best[i]);
+            assert_true(w.off[i] >= 0.98 && w.best[i] >= (i == 0 ? 0.93 : 0.95));
+        }
+    }
+}
+
+/* A memory of a text whose drafts were all accepted, or of one where none was. */
+static void a_wrong_memory_is_corrected(void **in) {
+    (void)in;
+    for (int m = 0; m < MACHINES; m++)
+        for (int good = 0; good < 2; good++) {
+            worst w;
+            for (int i = 0; i < LENGTHS; i++) w.off[i] = w.best[i] = INFINITY;
+            world before = machine(m, 0, good ? 0.0 : 0.95, false), now = machine(m, 1, good ? 0.95 : 0.0, false);
+            fr_policy p = taught_by(&before, 77);
+            compare(&now, &p, 1, 60, LENGTHS - 1, &w);
+            for (int i = 0; i < LENGTHS - 1; i++)
+                print_message("%s, learned %s, %d tokens: %.3f of off, %.3f of the best depth\n", machines[m].name,
+                              good ? "that nothing is accepted" : "that all is", lengths[i], w.off[i], w.best[i]);
+            assert_true(w.off[0] >= 0.94);
+            assert_true(w.off[3] >= 0.98 && w.best[3] >= 0.9 && w.best[4] >= 0.95);
+        }
 }
 
 /* Acceptance collapses, and comes back: the policy follows both ways. */
@@ -307,6 +361,8 @@ int main(void) {
         cmocka_unit_test(disturbances_do_not_mislead),
         cmocka_unit_test(short_texts_are_not_slower_either),
         cmocka_unit_test(long_texts_keep_what_they_found),
+        cmocka_unit_test(a_text_gains_from_the_one_before_it),
+        cmocka_unit_test(a_wrong_memory_is_corrected),
         cmocka_unit_test(finds_its_way_back),
         cmocka_unit_test(what_follows_a_draft_does_not_decide_about_it),
         cmocka_unit_test(fixed_depth_is_fixed),

@@ -24,7 +24,8 @@ int fr_ab_order(int columns, size_t prompt, int repeat, int turn) {
 /* ---- Options ---- */
 
 static fr_status check_options(fr_ab_options *o, fr_error *error) {
-    static const fr_ab_arm usual[] = {{FR_DRAFTING_OFF, 0}, {FR_DRAFTING_ON, 0}, {FR_DRAFTING_AUTO, 0}};
+    static const fr_ab_arm usual[] = {
+        {FR_DRAFTING_OFF, 0, false}, {FR_DRAFTING_ON, 0, false}, {FR_DRAFTING_AUTO, 0, false}, {FR_DRAFTING_AUTO, 0, true}};
     if (!o->arms) {
         o->arms = usual;
         o->num_arms = sizeof usual / sizeof *usual;
@@ -71,7 +72,9 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     run->again = -1;
     for (size_t i = 0; i < o->num_arms; i++) {
         fr_ab_column *c = &run->columns[run->num_columns];
-        *c = (fr_ab_column){.drafting = o->arms[i].drafting, .depth = depth_of(o, o->arms[i].drafting, o->arms[i].depth)};
+        *c = (fr_ab_column){.drafting = o->arms[i].drafting,
+                            .depth = depth_of(o, o->arms[i].drafting, o->arms[i].depth),
+                            .learned = o->arms[i].learned && o->arms[i].drafting == FR_DRAFTING_AUTO};
         fr_ab_arm_name(&o->arms[i], c->name, sizeof c->name);
         for (int j = 0; j < run->num_columns; j++)
             if (strcmp(run->columns[j].name, c->name) == 0)
@@ -93,7 +96,7 @@ static fr_status lay_out_columns(fr_ab_run *run, fr_error *error) {
     const fr_ab_column *base = &run->columns[run->base];
     fr_ab_column *again = &run->columns[run->num_columns];
     run->again = run->num_columns++;
-    *again = (fr_ab_column){.role = FR_AB_AGAIN, .drafting = base->drafting, .depth = base->depth};
+    *again = (fr_ab_column){.role = FR_AB_AGAIN, .drafting = base->drafting, .depth = base->depth, .learned = base->learned};
     fr_ab_arm_name(&o->arms[run->base], again->name, sizeof again->name);
     strcat(again->name, " (again)");
     return FR_OK;
@@ -114,6 +117,7 @@ static fr_status open_sessions(fr_ab_run *run, fr_error *error) {
     for (int c = 0; c < run->num_columns; c++) {
         wanted.drafting = run->columns[c].drafting;
         wanted.depth = run->columns[c].depth;
+        wanted.learned = run->columns[c].learned ? run->options.session.learned : NULL;
         FR_TRY(fr_session_create(run->model, &wanted, &run->columns[c].session, error));
         if (run->columns[c].depth >= run->probe_rows) run->probe_rows = run->columns[c].depth + 1;
     }
@@ -247,6 +251,8 @@ fr_status fr_ab(const fr_model *model, const fr_ab_options *options, fr_study_re
     status = run_all(run, error);
     run->interrupted = status == FR_INTERRUPTED;
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;
+    for (int c = 0; c < run->num_columns; c++) /* never needed: whether it can be kept is nobody's concern */
+        if (run->columns[c].role == FR_AB_ARM) fr_session_keep_learned(run->columns[c].session, NULL);
     fr_status written = fr_ab_document(run, out, error);
     if (written != FR_OK) status = written;
 done:

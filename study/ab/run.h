@@ -28,8 +28,9 @@ typedef struct fr_ab_column {
     char name[32];
     fr_drafting drafting;
     int depth;           /* 0 with off */
+    bool learned;        /* auto: a text begins with what those before it taught; else each begins anew */
     double target;       /* synthetic: the chance that a draft is right */
-    fr_session *session; /* kept from text to text, as in a server: what a policy has learned stays */
+    fr_session *session; /* kept from text to text, as in a server */
 } fr_ab_column;
 
 /* One text of one column. */

@@ -98,6 +98,16 @@ static fr_status make(fr_ab_run *run, int column, size_t prompt, int most, fr_ab
     return FR_OK;
 }
 
+/* What a policy knows when a text begins is what it would know in a run of the program. */
+static void begin_policy(const fr_ab_column *c) {
+    fr_learned learned;
+    if (c->drafting != FR_DRAFTING_AUTO) return;
+    if (!c->learned)
+        fr_session_begin_policy(c->session, NULL);
+    else if (fr_learned_take(&c->session->policy, &learned))
+        fr_session_begin_policy(c->session, &learned);
+}
+
 fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, int draw, fr_ab_text *out, fr_error *error) {
     const fr_ab_column *c = &run->columns[column];
     spoiler spoiled = {&run->record, run->prompts.items[prompt].count, run->options.session.sampling.seed, draw,
@@ -106,6 +116,7 @@ fr_status fr_ab_make_text(fr_ab_run *run, int column, size_t prompt, int most, i
     FR_TRY(report(run, column, prompt, 0, error));
     FR_TRY(fr_session_truncate(c->session, 0, error));
     fr_session_reset_stats(c->session);
+    begin_policy(c);
     fr_forced_drafter forced = fr_forced_drafter_around(c->session->drafter, spoil, &spoiled);
     bool synthetic = c->role == FR_AB_SYNTHETIC && out != &run->record;
     if (synthetic) fr_session_swap_drafter(c->session, &forced.base);
