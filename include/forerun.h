@@ -392,7 +392,7 @@ typedef struct fr_policy_info {
 } fr_policy_info;
 FR_API void fr_session_get_policy(const fr_session *session, fr_policy_info *out);
 /* Keeps in options.learned what auto has learned, for sessions to come. Does nothing without that folder, or when the session
- * drafted in fewer than 8 cycles. */
+ * drafted in fewer than 3 cycles. */
 FR_API fr_status fr_session_keep_learned(const fr_session *session, fr_error *error);
 
 FR_API void fr_session_get_memory(const fr_session *session, fr_memory *out);

@@ -8,7 +8,7 @@ static const double least_doubt = 0.05; /* of a cost */
 static const double level_doubt = 0.5;  /* the machine may be busier, or the weights not in memory */
 static const double off_budget = 0.2;   /* where drafting did not pay: the first look comes later */
 static const double most_budget = 2.0;
-enum { ENOUGH = 8 }; /* cycles that drafted */
+enum { ENOUGH = 3, TELLING = 8 }; /* cycles that drafted, for keeping them; for what they brought to decide */
 
 static double doubt_of(const fr_costs *c, int at) {
     return sqrt(fmax(c->covariance[at][at], 0.0));
@@ -77,7 +77,7 @@ void fr_learned_give(const fr_learned *l, fr_policy *p) {
     p->tokens = l->tokens;
     p->chained = l->chained;
     p->drafting_cycles = (int)fmin(l->cycles, most_cycles);
-    p->off = l->off > 0.0 || l->tokens < cycle_cost(l);
+    p->off = l->off > 0.0 || (l->cycles >= TELLING && l->tokens < cycle_cost(l));
     p->recalled = true;
     double deepest = fr_costs_cautious(&p->costs, p->max_depth) - 1.0;
     p->budget = p->off ? off_budget : fmin(fmax(p->budget, deepest), most_budget);
