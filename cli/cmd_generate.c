@@ -239,6 +239,7 @@ static void print_document(const generation *run) {
     part = fr_json_add_object(b, b->root, "options");
     fr_json_add_text(b, part, "mtp", fr_drafting_word(options->mtp));
     fr_json_add_count(b, part, "depth", (uint64_t)fr_cli_depth(options, info));
+    fr_json_add_bool(b, part, "learned", !options->no_learned);
     fr_json_add_text(b, part, "mtp_hidden", fr_hidden_state_word(options->mtp_hidden));
     fr_json_add_text(b, part, "mtp_recycle", fr_recycle_word(options->mtp_recycle));
     fr_json_add_text(b, part, "act", fr_act_word(info->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));

@@ -49,6 +49,7 @@ static void add_options(writer *w, cJSON *to) {
     fr_json_add_bool(d, to, "noise_check", !o->no_noise_check);
     fr_json_add_count(d, to, "depth", (uint64_t)s->depth);
     fr_json_add_text(d, to, "drafter", fr_drafter_word(s->drafter));
+    fr_json_add_bool(d, to, "learned", s->learned);
     fr_json_add_text(d, to, "mtp_hidden", fr_hidden_state_word(s->mtp_hidden));
     fr_json_add_text(d, to, "mtp_recycle", fr_recycle_word(s->mtp_recycle));
     fr_json_add_text(d, to, "verify", fr_verify_word(s->sampling.verify));
