@@ -12,9 +12,19 @@
 #include "core/kernels/tiled_attention.h"
 #include "core/linear/linear.h"
 
+/* The weights of sparse attention's indexer (DeepSeek-V3.2): `heads` queries of `dim` values a token from its low-rank query, one
+ * key from its hidden state, and a weight for each head. */
+typedef struct fr_indexer {
+    int heads, dim, topk;   /* topk 0: the layer has no indexer */
+    bool interleaved;       /* which pairs RoPE turns: (2i, 2i + 1), else (i, i + rope / 2); the first `rope` values */
+    fr_linear wq_b, wk;     /* [heads * dim, q_rank], [dim, hidden] */
+    fr_linear weights_proj; /* [heads, hidden]; never quantizes its input */
+    float *k_norm_weight, *k_norm_bias; /* [dim]: LayerNorm, eps 1e-6 */
+} fr_indexer;
+
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
-    float eps, softmax_scale;
+    float eps, softmax_scale;                          /* eps of the two latent norms */
     bool act_fp8, act_ue8m0;
     fr_linear q_proj;             /* [heads * (nope + rope), hidden], only when q_rank is 0 */
     fr_linear q_a_proj, q_b_proj; /* [q_rank, hidden], [heads * (nope + rope), q_rank] */
@@ -23,6 +33,7 @@ typedef struct fr_mla {
     fr_linear o_proj;             /* [hidden, heads * v] */
     float *q_a_layernorm;         /* [q_rank] */
     float *kv_a_layernorm;        /* [kv_rank] */
+    fr_indexer indexer;           /* only in layers that have one */
 } fr_mla;
 
 /* What a thread expands a head into. */

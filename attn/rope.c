@@ -24,15 +24,20 @@ static float inverse_frequency(const fr_config *c, int i) {
     return (float)(plain / c->yarn.factor * slow + plain * (1.0 - slow));
 }
 
+/* What cos and sin are multiplied by: as given, by the two mscales if both are given, or by that of factor. */
+static double attention_factor(const fr_config *c) {
+    double factor = c->yarn.factor, mscale = c->yarn.mscale, all = c->yarn.mscale_all_dim;
+    if (!c->yarn.present) return 1.0;
+    if (c->yarn.attention_factor > 0) return c->yarn.attention_factor;
+    return mscale > 0 && all > 0 ? yarn_mscale(factor, mscale) / yarn_mscale(factor, all) : yarn_mscale(factor, 1.0);
+}
+
 void fr_rope_take(fr_rope *rope, fr_arena *arena, const fr_config *config, int positions) {
     rope->dim = config->qk_rope_head_dim;
     rope->positions = positions;
     rope->table = FR_TAKE(arena, float, (size_t)positions *(size_t)rope->dim);
     if (!rope->table) return;
-    double scale = 1.0;
-    if (config->yarn.present)
-        scale =
-            yarn_mscale(config->yarn.factor, config->yarn.mscale) / yarn_mscale(config->yarn.factor, config->yarn.mscale_all_dim);
+    double scale = attention_factor(config);
     for (int i = 0; i < rope->dim / 2; i++) {
         float frequency = inverse_frequency(config, i);
         for (int pos = 0; pos < positions; pos++) {

@@ -43,20 +43,36 @@ static bool lists_tensors(const inspection *run) {
 
 static uint64_t needed_bytes(const inspection *run, uint64_t tokens) {
     const fr_parameters *p = run->parameters;
-    return p->fp8_bytes + tokens * (p->kv_bytes_per_token_bf16 + p->mtp_kv_bytes_per_token_bf16);
+    return p->fp8_bytes + tokens * (p->kv_bytes_per_token_bf16 + p->mtp_kv_bytes_per_token_bf16 + p->index_bytes_per_token_bf16 +
+                                    p->mtp_index_bytes_per_token_bf16);
 }
 
 /* ---- Text -------------------------------------------------------------------------------------------------- */
 
+/* Keys that the file leaves out are in the notices. */
+static void print_experts(const inspection *run) {
+    const cJSON *c = run->config;
+    uint64_t groups = config_count(c, "n_group"), top = config_count(c, "num_experts_per_tok");
+    if (run->parameters->moe_mlp == 0) {
+        printf("  experts              none\n");
+        return;
+    }
+    printf("  experts              %" PRIu64, config_count(c, "n_routed_experts"));
+    if (groups > 1) printf(" in %" PRIu64 " groups (%" PRIu64 " kept)", groups, config_count(c, "topk_group"));
+    if (top > 0) printf(", top %" PRIu64, top);
+    printf(", %" PRIu64 " shared\n", config_count(c, "n_shared_experts"));
+}
+
 static void print_config(const inspection *run) {
     const cJSON *c = run->config, *quantization = fr_path_object(c, "quantization_config");
     const cJSON *scaling = fr_path_object(c, "rope_scaling");
+    if (!scaling && fr_path_value(c, "rope_parameters.factor")) scaling = fr_path_object(c, "rope_parameters");
     const char *architecture = config_text(c, "architectures.0");
-    uint64_t layers = config_count(c, "num_hidden_layers"), dense = config_count(c, "first_k_dense_replace");
+    const fr_parameters *p = run->parameters;
     fr_cli_print_shown(stdout, "%s", run->path);
     fr_cli_print_shown(stdout, "  architecture         %s", architecture);
-    printf("  layers               %" PRIu64 ": %" PRIu64 " dense, %" PRIu64 " MoE; %" PRIu64 " MTP\n", layers,
-           dense < layers ? dense : layers, dense < layers ? layers - dense : 0, config_count(c, "num_nextn_predict_layers"));
+    printf("  layers               %d: %d dense, %d MoE; %d MTP\n", p->dense_layers + p->moe_layers, p->dense_layers,
+           p->moe_layers, p->mtp_modules);
     printf("  hidden size          %s\n", FR_TEXT_GROUPED(config_count(c, "hidden_size")));
     printf("  vocabulary           %s\n", FR_TEXT_GROUPED(config_count(c, "vocab_size")));
     printf("  attention            %s heads; kv_lora_rank %s, positions %s; ",
@@ -66,9 +82,7 @@ static void print_config(const inspection *run) {
         printf("q_lora_rank %s\n", FR_TEXT_GROUPED(config_count(c, "q_lora_rank")));
     else
         printf("no q_lora_rank\n");
-    printf("  experts              %" PRIu64 " in %" PRIu64 " groups (%" PRIu64 " kept), top %" PRIu64 ", %" PRIu64 " shared\n",
-           config_count(c, "n_routed_experts"), config_count(c, "n_group"), config_count(c, "topk_group"),
-           config_count(c, "num_experts_per_tok"), config_count(c, "n_shared_experts"));
+    print_experts(run);
     if (quantization)
         fr_cli_print_shown(stdout, "  quantization         %s %s, activations %s", config_text(quantization, "quant_method"),
                            config_text(quantization, "fmt"), config_text(quantization, "activation_scheme"));
@@ -76,7 +90,7 @@ static void print_config(const inspection *run) {
         printf("  quantization         none\n");
     if (scaling)
         fr_cli_print_shown(stdout, "  context              %s (%s, %s extended)", FR_TEXT_GROUPED(run->context),
-                           config_text(scaling, "type"),
+                           config_text(scaling, "rope_type|type"),
                            FR_TEXT_GROUPED(config_count(scaling, "original_max_position_embeddings")));
     else
         printf("  context              %s\n", FR_TEXT_GROUPED(run->context));
@@ -98,6 +112,7 @@ static void print_counts(const inspection *run) {
     printf("\nparameters\n");
     print_count("main model", p->main_total);
     print_count("  attention", p->attention);
+    if (p->indexer) print_count("  indexer", p->indexer);
     print_count("  dense MLP", p->dense_mlp);
     print_count("  MoE", p->moe_mlp);
     print_count("  embedding", p->embedding);
@@ -115,6 +130,8 @@ static void print_counts(const inspection *run) {
     print_bytes("KV, full context", run->context * kv);
     print_bytes("KV in f32, a token", p->kv_bytes_per_token_f32);
     if (p->mtp_total) print_bytes("MTP KV, a token", mtp_kv);
+    if (p->indexers) print_bytes("index keys, a token", p->index_bytes_per_token_bf16);
+    if (p->indexers && p->mtp_total) print_bytes("MTP index keys", p->mtp_index_bytes_per_token_bf16);
     if (run->context > 4096) print_bytes("needed, 4,096 tokens", needed_bytes(run, 4096));
     print_bytes("needed, full context", needed_bytes(run, run->context));
 }
@@ -194,6 +211,7 @@ static void print_document(inspection *run) {
     fr_json_add_count(b, part, "embedding", p->embedding);
     fr_json_add_count(b, part, "head", p->head);
     fr_json_add_count(b, part, "attention", p->attention);
+    fr_json_add_count(b, part, "indexer", p->indexer);
     fr_json_add_count(b, part, "dense_mlp", p->dense_mlp);
     fr_json_add_count(b, part, "moe_mlp", p->moe_mlp);
     fr_json_add_count(b, part, "mtp_total", p->mtp_total);
@@ -208,6 +226,8 @@ static void print_document(inspection *run) {
     fr_json_add_count(b, part, "kv_per_token_bf16_bytes", p->kv_bytes_per_token_bf16);
     fr_json_add_count(b, part, "kv_per_token_f32_bytes", p->kv_bytes_per_token_f32);
     fr_json_add_count(b, part, "mtp_kv_per_token_bf16_bytes", p->mtp_kv_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "index_per_token_bf16_bytes", p->index_bytes_per_token_bf16);
+    fr_json_add_count(b, part, "mtp_index_per_token_bf16_bytes", p->mtp_index_bytes_per_token_bf16);
     fr_json_add_count(b, part, "kv_full_context_bf16_bytes", run->context * p->kv_bytes_per_token_bf16);
     fr_json_add_count(b, part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
     fr_json_add_count(b, part, "needed_full_context_bytes", needed_bytes(run, run->context));

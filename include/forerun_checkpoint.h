@@ -21,11 +21,16 @@ FR_API fr_status fr_find_checkpoint(const char *path, bool weights, char **dir, 
 typedef struct fr_parameters {
     uint64_t main_total, main_activated, embedding, head;
     uint64_t attention, dense_mlp, moe_mlp; /* over all main layers; moe_mlp includes gates, biases and shared experts */
+    uint64_t indexer;                       /* of sparse attention, over all main layers */
     uint64_t mtp_total;                     /* as stored by the original: with its copies of embedding and LM head */
     uint64_t mtp_unique, mtp_activated;     /* without them; what one draft touches, LM head included */
-    uint64_t fp8_bytes;                     /* weights as the original stores them: FP8 + scales, BF16 and F32 elsewhere */
+    uint64_t fp8_bytes;                     /* weights as the original stores them: FP8 + scales where the config says fp8,
+                                               BF16 and F32 elsewhere */
     uint64_t kv_bytes_per_token_bf16, kv_bytes_per_token_f32; /* main model */
     uint64_t mtp_kv_bytes_per_token_bf16;
+    uint64_t index_bytes_per_token_bf16, mtp_index_bytes_per_token_bf16; /* index keys; as many again in f32 */
+    int dense_layers, moe_layers, indexers;                              /* of the main model */
+    int mtp_modules;
 } fr_parameters;
 
 typedef struct fr_tensor_info {

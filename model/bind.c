@@ -84,8 +84,10 @@ static fr_status bind_vector(float **out, const fr_checkpoint *checkpoint, const
 /* ---- Places ---- */
 
 bool fr_weights_use(const fr_model *model, const fr_schema_tensor *t) {
-    if (t->row->offset == FR_NOT_BOUND) return false;
-    return !t->mtp || (model->mtp.present && t->layer == model->config.num_hidden_layers);
+    const fr_mtp_files *files = &model->mtp.files;
+    if (!t->mtp) return true;
+    if (!files->present || t->layer != model->config.num_hidden_layers) return false;
+    return !t->optional || (t->row->part == FR_PART_EMBEDDING ? files->own_embedding : files->own_lm_head);
 }
 
 /* The layer that a tensor belongs to; NULL before it is made. */
@@ -145,10 +147,16 @@ static fr_mla mla_of(const fr_model *model) {
                     .nope = c->qk_nope_head_dim,
                     .rope = c->qk_rope_head_dim,
                     .v = c->v_head_dim,
-                    .eps = c->rms_norm_eps,
+                    .eps = 1e-6f, /* of the latents' norms: not rms_norm_eps, in DeepSeek's code and in transformers */
                     .softmax_scale = fr_softmax_scale(c),
                     .act_fp8 = model->act_fp8,
                     .act_ue8m0 = c->act_ue8m0};
+}
+
+static fr_indexer indexer_of(const fr_config *c, int layer) {
+    if (!fr_config_layer_has_indexer(c, layer)) return (fr_indexer){.topk = 0};
+    return (fr_indexer){
+        .heads = c->index_n_heads, .dim = c->index_head_dim, .topk = c->index_topk, .interleaved = c->indexer_rope_interleave};
 }
 
 static fr_moe moe_of(const fr_model *model) {
@@ -175,6 +183,7 @@ void fr_layer_sizes(const fr_model *model, fr_layer *layer) {
 /* Sets a layer's sizes and allocates its experts, so that tensors can be bound. */
 static fr_status make_layer(const fr_model *model, int index, fr_layer *layer, fr_error *error) {
     *layer = (fr_layer){.mla = mla_of(model), .is_moe = fr_config_layer_is_moe(&model->config, index)};
+    layer->mla.indexer = indexer_of(&model->config, index);
     if (!layer->is_moe) return FR_OK;
     layer->moe = moe_of(model);
     layer->moe.experts = fr_alloc_zeroed((size_t)layer->moe.router.experts, sizeof *layer->moe.experts);
@@ -187,7 +196,7 @@ static fr_status make_layers(fr_model *model, fr_error *error) {
     model->layers = fr_alloc_zeroed((size_t)count, sizeof *model->layers);
     if (!model->layers) return fr_fail_at(error, FR_ERROR_MEMORY, "model.layers", "out of memory");
     for (int i = 0; i < count; i++) FR_TRY(make_layer(model, i, &model->layers[i], error));
-    return model->mtp.present ? make_layer(model, count, &model->mtp.layer, error) : FR_OK;
+    return model->mtp.files.present ? make_layer(model, count, &model->mtp.layer, error) : FR_OK;
 }
 
 static void finish_layer(fr_layer *layer) {
@@ -207,8 +216,8 @@ static fr_status bind_tensor(void *user, const fr_schema_tensor *t) {
     const binder *b = user;
     const fr_checkpoint *checkpoint = b->model->checkpoint;
     void *place = place_of(b->model, t);
-    if (t->mtp && !b->model->mtp.present) return FR_OK;
-    if (t->optional && !fr_checkpoint_find(checkpoint, t->name)) return FR_OK;
+    if (t->mtp && !b->model->mtp.files.present) return FR_OK;
+    if ((t->optional || (t->mtp && !place)) && !fr_checkpoint_find(checkpoint, t->name)) return FR_OK;
     FR_TRY(fr_schema_fit(t, checkpoint, b->error));
     if (!place) return FR_OK;
     return t->rank == 1 ? bind_vector(place, checkpoint, t, b->error) : fr_linear_bind(place, checkpoint, t, b->shard, b->error);
@@ -217,7 +226,6 @@ static fr_status bind_tensor(void *user, const fr_schema_tensor *t) {
 fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
     binder b = {model, shard, error};
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
-    model->mtp.present = fr_schema_has_mtp(&model->config, model->checkpoint);
     FR_TRY(make_layers(model, error));
     FR_TRY(fr_schema_each(&model->config, bind_tensor, &b));
     for (int i = 0; i < model->config.num_hidden_layers; i++) finish_layer(&model->layers[i]);
@@ -226,6 +234,8 @@ fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
         fr_linear_release(&model->lm_head);
         model->lm_head = model->embed_tokens; /* an embedding has no scales, so there is nothing to release twice */
     }
+    if (!model->mtp.files.own_embedding) model->mtp.embed_tokens = model->embed_tokens;
+    if (!model->mtp.files.own_lm_head) model->mtp.lm_head = model->lm_head;
     return FR_OK;
 }
 
@@ -250,5 +260,5 @@ void fr_weights_release(fr_model *model) {
     if (model->draft_head.owned_w) fr_linear_release(&model->draft_head);
     model->layers = NULL;
     memset(&model->draft_head, 0, sizeof model->draft_head);
-    memset(&model->mtp, 0, sizeof model->mtp);
+    model->mtp = (fr_mtp_module){.files = model->mtp.files};
 }

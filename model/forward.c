@@ -6,13 +6,12 @@
 #include "core/threads.h"
 #include "model/layer.h"
 
-void fr_embed(const fr_model *model, int32_t token, float *y) {
-    const fr_linear *e = &model->embed_tokens;
-    assert(token >= 0 && token < model->config.vocab_size);
+void fr_embed(const fr_kernels *kernels, const fr_linear *e, int32_t token, float *y) {
+    assert(token >= 0 && token < e->out);
     if (e->dtype == FR_F32)
         memcpy(y, (const float *)e->w + (int64_t)token * e->stride, (size_t)e->in * sizeof(float));
     else
-        model->kernels->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
+        kernels->bf16_to_f32(y, (const uint16_t *)e->w + (int64_t)token * e->stride, e->in);
 }
 
 typedef struct pass {
@@ -31,7 +30,8 @@ static void run_pass(void *argument) {
     fr_workspace *ws = p->ws;
     int rows = p->rows, hidden_size = c->hidden_size, pos = p->kv->length, begin, end;
     fr_team_split(rows, 1, &begin, &end);
-    for (int r = begin; r < end; r++) fr_embed(model, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
+    for (int r = begin; r < end; r++)
+        fr_embed(model->kernels, &model->embed_tokens, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
     fr_team_barrier();
     for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
         fr_layer_forward(model, &model->layers[i], ws, p->kv, i, pos, rows);

@@ -36,24 +36,39 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
 }
 
 static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_error *error) {
-    FR_TRY(fr_linear_to_e4m3(&model->lm_head, model->threads, &model->draft_head, error));
+    FR_TRY(fr_linear_to_e4m3(&model->mtp.lm_head, model->threads, &model->draft_head, error));
     if (o->draft_head == FR_DRAFT_HEAD_AUTO)
         fr_notices_add(&model->notices, "draft head",
                        "drafts use an FP8 copy of the LM head, %s instead of %s; verification does not",
-                       FR_TEXT_SIZE(fr_linear_bytes(&model->draft_head)), FR_TEXT_SIZE(fr_linear_bytes(&model->lm_head)));
+                       FR_TEXT_SIZE(fr_linear_bytes(&model->draft_head)), FR_TEXT_SIZE(fr_linear_bytes(&model->mtp.lm_head)));
     return FR_OK;
+}
+
+/* What is in a checkpoint with sparse attention is known; computing it is not. */
+static fr_status refuse_sparse(const char *dir, const fr_config *c, fr_error *error) {
+    if (!c->index_topk) return FR_OK;
+    fr_status status =
+        fr_fail_at(error, FR_ERROR_UNSUPPORTED, fr_place_of("%.400s", dir).text,
+                   "%s has sparse attention (index_topk %d), which cannot be run yet", c->model_type, c->index_topk);
+    return fr_hint(error, status, "inspect, check, quantize and synth work on it");
 }
 
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
+    fr_mtp_files mtp;
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
-    FR_TRY(fr_checkpoint_open(dir, &model->checkpoint, error));
-    fr_plan_prepare(model, o, fr_schema_has_mtp(&model->config, model->checkpoint));
+    FR_TRY(fr_source_open(dir, &model->config, &model->checkpoint, &model->notices, error));
+    fr_source_settle(&model->config, model->checkpoint, &mtp, &model->notices);
+    FR_TRY(refuse_sparse(dir, &model->config, error));
+    fr_plan_prepare(model, o, &mtp);
     FR_TRY(fr_plan_model(model, o, &model->plan, error));
+    bool drafts = !o->session || o->session->drafting != FR_DRAFTING_OFF;
+    if (drafts && fr_source_compare(&model->config, model->checkpoint, &model->mtp.files))
+        FR_TRY(fr_plan_model(model, o, &model->plan, error));
     FR_TRY(fr_weights_bind(model, (fr_shard){0, 1}, error));
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
-    model->draft_head = model->lm_head;
+    model->draft_head = model->mtp.lm_head;
     if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
     return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
 }
@@ -121,7 +136,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .num_moe_layers = model->num_moe_layers,
         .num_experts_per_tok = c->num_experts_per_tok,
         .max_position_embeddings = c->max_position_embeddings,
-        .has_mtp = model->mtp.present,
+        .has_mtp = model->mtp.files.present,
         .has_tokenizer = model->tokenizer != NULL,
         .act_fp8 = model->act_fp8,
         .bos_token_id = c->bos_token_id,

@@ -29,7 +29,7 @@ fr_session_sizes fr_session_sizes_of(const fr_model *model, const fr_session_opt
     int ctx = o->ctx ? o->ctx : most < DEFAULT_CTX ? most : DEFAULT_CTX;
     return (fr_session_sizes){.ctx = ctx,
                               .chunk = chunk < ctx ? chunk : ctx,
-                              .mtp = o->drafting != FR_DRAFTING_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.present,
+                              .mtp = o->drafting != FR_DRAFTING_OFF && o->drafter == FR_DRAFTER_MTP && model->mtp.files.present,
                               .kv = o->kv};
 }
 
@@ -81,7 +81,7 @@ static bool add_tensor(survey *s, const char *name) {
 static void count_draft(survey *s, const fr_schema_tensor *t) {
     if (t->rank == 1 || t->row->part == FR_PART_EMBEDDING || t->expert > 0) return;
     if (t->row->part == FR_PART_LM_HEAD)
-        s->lm_head_bytes += fr_schema_bytes(t);
+        s->lm_head_bytes = fr_schema_bytes(t); /* the module's own comes last */
     else if (t->mtp)
         s->module_bytes += fr_schema_bytes(t) * (t->expert == 0 ? (uint64_t)s->model->config.num_experts_per_tok : 1);
 }
@@ -116,8 +116,8 @@ uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
 static uint64_t head_copy_bytes(const survey *s) {
     const fr_config *c = &s->model->config;
     const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR};
-    if (!s->model->mtp.present || s->lm_head_is_e4m3) return 0;
-    return fr_schema_bytes(&(fr_schema_tensor){.row = &e4m3, .shape = {c->vocab_size, c->hidden_size}});
+    if (!s->model->mtp.files.present || s->lm_head_is_e4m3) return 0;
+    return fr_schema_bytes(&(fr_schema_tensor){.row = &e4m3, .dtype = FR_F8_E4M3, .shape = {c->vocab_size, c->hidden_size}});
 }
 
 /* Whether a copy saves drafts a good part of their time. Making it reads the head once, as a draft does. A head that caches may
@@ -157,11 +157,11 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 
 /* ---- A model --------------------------------------------------------------------------------------------------- */
 
-void fr_plan_prepare(fr_model *model, const fr_model_options *o, bool has_mtp) {
+void fr_plan_prepare(fr_model *model, const fr_model_options *o, const fr_mtp_files *mtp) {
     model->threads = o->threads > 0 ? o->threads : fr_default_threads();
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
-    model->mtp.present = has_mtp;
+    model->mtp.files = *mtp;
     model->memory_limit = o->memory_limit;
 }
 

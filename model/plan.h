@@ -21,7 +21,7 @@ uint64_t fr_session_buffer_bytes(const fr_model *model, const fr_session_sizes *
 fr_status fr_plan_session(const fr_model *model, const fr_session_options *options, fr_error *error);
 
 /* Sets the fields that planning reads in a model that has its config (and checkpoint, if there is one) and nothing else yet. */
-void fr_plan_prepare(fr_model *model, const fr_model_options *options, bool has_mtp);
+void fr_plan_prepare(fr_model *model, const fr_model_options *options, const fr_mtp_files *mtp);
 /* Marks the tensors that are used in place, in out [fr_checkpoint_count], and returns their bytes. Not among them are vectors,
  * which become float32, copies of tensors, and MTP modules that are not run. */
 uint64_t fr_plan_tensors(const fr_model *model, bool *out);

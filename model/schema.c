@@ -10,7 +10,7 @@
 enum { MAX_NAME = 192 }; /* with its NUL; the longest is less than half of it */
 
 static bool is_vector(fr_schema_kind kind) {
-    return kind == FR_SCHEMA_VECTOR || kind == FR_SCHEMA_BIAS;
+    return kind == FR_SCHEMA_VECTOR || kind == FR_SCHEMA_SHIFT || kind == FR_SCHEMA_BIAS;
 }
 
 /* ---- The walk ---- */
@@ -43,6 +43,12 @@ static void make_name(const walk *w, const fr_schema_row *row, char name[MAX_NAM
     put(name, row->name + star, length - star + 1);
 }
 
+static fr_dtype original_dtype(const fr_config *c, fr_schema_kind kind) {
+    if (kind == FR_SCHEMA_LINEAR) return c->fp8 ? FR_F8_E4M3 : FR_BF16;
+    bool f32 = kind == FR_SCHEMA_BIAS || (is_vector(kind) && c->norms_f32);
+    return f32 ? FR_F32 : FR_BF16;
+}
+
 static fr_status emit(const walk *w, const fr_schema_row *row) {
     char name[MAX_NAME];
     const fr_config *c = w->config;
@@ -53,6 +59,7 @@ static fr_status emit(const walk *w, const fr_schema_row *row) {
                                               .name = name,
                                               .rank = is_vector(row->kind) ? 1 : 2,
                                               .shape = {row->out(c), row->in(c)},
+                                              .dtype = original_dtype(c, row->kind),
                                               .layer = w->layer,
                                               .expert = w->expert,
                                               .mtp = w->layer >= c->num_hidden_layers,
@@ -114,10 +121,6 @@ unsigned fr_schema_dtypes(fr_schema_kind kind) {
     return is_vector(kind) || kind == FR_SCHEMA_LOOKUP ? floats : floats | 1u << FR_F8_E4M3;
 }
 
-fr_dtype fr_schema_dtype(fr_schema_kind kind) {
-    return kind == FR_SCHEMA_LINEAR ? FR_F8_E4M3 : kind == FR_SCHEMA_BIAS ? FR_F32 : FR_BF16;
-}
-
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]) {
     if (!(fr_schema_dtypes(tensor->row->kind) >> FR_F8_E4M3 & 1)) return false;
     shape[0] = fr_blocks((int)tensor->shape[0]);
@@ -131,7 +134,7 @@ bool fr_schema_is_scale(const char *name) {
 }
 
 uint64_t fr_schema_bytes(const fr_schema_tensor *tensor) {
-    fr_dtype dtype = fr_schema_dtype(tensor->row->kind);
+    fr_dtype dtype = tensor->dtype;
     int out = (int)tensor->shape[0], in = (int)tensor->shape[1];
     uint64_t scales = dtype == FR_F8_E4M3 ? (uint64_t)fr_blocks(out) * (uint64_t)fr_blocks(in) : 0;
     return (uint64_t)out * (uint64_t)in * fr_dtype_size(dtype) + scales * fr_dtype_size(FR_F32);
@@ -162,6 +165,13 @@ fr_status fr_schema_fit(const fr_schema_tensor *t, const fr_checkpoint *checkpoi
 
 /* ---- Names of a checkpoint ---- */
 
+const char *fr_schema_original(const fr_config *config, const fr_schema_tensor *copy) {
+    fr_schema_part part = config->tie_word_embeddings ? FR_PART_EMBEDDING : copy->row->part;
+    for (size_t i = 0; i < fr_tensors.count; i++)
+        if (fr_tensors.rows[i].scope == FR_SCOPE_MODEL && fr_tensors.rows[i].part == part) return fr_tensors.rows[i].name;
+    return copy->name;
+}
+
 int fr_schema_layer_of(const char *name) {
     int layer = -1;
     if (strncmp(name, LAYERS, strlen(LAYERS)) != 0) return -1;
@@ -179,12 +189,5 @@ bool fr_schema_head_is_tied(const fr_config *config, const fr_checkpoint *checkp
         return true;
     fr_notices_add(notices, "lm_head.weight",
                    "tie_word_embeddings is true, but the files have a head that is not the embedding: it is used");
-    return false;
-}
-
-bool fr_schema_has_mtp(const fr_config *config, const fr_checkpoint *checkpoint) {
-    if (config->num_nextn_predict_layers == 0) return false;
-    for (size_t i = 0; i < fr_checkpoint_count(checkpoint); i++)
-        if (fr_schema_layer_of(fr_checkpoint_at(checkpoint, i)->name) == config->num_hidden_layers) return true;
     return false;
 }

@@ -16,6 +16,7 @@ typedef enum fr_schema_kind {
     FR_SCHEMA_MATRIX, /* [out, in]: BF16 as published */
     FR_SCHEMA_LOOKUP, /* [rows, width]: BF16 as published, never E4M3: its rows are looked up, not multiplied */
     FR_SCHEMA_VECTOR, /* [width]: BF16 as published, bound as float32 */
+    FR_SCHEMA_SHIFT,  /* [width]: as a vector, but 0 is neutral where 1 is for a vector: LayerNorm's bias */
     FR_SCHEMA_BIAS,   /* [width]: F32 as published, bound as float32 */
 } fr_schema_kind;
 
@@ -24,6 +25,7 @@ typedef enum fr_schema_part {
     FR_PART_LM_HEAD,   /* lm_head, shared_head.head */
     FR_PART_NORM,      /* norms of the hidden state */
     FR_PART_ATTENTION, /* projections, and the norms of the two latents */
+    FR_PART_INDEXER,   /* of sparse attention */
     FR_PART_DENSE_MLP,
     FR_PART_ROUTER, /* mlp.gate.weight and its bias */
     FR_PART_EXPERT, /* routed */
@@ -41,15 +43,13 @@ typedef enum fr_schema_scope {
 
 typedef enum fr_presence {
     FR_ABSENT,   /* the config implies no such tensor */
-    FR_OPTIONAL, /* a copy of another tensor, which is used when it is not there */
+    FR_OPTIONAL, /* repeats another tensor, which is used when it is not there */
     FR_REQUIRED,
 } fr_presence;
 
 /* How a tensor-parallel shard takes a matrix: whole, a part of its outputs, or of its inputs (partial sums then have to be
  * added up). Parts are whole blocks. */
 typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
-
-#define FR_NOT_BOUND ((size_t)-1)
 
 typedef struct fr_schema_row {
     const char *name;
@@ -59,7 +59,7 @@ typedef struct fr_schema_row {
     fr_schema_part part;
     fr_cut cut;
     fr_schema_scope scope;
-    size_t offset; /* of the fr_linear, or float * of a vector, in the scope's struct; or FR_NOT_BOUND */
+    size_t offset; /* of the fr_linear, or float * of a vector, in the scope's struct */
     fr_presence (*when)(const fr_config *config, int layer);
 } fr_schema_row;
 
@@ -80,8 +80,9 @@ typedef struct fr_schema_tensor {
     const char *name; /* valid during the call */
     int rank;         /* 1 or 2 */
     int64_t shape[2];
-    int layer;  /* -1: outside the layers; num_hidden_layers + j: MTP module j */
-    int expert; /* of FR_SCOPE_EXPERT; -1 otherwise */
+    fr_dtype dtype; /* in the original; BF16 instead of E4M3 where the config does not say fp8 */
+    int layer;      /* -1: outside the layers; num_hidden_layers + j: MTP module j */
+    int expert;     /* of FR_SCOPE_EXPERT; -1 otherwise */
     bool mtp;
     bool optional; /* FR_OPTIONAL */
 } fr_schema_tensor;
@@ -95,15 +96,16 @@ fr_status fr_schema_each(const fr_config *config, fr_schema_fn fn, void *user);
 
 /* The types that a tensor may have, as a mask for fr_checkpoint_get. One that may be E4M3 has scales if it is. */
 unsigned fr_schema_dtypes(fr_schema_kind kind);
-/* The type that it has in the original. */
-fr_dtype fr_schema_dtype(fr_schema_kind kind);
-/* Bytes in that type, scales included. */
+/* Bytes in the original's type, scales included. */
 uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
 
 /* Name, "NAME_scale_inv", and shape, [ceil(out/128), ceil(in/128)], of the scales that a tensor has if it is E4M3; false when it
  * never is, or the name does not fit. */
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
 bool fr_schema_is_scale(const char *name);
+
+/* What a copy repeats: the main model's tensor of the same part. */
+const char *fr_schema_original(const fr_config *config, const fr_schema_tensor *copy);
 
 /* The layer of a tensor's name, -1 for a tensor outside the layers. */
 int fr_schema_layer_of(const char *name);
@@ -116,7 +118,5 @@ fr_status fr_schema_fit(const fr_schema_tensor *t, const fr_checkpoint *checkpoi
 /* Whether the LM head is the embedding: tie_word_embeddings says so, and the files have no head or the same bytes once more. One
  * that differs is no copy but the head, as for transformers 5, and is noticed. */
 bool fr_schema_head_is_tied(const fr_config *config, const fr_checkpoint *checkpoint, fr_notices *notices);
-/* Whether the files have an MTP module. A config may announce one (num_nextn_predict_layers) that a conversion dropped. */
-bool fr_schema_has_mtp(const fr_config *config, const fr_checkpoint *checkpoint);
 
 #endif

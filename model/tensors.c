@@ -20,6 +20,9 @@ WIDTH(kv_lora_rope, c->kv_lora_rank + c->qk_rope_head_dim)
 WIDTH(heads_qk, c->num_attention_heads *(c->qk_nope_head_dim + c->qk_rope_head_dim))
 WIDTH(heads_kv, c->num_attention_heads *(c->qk_nope_head_dim + c->v_head_dim))
 WIDTH(heads_v, c->num_attention_heads * c->v_head_dim)
+WIDTH(index_heads, c->index_n_heads)
+WIDTH(index_dim, c->index_head_dim)
+WIDTH(index_queries, c->index_n_heads * c->index_head_dim)
 WIDTH(dense_width, c->intermediate_size)
 WIDTH(expert_width, c->moe_intermediate_size)
 WIDTH(shared_width, c->n_shared_experts * c->moe_intermediate_size)
@@ -35,10 +38,11 @@ WIDTH(experts, c->n_routed_experts)
 #define REQUIRED_IF(condition) ((condition) ? FR_REQUIRED : FR_ABSENT)
 
 WHEN(always, FR_REQUIRED)
-WHEN(copied, FR_OPTIONAL) /* of the main model's */
+WHEN(copied, c->mtp_shares ? FR_ABSENT : FR_OPTIONAL) /* may repeat the main model's, or be left out */
 WHEN(unless_tied, c->tie_word_embeddings ? FR_OPTIONAL : FR_REQUIRED)
 WHEN(low_rank_q, REQUIRED_IF(c->q_lora_rank > 0))
 WHEN(full_rank_q, REQUIRED_IF(c->q_lora_rank == 0))
+WHEN(indexer, REQUIRED_IF(fr_config_layer_has_indexer(c, layer)))
 WHEN(dense, REQUIRED_IF(!fr_config_layer_is_moe(c, layer)))
 WHEN(moe, REQUIRED_IF(fr_config_layer_is_moe(c, layer)))
 WHEN(moe_shared, REQUIRED_IF(fr_config_layer_is_moe(c, layer) && c->n_shared_experts > 0))
@@ -62,17 +66,16 @@ WHEN(moe_shared, REQUIRED_IF(fr_config_layer_is_moe(c, layer) && c->n_shared_exp
     ROW(LOOKUP, name, out, in, part, cut, scope, AT(fr_linear, scope, member), when)
 #define VECTOR(name, out, in, part, cut, scope, member, when)                                                                    \
     ROW(VECTOR, name, out, in, part, cut, scope, AT(float *, scope, member), when)
+#define SHIFT(name, out, in, part, cut, scope, member, when)                                                                     \
+    ROW(SHIFT, name, out, in, part, cut, scope, AT(float *, scope, member), when)
 #define BIAS(name, out, in, part, cut, scope, member, when)                                                                      \
     ROW(BIAS, name, out, in, part, cut, scope, AT(float *, scope, member), when)
-/* A copy of a tensor of the main model. The main model's own is used: it is not bound. */
-#define COPIED(kind, name, out, in, part) ROW(kind, name, out, in, part, NONE, MTP, FR_NOT_BOUND, copied)
-
 /* clang-format off */
 static const fr_schema_row rows[] = {
     /*     name                                   out           in            part           cut   bound at                          when */
     LOOKUP("model.embed_tokens.weight",           vocab_size,   hidden_size,  EMBEDDING,     NONE, MODEL,  embed_tokens,             always),
 
-    COPIED(LOOKUP, "embed_tokens.weight",         vocab_size,   hidden_size,  EMBEDDING),
+    LOOKUP("embed_tokens.weight",                 vocab_size,   hidden_size,  EMBEDDING,     NONE, MTP,    embed_tokens,             copied),
     VECTOR("enorm.weight",                        hidden_size,  one,          NORM,          NONE, MTP,    enorm,                    always),
     VECTOR("hnorm.weight",                        hidden_size,  one,          NORM,          NONE, MTP,    hnorm,                    always),
     MATRIX("eh_proj.weight",                      hidden_size,  two_hidden,   MTP_INPUT,     NONE, MTP,    eh_proj,                  always),
@@ -86,6 +89,11 @@ static const fr_schema_row rows[] = {
     VECTOR("self_attn.kv_a_layernorm.weight",     kv_lora_rank, one,          ATTENTION,     NONE, LAYER,  mla.kv_a_layernorm,       always),
     LINEAR("self_attn.kv_b_proj.weight",          heads_kv,     kv_lora_rank, ATTENTION,     OUT,  LAYER,  mla.kv_b_proj,            always),
     LINEAR("self_attn.o_proj.weight",             hidden_size,  heads_v,      ATTENTION,     IN,   LAYER,  mla.o_proj,               always),
+    LINEAR("self_attn.indexer.wq_b.weight",       index_queries, q_lora_rank, INDEXER,       NONE, LAYER,  mla.indexer.wq_b,         indexer),
+    LINEAR("self_attn.indexer.wk.weight",         index_dim,    hidden_size,  INDEXER,       NONE, LAYER,  mla.indexer.wk,           indexer),
+    VECTOR("self_attn.indexer.k_norm.weight",     index_dim,    one,          INDEXER,       NONE, LAYER,  mla.indexer.k_norm_weight, indexer),
+    SHIFT("self_attn.indexer.k_norm.bias",        index_dim,    one,          INDEXER,       NONE, LAYER,  mla.indexer.k_norm_bias,  indexer),
+    MATRIX("self_attn.indexer.weights_proj.weight", index_heads, hidden_size, INDEXER,       NONE, LAYER,  mla.indexer.weights_proj, indexer),
     VECTOR("post_attention_layernorm.weight",     hidden_size,  one,          NORM,          NONE, LAYER,  post_attention_layernorm, always),
 
     LINEAR("mlp.gate_proj.weight",                dense_width,  hidden_size,  DENSE_MLP,     OUT,  LAYER,  mlp.gate_proj,            dense),
@@ -102,7 +110,7 @@ static const fr_schema_row rows[] = {
     LINEAR("mlp.shared_experts.down_proj.weight", hidden_size,  shared_width, SHARED_EXPERT, IN,   LAYER,  moe.shared.down_proj,     moe_shared),
 
     VECTOR("shared_head.norm.weight",             hidden_size,  one,          NORM,          NONE, MTP,    shared_head_norm,         always),
-    COPIED(MATRIX, "shared_head.head.weight",     vocab_size,   hidden_size,  LM_HEAD),
+    MATRIX("shared_head.head.weight",             vocab_size,   hidden_size,  LM_HEAD,       NONE, MTP,    lm_head,                  copied),
 
     VECTOR("model.norm.weight",                   hidden_size,  one,          NORM,          NONE, MODEL,  norm,                     always),
     MATRIX("lm_head.weight",                      vocab_size,   hidden_size,  LM_HEAD,       OUT,  MODEL,  lm_head,                  unless_tied),

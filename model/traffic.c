@@ -8,6 +8,7 @@ static void add_linear(void *user, const fr_schema_tensor *t, const fr_linear *l
     bool routed = t->expert == 0;
     uint64_t bytes = fr_linear_bytes(linear), times = routed ? (uint64_t)traffic->chosen : 1;
     if (t->row->part == FR_PART_EMBEDDING || t->expert > 0) return;
+    if (t->mtp && t->row->part == FR_PART_LM_HEAD) return; /* drafts read the draft head */
     if (t->mtp) {
         traffic->draft += bytes * times;
         return;
@@ -20,7 +21,7 @@ void fr_traffic_of(const fr_model *model, fr_traffic *out) {
     const fr_mtp_module *mtp = &model->mtp;
     *out = (fr_traffic){.experts = model->config.n_routed_experts, .chosen = model->config.num_experts_per_tok};
     fr_weights_each_linear(model, add_linear, out);
-    if (!mtp->present) return;
+    if (!mtp->files.present) return;
     out->draft += fr_linear_bytes(&model->draft_head);
     out->kv_only = fr_linear_bytes(&mtp->eh_proj) + fr_linear_bytes(&mtp->layer.mla.kv_a_proj_with_mqa);
 }

@@ -6,6 +6,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/config.h"
 #include "model/schema.h"
+#include "model/source.h"
 #include "moe/moe.h"
 #include "text/tokenizer.h"
 
@@ -19,9 +20,10 @@ typedef struct fr_layer {
 } fr_layer;
 
 /* The MTP module (DeepSeek-V3 report, section 2.2): x = eh_proj [enorm(e); hnorm(h)], a decoder layer, shared_head.norm,
- * and the main model's LM head. */
+ * and an LM head. Embedding and LM head are the main model's, unless the files have others for the module. */
 typedef struct fr_mtp_module {
-    bool present;
+    fr_mtp_files files;
+    fr_linear embed_tokens, lm_head;         /* [vocab_size, hidden_size] */
     float *enorm, *hnorm, *shared_head_norm; /* [hidden_size] */
     fr_linear eh_proj;                       /* [hidden_size, 2 * hidden_size] */
     fr_layer layer;
@@ -40,7 +42,7 @@ struct fr_model {
     fr_layer *layers;       /* [num_hidden_layers] */
     float *norm;            /* [hidden_size] */
     fr_linear lm_head;      /* [vocab_size, hidden_size] */
-    fr_linear draft_head;   /* an E4M3 copy of it for drafts, or without own memory lm_head itself */
+    fr_linear draft_head;   /* of drafts: an E4M3 copy of mtp.lm_head, or without own memory that itself */
     fr_mtp_module mtp;
     fr_memory_plan plan;
     fr_notices notices;
@@ -55,13 +57,15 @@ typedef struct fr_shard {
     int index, count;
 } fr_shard;
 
-/* Binds every tensor that the config implies; dtype and shape of each are checked. On an error what was bound is released by
+/* Binds every tensor that the config implies, those of the MTP module if model->mtp.files has it; dtype and shape of each are
+ * checked. On an error what was bound is released by
  * fr_weights_release, as always. */
 fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error);
 /* The model can then be bound again. */
 void fr_weights_release(fr_model *model);
 
-/* Whether a model binds a tensor, if its files have it: not copies, nor the tensors of MTP modules that are not run. */
+/* Whether a model binds a tensor, if its files have it: not what only repeats another, nor tensors of MTP modules that are not
+ * run. */
 bool fr_weights_use(const fr_model *model, const fr_schema_tensor *tensor);
 /* Calls fn for each matrix that is bound, in the order of the schema. */
 typedef void (*fr_linear_fn)(void *user, const fr_schema_tensor *tensor, const fr_linear *linear);

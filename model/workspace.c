@@ -8,7 +8,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     bool dense = false, sparse = false;
     fr_layer layer;
     fr_layer_sizes(model, &layer);
-    for (int i = 0; i < c->num_hidden_layers + model->mtp.present; i++) {
+    for (int i = 0; i < c->num_hidden_layers + model->mtp.files.present; i++) {
         bool is_moe = fr_config_layer_is_moe(c, i);
         sparse |= is_moe;
         dense |= !is_moe;
@@ -19,7 +19,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     ws->delta = FR_TAKE(arena, float, rows *width);
     ws->hidden = FR_TAKE(arena, float, rows *width);
     fr_rows_take(&ws->rows, arena, model->kernels, ws->max_rows, c->hidden_size, FR_INPUT_ANY);
-    if (model->mtp.present) {
+    if (model->mtp.files.present) {
         ws->joined = FR_TAKE(arena, float, rows * 2 * width);
         fr_rows_take(&ws->joined_rows, arena, model->kernels, ws->max_rows, 2 * c->hidden_size, FR_INPUT_ANY);
     }

@@ -27,7 +27,8 @@ typedef struct fr_workspace {
 /* R = max_rows. */
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error);
 void fr_workspace_release(fr_workspace *ws);
-/* The bytes that it will take. Of the model it needs no weights: config, kernels, threads, mtp.present and num_moe_layers. */
+/* The bytes that it will take. Of the model it needs no weights: config, kernels, threads, mtp.files.present and num_moe_layers.
+ */
 uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx);
 
 #endif

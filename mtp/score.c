@@ -42,7 +42,7 @@ static fr_status hand_out(void *user, fr_session *s, int first, int rows, fr_err
     int mtp_rows = mtp ? fr_mtp_readable(mtp, &context) : 0;
     if (mtp_rows > 0) {
         fr_mtp_read(mtp, &context, mtp_rows, mtp_rows, NULL);
-        fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
+        fr_lm_head(s->model, &s->ws, &s->model->mtp.lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
         scorer->batch.mtp_logits = scorer->mtp_logits;
         scorer->batch.mtp_rows = (size_t)mtp_rows;
     }

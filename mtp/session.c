@@ -59,9 +59,9 @@ static fr_status check_options(const fr_model *model, const fr_session_options *
         return fr_fail(error, FR_ERROR_ARGUMENT, "recycled hidden state: there is no %d", (int)o->mtp_recycle);
     const fr_drafter_type *drafter = fr_drafter_type_of((int)o->drafter);
     if (!drafter) return fr_fail(error, FR_ERROR_ARGUMENT, "drafter: there is no %d", (int)o->drafter);
-    if (o->drafting == FR_DRAFTING_ON && drafter->needs_mtp && !model->mtp.present) {
-        fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d)",
-                model->config.num_hidden_layers);
+    if (o->drafting == FR_DRAFTING_ON && drafter->needs_mtp && !model->mtp.files.present) {
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "MTP: this checkpoint has no MTP module (layer %d): %s",
+                model->config.num_hidden_layers, model->mtp.files.absent);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--mtp auto runs without one");
     }
     return check_sampling(model, &o->sampling, error);
@@ -100,7 +100,7 @@ static fr_status allocate(fr_session *s, fr_error *error) {
 /* None when drafting is off, or automatic and there is nothing to draft with. */
 static fr_status create_drafter(fr_session *s, fr_error *error) {
     const fr_drafter_type *type = fr_drafter_type_of((int)s->options.drafter);
-    if (s->options.drafting == FR_DRAFTING_OFF || (type->needs_mtp && !s->model->mtp.present)) return FR_OK;
+    if (s->options.drafting == FR_DRAFTING_OFF || (type->needs_mtp && !s->model->mtp.files.present)) return FR_OK;
     return fr_drafter_create(type, s->model, &s->options, &s->drafter, error);
 }
 

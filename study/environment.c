@@ -102,7 +102,7 @@ static void add_model(fr_json_builder *d, cJSON *to, const fr_model *model, cons
     fr_json_add_count(d, object, "vocab_size", (uint64_t)c->vocab_size);
     fr_json_add_count(d, object, "experts", (uint64_t)c->n_routed_experts);
     fr_json_add_count(d, object, "experts_per_token", (uint64_t)c->num_experts_per_tok);
-    fr_json_add_bool(d, object, "mtp", model->mtp.present);
+    fr_json_add_bool(d, object, "mtp", model->mtp.files.present);
     add_parameters(d, object, path);
     fr_json_add_count(d, object, "bytes", fr_checkpoint_bytes(model->checkpoint));
     fr_json_add_text(d, object, "act", fr_act_word(model->act_fp8 ? FR_ACT_FP8 : FR_ACT_NONE));

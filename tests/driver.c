@@ -68,7 +68,7 @@ static bool collect(void *user, const fr_score_batch *batch) {
     assert_true(rows >= 1 && first + rows <= (size_t)s->rows);
     assert_non_null(batch->logits);
     assert_non_null(batch->hidden);
-    assert_non_null(batch->experts);
+    assert_true(batch->experts || c->info.num_moe_layers == 0);
     memcpy(s->logits + first * vocab, batch->logits, rows * vocab * sizeof(float));
     memcpy(s->hidden + first * hidden, batch->hidden, rows * hidden * sizeof(float));
     for (size_t i = 0; i < (size_t)c->info.num_moe_layers; i++) {
@@ -97,7 +97,7 @@ void driver_score(const fr_model *model, const fr_session_options *options, cons
     out->logits = calloc(rows * vocab, sizeof(float));
     out->hidden = calloc(rows * (size_t)c.info.hidden_size, sizeof(float));
     out->mtp_logits = c.mtp ? calloc(rows * vocab, sizeof(float)) : NULL;
-    out->experts = calloc(rows * (size_t)(c.info.num_moe_layers * c.info.num_experts_per_tok), sizeof(int32_t));
+    out->experts = calloc(rows * (size_t)(c.info.num_moe_layers * c.info.num_experts_per_tok) + 1, sizeof(int32_t));
     assert_true(out->logits && out->hidden && out->experts && (out->mtp_logits || !c.mtp));
     unsigned what = FR_SCORE_LOGITS | FR_SCORE_HIDDEN | FR_SCORE_EXPERTS | (c.mtp ? FR_SCORE_MTP_LOGITS : 0);
     fr_session *session = driver_session(model, &o);

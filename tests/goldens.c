@@ -10,9 +10,10 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-const golden_case golden_cases[GOLDEN_MODELS] = {
-    {"pico-s1", {1, 7, 70}},     {"pico-yarn-s1", {1, 7, 70}},  {"pico-noqlora-s1", {1, 7, 70}},
-    {"pico-mtp-s1", {1, 7, 70}}, {"nano-mtp-s1", {7, 70, 200}},
+const golden_case golden_cases[GOLDEN_ALL] = {
+    {"pico-s1", {1, 7, 70}},        {"pico-yarn-s1", {1, 7, 70}},  {"pico-noqlora-s1", {1, 7, 70}},   {"pico-mtp-s1", {1, 7, 70}},
+    {"nano-mtp-s1", {7, 70, 200}},  {"pico-gigachat", {1, 7, 70}}, {"pico-gigachat-fp8", {1, 7, 70}}, {"pico-joyai", {1, 7, 70}},
+    {"pico-glm-flash", {1, 7, 70}}, {"pico-alldense", {1, 7, 70}}, {"pico-noexperts", {1, 7, 70}},    {"pico-kimi", {1, 7, 70}},
 };
 
 bool golden_exists(int length, golden_mode mode) {
@@ -54,8 +55,11 @@ static void bind_arrays(golden *g) {
     g->router_idx = get_i32(g, "router_idx", 3, (long[]){m, n, k});
     g->router_w = get_f32(g, "router_w", 3, (long[]){m, n, k});
     g->router_margin = get_f32(g, "router_margin", 2, (long[]){m, n});
+    g->has_mtp = npz_find(&g->archive, "mtp_logits");
+    if (!g->has_mtp) return;
     g->mtp_logits = get_f32(g, "mtp_logits", 2, (long[]){n, v});
     g->mtp_hidden = get_f32(g, "mtp_hidden", 2, (long[]){n, h});
+    if (!npz_find(&g->archive, "mtp_router_idx")) return;
     g->mtp_router_idx = get_i32(g, "mtp_router_idx", 2, (long[]){n, k});
     g->mtp_router_w = get_f32(g, "mtp_router_w", 2, (long[]){n, k});
 }
@@ -67,6 +71,18 @@ static double *get_numbers(const golden *g, const cJSON *json, const char *key, 
     if (!values || cJSON_GetArraySize(array) != count) fail_msg("%s: no %d numbers %s", g->label, count, key);
     cJSON_ArrayForEach(item, array) values[i++] = cJSON_GetNumberValue(item);
     return values;
+}
+
+static void read_chain(golden *g, const cJSON *chain) {
+    g->has_chain = chain;
+    if (!chain) return;
+    double *drafts = get_numbers(g, chain, "drafts", GOLDEN_CHAIN), *margin = get_numbers(g, chain, "margin", GOLDEN_CHAIN);
+    for (int i = 0; i < GOLDEN_CHAIN; i++) {
+        g->chain[i] = (int32_t)drafts[i];
+        g->chain_margin[i] = margin[i];
+    }
+    free(drafts);
+    free(margin);
 }
 
 static void read_json(golden *g, const char *path) {
@@ -81,7 +97,8 @@ static void read_json(golden *g, const char *path) {
         g->greedy[i] = (int32_t)greedy[i];
         g->greedy_margin[i] = margin[i];
     }
-    g->mtp_router_margin = get_numbers(g, json, "mtp_router_margin", g->length);
+    if (g->mtp_router_idx) g->mtp_router_margin = get_numbers(g, json, "mtp_router_margin", g->length);
+    read_chain(g, cJSON_GetObjectItemCaseSensitive(json, "mtp_chain"));
     const cJSON *spec = cJSON_GetObjectItemCaseSensitive(json, "spec1");
     g->spec_drafted = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(spec, "drafted"));
     g->spec_accepted = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(spec, "accepted"));

@@ -8,7 +8,9 @@
 
 #include "npz.h"
 
-enum { GOLDEN_MODELS = 5, GOLDEN_LENGTHS = 3, GOLDEN_GREEDY = 64 };
+/* The first GOLDEN_MODELS are DeepSeek-V3's own, with FP8 weights, an MTP module and both modes; their neighbours behind them
+ * have float32 activations alone, and not all of them experts or an MTP module. */
+enum { GOLDEN_MODELS = 5, GOLDEN_ALL = 12, GOLDEN_LENGTHS = 3, GOLDEN_GREEDY = 64, GOLDEN_CHAIN = 3 };
 
 /* A router or greedy choice whose margin is smaller may legitimately come out differently in float32. */
 #define GOLDEN_MARGIN 1e-4
@@ -17,7 +19,7 @@ typedef struct golden_case {
     const char *model;
     int lengths[GOLDEN_LENGTHS]; /* of the prompts */
 } golden_case;
-extern const golden_case golden_cases[GOLDEN_MODELS];
+extern const golden_case golden_cases[GOLDEN_ALL];
 
 typedef enum golden_mode { GOLDEN_F32, GOLDEN_W8A8 } golden_mode; /* activations in float32; quantized */
 bool golden_exists(int length, golden_mode mode);                 /* the longest text is kept in float32 only */
@@ -31,12 +33,16 @@ typedef struct golden {
     const float *layer_out;                        /* [layers, L, hidden] */
     const int32_t *router_idx;                     /* [moe layers, L, top_k], ascending */
     const float *router_w, *router_margin;         /* [moe layers, L, top_k], [moe layers, L] */
-    const float *mtp_logits, *mtp_hidden;          /* [L, vocab], [L, hidden]; the last row reads greedy[0] */
-    const int32_t *mtp_router_idx;                 /* [L, top_k] */
-    const float *mtp_router_w;                     /* [L, top_k] */
-    double *mtp_router_margin;                     /* [L] */
-    int32_t greedy[GOLDEN_GREEDY];                 /* continuation of the prompt */
+    bool has_mtp;
+    const float *mtp_logits, *mtp_hidden; /* [L, vocab], [L, hidden]; the last row reads greedy[0] */
+    const int32_t *mtp_router_idx;        /* [L, top_k]; NULL where the module is dense */
+    const float *mtp_router_w;            /* [L, top_k] */
+    double *mtp_router_margin;            /* [L] */
+    int32_t greedy[GOLDEN_GREEDY];        /* continuation of the prompt */
     double greedy_margin[GOLDEN_GREEDY];
+    bool has_chain;              /* neighbours with an MTP module */
+    int32_t chain[GOLDEN_CHAIN]; /* drafts chained from the last prompt position */
+    double chain_margin[GOLDEN_CHAIN];
     int spec_drafted, spec_accepted; /* drafting one token a cycle over that continuation */
     double noise;                    /* effect of a 1e-6 relative perturbation on the logits, max abs */
     npz_archive archive;

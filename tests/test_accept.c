@@ -604,7 +604,7 @@ static void nonsense_is_refused(void **state) {
     fr_model_destroy(model);
     model = driver_open("pico-s1", FR_ISA_AUTO, FR_ACT_AUTO, 1);
     options = (fr_accept_options){.tokens = tokens, .num_tokens = 3};
-    if (!model->mtp.present) {
+    if (!model->mtp.files.present) {
         assert_int_equal(fr_accept(model, &options, &result, &error), FR_ERROR_UNSUPPORTED);
         assert_true(strstr(error.message, "no MTP module"));
     }

@@ -47,7 +47,7 @@ static void check_model(const char *name) {
     assert_int_equal(fr_kv_cache_create(&kv, c->num_hidden_layers, CTX, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL),
                      FR_OK);
     for (int rows = 1; rows <= FR_DECODE_ROWS; rows++) {
-        for (int r = 0; r < rows; r++) fr_embed(model, 5 + r, ws.x + (size_t)(r * c->hidden_size));
+        for (int r = 0; r < rows; r++) fr_embed(model->kernels, &model->embed_tokens, 5 + r, ws.x + (size_t)(r * c->hidden_size));
         for (int threads = 1; threads <= 4; threads++)
             for (int layer = 0; layer < 2; layer++) { /* a dense one, one with experts */
                 counted_layer counted = {model, &ws, &kv, layer, rows, 0, 0};

@@ -21,6 +21,7 @@ typedef struct findings {
 } findings;
 
 static findings found;
+static fr_notices noticed;
 
 static void note(void *user, const fr_problem *problem) {
     findings *f = user;
@@ -31,11 +32,17 @@ static void note(void *user, const fr_problem *problem) {
     f->count++;
 }
 
+static void take_notice(void *user, const fr_notice *notice) {
+    (void)user;
+    fr_notices_add(&noticed, notice->what, "%s", notice->why);
+}
+
 static int check(const char *dir) {
     uint64_t count = 1000000;
     fr_error error;
     found.count = 0;
-    if (fr_check(dir, note, NULL, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
+    memset(&noticed, 0, sizeof noticed);
+    if (fr_check(dir, note, take_notice, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
     assert_int_equal(count, found.count);
     return found.count;
 }
@@ -233,21 +240,24 @@ static void values_are_checked_without_a_config(void **state) {
     scratch_destroy(&s);
 }
 
-/* A conversion may drop the MTP module, or announce none and keep it. */
-/* A conversion may drop the MTP module; one that the config does not announce is one finding. */
+/* A conversion may drop the MTP module, or keep it and announce none: that is noticed, and nothing is wrong. Tensors of other
+ * layers beyond the last are one finding. */
 static void mtp_may_be_absent(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
     replace(&s, "config.json", "\"num_nextn_predict_layers\": 1", "\"num_nextn_predict_layers\": 0");
-    assert_int_equal(check(s.dir), 1);
-    assert_found("tensors are of layers beyond num_hidden_layers 3 + num_nextn_predict_layers 0");
+    assert_int_equal(check(s.dir), 0);
+    assert_int_equal(noticed.count, 1);
+    assert_non_null(strstr(noticed.list[0].why, "tensors of it are there, but config.json announces none"));
     replace(&s, "config.json", "\"num_nextn_predict_layers\": 0", "\"num_nextn_predict_layers\": 1");
     static const char *const files[] = {FIRST, SECOND, INDEX};
     for (int f = 0; f < 3; f++)
         while (replace_one(&s, files[f], "\"model.layers.3.", "\"model.layers.9.")) {
         }
     assert_int_equal(check(s.dir), 1); /* none of layer 3 is missed */
-    assert_found("tensors are of layers beyond");
+    assert_found("tensors are of layers beyond num_hidden_layers 3 + num_nextn_predict_layers 0");
+    assert_int_equal(noticed.count, 1);
+    assert_non_null(strstr(noticed.list[0].why, "but no tensor of it is there"));
     scratch_destroy(&s);
 }
 

@@ -48,12 +48,13 @@ static void same_experts(const golden *g, const int32_t *experts, const char *is
 
 static void no_golden_choice_is_close(void **state) {
     (void)state;
-    for (int i = 0; i < GOLDEN_MODELS * GOLDEN_LENGTHS; i++) {
+    for (int i = 0; i < GOLDEN_ALL * GOLDEN_LENGTHS; i++) {
         const golden_case *c = &golden_cases[i / GOLDEN_LENGTHS];
         golden g;
         golden_load(c->model, c->lengths[i % GOLDEN_LENGTHS], GOLDEN_F32, &g);
         for (int j = 0; j < g.moe_layers * g.length; j++) assert_true(g.router_margin[j] > GOLDEN_MARGIN);
-        for (int j = 0; j < g.length; j++) assert_true(g.mtp_router_margin[j] > GOLDEN_MARGIN);
+        for (int j = 0; g.mtp_router_idx && j < g.length; j++) assert_true(g.mtp_router_margin[j] > GOLDEN_MARGIN);
+        for (int j = 0; g.has_chain && j < GOLDEN_CHAIN; j++) assert_true(g.chain_margin[j] > GOLDEN_MARGIN);
         for (int j = 0; j < GOLDEN_GREEDY; j++) assert_true(g.greedy_margin[j] > 100 * GOLDEN_MARGIN);
         golden_release(&g);
     }
@@ -68,13 +69,14 @@ typedef struct limits {
 
 static void check_scores(const golden *g, const fr_model *model, int chunk, const char *isa, const limits *limit, limits *worst) {
     driver_scores s;
-    fr_session_options o = {.kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .prefill_chunk = chunk};
+    fr_drafting drafting = g->has_mtp ? FR_DRAFTING_ON : FR_DRAFTING_OFF;
+    fr_session_options o = {.kv = FR_KV_F32, .drafting = drafting, .prefill_chunk = chunk};
     size_t rows = (size_t)g->length;
     driver_score(model, &o, g->tokens, g->length, &s);
     same_experts(g, s.experts, isa);
     hold(&worst->logits, relative(s.logits, g->logits, rows * (size_t)g->vocab), limit->logits, g, isa, "logits");
     hold(&worst->hidden, relative(s.hidden, g->hidden, rows * (size_t)g->hidden_size), limit->hidden, g, isa, "hidden");
-    if (rows > 1)
+    if (g->has_mtp && rows > 1)
         hold(&worst->mtp_logits, relative(s.mtp_logits, g->mtp_logits, (rows - 1) * (size_t)g->vocab), limit->mtp_logits, g, isa,
              "mtp_logits");
     driver_scores_release(&s);
@@ -89,7 +91,7 @@ static void scores_agree_with_the_golden_network(void **state) {
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
         limits decode = {0}, prefill = {0};
         bool packed = driver_packs(driver_isa(isa));
-        for (int i = 0; i < GOLDEN_MODELS; i++) {
+        for (int i = 0; i < GOLDEN_ALL; i++) {
             fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
@@ -134,22 +136,73 @@ static void greedy_text_is_the_golden_one(void **state) {
     };
     fr_isa best = driver_best_isa();
     for (int isa = 0; isa < DRIVER_ISAS; isa++) {
-        for (int i = 0; i < GOLDEN_MODELS; i++) {
+        for (int i = 0; i < GOLDEN_ALL; i++) {
             fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
             if (!model) continue;
             for (int j = 0; j < GOLDEN_LENGTHS; j++) {
                 golden g;
                 golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
-                for (int k = 0; k < 4; k++) {
+                for (int k = 0; k < (g.has_mtp ? 4 : 1); k++) {
                     /* All plans for the middle length on the best instruction set, a cover of the rest. */
-                    if (driver_isa(isa) == best ? j == 1 || k == 2 : j == 1 && k == 1)
-                        check_greedy(&g, model, &plans[k], fr_isa_name(driver_isa(isa)));
+                    bool cover = driver_isa(isa) == best ? j == 1 || k == 2 : j == 1 && k == 1;
+                    if (cover || !g.has_mtp) check_greedy(&g, model, &plans[k], fr_isa_name(driver_isa(isa)));
                 }
                 golden_release(&g);
             }
             fr_model_destroy(model);
         }
     }
+}
+
+/* The first cycle after a prompt drafts from its last position. */
+typedef struct first_drafts {
+    int32_t drafts[GOLDEN_CHAIN];
+    int cycles;
+} first_drafts;
+
+static void keep_first(void *user, const fr_draft_context *context, fr_cycle *cycle) {
+    first_drafts *f = user;
+    (void)context;
+    if (f->cycles++ == 0 && cycle->made == GOLDEN_CHAIN) memcpy(f->drafts, cycle->drafts, sizeof f->drafts);
+}
+
+static void check_chain(const golden *g, const fr_model *model, const char *isa) {
+    fr_session_options o = {
+        .kv = FR_KV_F32, .drafting = FR_DRAFTING_ON, .depth = GOLDEN_CHAIN, .ctx = g->length + GOLDEN_CHAIN + 2};
+    fr_session *session = driver_session(model, &o);
+    first_drafts first = {.cycles = 0};
+    fr_forced_drafter watched = fr_forced_drafter_around(session->drafter, keep_first, &first);
+    int32_t tokens[2];
+    fr_session_swap_drafter(session, &watched.base);
+    driver_prefill(session, g->tokens, g->length);
+    driver_generate(session, 1, tokens, NULL, NULL);
+    fr_step step;
+    assert_int_equal(fr_session_step(session, GOLDEN_CHAIN + 1, &step, NULL), FR_OK);
+    for (int i = 0; i < GOLDEN_CHAIN; i++)
+        if (first.drafts[i] != g->chain[i])
+            fail_msg("%s on %s: draft %d is %d, not %d (margin %g)", g->label, isa, i, first.drafts[i], g->chain[i],
+                     g->chain_margin[i]);
+    fr_session_swap_drafter(session, watched.inner);
+    fr_session_destroy(session);
+}
+
+static void chained_drafts_are_the_golden_ones(void **state) {
+    int chains = 0;
+    (void)state;
+    for (int isa = 0; isa < DRIVER_ISAS; isa++) {
+        for (int i = GOLDEN_MODELS; i < GOLDEN_ALL; i++) {
+            fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
+            for (int j = 0; model && j < GOLDEN_LENGTHS; j++) {
+                golden g;
+                golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
+                if (g.has_chain) check_chain(&g, model, fr_isa_name(driver_isa(isa)));
+                chains += g.has_chain;
+                golden_release(&g);
+            }
+            fr_model_destroy(model);
+        }
+    }
+    assert_true(chains >= 4 * GOLDEN_LENGTHS);
 }
 
 /* ---- Drafting ----
@@ -371,6 +424,7 @@ int main(void) {
         cmocka_unit_test(no_golden_choice_is_close),
         cmocka_unit_test(scores_agree_with_the_golden_network),
         cmocka_unit_test(greedy_text_is_the_golden_one),
+        cmocka_unit_test(chained_drafts_are_the_golden_ones),
         cmocka_unit_test(drafts_are_those_of_the_reference),
         cmocka_unit_test(up_to_eight_rows_have_the_bits_of_one),
         cmocka_unit_test(steps_and_cuts_have_the_bits_of_scoring),

@@ -93,7 +93,8 @@ static void check_layers(const golden *g, const fr_model *model, int chunk, flip
     assert_int_equal(fr_workspace_create(&ws, model, g->length > chunk ? chunk : g->length, g->length, NULL), FR_OK);
     assert_int_equal(
         fr_kv_cache_create(&kv, c->num_hidden_layers, g->length, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL), FR_OK);
-    for (int r = 0; r < g->length; r++) fr_embed(model, g->tokens[r], embed + (size_t)(r * g->hidden_size));
+    for (int r = 0; r < g->length; r++)
+        fr_embed(model->kernels, &model->embed_tokens, g->tokens[r], embed + (size_t)(r * g->hidden_size));
     for (int i = 0; i < g->layers; i++) {
         const float *x = i ? g->layer_out + (size_t)(i - 1) * count : embed;
         run_layer(model, &ws, &kv, i, x, g->length, chunk, y, ids);

@@ -7,6 +7,7 @@
 
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
+#include "model/source.h"
 #include "scratch.h"
 
 #define GOLDEN FR_TEST_DIR "/golden/"
@@ -46,6 +47,52 @@ static void deepseek_v3_has_the_published_counts(void **state) {
     fr_inspection_destroy(inspection);
 }
 
+/* What is published, rounded: V3.2 671B, 37B activated, 14B for MTP; Kimi-K2 1T, 32B; GLM-5 744B, 40B; JoyAI-LLM-Flash 48B, 2.7B
+ * without embedding and head; GLM-4.7-Flash 30B, 3B likewise; Moonlight 16B, 2.24B likewise; GigaChat3 10B, 1.8B with both. The
+ * exact numbers were counted apart from this program, by the formulas of each network. */
+static void public_configs_have_exact_counts(void **state) {
+    static const struct {
+        const char *name;
+        uint64_t main_total, main_activated, attention, indexer, moe_mlp, mtp_total, mtp_unique, mtp_activated, kv, index,
+            mtp_index;
+    } models[] = {
+        {"deepseek-v3.2", 671877944064, 37477143296, 11413547008, 851524864, 656569547264, 13477385728, 11624027648, 1628739072,
+         70272, 15616, 256},
+        {"kimi-k2", 1026408232448, 31687095808, 6168569856, 0, 1017493608960, 0, 0, 0, 70272, 0, 0},
+        {"glm-5", 743911218432, 40833146112, 12871732224, 731008512, 727724870400, 9952920576, 9952920576, 1542816768, 89856,
+         19968, 256},
+        {"glm-5.2", 743377019904, 40298947584, 12871732224, 196809984, 727724870400, 9952920576, 9952920576, 1542816768, 89856,
+         5376, 256},
+        {"joyai-llm-flash", 48942542592, 3039555328, 1053900800, 0, 47314904832, 608317440, 78786560, 343552000, 46080, 0, 0},
+        {"glm-4.7-flash", 29943393920, 3579571840, 1022683904, 0, 28223212416, 1278094656, 643706176, 394669376, 54144, 0, 0},
+        {"moonlight-16b", 15960110208, 2579231872, 371602944, 0, 14848099968, 0, 0, 0, 31104, 0, 0},
+        {"gigachat3-10b", 10672535616, 1628174400, 650064896, 0, 9587099200, 807215168, 413212736, 256319552, 29952, 0, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[512];
+        size_t num_notices;
+        snprintf(path, sizeof path, FR_TEST_DIR "/data/configs/%s.json", models[i].name);
+        fr_inspection *inspection = inspect(path);
+        const fr_parameters *p = fr_inspection_parameters(inspection);
+        assert_int_equal(p->main_total, models[i].main_total);
+        assert_int_equal(p->main_activated, models[i].main_activated);
+        assert_int_equal(p->attention, models[i].attention);
+        assert_int_equal(p->indexer, models[i].indexer);
+        assert_int_equal(p->moe_mlp, models[i].moe_mlp);
+        assert_int_equal(p->mtp_total, models[i].mtp_total);
+        assert_int_equal(p->mtp_unique, models[i].mtp_unique);
+        assert_int_equal(p->mtp_activated, models[i].mtp_activated);
+        assert_int_equal(p->kv_bytes_per_token_bf16, models[i].kv);
+        assert_int_equal(p->index_bytes_per_token_bf16, models[i].index);
+        assert_int_equal(p->mtp_index_bytes_per_token_bf16, models[i].mtp_index);
+        assert_int_equal(p->mtp_kv_bytes_per_token_bf16, models[i].mtp_total ? 2 * 576 : 0);
+        fr_inspection_notices(inspection, &num_notices);
+        if (num_notices) fail_msg("%s: %zu notices", models[i].name, num_notices);
+        fr_inspection_destroy(inspection);
+    }
+}
+
 /* In a checkpoint in the original's layout, what the config implies is what the files hold, to the byte. */
 static void counts_agree_with_files(void **state) {
     (void)state;
@@ -53,7 +100,11 @@ static void counts_agree_with_files(void **state) {
         const char *dir;
         uint64_t bytes, tensors;
     } cases[] = {
-        {GOLDEN "pico-s1", 1674072, 239}, {GOLDEN "pico-noqlora-s1", 1671624, 227}, {GOLDEN "nano-mtp-s1", 8552944, 619}};
+        {GOLDEN "pico-s1", 1674072, 239},        {GOLDEN "pico-noqlora-s1", 1671624, 227},  {GOLDEN "nano-mtp-s1", 8552944, 619},
+        {GOLDEN "pico-gigachat", 814792, 109},   {GOLDEN "pico-gigachat-fp8", 919856, 191}, {GOLDEN "pico-joyai", 843648, 109},
+        {GOLDEN "pico-glm-flash", 1008160, 135}, {GOLDEN "pico-alldense", 269280, 27},      {GOLDEN "pico-kimi", 672744, 211},
+        {GOLDEN "pico-v32", 1067496, 267},       {GOLDEN "pico-glm5", 843952, 229},         {GOLDEN "pico-glm52", 1033944, 307},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fr_inspection *inspection = inspect(cases[i].dir);
         const fr_parameters *p = fr_inspection_parameters(inspection);
@@ -143,15 +194,19 @@ static fr_status look(void *user, const fr_schema_tensor *t) {
 /* Every tensor of every reference checkpoint is in the schema, and the other way round. */
 static void schema_is_what_checkpoints_hold(void **state) {
     (void)state;
-    static const char *const dirs[] = {GOLDEN "pico-s1", GOLDEN "pico-yarn-s1", GOLDEN "pico-noqlora-s1", GOLDEN "pico-mtp-s1",
-                                       GOLDEN "nano-mtp-s1"};
+    static const char *const dirs[] = {
+        GOLDEN "pico-s1",       GOLDEN "pico-yarn-s1",   GOLDEN "pico-noqlora-s1", GOLDEN "pico-mtp-s1", GOLDEN "nano-mtp-s1",
+        GOLDEN "pico-gigachat", GOLDEN "pico-glm-flash", GOLDEN "pico-v32",        GOLDEN "pico-glm5",   GOLDEN "pico-glm52"};
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
         fr_config config;
         fr_checkpoint *checkpoint = NULL;
         fr_error error;
         assert_int_equal(fr_config_load(dirs[i], &config, NULL, &error), FR_OK);
         assert_int_equal(fr_checkpoint_open(dirs[i], &checkpoint, &error), FR_OK);
-        assert_true(fr_schema_has_mtp(&config, checkpoint));
+        fr_mtp_files mtp;
+        fr_source_settle(&config, checkpoint, &mtp, NULL);
+        assert_true(mtp.present && !mtp.own_embedding && !mtp.own_lm_head);
+        assert_int_equal(config.num_nextn_predict_layers, 1);
         seen s = {.checkpoint = checkpoint};
         assert_int_equal(fr_schema_each(&config, look, &s), FR_OK);
         assert_int_equal(s.tensors, fr_checkpoint_count(checkpoint));
@@ -197,6 +252,7 @@ static void errors_name_the_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deepseek_v3_has_the_published_counts),
+        cmocka_unit_test(public_configs_have_exact_counts),
         cmocka_unit_test(counts_agree_with_files),
         cmocka_unit_test(tensors_are_listed_in_order),
         cmocka_unit_test(an_mtp_module_that_the_files_lack_is_not_counted),

@@ -221,6 +221,7 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
     for (int i = 0; i < WAYS; i++) {
         const struct way *w = &ways[i];
         if (!all && !strchr(w->turns, '0' + turn % 6)) continue;
+        if (fr_drafter_type_of((int)w->drafter)->needs_mtp && !model->mtp.files.present) continue;
         fr_session_options o = {.kv = kv,
                                 .sampling = sampling,
                                 .drafting = w->drafting,
@@ -232,7 +233,7 @@ static int check_prompt(const char *label, const fr_model *model, fr_kv kv, fr_s
         if (strcmp(w->name, "mtp") == 0) accepted += found;
     }
     for (int kind = 0; all && kind < FR_DRAFTER_COUNT; kind++) { /* those too that have no way of their own in the table */
-        if (fr_drafter_type_of(kind)->needs_mtp && !model->mtp.present) continue;
+        if (fr_drafter_type_of(kind)->needs_mtp && !model->mtp.files.present) continue;
         fr_session_options o = {
             .kv = kv, .sampling = sampling, .drafting = FR_DRAFTING_ON, .drafter = (fr_drafter_kind)kind, .depth = 3};
         check_run(&b, o, NULL, NULL, fr_drafter_type_of(kind)->name);
@@ -271,6 +272,14 @@ static void every_way_of_drafting_gives_the_same_bits(void **state) {
                 if (full || (on_best ? k == 1 || k == 2 : k == (i + j) % 4))
                     check_setting(golden_cases[i].model, driver_isa(j), &settings[k], 1 + (i + k) % 4, every_prompt, i + j + k);
             }
+}
+
+/* Neighbours: MTP modules that are dense or have an embedding and head of their own, networks without experts or without a
+ * module. */
+static void every_way_of_drafting_gives_the_same_bits_with_neighbours(void **state) {
+    (void)state;
+    for (int i = GOLDEN_MODELS; i < GOLDEN_ALL; i++)
+        check_setting(golden_cases[i].model, driver_best_isa(), &settings[i % 4], 1 + i % 3, full, i);
 }
 
 /* ---- Threads ---- */
@@ -458,6 +467,7 @@ int main(int argc, char **argv) {
     full = argc > 1 && strcmp(argv[1], "full") == 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_way_of_drafting_gives_the_same_bits),
+        cmocka_unit_test(every_way_of_drafting_gives_the_same_bits_with_neighbours),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(any_history_of_acceptance_gives_the_same_bits),
         cmocka_unit_test(a_conversation_with_cuts_goes_on_with_the_same_bits),

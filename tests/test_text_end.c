@@ -234,7 +234,7 @@ static void a_caller_ends_a_text_at_any_token_of_a_cycle(void **state) {
     scratch dir = scratch_create();
     for (int i = 0; i < GOLDEN_MODELS; i++) {
         fr_model *model = driver_open(golden_cases[i].model, FR_ISA_AUTO, FR_ACT_AUTO, 1);
-        if (!model->mtp.present) {
+        if (!model->mtp.files.present) {
             fr_model_destroy(model);
             continue;
         }

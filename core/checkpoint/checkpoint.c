@@ -1,7 +1,9 @@
 #include "core/checkpoint/private.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,22 +18,23 @@
 
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
+#define MAX_BESIDE 16        /* files of MTP modules that the index does not name */
 #define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
 
-/* The state of opening. Without `report` the first problem ends it. */
+/* The state of opening. Without options.report the first problem ends it. */
 typedef struct opener {
     fr_checkpoint *checkpoint;
-    fr_problem_fn report;
-    void *user;
+    fr_open_options options;
+    int listed; /* files that the index names, or the only one; those beside it come behind */
     fr_error *error;
 } opener;
 
 static fr_status complain(const opener *o, const char *tensor, const char *file, const char *problem) {
-    if (!o->report) {
+    if (!o->options.report) {
         if (!*tensor) return fr_fail_at(o->error, FR_ERROR_FORMAT, file, "%s", problem);
         return fr_fail_at(o->error, FR_ERROR_FORMAT, fr_place_of("%s: tensor %.200s", file, tensor).text, "%s", problem);
     }
-    o->report(o->user, &(fr_problem){.tensor = tensor, .file = file, .problem = problem});
+    o->options.report(o->options.user, &(fr_problem){.tensor = tensor, .file = file, .problem = problem});
     return FR_OK;
 }
 
@@ -78,7 +81,7 @@ const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char 
 }
 
 /* Joins the lists of all files into one. A name that two files have is a problem, and kept once. */
-static fr_status gather(const opener *o) {
+static fr_status gather(opener *o) {
     fr_checkpoint *c = o->checkpoint;
     size_t count = 0, kept = 0, slots = 16;
     for (int f = 0; f < c->num_files; f++) count += c->files[f].count;
@@ -118,11 +121,12 @@ static fr_status gather(const opener *o) {
 /* ---- Shards ---- */
 
 /* Opens one file as the next; with `report`, one that cannot be used is reported and left out. */
-static fr_status open_file(const opener *o, const char *name, fr_error *own) {
+static fr_status open_file(opener *o, const char *name, fr_error *own) {
     fr_checkpoint *c = o->checkpoint;
-    fr_status status = fr_safetensors_open(c->dir, name, c->num_files, o->report, o->user, &c->files[c->num_files], own);
+    fr_status status =
+        fr_safetensors_open(c->dir, name, c->num_files, o->options.report, o->options.user, &c->files[c->num_files], own);
     if (status == FR_OK) c->num_files++;
-    if (status == FR_OK || status == FR_ERROR_MEMORY || !o->report) return status;
+    if (status == FR_OK || status == FR_ERROR_MEMORY || !o->options.report) return status;
     return complain(o, "", name, fr_error_what(own)); /* the report has a field for the file */
 }
 
@@ -136,7 +140,7 @@ static int compare_text(const void *a, const void *b) {
 }
 
 /* The distinct files of a weight_map, sorted. `files` has room for one an entry. */
-static fr_status list_files(const opener *o, const cJSON *map, const char **files, size_t *num_files) {
+static fr_status list_files(opener *o, const cJSON *map, const char **files, size_t *num_files) {
     const cJSON *item;
     size_t n = 0;
     cJSON_ArrayForEach(item, map) {
@@ -158,9 +162,10 @@ static fr_status list_files(const opener *o, const cJSON *map, const char **file
     return FR_OK;
 }
 
-/* The opened file of a name; files were opened in the order of their names. NULL when it could not be used. */
-static const fr_safetensors *file_named(const fr_checkpoint *c, const char *name) {
-    int low = 0, high = c->num_files;
+/* The opened file of a name that the index has; these were opened in the order of their names. NULL when it could not be used. */
+static const fr_safetensors *file_named(const opener *o, const char *name) {
+    const fr_checkpoint *c = o->checkpoint;
+    int low = 0, high = o->listed;
     while (low < high) {
         int middle = (low + high) / 2, order = strcmp(c->files[middle].name, name);
         if (order == 0) return &c->files[middle];
@@ -174,7 +179,7 @@ static const fr_safetensors *file_named(const fr_checkpoint *c, const char *name
 
 /* Compares the index with the shards: each must have what the other has. Without `report`, tensors that the index does not list
  * are accepted. */
-static fr_status compare_index(const opener *o, const cJSON *map) {
+static fr_status compare_index(opener *o, const cJSON *map) {
     fr_checkpoint *c = o->checkpoint;
     char problem[512];
     const cJSON *item;
@@ -187,7 +192,7 @@ static fr_status compare_index(const opener *o, const cJSON *map) {
         const char *says = item->valuestring, *name = fr_name_is_plain(item->string) ? item->string : "?";
         *problem = '\0';
         if (!tensor) {
-            const fr_safetensors *file = file_named(c, says);
+            const fr_safetensors *file = file_named(o, says);
             if (!file) FR_CHECK(complain(o, name, says, "lost with its file"));
             if (file && !file->broken)
                 snprintf(problem, sizeof problem, "the index puts it in %.200s, which has no such tensor", says);
@@ -201,8 +206,8 @@ static fr_status compare_index(const opener *o, const cJSON *map) {
         }
         if (*problem) FR_CHECK(complain(o, name, INDEX_NAME, problem));
     }
-    for (size_t i = 0; i < c->count && o->report; i++)
-        if (!listed[i])
+    for (size_t i = 0; i < c->count && o->options.report; i++)
+        if (!listed[i] && c->tensors[i].file < o->listed)
             FR_CHECK(complain(o, c->tensors[i].name, c->files[c->tensors[i].file].name, "the index does not list it"));
 done:
     fr_free(listed);
@@ -228,15 +233,72 @@ static fr_status require_files(const opener *o, const char *const *files, size_t
     return fr_hint(o->error, FR_ERROR_IO, "the download is incomplete: start it again, it goes on where it ended");
 }
 
-static fr_status open_shards(const opener *o, const cJSON *map) {
+/* ---- MTP modules in files of their own ---- */
+
+static bool has_layer(const fr_checkpoint *c, int layer) {
+    char prefix[32];
+    size_t length = (size_t)snprintf(prefix, sizeof prefix, "model.layers.%d.", layer);
+    for (int f = 0; f < c->num_files; f++)
+        for (size_t i = 0; i < c->files[f].count; i++)
+            if (strncmp(c->files[f].tensors[i].name, prefix, length) == 0) return true;
+    return false;
+}
+
+static int is_mtp_file(const struct dirent *entry) {
+    return fnmatch("mtp*.safetensors", entry->d_name, 0) == 0;
+}
+
+static bool is_open(const fr_checkpoint *c, const char *name) {
+    for (int f = 0; f < c->num_files; f++)
+        if (strcmp(c->files[f].name, name) == 0) return true;
+    return false;
+}
+
+/* Opens one of them, or says why it is left out. */
+static fr_status take_beside(opener *o, const char *name, bool module_is_there) {
+    fr_error own;
+    const fr_open_options *options = &o->options;
+    if (options->mtp_layer < 0 || module_is_there) {
+        fr_notices_add(options->notices, name, "the index does not name it, and %s: left out",
+                       module_is_there ? "the MTP module is elsewhere" : "config.json announces no MTP module");
+        return FR_OK;
+    }
+    fr_status status = open_file(o, name, &own);
+    if (status == FR_OK)
+        fr_notices_add(options->notices, name, "the index does not name it: its tensors count as if it did");
+    else if (o->error)
+        *o->error = own;
+    return status;
+}
+
+static fr_status open_beside(opener *o) {
+    fr_checkpoint *c = o->checkpoint;
+    struct dirent **names = NULL;
+    o->listed = c->num_files;
+    if (!o->options.look_beside) return FR_OK;
+    bool there = o->options.mtp_layer >= 0 && has_layer(c, o->options.mtp_layer);
+    int count = scandir(c->dir, &names, is_mtp_file, alphasort);
+    fr_status status = FR_OK;
+    for (int i = 0; i < count; i++) {
+        if (status == FR_OK && c->num_files < o->listed + MAX_BESIDE && !is_open(c, names[i]->d_name))
+            status = take_beside(o, names[i]->d_name, there);
+        free(names[i]);
+    }
+    free(names);
+    return status;
+}
+
+/* ---- All of them ---- */
+
+static fr_status open_shards(opener *o, const cJSON *map) {
     fr_checkpoint *c = o->checkpoint;
     size_t entries = (size_t)cJSON_GetArraySize(map), num_files = 0;
     const char **files = fr_alloc(entries * sizeof *files);
     fr_status status = FR_OK;
     if (!files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu names", entries);
     FR_CHECK(list_files(o, map, files, &num_files));
-    if (!o->report) FR_CHECK(require_files(o, files, num_files));
-    c->files = fr_alloc_zeroed(num_files, sizeof *c->files);
+    if (!o->options.report) FR_CHECK(require_files(o, files, num_files));
+    c->files = fr_alloc_zeroed(num_files + MAX_BESIDE, sizeof *c->files);
     if (!c->files) FR_CHECK(fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu files", num_files));
     for (size_t i = 0; i < num_files; i++) {
         fr_error own;
@@ -245,6 +307,7 @@ static fr_status open_shards(const opener *o, const cJSON *map) {
         if (o->error) *o->error = own;
         goto done;
     }
+    FR_CHECK(open_beside(o));
     FR_CHECK(gather(o));
     status = compare_index(o, map);
 done:
@@ -252,7 +315,7 @@ done:
     return status;
 }
 
-static fr_status open_index(const opener *o, const char *path) {
+static fr_status open_index(opener *o, const char *path) {
     cJSON *json = NULL;
     const cJSON *map;
     fr_status status = FR_OK;
@@ -265,20 +328,22 @@ done:
     return status;
 }
 
-static fr_status open_single(const opener *o) {
+static fr_status open_single(opener *o) {
     fr_checkpoint *c = o->checkpoint;
     fr_error own;
-    c->files = fr_alloc_zeroed(1, sizeof *c->files);
+    c->files = fr_alloc_zeroed(1 + MAX_BESIDE, sizeof *c->files);
     if (!c->files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory");
     fr_status status = open_file(o, SINGLE_NAME, &own);
-    if (status == FR_OK) return gather(o);
-    if (o->error) *o->error = own;
-    return status;
+    if (status == FR_OK)
+        status = open_beside(o);
+    else if (o->error)
+        *o->error = own;
+    return status == FR_OK ? gather(o) : status;
 }
 
 /* ---- The checkpoint ---- */
 
-static fr_status open_checkpoint(const opener *o) {
+static fr_status open_checkpoint(opener *o) {
     const char *dir = o->checkpoint->dir;
     struct stat info;
     char *index = NULL, *single = NULL;
@@ -302,14 +367,14 @@ static fr_status open_checkpoint(const opener *o) {
     return status;
 }
 
-fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out, fr_error *error) {
+fr_status fr_checkpoint_open_with(const char *dir, const fr_open_options *options, fr_checkpoint **out, fr_error *error) {
     fr_checkpoint *checkpoint = fr_alloc_zeroed(1, sizeof *checkpoint);
     if (checkpoint) checkpoint->dir = fr_strdup(dir);
     if (!checkpoint || !checkpoint->dir) {
         fr_checkpoint_destroy(checkpoint);
         return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     }
-    opener o = {.checkpoint = checkpoint, .report = report, .user = user, .error = error};
+    opener o = {.checkpoint = checkpoint, .options = *options, .error = error};
     fr_status status = open_checkpoint(&o);
     if (status != FR_OK) {
         fr_checkpoint_destroy(checkpoint);
@@ -320,7 +385,7 @@ fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user
 }
 
 fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *error) {
-    return fr_checkpoint_survey(dir, NULL, NULL, out, error);
+    return fr_checkpoint_open_with(dir, &(fr_open_options){.mtp_layer = -1}, out, error);
 }
 
 void fr_checkpoint_destroy(fr_checkpoint *checkpoint) {

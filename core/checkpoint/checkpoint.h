@@ -4,6 +4,7 @@
 #define FR_CORE_CHECKPOINT_CHECKPOINT_H
 
 #include "core/checkpoint/safetensors.h" /* fr_tensor */
+#include "core/notices.h"
 #include "core/status.h"
 #include "forerun_checkpoint.h"
 
@@ -12,9 +13,19 @@ typedef struct fr_checkpoint fr_checkpoint;
 /* Opens DIR/model.safetensors.index.json with its shards, or DIR/model.safetensors. Checks each header: offsets inside
  * the file, none overlapping, byte counts that match dtype and shape, no name twice, index and shards in agreement. */
 fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *error);
-/* The same for fr_check: what is wrong with shards, tensors or the index is handed to `report` and left out of *out.
- * Fails only when there is no checkpoint at all (or no memory). */
-fr_status fr_checkpoint_survey(const char *dir, fr_problem_fn report, void *user, fr_checkpoint **out, fr_error *error);
+
+typedef struct fr_open_options {
+    /* What is wrong with shards, tensors or the index is handed to `report` and left out of *out; opening then fails only when
+     * there is no checkpoint at all (or no memory). NULL: the first problem is an error. */
+    fr_problem_fn report;
+    void *user;
+    /* Look for mtp*.safetensors that the index does not name. Their tensors count as if it did, if no other file has one of layer
+     * mtp_layer; -1: the config announces no MTP module. What is found is noticed either way. */
+    bool look_beside;
+    int mtp_layer;
+    fr_notices *notices;
+} fr_open_options;
+fr_status fr_checkpoint_open_with(const char *dir, const fr_open_options *options, fr_checkpoint **out, fr_error *error);
 void fr_checkpoint_destroy(fr_checkpoint *checkpoint);
 
 const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char *name); /* NULL: none */

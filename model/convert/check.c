@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
+#include "model/source.h"
 #include "text/tokenizer.h"
 
 #define STEP (64u << 20) /* bytes between two calls of `progress` */
@@ -24,7 +25,7 @@ typedef struct checker {
     void *progress_user;
     fr_config config;
     fr_notices notices;
-    bool has_config, has_mtp;
+    bool has_config, mtp_left_out;
     fr_checkpoint *checkpoint;
     bool *expected; /* [tensors of the checkpoint] named by the config */
     uint64_t problems;
@@ -97,7 +98,6 @@ static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     checker *c = user;
     char scale[256];
     int64_t shape[2];
-    if (t->mtp && !c->has_mtp) return FR_OK;
     const fr_tensor *tensor = check_tensor(c, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, t->optional);
     fr_error error;
     if (tensor && fr_schema_alike(t, c->checkpoint, tensor, &error) != FR_OK)
@@ -108,7 +108,8 @@ static fr_status check_against_schema(void *user, const fr_schema_tensor *t) {
     return FR_OK;
 }
 
-/* Reports tensors that the config does not imply. Those of MTP modules that it does not announce are one problem, not thousands.
+/* Reports tensors that the config does not imply. Those of an MTP module that it does not announce are a notice; those of other
+ * layers beyond the last are one problem, not thousands.
  * Frequency tables, which old conversions keep, are none. */
 static void report_unexpected(checker *c) {
     uint64_t beyond = 0;
@@ -116,7 +117,7 @@ static void report_unexpected(checker *c) {
         const fr_tensor *tensor = fr_checkpoint_at(c->checkpoint, i);
         if (c->expected[i] || strstr(tensor->name, ".rotary_emb.")) continue;
         if (fr_schema_layer_of(tensor->name) >= c->config.num_hidden_layers + c->config.num_nextn_predict_layers)
-            beyond++;
+            beyond += !c->mtp_left_out;
         else
             complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file), "the config implies no such tensor");
     }
@@ -279,22 +280,16 @@ static fr_status scan_all(checker *c) {
 /* ---- All of it ---- */
 
 /* A config that cannot be used is a problem; the values can be checked without it. */
-static fr_status check_config(checker *c) {
-    fr_error own;
-    fr_status status = fr_config_load(c->dir, &c->config, &c->notices, &own);
-    if (status == FR_ERROR_MEMORY) return status;
-    c->has_config = status == FR_OK;
-    if (!c->has_config) complain(c, "", "config.json", "%s%s%s", own.message, *own.hint ? "; " : "", own.hint);
-    return FR_OK;
-}
-
-static fr_status check_all(checker *c) {
-    FR_TRY(check_config(c));
+static fr_status check_all(checker *c, const fr_error *no_config) {
+    fr_mtp_files mtp;
+    if (!c->has_config)
+        complain(c, "", "config.json", "%s%s%s", no_config->message, *no_config->hint ? "; " : "", no_config->hint);
     if (c->num_known) qsort(c->known, c->num_known, sizeof *c->known, compare_text);
     if (c->has_config) {
         c->expected = fr_alloc_zeroed(fr_checkpoint_count(c->checkpoint), sizeof *c->expected);
         if (!c->expected) return FR_ERROR_MEMORY;
-        c->has_mtp = fr_schema_has_mtp(&c->config, c->checkpoint);
+        fr_source_settle(&c->config, c->checkpoint, &mtp, &c->notices);
+        c->mtp_left_out = mtp.left_out;
         FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);
         fr_schema_head_is_tied(&c->config, c->checkpoint, &c->notices);
@@ -308,10 +303,13 @@ fr_status fr_check(const char *dir, fr_problem_fn report, fr_notice_fn notice, v
                    void *progress_user, uint64_t *num_problems, fr_error *error) {
     checker c = {
         .dir = dir, .report = report, .notice = notice, .user = user, .progress = progress, .progress_user = progress_user};
-    fr_error own;
-    fr_status status = fr_checkpoint_survey(dir, report_opening, &c, &c.checkpoint, &own);
+    fr_error own, no_config;
+    fr_status status = fr_config_load(dir, &c.config, &c.notices, &no_config);
+    c.has_config = status == FR_OK;
+    if (status != FR_ERROR_MEMORY)
+        status = fr_source_survey(dir, c.has_config ? &c.config : NULL, report_opening, &c, &c.checkpoint, &c.notices, &own);
     if (status == FR_OK) {
-        status = check_all(&c);
+        status = check_all(&c, &no_config);
         if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, dir, "no memory for its check");
         if (status == FR_INTERRUPTED) fr_fail_at(error, status, dir, "the check was interrupted");
     } else if (status == FR_ERROR_FORMAT) {

@@ -57,6 +57,24 @@ fr_status fr_config_edit_number(cJSON *json, const char *key, double value, fr_e
     return put(json, key, cJSON_CreateNumber(value), error);
 }
 
+static fr_status edit_list(cJSON *list, int layers, fr_error *error) {
+    int count = cJSON_GetArraySize(list);
+    for (; count > layers; count--) cJSON_DeleteItemFromArray(list, count - 1);
+    for (; count > 0 && count < layers; count++)
+        if (!cJSON_AddItemToArray(list, cJSON_Duplicate(cJSON_GetArrayItem(list, count - 1), true))) return no_memory(error);
+    return FR_OK;
+}
+
+fr_status fr_config_edit_layers(cJSON *json, int layers, fr_error *error) {
+    static const char *const lists[] = {"mlp_layer_types", "indexer_types", "index_topk_pattern"};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        cJSON *list = cJSON_GetObjectItemCaseSensitive(json, lists[i]);
+        if (cJSON_IsArray(list)) FR_TRY(edit_list(list, layers, error));
+        if (cJSON_IsString(list) && strlen(list->valuestring) > (size_t)layers) list->valuestring[layers] = '\0';
+    }
+    return fr_config_edit_number(json, "num_hidden_layers", layers, error);
+}
+
 /* Whether forerun reads a key: if so, parsing fails with [[]] for its value, which no key may have. */
 static bool is_read(cJSON *json, cJSON *object, const char *key) {
     fr_config config;

@@ -13,6 +13,8 @@ fr_status fr_config_edit_load(const char *path, cJSON **out, fr_error *error);
 fr_status fr_config_edit_parse(const cJSON *json, const char *where, fr_config *out, fr_notices *notices, fr_error *error);
 
 /* Sets a key to a number. */
+/* num_hidden_layers, with the lists that have a word for each layer: they are cut, or their last word is repeated. */
+fr_status fr_config_edit_layers(cJSON *json, int layers, fr_error *error);
 fr_status fr_config_edit_number(cJSON *json, const char *key, double value, fr_error *error);
 /* "key=value" with the value in JSON; "a.b=value" sets b in the object a. A key that the object lacks must be one that
  * forerun reads: a misspelt one is an error. */

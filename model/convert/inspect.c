@@ -22,12 +22,12 @@ struct fr_inspection {
     fr_parameters parameters;
     fr_notices notices;
     fr_checkpoint *checkpoint; /* NULL: from a config.json alone */
-    bool has_mtp;
+    fr_mtp_files mtp;
 };
 
 typedef struct count {
     const fr_config *config;
-    bool with_mtp;
+    const fr_mtp_files *mtp;
     fr_parameters *p;
 } count;
 
@@ -37,17 +37,22 @@ static bool is_activated(const count *c, const fr_schema_tensor *t) {
     return part != FR_PART_EMBEDDING && (part != FR_PART_EXPERT || t->expert < c->config->num_experts_per_tok);
 }
 
+/* Whether a tensor that may repeat the main model's is another one. */
+static bool is_own(const fr_mtp_files *mtp, const fr_schema_tensor *t) {
+    return t->row->part == FR_PART_EMBEDDING ? mtp->own_embedding : mtp->own_lm_head;
+}
+
 static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
     const count *c = user;
     fr_parameters *p = c->p;
     uint64_t elements = (uint64_t)t->shape[0] * (uint64_t)t->shape[1];
-    if (t->mtp && !c->with_mtp) return FR_OK;
+    if (t->mtp && !c->mtp->present) return FR_OK;
     /* a tied LM head is the embedding, which is used twice but stored and counted once */
     bool tied = !t->mtp && t->row->part == FR_PART_LM_HEAD && t->optional;
     if (!tied) p->fp8_bytes += fr_schema_bytes(t);
     if (t->mtp) {
         p->mtp_total += elements;
-        if (!t->optional) p->mtp_unique += elements;
+        if (!t->optional || is_own(c->mtp, t)) p->mtp_unique += elements;
         /* a draft uses one module */
         if (t->layer == c->config->num_hidden_layers && is_activated(c, t)) p->mtp_activated += elements;
         return FR_OK;
@@ -60,6 +65,9 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
         break;
     case FR_PART_LM_HEAD:
         p->head += elements;
+        break;
+    case FR_PART_INDEXER:
+        p->indexer += elements;
         break;
     case FR_PART_ATTENTION:
         p->attention += elements;
@@ -82,14 +90,24 @@ static fr_status count_tensor(void *user, const fr_schema_tensor *t) {
 /* For DeepSeek-V3 this gives 671,026,419,200 in the main model; 688,574,839,360 bytes as the original stores it, MTP
  * module with its copies of embedding and head included; and 11.61 billion of the MTP module's own, eh_proj included
  * (11.51 without it, which is perhaps what the published 11.5 counts). */
-static void count_parameters(const fr_config *config, bool with_mtp, fr_parameters *p) {
+static void count_parameters(const fr_config *config, const fr_mtp_files *mtp, fr_parameters *p) {
     memset(p, 0, sizeof *p);
-    count c = {.config = config, .with_mtp = with_mtp, .p = p};
+    count c = {.config = config, .mtp = mtp, .p = p};
     fr_schema_each(config, count_tensor, &c);
     uint64_t row = (uint64_t)(config->kv_lora_rank + config->qk_rope_head_dim);
     p->kv_bytes_per_token_f32 = 4 * row * (uint64_t)config->num_hidden_layers;
     p->kv_bytes_per_token_bf16 = p->kv_bytes_per_token_f32 / 2;
-    p->mtp_kv_bytes_per_token_bf16 = with_mtp ? 2 * row : 0;
+    p->mtp_kv_bytes_per_token_bf16 = mtp->present ? 2 * row : 0;
+    if (config->index_topk > 0) {
+        uint64_t key = (uint64_t)config->index_head_dim;
+        p->index_bytes_per_token_bf16 = 2 * key * (uint64_t)fr_config_num_indexers(config);
+        p->mtp_index_bytes_per_token_bf16 = mtp->present ? 2 * key : 0;
+    }
+    if (mtp->present && config->mtp_shares) p->mtp_activated += p->head; /* of which the module has no row */
+    p->moe_layers = fr_config_num_moe_layers(config);
+    p->dense_layers = config->num_hidden_layers - p->moe_layers;
+    p->mtp_modules = mtp->present ? config->num_nextn_predict_layers : 0;
+    p->indexers = fr_config_num_indexers(config);
 }
 
 static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error *error) {
@@ -100,11 +118,11 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     if (asprintf(&path, "%s/config.json", dir) < 0) return fr_fail_at(error, FR_ERROR_MEMORY, dir, "no memory");
     fr_status status = fr_read_file(path, MAX_CONFIG, &in->text, &length, error);
     free(path);
-    if (status == FR_OK) status = fr_checkpoint_open(dir, &in->checkpoint, error);
+    if (status == FR_OK) status = fr_source_open(dir, &in->config, &in->checkpoint, &in->notices, error);
     if (status != FR_OK) return status;
     fr_schema_head_is_tied(&in->config, in->checkpoint, &in->notices);
-    in->has_mtp = fr_schema_has_mtp(&in->config, in->checkpoint);
-    count_parameters(&in->config, in->has_mtp, &in->parameters);
+    fr_source_settle(&in->config, in->checkpoint, &in->mtp, &in->notices);
+    count_parameters(&in->config, &in->mtp, &in->parameters);
     return FR_OK;
 }
 
@@ -112,8 +130,8 @@ static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *e
     size_t length;
     FR_TRY(fr_read_file(path, MAX_CONFIG, &in->text, &length, error));
     FR_TRY(fr_config_parse(in->text, length, path, &in->config, &in->notices, error));
-    in->has_mtp = in->config.num_nextn_predict_layers > 0;
-    count_parameters(&in->config, in->has_mtp, &in->parameters);
+    in->mtp.present = in->config.num_nextn_predict_layers > 0;
+    count_parameters(&in->config, &in->mtp, &in->parameters);
     return FR_OK;
 }
 
@@ -145,7 +163,7 @@ fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options
     fr_model model = {.config = inspection->config, .checkpoint = inspection->checkpoint};
     FR_TRY(fr_isa_find(o.isa, &model.kernels, error)); /* working memory depends on them */
     o.session = session ? session : &defaults;
-    fr_plan_prepare(&model, &o, inspection->has_mtp);
+    fr_plan_prepare(&model, &o, &inspection->mtp);
     return fr_plan_model(&model, &o, out, error);
 }
 

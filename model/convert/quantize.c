@@ -11,6 +11,7 @@
 #include "forerun_checkpoint.h"
 #include "model/convert/config_edit.h"
 #include "model/schema.h"
+#include "model/source.h"
 
 #define BLOCK FR_BLOCK
 
@@ -27,7 +28,7 @@ typedef struct quantizer {
     bool to_fp8;
     fr_config config;
     fr_notices notices;
-    bool has_mtp;
+    fr_mtp_files mtp;
     fr_checkpoint *checkpoint;
     bool *used; /* [tensors of the checkpoint] written, or replaced by what is written */
     job *jobs;  /* [num_jobs], at most one a tensor of the checkpoint */
@@ -211,7 +212,7 @@ static fr_status add_linear(quantizer *q, const fr_schema_tensor *t, const fr_te
 static fr_status announce(void *user, const fr_schema_tensor *t) {
     quantizer *q = user;
     const fr_tensor *source;
-    if (t->mtp && !q->has_mtp) return FR_OK;
+    if (t->mtp && !q->mtp.present) return FR_OK;
     if (t->optional && !fr_checkpoint_find(q->checkpoint, t->name)) return FR_OK;
     FR_TRY(fr_checkpoint_get(q->checkpoint, t->name, fr_schema_dtypes(t->row->kind), t->rank, t->shape, &source, q->error));
     return t->row->kind == FR_SCHEMA_LINEAR ? add_linear(q, t, source) : add_copy(q, source, false);
@@ -291,9 +292,9 @@ static fr_status quantize(quantizer *q, const char *dir, fr_writer_totals *total
     const fr_quantize_options *o = q->options;
     fr_writer_options options = {.shard_bytes = o->shard_bytes, .force = o->force, .threads = o->threads};
     FR_TRY(fr_config_load(q->from, &q->config, &q->notices, q->error));
-    FR_TRY(fr_checkpoint_open(q->from, &q->checkpoint, q->error));
+    FR_TRY(fr_source_open(q->from, &q->config, &q->checkpoint, &q->notices, q->error));
+    fr_source_settle(&q->config, q->checkpoint, &q->mtp, &q->notices);
     FR_TRY(refuse_same(q->from, dir, q->error));
-    q->has_mtp = fr_schema_has_mtp(&q->config, q->checkpoint);
     fr_notices_tell(&q->notices, o->notice, o->user);
     FR_TRY(fr_writer_create(dir, &options, &q->writer, q->error));
     FR_TRY(announce_all(q));

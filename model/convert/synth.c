@@ -150,28 +150,14 @@ static bool is_written(const synth *s, const fr_schema_tensor *t) {
     return !t->optional || (t->mtp && !s->options->no_mtp_copies);
 }
 
-/* The tensor that a copy repeats, byte for byte: the main model's of the same part. */
-static const char *original_name(const synth *s, const fr_schema_tensor *t) {
-    if (!t->optional) return t->name;
-    fr_schema_part part = s->config.tie_word_embeddings ? FR_PART_EMBEDDING : t->row->part;
-    for (size_t i = 0; i < fr_tensors.count; i++)
-        if (fr_tensors.rows[i].scope == FR_SCOPE_MODEL && fr_tensors.rows[i].part == part) return fr_tensors.rows[i].name;
-    return t->name;
-}
-
-static fr_dtype dtype_of(const synth *s, const fr_schema_tensor *t) {
-    fr_dtype dtype = fr_schema_dtype(t->row->kind);
-    return dtype == FR_F8_E4M3 && !s->fp8 ? FR_BF16 : dtype;
-}
-
 static fr_status announce(void *user, const fr_schema_tensor *t) {
     synth *s = user;
     char scale[256];
     int64_t shape[2];
     if (!is_written(s, t)) return FR_OK;
-    FR_TRY(fr_writer_add(s->writer, t->name, dtype_of(s, t), t->rank, t->shape, false, s->error));
+    FR_TRY(fr_writer_add(s->writer, t->name, t->dtype, t->rank, t->shape, false, s->error));
     s->total++;
-    if (dtype_of(s, t) != FR_F8_E4M3) return FR_OK;
+    if (t->dtype != FR_F8_E4M3) return FR_OK;
     if (!fr_schema_scale(t, scale, sizeof scale, shape))
         return fr_fail_at(s->error, FR_ERROR_ARGUMENT, fr_place_of("tensor %.200s", t->name).text, "its name is too long");
     s->total++;
@@ -206,19 +192,18 @@ static fr_status make(void *user, const fr_schema_tensor *t) {
     if (!is_written(s, t)) return FR_OK;
     if (o->progress && !o->progress(o->user, "writing tensors", s->done, s->total))
         return fr_fail(s->error, FR_INTERRUPTED, "synth: interrupted");
-    stream st = {.key = make_key(o->seed, original_name(s, t))};
-    bool linear = dtype_of(s, t) == FR_F8_E4M3;
+    stream st = {.key = make_key(o->seed, t->optional ? fr_schema_original(&s->config, t) : t->name)};
+    bool linear = t->dtype == FR_F8_E4M3;
     s->done += linear ? 2 : 1;
     if (linear) return fill_linear(s, t, &st);
     st.spread = t->row->part == FR_PART_EMBEDDING ? 1 : 1 / sqrt((double)t->shape[1]);
-    if (t->row->kind == FR_SCHEMA_BIAS) {
+    if (t->row->kind == FR_SCHEMA_BIAS || t->row->kind == FR_SCHEMA_SHIFT) {
         st.spread = BIAS_SPREAD;
-        return fr_writer_fill(s->writer, 8, fill_f32, &st, s->error);
-    }
-    if (t->rank == 1) {
+    } else if (t->rank == 1) {
         st.centre = 1;
         st.spread = NORM_SPREAD;
     }
+    if (t->dtype == FR_F32) return fr_writer_fill(s->writer, 8, fill_f32, &st, s->error);
     make_bells(&st);
     return fr_writer_fill(s->writer, 8, fill_bf16, &st, s->error);
 }
@@ -227,9 +212,13 @@ static fr_status make(void *user, const fr_schema_tensor *t) {
 
 /* Fewer layers leave at least one with experts, if there were any. */
 static fr_status override_layers(synth *s, cJSON *json) {
-    int layers = s->options->layers, dense = s->config.first_k_dense_replace;
-    FR_TRY(fr_config_edit_number(json, "num_hidden_layers", layers, s->error));
+    int layers = s->options->layers, dense = 0;
+    cJSON *types = cJSON_GetObjectItemCaseSensitive(json, "mlp_layer_types");
+    FR_TRY(fr_config_edit_layers(json, layers, s->error));
+    while (dense < s->config.num_hidden_layers && !fr_config_layer_is_moe(&s->config, dense)) dense++;
     if (fr_config_num_moe_layers(&s->config) == 0 || dense < layers) return FR_OK;
+    if (cJSON_IsArray(types) && !cJSON_ReplaceItemInArray(types, layers - 1, cJSON_CreateString("sparse")))
+        return fr_fail_at(s->error, FR_ERROR_MEMORY, "mlp_layer_types", "no memory to change it");
     return fr_config_edit_number(json, "first_k_dense_replace", layers - 1, s->error);
 }
 

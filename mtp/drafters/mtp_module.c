@@ -25,7 +25,7 @@ static void join(const pass *p) {
     fr_team_split(p->rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
         float *joined = p->ws->joined + (size_t)r * 2 * width;
-        fr_embed(p->model, p->tokens[r], joined);
+        fr_embed(p->model->kernels, &mtp->embed_tokens, p->tokens[r], joined);
         fr_rmsnorm_row(p->model->kernels, joined, joined, mtp->enorm, c->rms_norm_eps, c->hidden_size);
         fr_rmsnorm_row(p->model->kernels, joined + width, p->hidden + (size_t)r * width, mtp->hnorm, c->rms_norm_eps,
                        c->hidden_size);

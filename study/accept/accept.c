@@ -22,9 +22,9 @@ static fr_status out_of_memory(fr_error *error) {
 static fr_status check_options(const fr_model *model, fr_accept_options *o, fr_error *error) {
     const fr_drafter_type *drafter = fr_drafter_type_of((int)o->session.drafter);
     if (!drafter) return fr_fail(error, FR_ERROR_ARGUMENT, "accept: there is no drafter %d", (int)o->session.drafter);
-    if (drafter->needs_mtp && !model->mtp.present) {
-        fr_fail(error, FR_ERROR_UNSUPPORTED, "accept: this checkpoint has no MTP module (layer %d)",
-                model->config.num_hidden_layers);
+    if (drafter->needs_mtp && !model->mtp.files.present) {
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "accept: this checkpoint has no MTP module (layer %d): %s",
+                model->config.num_hidden_layers, model->mtp.files.absent);
         return fr_hint(error, FR_ERROR_UNSUPPORTED, "--drafter ngram drafts without one");
     }
     if (o->session.drafter != FR_DRAFTER_MTP && o->teacher_forced)

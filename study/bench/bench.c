@@ -60,7 +60,7 @@ static fr_status run_parts(fr_bench_run *b, fr_error *error) {
     fr_bench_measure_machine(b);
     if (what & FR_BENCH_LINEAR) FR_TRY(fr_bench_measure_linears(b, error));
     if (what & (FR_BENCH_PREFILL | FR_BENCH_PASSES | FR_BENCH_DECODE)) FR_TRY(fr_bench_measure_passes(b, error));
-    if ((what & FR_BENCH_DRAFT) && b->model->mtp.present) FR_TRY(fr_bench_measure_draft(b, error));
+    if ((what & FR_BENCH_DRAFT) && b->model->mtp.files.present) FR_TRY(fr_bench_measure_draft(b, error));
     if (what & FR_BENCH_CONTEXT) FR_TRY(fr_bench_measure_contexts(b, error));
     return FR_OK;
 }
@@ -76,7 +76,7 @@ fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_be
     b.result->isa = fr_isa_name(model->kernels->isa);
     fr_linear_prefill_path(model->kernels, b.result->prefill_path, sizeof b.result->prefill_path);
     b.result->ctx = b.options.ctx;
-    b.result->has_mtp = model->mtp.present;
+    b.result->has_mtp = model->mtp.files.present;
     fr_status status = run_parts(&b, error);
     fr_free(b.buffer);
     if (status != FR_OK && status != FR_INTERRUPTED) {

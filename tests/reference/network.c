@@ -8,6 +8,8 @@ static float *floats(size_t rows, int width) {
     return ref_alloc(rows * (size_t)width, sizeof(float));
 }
 
+#define LATENT_EPS 1e-6 /* of the norms of the two latents, whatever rms_norm_eps says */
+
 static void norm_rows(const float *x, const float *w, int rows, int width, double eps, float *y) {
     for (int r = 0; r < rows; r++) ref_rmsnorm(x + (size_t)r * width, w, width, eps, y + (size_t)r * width);
 }
@@ -20,7 +22,7 @@ static void project_q(const ref_model *m, const ref_layer *layer, const float *x
     if (c->q_lora > 0) {
         float *cq = floats((size_t)rows, c->q_lora);
         ref_linear_forward(&layer->q_a, x, rows, act, cq);
-        norm_rows(cq, layer->q_a_norm, rows, c->q_lora, c->eps, cq);
+        norm_rows(cq, layer->q_a_norm, rows, c->q_lora, LATENT_EPS, cq);
         ref_linear_forward(&layer->q_b, cq, rows, act, q);
         free(cq);
     } else {
@@ -40,7 +42,7 @@ static void project_kv(const ref_model *m, const ref_layer *layer, const float *
     ref_linear_forward(&layer->kv_a, x, rows, act, full);
     for (int r = 0; r < rows; r++) {
         const float *row = full + (size_t)r * width;
-        ref_rmsnorm(row, layer->kv_a_norm, c->kv_lora, c->eps, ckv + (size_t)r * c->kv_lora);
+        ref_rmsnorm(row, layer->kv_a_norm, c->kv_lora, LATENT_EPS, ckv + (size_t)r * c->kv_lora);
         memcpy(k_pe + (size_t)r * c->rope, row + c->kv_lora, (size_t)c->rope * sizeof(float));
         ref_rope_apply(&m->rotary, k_pe + (size_t)r * c->rope, r);
     }
