@@ -1,9 +1,10 @@
 #!/bin/sh
 # What the libraries export and call:
 # - the shared library exports exactly the functions that the public headers declare with FR_API;
-# - no object of the library ends the program or reads its environment (a failed assert may, in a debug build).
+# - no object of the library ends the program or reads its environment (a failed assert may, in a debug build);
+# - neither it nor the program opens a network connection.
 #
-#   sh tests/test_symbols.sh INCLUDE_DIR libforerun.a libforerun.so
+#   [FORERUN=build/forerun] sh tests/test_symbols.sh INCLUDE_DIR libforerun.a libforerun.so
 set -eu
 include=$1 archive=$2 shared=$3
 work=$(mktemp -d)
@@ -29,6 +30,10 @@ nm -u "$archive" 2>/dev/null | awk '
         print "the library may not call " $2 " (" substr(object, 1, length(object) - 1) " does)"
     }' >"$work/calls"
 [ ! -s "$work/calls" ] || complain "$(cat "$work/calls")"
+{ nm -u "$archive" 2>/dev/null; [ -z "${FORERUN:-}" ] || nm -D -u "$FORERUN"; } >"$work/undefined"
+network=$(awk '$NF ~ /^(socket|socketpair|connect|bind|listen|accept4?|getaddrinfo|gethostbyname|send|sendto|recv|recvfrom)(@|$)/ { print $NF }' \
+    "$work/undefined")
+[ -z "$network" ] || complain "forerun opens no network connections, but calls" $network
 # The objects do call something: nm was read correctly.
 nm -u "$archive" 2>/dev/null | awk '$1 == "U"' | grep -q . || complain "$archive: nm shows no undefined symbols at all"
 
