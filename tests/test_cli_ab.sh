@@ -121,6 +121,16 @@ holds identical_outputs=false outputs.promised_identical=false outputs.different
 run 0 ab --from "$here/data/report-ab.json"
 cmp "$work/out" "$here/data/report-ab.txt" || fail "the tables of report-ab.json are not those of report-ab.txt"
 
+# A document of the first definitions, which does not number them, is shown (above) and compared; what it lacks is left out.
+old=$here/data/report-ab.json
+if grep -q '"definitions"' "$old"; then fail "report-ab.json is not of the first definitions"; fi
+run 0 ab --from "$work/run.json" --compare "$old" --json
+holds compare.warnings:array compare.prompts_in_both=0 statistics.definitions=2
+run 0 ab --from "$old" --compare "$old" --html "$work/old.html" --csv "$work/old.csv" --json
+holds compare.prompts_in_both'>4' compare.comparisons.0.ratio=1 '!statistics'
+grep -q 'Against the run before' "$work/old.html" || fail "--html of a document of the first definitions"
+[ "$(wc -l <"$work/old.csv")" -gt 20 ] || fail "--csv of a document of the first definitions"
+
 run 0 ab --from "$work/run.json" --json
 cmp -s "$work/out" "$work/run.json" || fail "--from does not give the document back"
 sed 's/"identical_outputs":	true/"identical_outputs":	false/' "$work/run.json" >"$work/forged.json"

@@ -44,9 +44,9 @@ static void nobody_needs_to_take_an_error(void **state) {
     size_t count;
     uint64_t problems;
     assert_int_not_equal(fr_model_open("none", NULL, &none, NULL), FR_OK);
-    assert_int_not_equal(fr_model_open_tokenizer("none", &none, NULL), FR_OK);
+    assert_int_not_equal(fr_model_open_tokenizer("none", NULL, &none, NULL), FR_OK);
     assert_int_not_equal(fr_detokenize(model, (const int32_t[]){-1}, 1, false, &text, &count, NULL), FR_OK);
-    assert_int_not_equal(fr_render_chat(model, &(fr_chat_turn){FR_CHAT_USER, "a"}, 1, true, &text, NULL), FR_OK);
+    assert_int_not_equal(fr_render_chat(model, &(fr_chat_turn){FR_CHAT_USER, "a"}, 1, NULL, &text, NULL), FR_OK);
     assert_int_not_equal(fr_session_create(model, &beyond, &no_session, NULL), FR_OK);
     assert_int_not_equal(fr_session_prefill(session, prompt, 0, NULL), FR_OK);
     assert_int_not_equal(fr_session_prefill_from(session, prompt, 0, &count, NULL), FR_OK);
