@@ -29,8 +29,12 @@ void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int m
     }
 }
 
-bool fr_heads_are_owned(const fr_mla *m) {
+bool fr_heads_are_even(const fr_mla *m) {
     return m->heads % fr_team_size() == 0;
+}
+
+bool fr_heads_are_owned(const fr_mla *m, int rows) {
+    return rows == 1 || fr_heads_are_even(m); /* one row's pairs are split as heads are */
 }
 
 /* A thread's pairs in attention: of its own heads, or a part of all. Item i of [begin, end) is a pair; a row's are in a run. */
@@ -43,7 +47,7 @@ typedef struct own_pairs {
 
 static own_pairs own_pairs_of(const fr_mla *m, int rows) {
     own_pairs own = {.heads = m->heads, .all_heads = m->heads};
-    if (fr_heads_are_owned(m)) {
+    if (fr_heads_are_even(m)) {
         own.heads = m->heads / fr_team_size();
         own.head = own.heads * fr_team_rank();
         own.end = rows * own.heads;
@@ -209,6 +213,6 @@ void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
         attend_tiled(m, kv, layer, pos, rows, &own, s);
     else
         attend_pairs(m, kv, layer, pos, rows, &own, s);
-    if (!fr_heads_are_owned(m)) fr_team_barrier();
+    if (!fr_heads_are_owned(m, rows)) fr_team_barrier();
     project_values(m, rows, s);
 }

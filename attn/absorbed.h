@@ -11,9 +11,11 @@
 /* Takes its part of the scratch. */
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows);
 
-/* Whether all threads of the team have equally many heads. Then a thread owns its heads: it computes all that concerns one of
- * them for all rows, and needs no barrier in between. If not, pairs are shared out as evenly as they can be. */
-bool fr_heads_are_owned(const fr_mla *mla);
+/* Whether all threads of the team have equally many heads. */
+bool fr_heads_are_even(const fr_mla *mla);
+/* Whether a thread owns its heads: from absorbing to values it computes all that concerns one of them for all rows, and needs no
+ * barrier in between. If not, pairs are shared out as evenly as they can be. */
+bool fr_heads_are_owned(const fr_mla *mla, int rows);
 
 /* ALL THREADS. s->q_absorbed of the thread's own pairs, from s->q, whose rope part is rotated. Without a barrier. */
 void fr_absorb_queries(const fr_mla *mla, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s);

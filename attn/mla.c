@@ -85,10 +85,10 @@ static void normalize_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache 
     if (m->q_rank && fr_team_rank() == 0) fr_rows_begin(&s->cq_rows, s->cq_normed, rows, m->q_rank, queries.inputs, m->act_ue8m0);
 }
 
-/* s->q of the thread's own heads, or with a barrier of all. */
+/* s->q: where heads are even, of the thread's own ones, else of all, with a barrier. */
 static void expand_queries(const fr_mla *m, fr_mla_scratch *s) {
     int head = m->nope + m->rope, width = m->heads * head, begin, end;
-    if (!fr_heads_are_owned(m)) {
+    if (!fr_heads_are_even(m)) {
         fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->compute);
         return;
     }
@@ -104,7 +104,7 @@ static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv,
         expand_queries(m, s);
     }
     fr_absorb_queries(m, rope, pos, rows, s);
-    if (!m->q_rank || !fr_heads_are_owned(m)) fr_team_barrier(); /* the cache's rows, others' queries */
+    if (!m->q_rank || !fr_heads_are_owned(m, rows)) fr_team_barrier(); /* the cache's rows, others' queries */
     fr_attend_absorbed(m, kv, layer, pos, rows, s);
 }
 

@@ -63,6 +63,8 @@ static void print_machine(const fr_bench_result *r) {
     if (peak->samples)
         printf("peak     %8.0f GFLOP/s   (%.0f to %.0f; %s)\n", 1e-9 * peak->median, 1e-9 * peak->p10, 1e-9 * peak->p90,
                r->peak_name);
+    if (r->barrier.samples)
+        printf("barrier  %8.2f us        (%.2f to %.2f)\n", 1e6 * r->barrier.median, 1e6 * r->barrier.p10, 1e6 * r->barrier.p90);
 }
 
 static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
@@ -112,12 +114,13 @@ static void print_linears(const fr_bench_result *r, bool prefill) {
 
 static void print_passes(const fr_bench_result *r) {
     if (r->num_passes == 0) return;
-    printf("\npasses after %d tokens\n  %4s %10s %21s %13s %8s %8s %7s\n", r->ctx, "rows", "ms", "p10 to p90", "over one row",
-           "experts", "GB/s", "of read");
+    printf("\npasses after %d tokens\n  %4s %10s %21s %13s %8s %8s %7s %9s\n", r->ctx, "rows", "ms", "p10 to p90", "over one row",
+           "experts", "GB/s", "of read", "barriers");
     for (size_t i = 0; i < r->num_passes; i++) {
         const fr_bench_pass *p = &r->passes[i];
-        printf("  %4d %10.3f %9.3f to %8.3f %13.3f %8.1f %8.1f %7s\n", p->rows, p->ms.median, p->ms.p10, p->ms.p90,
-               p->over_one_row, p->unique_experts, 1e-6 * (double)p->bytes / p->ms.median, PERCENT(p->of_bandwidth));
+        printf("  %4d %10.3f %9.3f to %8.3f %13.3f %8.1f %8.1f %7s %9s\n", p->rows, p->ms.median, p->ms.p10, p->ms.p90,
+               p->over_one_row, p->unique_experts, 1e-6 * (double)p->bytes / p->ms.median, PERCENT(p->of_bandwidth),
+               PERCENT(p->in_barriers));
     }
 }
 
@@ -192,6 +195,10 @@ static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtim
     } else {
         fr_json_add_null(b, document, "peak");
     }
+    if (r->barrier.samples)
+        add_figure(b, document, "barrier_s", &r->barrier);
+    else
+        fr_json_add_null(b, document, "barrier_s");
     fr_json_add_count(b, document, "context", (uint64_t)r->ctx);
 }
 
@@ -223,6 +230,8 @@ static void add_passes(fr_json_builder *b, cJSON *array, const fr_bench_result *
         fr_json_add_number(b, item, "unique_experts", p->unique_experts);
         fr_json_add_count(b, item, "bytes", p->bytes);
         add_share(b, item, "of_bandwidth", p->of_bandwidth);
+        fr_json_add_count(b, item, "barriers", (uint64_t)p->barriers);
+        add_share(b, item, "in_barriers", p->in_barriers);
     }
 }
 

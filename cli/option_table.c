@@ -228,6 +228,8 @@ const fr_cli_option fr_cli_option_table[] = {
     NUMBER("threads", 't', FR_OPT_INT, "N", 1, 4096, "physical cores that affinity and cgroup quota allow", EVERYWHERE,
            "threads that compute", threads, FR_CMD_ALL),
     NUMBER("seed", 0, FR_OPT_U64, "N", 0, 0, "0", EVERYWHERE, "seed of all that is random", seed, FR_CMD_ALL),
+    FLAG("no-pin", 0, EVERYWHERE, "leave threads where the system puts them; built with hwloc, they are bound to cores", no_pin,
+         EVALUATE),
     FLAG("json", 0, EVERYWHERE, "one JSON document on stdout", json, FR_CMD_ALL & ~FR_CMD_CHAT),
     FLAG("quiet", 'q', EVERYWHERE, "nothing on stderr but errors", quiet, FR_CMD_ALL),
     FLAG("help", 'h', EVERYWHERE, "this text", help, FR_CMD_ALL),

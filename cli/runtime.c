@@ -76,7 +76,8 @@ fr_model_options fr_cli_model_options(const fr_cli_options *options) {
                               .isa = (fr_isa)options->isa,
                               .draft_head = (fr_draft_head)options->draft_head,
                               .weights = (fr_weights)options->weights,
-                              .chat_format = options->chat_format};
+                              .chat_format = options->chat_format,
+                              .no_pin = options->no_pin};
 }
 
 static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {

@@ -25,7 +25,8 @@ int fr_members_end(fr_members *m, const double *lost, int count, double seconds,
     else if (whole < hold)
         hold *= 4.0;
     if (hold > longest_hold) hold = longest_hold;
-    if (hold < 4.0 * seconds) hold = 4.0 * seconds;
+    double worked = seconds - lost[worst]; /* a process that was stopped for an hour need not do without for four */
+    if (hold < 4.0 * worked) hold = 4.0 * worked;
     m->out++;
     m->hold = hold;
     m->until = now + hold;

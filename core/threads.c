@@ -1,26 +1,24 @@
 #include "core/threads.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdalign.h>
-#include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 
+#include "core/barrier.h"
 #include "core/clock.h"
 #include "core/members.h"
 #include "core/memory.h"
 #include "core/processors.h"
+#include "core/topology.h"
+#include "core/wait.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 #ifdef __linux__
-#include <linux/futex.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 typedef struct team team;
@@ -29,30 +27,39 @@ typedef struct team team;
 typedef struct member {
     alignas(FR_ALIGN) atomic_uint ticket; /* counts the runs that it was called to; the fields below are written before */
     atomic_int asleep;
-    int rank; /* in the run of that ticket */
+    int rank, leaf; /* in the run of that ticket, and at its barriers */
     bool ending;
     double lost; /* of the last run: seconds that it was kept from working; written before the run's last barrier */
     team *team;
     pthread_t thread;
     /* its own */
+    fr_core_range bound;      /* to these cores; none: to all */
     double began, ran, slept; /* the clock and its processor time when a run began; seconds asleep at barriers since */
     long faults;              /* major ones */
 } member;
 
 /* A calling thread's team. It lives until that thread ends. */
 struct team {
-    alignas(FR_ALIGN) atomic_int arrived; /* at the barrier of this round */
-    alignas(FR_ALIGN) atomic_uint round;  /* barriers passed */
-    atomic_int asleep;
-    atomic_int spins;
-    _Atomic double passed;      /* when the last barrier opened at which somebody slept */
-    alignas(FR_ALIGN) int size; /* of this run, as are the next three */
+    fr_barrier barrier;
+    alignas(FR_ALIGN) atomic_uint finished; /* runs that all members but the caller have left */
+    atomic_int asleep;                      /* the caller, until they have */
+    atomic_int looks;                       /* of a waiting thread, before it sleeps */
+    alignas(FR_ALIGN) int size;             /* of this run, as are the next four */
+    bool binds;                             /* threads to their places */
     double began;
     fr_team_work *work;
     void *argument;
+    int processors;   /* that there were when the team grew */
     int count;        /* members there are */
     member **members; /* [count]; those of a run come first, in the order of their ranks */
     double *lost;     /* [count] */
+    fr_seat *seats;   /* [count], room to build the barrier, as are leaves */
+    int *leaves;
+    int seated;            /* members that the barrier is built for; 0: others, or otherwise */
+    fr_topology *topology; /* NULL: not known, or not yet asked */
+    fr_core_range *places; /* [count]: where ranks go, of a run of `spread` threads */
+    int spread;            /* 0: no run has asked */
+    bool has_places;       /* those threads; false: there are more than cores, or the topology is not known */
     fr_members taking_part;
 };
 
@@ -61,14 +68,19 @@ static _Thread_local struct {
     team *team; /* in whose run it is */
     member *member;
     int rank, size;
+    bool pinned;
     uint64_t barriers;
-} self = {NULL, NULL, NULL, 0, 1, 0};
+} self = {.size = 1};
 
 /* How often a thread looks before it sleeps. A pause takes 25 nanoseconds on Zen 4 and twice that on Intel's CPUs since Skylake,
  * so this is some 70 to 150 microseconds there, and less on CPUs with a shorter pause. The threads of a pass mostly arrive within
  * a few microseconds of each other, which is much less than sleeping and waking would take. With more threads than processors
  * nobody spins: the one that is waited for may need this very processor. */
-enum { SPINS = 3000 };
+enum { LOOKS = 3000 };
+
+static int looks_of(const team *t) {
+    return atomic_load_explicit(&t->looks, memory_order_relaxed);
+}
 
 int fr_team_rank(void) {
     return self.rank;
@@ -78,45 +90,7 @@ int fr_team_size(void) {
     return self.size;
 }
 
-/* ---- Waiting ---- */
-
-static void pause_a_little(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb");
-#endif
-}
-
-static bool spin_while(const atomic_uint *word, unsigned old, const atomic_int *spins) {
-    for (int i = atomic_load_explicit(spins, memory_order_relaxed); i > 0; i--) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return false;
-        pause_a_little();
-    }
-    return true;
-}
-
-/* Until `word` is no longer `old`. A thread counts itself asleep before it looks at the word for the last time, and whoever
- * changes the word does so before it looks who sleeps: one of the two sees the other. */
-static void sleep_while(atomic_uint *word, unsigned old, atomic_int *asleep) {
-    atomic_fetch_add(asleep, 1);
-    while (atomic_load(word) == old) {
-#ifdef __linux__
-        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
-#else
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-#endif
-    }
-    atomic_fetch_sub(asleep, 1);
-}
-
-static void wake(atomic_uint *word, atomic_int *asleep) {
-#ifdef __linux__
-    if (atomic_load(asleep) > 0) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-#else
-    (void)word, (void)asleep;
-#endif
-}
+/* ---- Barriers ---- */
 
 uint64_t fr_team_barriers(void) {
     return self.barriers;
@@ -133,21 +107,14 @@ void fr_team_barrier_do(fr_team_work *work, void *argument) {
         if (work) work(argument);
         return;
     }
-    unsigned round = atomic_load_explicit(&t->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == self.size - 1) {
+    int leaf = self.member->leaf;
+    unsigned round = fr_barrier_round(&t->barrier, leaf);
+    if (fr_barrier_arrive(&t->barrier, leaf)) {
         if (work) work(argument);
-        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed); /* seen by all who see the new round */
-        if (atomic_load(&t->asleep) > 0) atomic_store_explicit(&t->passed, fr_now(), memory_order_relaxed);
-        atomic_store(&t->round, round + 1);
-        wake(&t->round, &t->asleep);
+        fr_barrier_open(&t->barrier);
         return;
     }
-    if (!spin_while(&t->round, round, &t->spins)) return;
-    double began = fr_now();
-    sleep_while(&t->round, round, &t->asleep);
-    /* What comes between the opening and its own waking is lost, not slept. */
-    double passed = atomic_load_explicit(&t->passed, memory_order_relaxed);
-    if (passed > began) self.member->slept += passed - began;
+    self.member->slept += fr_barrier_wait(&t->barrier, leaf, round, looks_of(t));
 }
 
 /* ---- A run ---- */
@@ -176,22 +143,36 @@ static double lost_time(member *m) {
     return faults == before ? lost : 0.0;
 }
 
-/* A member's part in a run. */
+static void go_to(const team *t, member *m, fr_core_range place) {
+    if (m->bound.first == place.first && m->bound.count == place.count) return;
+    fr_topology_bind(t->topology, place.count > 0 ? &place : NULL);
+    m->bound = place;
+}
+
+/* A member's part in a run. The caller's thread is not ours to bind. */
 static void take_part(team *t, member *m) {
     self.team = t;
     self.member = m;
     self.rank = m->rank;
     self.size = t->size;
+    if (m->rank > 0) go_to(t, m, t->binds ? t->places[m->rank] : (fr_core_range){.count = 0});
     m->began = t->began;
     m->ran = processor_time();
     m->slept = 0.0;
     t->work(t->argument);
     m->lost = lost_time(m);
-    fr_team_barrier();
     self.team = NULL;
     self.member = NULL;
     self.rank = 0;
     self.size = 1;
+}
+
+/* The run's end: the caller waits for all, nobody else has to. Once it goes on, no other member uses the barrier, and it may be
+ * built anew. */
+static void leave(team *t, const member *m) {
+    if (!fr_barrier_arrive(&t->barrier, m->leaf)) return;
+    atomic_fetch_add(&t->finished, 1);
+    fr_wake(&t->finished, &t->asleep);
 }
 
 static void *run_member(void *argument) {
@@ -200,19 +181,21 @@ static void *run_member(void *argument) {
     omp_set_num_threads(1); /* libraries that are called in a run use this thread alone */
 #endif
     for (unsigned ticket = 0;;) {
-        if (spin_while(&m->ticket, ticket, &m->team->spins)) sleep_while(&m->ticket, ticket, &m->asleep);
+        if (fr_spin_while(&m->ticket, ticket, looks_of(m->team))) fr_sleep_while(&m->ticket, ticket, &m->asleep);
         ticket = atomic_load(&m->ticket);
         if (m->ending) return NULL;
         take_part(m->team, m);
+        leave(m->team, m);
     }
 }
 
 static void call(member *m) {
     atomic_fetch_add(&m->ticket, 1);
-    wake(&m->ticket, &m->asleep);
+    fr_wake(&m->ticket, &m->asleep);
 }
 
 /* ---- The members ---- */
+
 static pthread_key_t key; /* of a thread's own team, which it ends */
 static bool has_key;
 
@@ -227,6 +210,11 @@ static void end_team(void *ended) {
     if (t->count > 0) fr_free(t->members[0]);
     fr_free(t->members);
     fr_free(t->lost);
+    fr_free(t->seats);
+    fr_free(t->places);
+    fr_free(t->leaves);
+    fr_free(t->barrier.meetings);
+    fr_topology_close(t->topology);
     fr_free(t);
     self.own = NULL;
 }
@@ -258,15 +246,41 @@ static bool start_thread(member *m) {
     return started;
 }
 
-/* Adds members until there are `threads`, or no more are to be had. */
-static void grow(team *t, int threads) {
+/* Room for `threads` members; false when there is no memory. */
+static bool make_room(team *t, int threads) {
     size_t old = (size_t)t->count, new = (size_t)threads;
-    if (threads <= t->count) return;
+    size_t most = t->count > 0 ? (size_t)fr_barrier_most_meetings(t->count) : 0;
     member **members = fr_grow(t->members, old * sizeof *members, new * sizeof *members);
     if (members) t->members = members;
     double *lost = fr_grow(t->lost, old * sizeof *lost, new * sizeof *lost);
     if (lost) t->lost = lost;
-    while (members && lost && t->count < threads) {
+    fr_seat *seats = fr_grow(t->seats, old * sizeof *seats, new * sizeof *seats);
+    if (seats) t->seats = seats;
+    fr_core_range *places = fr_grow(t->places, old * sizeof *places, new * sizeof *places);
+    if (places) t->places = places;
+    int *leaves = fr_grow(t->leaves, old * sizeof *leaves, new * sizeof *leaves);
+    if (leaves) t->leaves = leaves;
+    size_t bytes = (size_t)fr_barrier_most_meetings(threads) * sizeof(fr_meeting);
+    fr_meeting *meetings = fr_grow(t->barrier.meetings, most * sizeof *meetings, bytes);
+    if (meetings) t->barrier.meetings = meetings;
+    if (!members || !lost || !seats || !places || !leaves || !meetings) return false;
+    memset(meetings, 0, bytes); /* nobody is at the barrier */
+    return true;
+}
+
+/* Whether so many threads have places; they are t->places then. */
+static bool spread(team *t, int threads) {
+    if (t->spread == threads) return t->has_places;
+    if (t->spread == 0) t->topology = fr_topology_open();
+    t->spread = threads;
+    t->seated = 0;
+    return t->has_places = t->topology && fr_topology_spread(t->topology, threads, t->places);
+}
+
+/* Adds members until there are `threads`, or no more are to be had. */
+static void grow(team *t, int threads) {
+    if (threads <= t->count || !make_room(t, threads)) return;
+    while (t->count < threads) {
         member *m = fr_alloc_zeroed(1, sizeof *m);
         if (!m) break;
         m->team = t;
@@ -276,7 +290,8 @@ static void grow(team *t, int threads) {
         }
         t->members[t->count++] = m;
     }
-    atomic_store_explicit(&t->spins, t->count <= fr_processors() ? SPINS : 0, memory_order_relaxed);
+    t->seated = 0;
+    t->processors = fr_processors();
 }
 
 /* Puts a member behind all others, where those are that stay out. */
@@ -284,9 +299,20 @@ static void move_to_end(team *t, int rank) {
     member *m = t->members[rank];
     for (int i = rank; i + 1 < t->count; i++) t->members[i] = t->members[i + 1];
     t->members[t->count - 1] = m;
+    t->seated = 0;
+}
+
+static void build_barrier(team *t, int size) {
+    for (int i = 0; i < size; i++) t->seats[i] = t->binds ? t->places[i].seat : (fr_seat){0, 0};
+    fr_barrier_build(&t->barrier, t->seats, size, t->leaves);
+    for (int i = 0; i < size; i++) t->members[i]->leaf = t->leaves[i];
+    t->seated = size;
 }
 
 static void run(team *t, int size, fr_team_work *work, void *argument) {
+    unsigned finished = atomic_load(&t->finished);
+    if (t->seated != size) build_barrier(t, size);
+    atomic_store_explicit(&t->looks, size <= t->processors ? LOOKS : 0, memory_order_relaxed);
     t->size = size;
     t->work = work;
     t->argument = argument;
@@ -296,10 +322,16 @@ static void run(team *t, int size, fr_team_work *work, void *argument) {
         if (i > 0) call(t->members[i]);
     }
     take_part(t, t->members[0]);
+    leave(t, t->members[0]);
+    if (fr_spin_while(&t->finished, finished, looks_of(t))) fr_sleep_while(&t->finished, finished, &t->asleep);
     double now = fr_now();
     for (int i = 0; i < size; i++) t->lost[i] = t->members[i]->lost;
     int left = fr_members_end(&t->taking_part, t->lost, size, now - t->began, now);
     if (left >= 0) move_to_end(t, left);
+}
+
+void fr_team_pin(bool pinned) {
+    self.pinned = pinned;
 }
 
 void fr_team_run(int threads, fr_team_work *work, void *argument) {
@@ -312,9 +344,11 @@ void fr_team_run(int threads, fr_team_work *work, void *argument) {
 #endif
     if (t) {
         grow(t, threads);
-        size = fr_members_begin(&t->taking_part, t->count, fr_now());
+        size = fr_members_begin(&t->taking_part, threads < t->count ? threads : t->count, fr_now());
+        bool binds = self.pinned && size == threads && spread(t, threads); /* beside others a thread finds room for itself */
+        if (binds != t->binds) t->seated = 0;
+        t->binds = binds;
     }
-    if (size > threads) size = threads;
     if (size > 1)
         run(t, size, work, argument);
     else

@@ -21,6 +21,10 @@ typedef void fr_team_work(void *argument);
  * to the caller's alone: fr_team_size says. Runs do not nest. */
 void fr_team_run(int threads, fr_team_work *work, void *argument);
 
+/* Whether the threads of the caller's team are bound to places that are spread over the machine (core/topology.h), from its next
+ * run on; at first they are not. The caller's own thread never is: there is a place left for it. */
+void fr_team_pin(bool pinned);
+
 /* Of the calling thread: 0 of 1 outside a team. */
 int fr_team_rank(void);
 int fr_team_size(void);

@@ -134,10 +134,12 @@ typedef struct fr_model_options {
     fr_weights weights;      /* auto: mapped */
     const char *chat_format; /* by name, as fr_chat_format_name has them; NULL: as the checkpoint's template is */
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
-    uint64_t memory_limit;                    /* what there is for all of it; 0: what the machine has */
-    fr_plan_fn planned;                       /* NULL: nobody is told */
-    fr_progress_fn progress;                  /* counts MiB of weights that are copied or populated */
-    void *user;                               /* of both */
+    bool no_pin;             /* threads go where the system puts them; else all but the caller's are bound to cores,
+                                with hwloc, unless there are more of them */
+    uint64_t memory_limit;   /* what there is for all of it; 0: what the machine has */
+    fr_plan_fn planned;      /* NULL: nobody is told */
+    fr_progress_fn progress; /* counts MiB of weights that are copied or populated */
+    void *user;              /* of both */
 } fr_model_options;
 
 typedef struct fr_model_info {

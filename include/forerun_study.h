@@ -62,6 +62,8 @@ typedef struct fr_bench_pass {
     double unique_experts; /* that the rows touched together, mean of the MoE layers */
     uint64_t bytes;        /* read: weights, and the KV cache once */
     double of_bandwidth;
+    int barriers;       /* at which the threads meet */
+    double in_barriers; /* of the pass's time, if all come to each at once */
 } fr_bench_pass;
 
 typedef struct fr_bench_prefill {
@@ -105,6 +107,7 @@ typedef struct fr_bench_result {
     fr_figure peak;             /* floating-point operations a second that prefill could reach at most; none where it is
                                    portable */
     const char *peak_name;      /* what reached it */
+    fr_figure barrier;          /* seconds that the model's threads take to meet, when all come at once */
     fr_bench_linear *linear;
     fr_bench_prefill *prefill;
     fr_bench_pass *passes;

@@ -46,6 +46,7 @@ static void run_pass(void *argument) {
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
     assert(rows > 0 && rows <= ws->max_rows && kv->length + rows <= kv->ctx);
     pass p = {model, ws, kv, tokens, rows};
+    fr_team_pin(model->pinned); /* and so for what follows a pass: head, drafts */
     fr_team_run(model->threads, run_pass, &p);
 }
 

@@ -10,8 +10,8 @@
  *   7 the router's gate           and, by the last to come, the choice of experts
  *   8 gate_proj, up_proj, SiLU    of all chosen experts and the shared one, quantized
  *   9 down_proj, summed, added    a thread has the same outputs of all of them
- * A dense layer lacks the seventh. Where the team's size does not divide the number of heads, queries, attention and values are
- * phases of their own, for an even split. From three rows on, the choice of experts is one more. */
+ * A dense layer lacks the seventh. Where the team's size does not divide the number of heads, q_b_proj is a phase of its own, and
+ * with several rows so are attention and values, for an even split. From three rows on, the choice of experts is one more. */
 #ifndef FR_MODEL_LAYER_H
 #define FR_MODEL_LAYER_H
 

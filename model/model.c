@@ -6,6 +6,7 @@
 #include "core/kernels/isa.h"
 #include "core/processors.h"
 #include "core/text_size.h"
+#include "core/topology.h"
 #include "model/plan.h"
 #include "model/schema.h"
 #include "text/chat_template.h"
@@ -18,8 +19,12 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     bool *used = fr_alloc(fr_checkpoint_count(model->checkpoint) * sizeof *used);
     if (!used) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
     fr_plan_tensors(model, used);
+    int nodes = 1;
+    fr_topology *topology = p->weights == FR_WEIGHTS_COPY ? fr_topology_open() : NULL;
     fr_load_options load = {.wanted = used,
                             .threads = model->threads,
+                            .topology = topology,
+                            .nodes = &nodes,
                             .keep_cache = p->available_bytes >= p->total_bytes + p->weight_bytes,
                             .progress = o->progress,
                             .user = o->user};
@@ -31,6 +36,9 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
         fr_weights_release(model);
         if (status == FR_OK) status = fr_weights_bind(model, (fr_shard){0, 1}, error);
     }
+    if (nodes > 1)
+        fr_notices_add(&model->notices, "memory nodes", "the copied weights are spread over %d of them, page by page", nodes);
+    fr_topology_close(topology);
     fr_free(used);
     return status;
 }

@@ -159,6 +159,7 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 
 void fr_plan_prepare(fr_model *model, const fr_model_options *o, const fr_mtp_files *mtp) {
     model->threads = o->threads > 0 ? o->threads : fr_default_threads();
+    model->pinned = !o->no_pin;
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
     model->mtp.files = *mtp;

@@ -36,6 +36,7 @@ struct fr_model {
     fr_error no_text;          /* why there is no tokenizer */
     const fr_kernels *kernels; /* of its instruction set; its sessions compute with them */
     int threads;
+    bool pinned; /* see fr_team_pin */
     bool act_fp8;
     int num_moe_layers;
     fr_linear embed_tokens; /* [vocab_size, hidden_size]: rows are looked up, never multiplied */

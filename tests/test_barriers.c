@@ -32,8 +32,10 @@ static void run_layer(void *argument) {
 /* Of a layer for `rows` rows by a team of `size`. */
 static uint64_t expected(const fr_config *c, bool is_moe, int rows, int size) {
     uint64_t count = is_moe ? 9 : 8;
-    if (is_moe && rows > 2) count++;                                             /* rows are routed by several threads */
-    if (c->num_attention_heads % size != 0) count += c->q_lora_rank > 0 ? 3 : 1; /* heads are not owned */
+    if (is_moe && rows > 2) count++; /* rows are routed by several threads */
+    if (c->num_attention_heads % size == 0) return count;
+    if (c->q_lora_rank > 0) count++;                   /* queries are split evenly */
+    if (rows > 1) count += c->q_lora_rank > 0 ? 2 : 1; /* and so are pairs of a row and a head */
     return count;
 }
 

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/members.h"
+#include "core/processors.h"
 #include "core/threads.h"
 
 enum { MOST = 16 };
@@ -97,6 +98,41 @@ static void a_member_that_lost_its_processor_stays_out_and_is_tried_again(void *
     assert_int_equal(a.size, 2);
 }
 
+typedef struct masks {
+    int size, processors[2]; /* that each may run on */
+} masks;
+
+static void look_at_masks(void *argument) {
+    masks *m = argument;
+    if (fr_team_rank() == 0) m->size = fr_team_size();
+    m->processors[fr_team_rank()] = fr_processors();
+}
+
+/* Of a whole team of two: beside busy processes it may take some tries. */
+static masks masks_of_two(void) {
+    masks m = {0};
+    for (int i = 0; i < 1000 && m.size != 2; i++, wait_a_moment(5)) fr_team_run(2, look_at_masks, &m);
+    assert_int_equal(m.size, 2);
+    return m;
+}
+
+static void pinned_threads_are_bound_but_the_callers_is_not(void **state) {
+    (void)state;
+    int all = fr_processors(), cores = fr_physical_cores();
+#ifdef FR_HWLOC
+    if (cores != 2) skip(); /* with two, the other thread has a core of its own */
+    fr_team_pin(true);
+    masks pinned = masks_of_two();
+    assert_int_equal(pinned.processors[0], all);
+    assert_int_equal(pinned.processors[1], all / cores);
+    fr_team_pin(false);
+#endif
+    masks loose = masks_of_two();
+    assert_int_equal(loose.processors[0], all);
+    assert_int_equal(loose.processors[1], all);
+    (void)cores;
+}
+
 /* ---- Who takes part, in numbers ---- */
 
 static void the_one_that_lost_more_than_its_share_stays_out(void **state) {
@@ -113,6 +149,16 @@ static void the_one_that_lost_more_than_its_share_stays_out(void **state) {
     assert_int_equal(fr_members_begin(&m, 4, 10.013), 1);
     assert_int_equal(fr_members_end(&m, (double[]){0.003}, 1, 0.005, 10.018), -1); /* there is always one */
     assert_int_equal(fr_members_begin(&m, 4, 10.019), 1);
+}
+
+static void long_runs_are_not_tried_at_each_but_a_stopped_process_goes_on(void **state) {
+    (void)state;
+    fr_members slow = {0}, stopped = {0};
+    assert_int_equal(fr_members_end(&slow, (double[]){0, 6.0}, 2, 10.0, 100.0), 1);
+    assert_int_equal(fr_members_begin(&slow, 2, 110.0), 1);
+    assert_int_equal(fr_members_begin(&slow, 2, 117.0), 2);
+    assert_int_equal(fr_members_end(&stopped, (double[]){0, 3600.0}, 2, 3600.01, 4000.0), 1);
+    assert_int_equal(fr_members_begin(&stopped, 2, 4001.0), 2);
 }
 
 static void members_come_back_one_at_a_time(void **state) {
@@ -154,7 +200,9 @@ int main(void) {
         cmocka_unit_test(every_member_does_its_part_once),
         cmocka_unit_test(threads_that_call_have_teams_of_their_own),
         cmocka_unit_test(a_member_that_lost_its_processor_stays_out_and_is_tried_again),
+        cmocka_unit_test(pinned_threads_are_bound_but_the_callers_is_not),
         cmocka_unit_test(the_one_that_lost_more_than_its_share_stays_out),
+        cmocka_unit_test(long_runs_are_not_tried_at_each_but_a_stopped_process_goes_on),
         cmocka_unit_test(members_come_back_one_at_a_time),
         cmocka_unit_test(who_is_tried_in_vain_stays_out_longer),
     };

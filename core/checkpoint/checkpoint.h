@@ -44,6 +44,8 @@ fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, u
 typedef struct fr_load_options {
     const bool *wanted; /* [fr_checkpoint_count]: which tensors */
     int threads;
+    const struct fr_topology *topology; /* copy: spread over its memory nodes, if it has several; NULL: not known */
+    int *nodes;                         /* copy: how many that were, 1 if it was not spread; NULL: nobody asks */
     bool keep_cache;         /* copy: leave what was read in the page cache too; otherwise it is dropped, piece by piece */
     fr_progress_fn progress; /* counts MiB; called from the caller's thread, last with all done */
     void *user;

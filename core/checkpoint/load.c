@@ -12,6 +12,8 @@
 
 #include "core/checkpoint/private.h"
 #include "core/memory.h"
+#include "core/threads.h"
+#include "core/topology.h"
 
 #define PAGE ((uint64_t)4096)
 #define HUGE_PAGE ((uint64_t)2 << 20)
@@ -166,27 +168,22 @@ static void tell(loading *l) {
         give_up(l, FR_INTERRUPTED, "", "interrupted while its weights were read");
 }
 
-/* What one thread does: the next piece, until there is none. The caller's own thread also reports progress. */
-static void work(loading *l, bool tells) {
+/* The next piece, until there is none. The caller's own thread also reports progress; TEAM. */
+static void load_pieces(void *argument) {
+    loading *l = argument;
     source s = {-1, -1};
     for (size_t i; !atomic_load(&l->stop) && (i = atomic_fetch_add(&l->next, 1)) < l->num_pieces;) {
         const piece *p = &l->pieces[i];
         if (!(l->copy ? copy_piece(l, &s, p) : populate_piece(l, p))) break;
         atomic_fetch_add(&l->done, p->bytes);
-        if (tells) tell(l);
+        if (fr_team_rank() == 0) tell(l);
     }
     if (s.fd >= 0) close(s.fd);
 }
 
 static fr_status run(loading *l, fr_error *error) {
     FR_TRY(plan_pieces(l, error));
-#pragma omp parallel num_threads(l->options->threads)
-    {
-        bool tells = false;
-#pragma omp master
-        tells = true;
-        work(l, tells);
-    }
+    fr_team_run(l->options->threads, load_pieces, l);
     /* The caller's thread may have had no piece at all, or not the last one. */
     if (!atomic_load(&l->stop)) tell(l);
     if (!atomic_load(&l->stop)) return FR_OK;
@@ -201,13 +198,16 @@ static void release(loading *l) {
 
 /* ---- The two ways ---------------------------------------------------------------------------------------------- */
 
-/* Maps memory that starts at a huge page. What was mapped before and behind it is unmapped. */
-static char *map_huge(uint64_t bytes) {
+/* Maps memory that starts at a huge page, spread over the memory nodes. What was mapped before and behind it is unmapped. */
+static char *map_huge(uint64_t bytes, const fr_load_options *o) {
     char *map = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) return NULL;
     uint64_t before = round_up((uintptr_t)map, HUGE_PAGE) - (uintptr_t)map;
     if (before > 0) munmap(map, before);
     if (before < HUGE_PAGE) munmap(map + before + bytes, HUGE_PAGE - before);
+    int nodes = o->topology ? fr_topology_nodes(o->topology) : 1;
+    if (nodes > 1 && !fr_topology_interleave(o->topology, map + before, bytes)) nodes = 1;
+    if (o->nodes) *o->nodes = nodes;
     madvise(map + before, bytes, MADV_HUGEPAGE); /* a system without them serves small pages */
     return map + before;
 }
@@ -216,7 +216,7 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
     loading l = {.checkpoint = checkpoint, .options = options, .what = "copying weights (MiB)"};
     uint64_t bytes = fr_checkpoint_copy_bytes(checkpoint, options->wanted), to = 0;
     if (bytes == 0) return FR_OK;
-    l.copy = map_huge(bytes);
+    l.copy = map_huge(bytes, options);
     if (!l.copy) {
         fr_fail_at(error, FR_ERROR_MEMORY, checkpoint->dir, "%" PRIu64 " bytes for its weights cannot be allocated", bytes);
         return fr_hint(error, FR_ERROR_MEMORY, "weights that stay mapped (--weights mmap) need no memory of their own");

@@ -30,6 +30,7 @@ static void finish(fr_bench_run *b) {
         r->read_bandwidth = read;
         r->read_streams = fr_bench_streams[v];
     }
+    r->barrier = fr_figure_of(b->barrier.samples, b->barrier.count);
     r->peak = tile.median > registers.median ? tile : registers;
     r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache"
                    : b->model->kernels->prefill   ? "vdpbf16ps in registers"
@@ -45,6 +46,7 @@ static void finish(fr_bench_run *b) {
     for (size_t i = 0; i < r->num_passes; i++) {
         fr_bench_pass *p = &r->passes[i];
         p->over_one_row = fr_bench_share(p->ms.median, one_row);
+        p->in_barriers = fr_bench_share(1e3 * r->barrier.median * p->barriers, p->ms.median);
         p->of_bandwidth = fr_bench_share(1e3 * fr_bench_share((double)p->bytes, p->ms.median), bandwidth);
     }
     r->draft.over_one_row = fr_bench_share(r->draft.ms.median, one_row);

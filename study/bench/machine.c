@@ -240,7 +240,31 @@ static void measure_peak(const fr_bench_run *b, peak_work *work, fr_bench_limit 
         limit->samples[limit->count++] = peak(b, work, repeats);
 }
 
+typedef struct barrier_work {
+    int barriers, threads;
+    double seconds; /* 0: not all threads took part */
+} barrier_work;
+
+/* TEAM. */
+static void meet(void *argument) {
+    barrier_work *work = argument;
+    fr_team_barrier();
+    double start = fr_now();
+    for (int i = 0; i < work->barriers; i++) fr_team_barrier();
+    if (fr_team_rank() == 0) work->seconds = fr_team_size() == work->threads ? fr_now() - start : 0.0;
+}
+
+static void measure_barrier(fr_bench_run *b) {
+    barrier_work work = {.barriers = 1000, .threads = b->model->threads};
+    for (int i = -1; i < SWEEPS && b->barrier.count < FR_BENCH_LIMIT_SAMPLES; i++) {
+        fr_team_run(b->model->threads, meet, &work);
+        if (i >= 0 && work.seconds > 0.0) b->barrier.samples[b->barrier.count++] = work.seconds / work.barriers;
+    }
+}
+
 void fr_bench_measure_machine(fr_bench_run *b) {
+    fr_team_pin(b->model->pinned); /* as passes are */
+    measure_barrier(b);
     for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
         for (int v = 0; v < FR_BENCH_READS; v++) {
             double bandwidth = read_bandwidth(b, fr_bench_streams[v]);

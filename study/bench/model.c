@@ -15,6 +15,7 @@ typedef struct passes {
     int32_t *tokens; /* [length]: the prompt */
     int length, ctx;
     int rows[FR_DECODE_ROWS], num_rows; /* of passes */
+    int barriers[FR_DECODE_ROWS];       /* by figure: of a pass */
     uint64_t unique[FR_DECODE_ROWS];    /* by figure: (layer, expert) pairs over all passes */
     int counted[FR_DECODE_ROWS];
     const int *prompts; /* tokens of prefills */
@@ -96,10 +97,12 @@ static fr_status run_pass(void *user, int figure, int round, double *seconds, fr
     int rows = p->rows[figure];
     (void)error;
     for (int i = 0; i < rows; i++) tokens[i] = token_at(p->b, (uint64_t)(round + 2) * 1000003u + (uint64_t)i);
+    uint64_t barriers = fr_team_barriers();
     double start = fr_now();
     fr_forward(s->model, &s->ws, &s->kv, tokens, rows);
     fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden, rows, s->logits);
     *seconds = fr_now() - start;
+    p->barriers[figure] = (int)(fr_team_barriers() - barriers);
     p->unique[figure] += fr_unique_experts(s->model, &s->ws, rows);
     p->counted[figure]++;
     return FR_OK;
@@ -154,8 +157,11 @@ static fr_status measure_passes(fr_bench_run *b, passes *p, fr_error *error) {
         if (seconds[i].samples == 0) continue;
         double unique = a_layer(b->model, fr_bench_share((double)p->unique[i], p->counted[i]));
         uint64_t bytes = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, p->ctx);
-        r->passes[r->num_passes++] =
-            (fr_bench_pass){.rows = p->rows[i], .ms = fr_figure_scale(seconds[i], 1e3), .unique_experts = unique, .bytes = bytes};
+        r->passes[r->num_passes++] = (fr_bench_pass){.rows = p->rows[i],
+                                                     .ms = fr_figure_scale(seconds[i], 1e3),
+                                                     .unique_experts = unique,
+                                                     .bytes = bytes,
+                                                     .barriers = p->barriers[i]};
     }
     return status;
 }

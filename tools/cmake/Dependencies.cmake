@@ -79,6 +79,17 @@ if(FORERUN_JEMALLOC AND NOT FORERUN_SANITIZE)
     target_link_libraries(forerun_allocator INTERFACE PkgConfig::JEMALLOC)
 endif()
 
+# Optional: where threads and memory go on the machine.
+pkg_check_modules(HWLOC QUIET IMPORTED_TARGET hwloc>=2.0)
+if(HWLOC_FOUND)
+    message(STATUS "Found hwloc: ${HWLOC_VERSION}")
+    target_compile_definitions(forerun_dependencies INTERFACE FR_HWLOC)
+    target_link_libraries(forerun_dependencies INTERFACE PkgConfig::HWLOC)
+    set(FORERUN_PC_HWLOC ", hwloc")
+else()
+    message(STATUS "hwloc was not found: threads are not pinned, weights not spread over memory nodes (libhwloc-dev)")
+endif()
+
 # Optional: lines that the user types can be edited.
 pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)
 if(LIBEDIT_FOUND)
