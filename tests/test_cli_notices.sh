@@ -19,7 +19,7 @@ every() {
     dir=$1
     shift
     rm -rf "$work/written"
-    for command in 'generate -p abc -n 3' 'score -p abc' inspect check \
+    for command in 'generate -p abc -n 3' 'score -p abc' 'tokenize -p abc' 'tokenize --decode 5,6' inspect check \
         'accept --prompt-tokens 5,6,7 -n 6 --depth 1' 'ab --prompt-tokens 5,6,7 -n 6 --arms off,on --repeats 1 --warm-up 0 --no-noise-check' \
         'bench --only linear --rows 1 --seconds 0.001' "quantize --to bf16 -o $work/written"; do
         # shellcheck disable=SC2086
@@ -46,12 +46,6 @@ every "$odd" 'notices#2' 'notices.0.what=config.json' \
 grep -q '^notice: config.json: eos_token_id 999 is beyond' "$work/err" || fail "stderr does not say it in words"
 run 0 generate -m "$odd" -p abc -n 3 -q
 [ ! -s "$work/err" ] || fail "generate -q prints notices"
-for command in 'tokenize -p abc' 'tokenize --decode 5,6'; do # reads the tokenizer alone
-    # shellcheck disable=SC2086
-    run 0 $command -m "$odd" --json
-    lines 0
-    holds 'notices#0'
-done
 run 0 inspect --config "$odd/config.json" --json -q
 holds 'notices#2'
 printf '/quit\n' | "$FORERUN" chat -m "$odd" >"$work/out" 2>"$work/err" || true
