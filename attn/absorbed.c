@@ -80,47 +80,52 @@ void fr_absorb_queries(const fr_mla *m, const fr_rope *rope, int pos, int rows, 
 
 #define GROUP 4 /* pairs of one row that go through a span together */
 
-static void scores_of(const fr_kernels *k, const float *const *q, int n, const fr_kv_cache *kv, int layer, int pos, int count,
-                      float *const *scores) {
-    int width = kv->rank + kv->rope;
-    if (kv->type == FR_KV_BF16 && k->attend_scores_bf16) {
-        k->attend_scores_bf16(q, n, fr_kv_cache_row(kv, layer, pos), width, count, width, scores);
-        return;
-    }
-    for (int t = 0; t < count; t++) {
-        const void *row = fr_kv_cache_row(kv, layer, pos + t);
-        for (int i = 0; i < n; i++)
-            scores[i][t] = kv->type == FR_KV_F32 ? k->dot_f32(q[i], row, width) : k->dot_bf16(q[i], row, width);
-    }
+/* What pairs attend to: rows `pos` and on of a pass see the positions up to their own; or one row sees those of a list. */
+typedef struct attended {
+    const fr_kv_cache *kv;
+    int layer, pos, rows;
+    const int32_t *list; /* [pos + rows]: the positions, ascending; NULL: 0, 1, .. */
+    void *gathered;      /* the thread's own, of which a list needs one */
+} attended;
+
+/* Rows of the cache of the n positions from the at-th on, one after the other. */
+static const void *span_rows(const attended *a, int at, int n) {
+    const fr_kv_cache *kv = a->kv;
+    const int32_t *list = a->list + at;
+    size_t bytes = (size_t)(kv->rank + kv->rope) * (kv->type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
+    if (!a->list) return fr_kv_cache_row(kv, a->layer, at);
+    if (list[n - 1] - list[0] == n - 1) return fr_kv_cache_row(kv, a->layer, list[0]); /* they are neighbours */
+    for (int t = 0; t < n; t++) memcpy((char *)a->gathered + (size_t)t * bytes, fr_kv_cache_row(kv, a->layer, list[t]), bytes);
+    return a->gathered;
 }
 
-static void add_values(const fr_kernels *k, float *const *latent, int n, const float *const *p, const fr_kv_cache *kv, int layer,
-                       int pos, int count) {
+/* latent[i] += sum of p[i][t] times the latent of row t, of `count` rows of the cache. */
+static void add_values(const fr_kernels *k, float *const *latent, int n, const float *const *p, const fr_kv_cache *kv,
+                       const void *rows, int count) {
+    const size_t width = (size_t)(kv->rank + kv->rope);
     if (kv->type == FR_KV_BF16 && k->attend_values_bf16) {
-        k->attend_values_bf16(latent, n, p, fr_kv_cache_row(kv, layer, pos), kv->rank + kv->rope, count, kv->rank);
+        k->attend_values_bf16(latent, n, p, rows, (int64_t)width, count, kv->rank);
         return;
     }
-    for (int t = 0; t < count; t++) {
-        const void *row = fr_kv_cache_row(kv, layer, pos + t);
+    for (size_t t = 0; t < (size_t)count; t++)
         for (int i = 0; i < n; i++)
             if (kv->type == FR_KV_F32)
-                k->axpy_f32(latent[i], p[i][t], row, kv->rank);
+                k->axpy_f32(latent[i], p[i][t], (const float *)rows + t * width, kv->rank);
             else
-                k->axpy_bf16(latent[i], p[i][t], row, kv->rank);
-    }
+                k->axpy_bf16(latent[i], p[i][t], (const uint16_t *)rows + t * width, kv->rank);
 }
 
-/* Folds positions pos .. pos + count - 1 into the online softmax of n pairs of one row. ONE THREAD. */
-static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int count, int pair, int n, fr_mla_scratch *s) {
+/* Folds `count` rows of the cache into the online softmax of n pairs of one row. ONE THREAD. */
+static void fold_span(const fr_mla *m, const fr_kv_cache *kv, const void *rows, int count, int pair, int n, fr_mla_scratch *s) {
     const fr_kernels *k = s->compute->kernels;
-    const float *q[GROUP];
-    float *latent[GROUP], *scores[GROUP], space[GROUP][FR_KV_SPAN];
+    const float *q[GROUP] = {0};
+    float *latent[GROUP] = {0}, *scores[GROUP] = {0}, space[GROUP][FR_KV_SPAN];
     for (int i = 0; i < n; i++) {
         q[i] = s->q_absorbed + (size_t)(pair + i) * (size_t)(m->kv_rank + m->rope);
         latent[i] = s->latent + (size_t)(pair + i) * (size_t)m->kv_rank;
         scores[i] = space[i];
     }
-    scores_of(k, q, n, kv, layer, pos, count, scores);
+    fr_kv_scores(kv->type, q, n, rows, kv->rank + kv->rope, count, scores, k);
     for (int i = 0; i < n; i++) {
         float highest = k->max(scores[i], count), *running = &s->pair_max[pair + i];
         if (highest > *running) {
@@ -131,24 +136,25 @@ static void fold_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos
         }
         s->pair_sum[pair + i] += k->exp_sub(scores[i], *running, count);
     }
-    add_values(k, latent, n, (const float *const *)scores, kv, layer, pos, count);
+    add_values(k, latent, n, (const float *const *)scores, kv, rows, count);
 }
 
 /* s->latent of these pairs, by vectors. ONE THREAD. */
-static void attend_pairs(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, const own_pairs *own,
-                         fr_mla_scratch *s) {
+static void attend_pairs(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
+    const int total = a->pos + a->rows;
     for (int item = own->begin; item < own->end; item++) {
         int pair = pair_of(own, item);
         memset(s->latent + (size_t)pair * (size_t)m->kv_rank, 0, (size_t)m->kv_rank * sizeof(float));
         s->pair_max[pair] = -INFINITY;
         s->pair_sum[pair] = 0.0f;
     }
-    for (int span = 0; span < pos + rows; span += FR_KV_SPAN) {
+    for (int span = 0; span < total; span += FR_KV_SPAN) {
+        const void *rows = span_rows(a, span, total - span < FR_KV_SPAN ? total - span : FR_KV_SPAN);
         for (int item = own->begin, n; item < own->end; item += n) {
-            int row = item / own->heads, seen = pos + row + 1 - span; /* positions of this span and later that the row sees */
+            int row = item / own->heads, seen = a->pos + row + 1 - span; /* positions of this span and later that the row sees */
             int row_end = (row + 1) * own->heads < own->end ? (row + 1) * own->heads : own->end;
             n = row_end - item < GROUP ? row_end - item : GROUP;
-            if (seen > 0) fold_span(m, kv, layer, span, seen < FR_KV_SPAN ? seen : FR_KV_SPAN, pair_of(own, item), n, s);
+            if (seen > 0) fold_span(m, a->kv, rows, seen < FR_KV_SPAN ? seen : FR_KV_SPAN, pair_of(own, item), n, s);
         }
     }
     for (int item = own->begin; item < own->end; item++) {
@@ -158,10 +164,9 @@ static void attend_pairs(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
 }
 
 /* The same by tiles. */
-static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, const own_pairs *own,
-                         fr_mla_scratch *s) {
+static void attend_tiled(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
     const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
-    const int width = m->kv_rank + m->rope, total = pos + rows, begin = own->begin, end = own->end;
+    const int width = m->kv_rank + m->rope, total = a->pos + a->rows, begin = own->begin, end = own->end;
     const int count = (end - begin + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES;
     fr_tiled_queries *groups = s->groups + own->group; /* no other thread's, see the taking */
     for (int i = 0; i < count; i++) {
@@ -170,18 +175,46 @@ static void attend_tiled(const fr_mla *m, const fr_kv_cache *kv, int layer, int 
         int n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
         for (int j = 0; j < n; j++) {
             q[j] = s->q_absorbed + (size_t)pair_of(own, first + j) * (size_t)width;
-            seen[j] = pos + (first + j) / own->heads + 1;
+            seen[j] = a->pos + (first + j) / own->heads + 1;
         }
         tiled->begin(&groups[i], q, seen, n, width, m->kv_rank);
     }
-    for (int at = 0; at < total; at += FR_TILED_SPAN)
-        tiled->fold(groups, count, fr_kv_cache_row(kv, layer, at), width, at,
-                    total - at < FR_TILED_SPAN ? total - at : FR_TILED_SPAN, width, m->kv_rank, s->tiled_scratch[fr_team_rank()]);
+    for (int at = 0; at < total; at += FR_TILED_SPAN) {
+        int n = total - at < FR_TILED_SPAN ? total - at : FR_TILED_SPAN;
+        tiled->fold(groups, count, span_rows(a, at, n), width, at, n, width, m->kv_rank, s->tiled_scratch[fr_team_rank()]);
+    }
     for (int i = 0; i < count; i++) {
         float *latent[FR_TILED_QUERIES];
         int first = begin + i * FR_TILED_QUERIES, n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
         for (int j = 0; j < n; j++) latent[j] = s->latent + (size_t)pair_of(own, first + j) * (size_t)m->kv_rank;
         tiled->end(&groups[i], latent, n, m->kv_rank);
+    }
+}
+
+static void attend(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
+    if (own->begin == own->end) return;
+    if (s->groups && a->kv->type == FR_KV_BF16)
+        attend_tiled(m, a, own, s);
+    else
+        attend_pairs(m, a, own, s);
+}
+
+/* Whether the rows of a pass attend to all positions up to their own. */
+static bool see_all(const fr_choice *choices, int pos, int rows) {
+    for (int r = 0; choices && r < rows; r++)
+        if (choices[r].positions || choices[r].count != pos + r + 1) return false;
+    return true;
+}
+
+/* Rows that attend to what each has chosen, one after the other. */
+static void attend_chosen(const fr_mla *m, const fr_kv_cache *kv, int layer, int rows, const own_pairs *own, fr_mla_scratch *s) {
+    for (int r = 0; r < rows; r++) {
+        const fr_choice *choice = &s->index.choices[r];
+        attended a = {kv, layer, choice->count - 1 - r, r + 1, choice->positions, s->gathered[fr_team_rank()]};
+        own_pairs part = *own;
+        if (part.begin < r * own->heads) part.begin = r * own->heads;
+        if (part.end > (r + 1) * own->heads) part.end = (r + 1) * own->heads;
+        if (part.begin < part.end) attend(m, &a, &part, s);
     }
 }
 
@@ -209,10 +242,10 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
 void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
     assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
     own_pairs own = own_pairs_of(m, rows);
-    if (s->groups && kv->type == FR_KV_BF16)
-        attend_tiled(m, kv, layer, pos, rows, &own, s);
+    if (see_all(s->index.choices, pos, rows))
+        attend(m, &(attended){.kv = kv, .layer = layer, .pos = pos, .rows = rows}, &own, s);
     else
-        attend_pairs(m, kv, layer, pos, rows, &own, s);
+        attend_chosen(m, kv, layer, rows, &own, s);
     if (!fr_heads_are_owned(m, rows)) fr_team_barrier();
     project_values(m, rows, s);
 }

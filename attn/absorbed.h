@@ -20,7 +20,8 @@ bool fr_heads_are_owned(const fr_mla *mla, int rows);
 /* ALL THREADS. s->q_absorbed of the thread's own pairs, from s->q, whose rope part is rotated. Without a barrier. */
 void fr_absorb_queries(const fr_mla *mla, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s);
 /* TEAM. s->o_rows [rows, heads * v], as o_proj reads them, from s->q_absorbed and the cache's positions [0, pos + rows), each row
- * seeing those up to its own. Begins with the thread's own pairs: a barrier must have come before, unless heads are owned. */
+ * seeing those up to its own, or what s->index.choices says. Begins with the thread's own pairs: a barrier must have come before,
+ * unless heads are owned. */
 void fr_attend_absorbed(const fr_mla *mla, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s);
 
 #endif

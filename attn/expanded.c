@@ -69,6 +69,30 @@ static void softmax(const fr_kernels *k, float *p, int seen, int count, float *r
     for (int t = seen > 0 ? seen : 0; t < count; t++) p[t] = 0.0f;
 }
 
+/* The first of a choice's positions that is at least `from`. */
+static int first_from(const fr_choice *choice, int from) {
+    int low = 0, high = choice->count;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (choice->positions[middle] < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The same of a row that attends to what it has chosen of positions [block, block + count): the scores of these are moved to the
+ * front, and their probabilities back to where they belong, among zeros. */
+static void softmax_chosen(const fr_kernels *k, const fr_choice *choice, float *p, int block, int count, float *running_max,
+                           float *running_sum, float *o, int v) {
+    int first = first_from(choice, block), n = 0;
+    const int32_t *chosen = choice->positions + first;
+    for (; first + n < choice->count && chosen[n] < block + count; n++) p[n] = p[chosen[n] - block];
+    softmax(k, p, n, n, running_max, running_sum, o, v);
+    for (int t = count - 1; t >= 0; t--) p[t] = n > 0 && chosen[n - 1] == block + t ? p[--n] : 0.0f;
+}
+
 /* Folds positions [block, block + count), which begin at `at` of the span, into the online softmax of a head's rows. The sum of
  * values is kept in s->o, not normalized. */
 static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int pos, int rows, int block, int at,
@@ -85,8 +109,12 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     fr_linear_range(&keys, &queries, 0, count, e->p, count, s->compute);
     for (int i = 0; i < n; i++) {
         size_t rh = (size_t)(first + i) * (size_t)m->heads + (size_t)head;
-        softmax(s->compute->kernels, e->p + i * count, at_most(pos + first + i + 1 - block, count), count, s->running_max + rh,
-                s->running_sum + rh, s->o + rh * (size_t)m->v, m->v);
+        float *p = e->p + i * count, *highest = s->running_max + rh, *sum = s->running_sum + rh, *o = s->o + rh * (size_t)m->v;
+        const fr_choice choice = s->index.choices ? s->index.choices[first + i] : (fr_choice){.count = pos + first + i + 1};
+        if (choice.positions)
+            softmax_chosen(s->compute->kernels, &choice, p, block, count, highest, sum, o, m->v);
+        else
+            softmax(s->compute->kernels, p, at_most(choice.count - block, count), count, highest, sum, o, m->v);
     }
     fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_INPUT_EXACT, false);
     fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, s->compute);

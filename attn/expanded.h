@@ -12,7 +12,8 @@
 /* `e` of one thread. */
 void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels, const fr_mla *mla, int max_rows);
 
-/* TEAM. s->o [rows, heads, v] from s->q and the cache's positions [0, pos + rows), each row seeing those up to its own. */
+/* TEAM. s->o [rows, heads, v] from s->q and the cache's positions [0, pos + rows), each row seeing those up to its own, or what
+ * s->index.choices says. */
 void fr_attend_expanded(const fr_mla *mla, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s);
 
 #endif

@@ -42,26 +42,49 @@ void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, in
     s->running_sum = FR_TAKE(arena, float, rows *heads);
 }
 
+void fr_mla_scratch_take_index(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, int ctx) {
+    const int threads = s->compute->threads;
+    fr_index_scratch_take(&s->index, arena, &m->indexer, max_rows, ctx, s->compute);
+    s->gathered = FR_TAKE(arena, float *, threads);
+    for (int t = 0; t < threads; t++) {
+        float *own = FR_TAKE(arena, float, FR_KV_SPAN *(size_t)(m->kv_rank + m->rope));
+        if (s->gathered) s->gathered[t] = own;
+    }
+}
+
 unsigned fr_mla_inputs(const fr_mla *m) {
     return fr_linear_input(m->q_rank ? &m->q_a_proj : &m->q_proj, m->act_fp8) |
-           fr_linear_input(&m->kv_a_proj_with_mqa, m->act_fp8);
+           fr_linear_input(&m->kv_a_proj_with_mqa, m->act_fp8) | fr_indexer_inputs(&m->indexer, m->act_fp8);
 }
 
-/* The first sweep: what x alone is needed for. s->cq, or without a latent for queries s->q, and s->ckv_full; TEAM. */
-static void project_inputs(const fr_mla *m, const fr_rows *x, fr_mla_scratch *s) {
-    const fr_linear *q = m->q_rank ? &m->q_a_proj : &m->q_proj;
-    fr_linear_forward_both(q, m->q_rank ? s->cq : s->q, &m->kv_a_proj_with_mqa, s->ckv_full, x, s->compute);
+/* The first sweep: what x alone is needed for. s->cq, or without a latent for queries s->q, and s->ckv_full; of the indexer its
+ * key and, where it scores, its weights; TEAM. */
+static void project_inputs(const fr_mla *m, const fr_rows *x, bool scores, fr_mla_scratch *s) {
+    fr_linear_product products[4] = {{m->q_rank ? &m->q_a_proj : &m->q_proj, m->q_rank ? s->cq : s->q},
+                                     {&m->kv_a_proj_with_mqa, s->ckv_full}};
+    int count = 2;
+    if (m->indexer.topk) products[count++] = (fr_linear_product){&m->indexer.wk, s->index.k};
+    if (scores) products[count++] = (fr_linear_product){&m->indexer.weights_proj, s->index.weights};
+    fr_linear_forward_each(products, count, x, s->compute);
 }
 
-/* Writes the latents and shared keys of rows [begin, end), s->ckv_full, to the cache. */
-static void write_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int begin, int end,
-                          fr_mla_scratch *s) {
+/* Writes the latents and shared keys of rows [begin, end), s->ckv_full, to the cache, and the keys of the indexer, if there is
+ * one.
+ */
+static void write_cache(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int begin, int end,
+                        fr_mla_scratch *s) {
     for (int r = begin; r < end; r++) {
         float *row = s->ckv_full + (size_t)r * (size_t)(m->kv_rank + m->rope);
         fr_rmsnorm_row(s->compute->kernels, row, row, m->kv_a_layernorm, m->eps, m->kv_rank);
         fr_rope_apply(rope, pos + r, row + m->kv_rank);
         fr_kv_cache_write(kv, layer, pos + r, row, s->compute->kernels);
     }
+    if (m->indexer.topk) fr_indexer_write_keys(&m->indexer, rope, kv, pos, begin, end, &s->index);
+}
+
+/* How the linears after q_a_layernorm read the queries' latent. */
+static unsigned latent_inputs(const fr_mla *m) {
+    return fr_linear_input(&m->q_b_proj, m->act_fp8) | (m->indexer.topk ? fr_linear_input(&m->indexer.wq_b, m->act_fp8) : 0);
 }
 
 /* ---- Decode ---- */
@@ -76,12 +99,12 @@ static void normalize_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache 
                            .eps = m->eps,
                            .rows = rows,
                            .width = m->q_rank,
-                           .inputs = fr_linear_input(&m->q_b_proj, m->act_fp8),
+                           .inputs = latent_inputs(m),
                            .ue8m0 = m->act_ue8m0};
     int units = m->q_rank ? rows * fr_blocks(m->q_rank) : 0, begin, end;
     fr_share share = fr_team_share(units + rows, 1);
     if (fr_share_next(&share, units, &begin, &end)) fr_rows_normed_part(&queries, begin, end);
-    if (fr_share_next(&share, rows, &begin, &end)) write_latents(m, rope, kv, layer, pos, begin, end, s);
+    if (fr_share_next(&share, rows, &begin, &end)) write_cache(m, rope, kv, layer, pos, begin, end, s);
     if (m->q_rank && fr_team_rank() == 0) fr_rows_begin(&s->cq_rows, s->cq_normed, rows, m->q_rank, queries.inputs, m->act_ue8m0);
 }
 
@@ -98,13 +121,16 @@ static void expand_queries(const fr_mla *m, fr_mla_scratch *s) {
 
 static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
                           fr_mla_scratch *s) {
+    bool scores = fr_indexer_scores(&m->indexer, pos + rows - 1);
     normalize_latents(m, rope, kv, layer, pos, rows, s);
     if (m->q_rank) {
         fr_team_barrier();
+        if (scores) fr_indexer_queries(&m->indexer, rope, &s->cq_rows, pos, &s->index);
         expand_queries(m, s);
     }
     fr_absorb_queries(m, rope, pos, rows, s);
-    if (!m->q_rank || !fr_heads_are_owned(m, rows)) fr_team_barrier(); /* the cache's rows, others' queries */
+    if (!m->q_rank || !fr_heads_are_owned(m, rows) || scores) fr_team_barrier(); /* the cache's rows, others' queries */
+    if (scores) fr_indexer_choose(&m->indexer, kv, pos, rows, &s->index);
     fr_attend_absorbed(m, kv, layer, pos, rows, s);
 }
 
@@ -113,18 +139,21 @@ static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv,
 /* s->q [rows, heads, nope + rope], with its rope part rotated, and the cache's rows; TEAM. */
 static void prepare_prefill(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
                             fr_mla_scratch *s) {
+    bool scores = fr_indexer_scores(&m->indexer, pos + rows - 1);
     int begin, end;
     fr_team_split(rows, 1, &begin, &end);
-    write_latents(m, rope, kv, layer, pos, begin, end, s);
+    write_cache(m, rope, kv, layer, pos, begin, end, s);
     if (m->q_rank) {
         fr_rmsnorm(s->compute->kernels, s->cq, s->cq, m->q_a_layernorm, m->eps, rows, m->q_rank);
-        fr_rows_set(&s->cq_rows, s->cq, rows, m->q_rank, fr_linear_input(&m->q_b_proj, m->act_fp8), m->act_ue8m0);
+        fr_rows_set(&s->cq_rows, s->cq, rows, m->q_rank, latent_inputs(m), m->act_ue8m0);
         fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, m->heads * (m->nope + m->rope), s->compute);
+        if (scores) fr_indexer_queries(&m->indexer, rope, &s->cq_rows, pos, &s->index);
     }
     fr_team_split(rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++)
         fr_rope_apply(rope, pos + i / m->heads, s->q + (size_t)i * (size_t)(m->nope + m->rope) + m->nope);
     fr_team_barrier();
+    if (scores) fr_indexer_choose(&m->indexer, kv, pos, rows, &s->index);
 }
 
 void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x, float *y,
@@ -132,7 +161,8 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     int rows = x->rows;
     assert(pos >= kv->length && pos + rows <= kv->ctx && kv->rank == m->kv_rank && kv->rope == m->rope);
     assert(rows <= FR_DECODE_ROWS || s->expanded);
-    project_inputs(m, x, s);
+    if (m->indexer.topk && fr_team_rank() == 0) fr_indexer_see_all(pos, rows, &s->index);
+    project_inputs(m, x, fr_indexer_scores(&m->indexer, pos + rows - 1), s);
     if (rows <= FR_DECODE_ROWS) {
         attend_decode(m, rope, kv, layer, pos, rows, s);
     } else {
@@ -145,9 +175,10 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
 
 void fr_mla_kv_only(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, const fr_rows *x,
                     fr_mla_scratch *s) {
+    fr_linear_product products[] = {{&m->kv_a_proj_with_mqa, s->ckv_full}, {&m->indexer.wk, s->index.k}};
     int begin, end;
-    fr_linear_forward(&m->kv_a_proj_with_mqa, x, s->ckv_full, m->kv_rank + m->rope, s->compute);
+    fr_linear_forward_each(products, m->indexer.topk ? 2 : 1, x, s->compute);
     fr_team_split(x->rows, 1, &begin, &end);
-    write_latents(m, rope, kv, layer, pos, begin, end, s);
+    write_cache(m, rope, kv, layer, pos, begin, end, s);
     fr_team_barrier();
 }

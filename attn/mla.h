@@ -3,24 +3,17 @@
  * Decode and verify passes use the absorbed form: with W_UK, W_UV the two parts of kv_b_proj for a head,
  *   score = ((W_UK^T q_nope) . ckv + q_pe . k_pe) * softmax_scale,   o = W_UV (sum_t p_t ckv_t),
  * computed on the cache itself. Prefill uses the expanded form: keys and values are made from the cache a block of positions at a
- * time, with an online softmax, so no [T, T] memory is needed. kv_b_proj always reads exact rows. */
+ * time, with an online softmax, so no [T, T] memory is needed. kv_b_proj always reads exact rows.
+ *
+ * With sparse attention a row attends to the positions that it has chosen (attn/indexer.h), or that a layer before has: decode
+ * gathers them, prefill leaves the others out of its softmax. Where all positions are chosen the bits are those of dense
+ * attention. */
 #ifndef FR_ATTN_MLA_H
 #define FR_ATTN_MLA_H
 
-#include "attn/kv_cache.h"
-#include "attn/rope.h"
+#include "attn/indexer.h"
 #include "core/kernels/tiled_attention.h"
 #include "core/linear/linear.h"
-
-/* The weights of sparse attention's indexer (DeepSeek-V3.2): `heads` queries of `dim` values a token from its low-rank query, one
- * key from its hidden state, and a weight for each head. */
-typedef struct fr_indexer {
-    int heads, dim, topk;   /* topk 0: the layer has no indexer */
-    bool interleaved;       /* which pairs RoPE turns: (2i, 2i + 1), else (i, i + rope / 2); the first `rope` values */
-    fr_linear wq_b, wk;     /* [heads * dim, q_rank], [dim, hidden] */
-    fr_linear weights_proj; /* [heads, hidden]; never quantizes its input */
-    float *k_norm_weight, *k_norm_bias; /* [dim]: LayerNorm, eps 1e-6 */
-} fr_indexer;
 
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
@@ -33,7 +26,7 @@ typedef struct fr_mla {
     fr_linear o_proj;             /* [hidden, heads * v] */
     float *q_a_layernorm;         /* [q_rank] */
     float *kv_a_layernorm;        /* [kv_rank] */
-    fr_indexer indexer;           /* only in layers that have one */
+    fr_indexer indexer;           /* sparse attention; a layer without one takes the choice of the last before it that has one */
 } fr_mla;
 
 /* What a thread expands a head into. */
@@ -64,6 +57,8 @@ typedef struct fr_mla_scratch {
     float *kv_b_out;            /* [F, heads * (nope + v)], of which the values are filled */
     fr_tiled_queries *groups;   /* pairs by 16, or NULL: the CPU has no tiles */
     void **tiled_scratch;       /* [threads] */
+    fr_index_scratch index;     /* sparse attention alone, as the next */
+    float **gathered;           /* [threads]: rows of the cache, [FR_KV_SPAN, kv_rank + rope], in its own type */
     /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */
@@ -77,6 +72,9 @@ typedef struct fr_mla_scratch {
 #define FR_KV_SPAN 64           /* positions that all pairs of a thread go through while they are in cache */
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);
+
+/* The same for sparse attention, with the sizes of an indexer. */
+void fr_mla_scratch_take_index(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, int ctx);
 
 /* TEAM. y [rows, hidden] += attention of rows x (set with fr_mla_inputs) at positions pos .. pos + rows - 1; delta [rows, hidden]
  * is used on the way. Row r sees positions [0, pos + r]. The rows are written to the cache and not committed. */

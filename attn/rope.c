@@ -49,14 +49,27 @@ void fr_rope_take(fr_rope *rope, fr_arena *arena, const fr_config *config, int p
     }
 }
 
-void fr_rope_apply(const fr_rope *rope, int pos, float *x) {
+static const float *turns_of(const fr_rope *rope, int pos) {
     assert(pos >= 0 && pos < rope->positions);
-    const float *t = rope->table + (size_t)pos * (size_t)rope->dim;
-    for (int i = 0; i < rope->dim; i += 2) {
-        float a = x[i], b = x[i + 1];
-        x[i] = a * t[i] - b * t[i + 1];
-        x[i + 1] = a * t[i + 1] + b * t[i];
-    }
+    return rope->table + (size_t)pos * (size_t)rope->dim;
+}
+
+/* Turns (*a, *b) by the angle whose cos and sin are t[0] and t[1]. */
+static void turn(float *a, float *b, const float *t) {
+    float x = *a, y = *b;
+    *a = x * t[0] - y * t[1];
+    *b = y * t[0] + x * t[1];
+}
+
+void fr_rope_apply(const fr_rope *rope, int pos, float *x) {
+    const float *t = turns_of(rope, pos);
+    for (int i = 0; i < rope->dim; i += 2) turn(&x[i], &x[i + 1], t + i);
+}
+
+void fr_rope_apply_halves(const fr_rope *rope, int pos, float *x) {
+    const float *t = turns_of(rope, pos);
+    int half = rope->dim / 2;
+    for (int i = 0; i < half; i++) turn(&x[i], &x[i + half], t + 2 * i);
 }
 
 float fr_softmax_scale(const fr_config *config) {

@@ -16,6 +16,8 @@ typedef struct fr_rope {
 void fr_rope_take(fr_rope *rope, fr_arena *arena, const fr_config *config, int positions);
 /* Rotates x [dim] to position `pos` < positions, in place. */
 void fr_rope_apply(const fr_rope *rope, int pos, float *x);
+/* The same of pairs (i, i + dim / 2). */
+void fr_rope_apply_halves(const fr_rope *rope, int pos, float *x);
 /* (qk_nope + qk_rope)^-0.5, times YaRN's m^2 with m = 0.1 * mscale_all_dim * ln(factor) + 1. */
 float fr_softmax_scale(const fr_config *config);
 

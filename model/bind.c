@@ -154,9 +154,14 @@ static fr_mla mla_of(const fr_model *model) {
 }
 
 static fr_indexer indexer_of(const fr_config *c, int layer) {
+    int before = 0;
     if (!fr_config_layer_has_indexer(c, layer)) return (fr_indexer){.topk = 0};
-    return (fr_indexer){
-        .heads = c->index_n_heads, .dim = c->index_head_dim, .topk = c->index_topk, .interleaved = c->indexer_rope_interleave};
+    for (int i = 0; layer < c->num_hidden_layers && i < layer; i++) before += fr_config_layer_has_indexer(c, i);
+    return (fr_indexer){.heads = c->index_n_heads,
+                        .dim = c->index_head_dim,
+                        .topk = c->index_topk,
+                        .kv_layer = before,
+                        .interleaved = c->indexer_rope_interleave};
 }
 
 static fr_moe moe_of(const fr_model *model) {
@@ -177,6 +182,7 @@ static fr_moe moe_of(const fr_model *model) {
 void fr_layer_sizes(const fr_model *model, fr_layer *layer) {
     const fr_config *c = &model->config;
     *layer = (fr_layer){.mla = mla_of(model), .moe = moe_of(model)};
+    layer->mla.indexer = indexer_of(c, 0);
     layer->moe.shared.gate_proj.out = c->n_shared_experts * c->moe_intermediate_size;
 }
 

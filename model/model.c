@@ -52,22 +52,12 @@ static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_
     return FR_OK;
 }
 
-/* What is in a checkpoint with sparse attention is known; computing it is not. */
-static fr_status refuse_sparse(const char *dir, const fr_config *c, fr_error *error) {
-    if (!c->index_topk) return FR_OK;
-    fr_status status =
-        fr_fail_at(error, FR_ERROR_UNSUPPORTED, fr_place_of("%.400s", dir).text,
-                   "%s has sparse attention (index_topk %d), which cannot be run yet", c->model_type, c->index_topk);
-    return fr_hint(error, status, "inspect, check, quantize and synth work on it");
-}
-
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
     fr_mtp_files mtp;
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
     FR_TRY(fr_source_open(dir, &model->config, &model->checkpoint, &model->notices, error));
     fr_source_settle(&model->config, model->checkpoint, &mtp, &model->notices);
-    FR_TRY(refuse_sparse(dir, &model->config, error));
     fr_plan_prepare(model, o, &mtp);
     FR_TRY(fr_plan_model(model, o, &model->plan, error));
     bool drafts = !o->session || o->session->drafting != FR_DRAFTING_OFF;

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "attn/kv_cache.h"
 #include "core/available.h"
 #include "core/processors.h"
 #include "core/text_size.h"
+#include "model/cache.h"
 #include "model/schema.h"
 #include "model/workspace.h"
 #include "sampler/sampler.h"
@@ -46,9 +46,8 @@ static fr_memory session_memory(const fr_model *model, const fr_session_options 
     fr_arena arena = {0};
     fr_arena_take(&arena, o->sampling.num_logit_bias, sizeof *o->sampling.logit_bias); /* the session's own copy */
     fr_sampler_take(&sampler, &arena, &o->sampling, c->vocab_size, model->kernels, model->threads);
-    return (fr_memory){.kv_bytes =
-                           fr_kv_cache_bytes(c->num_hidden_layers, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),
-                       .mtp_kv_bytes = fr_kv_cache_bytes(sizes.mtp, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv),
+    return (fr_memory){.kv_bytes = fr_cache_bytes(c, FR_CACHE_MAIN, sizes.ctx, sizes.kv),
+                       .mtp_kv_bytes = sizes.mtp ? fr_cache_bytes(c, FR_CACHE_MTP, sizes.ctx, sizes.kv) : 0,
                        .workspace_bytes = fr_workspace_bytes(model, sizes.chunk + FR_DECODE_ROWS, sizes.ctx) +
                                           fr_session_buffer_bytes(model, &sizes) + arena.used};
 }

@@ -23,7 +23,8 @@ void fr_traffic_of(const fr_model *model, fr_traffic *out) {
     fr_weights_each_linear(model, add_linear, out);
     if (!mtp->files.present) return;
     out->draft += fr_linear_bytes(&model->draft_head);
-    out->kv_only = fr_linear_bytes(&mtp->eh_proj) + fr_linear_bytes(&mtp->layer.mla.kv_a_proj_with_mqa);
+    out->kv_only = fr_linear_bytes(&mtp->eh_proj) + fr_linear_bytes(&mtp->layer.mla.kv_a_proj_with_mqa) +
+                   fr_linear_bytes(&mtp->layer.mla.indexer.wk);
 }
 
 double fr_traffic_pass(const fr_traffic *t, double unique) {

@@ -27,6 +27,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
     fr_compute_take(&ws->compute, arena, model->kernels, most, model->threads);
     fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, &ws->compute);
+    if (c->index_topk > 0) fr_mla_scratch_take_index(&ws->mla, arena, &layer.mla, ws->max_rows, ws->ctx);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, &ws->compute);
     if (sparse) {
         fr_moe_scratch_take(&ws->moe, arena, &layer.moe, ws->max_rows, &ws->compute);

@@ -59,7 +59,7 @@ void fr_mlp_product(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *
         decode_product(mlp, input, ue8m0, x, s);
         return;
     }
-    fr_linear_forward_both(&mlp->gate_proj, s->gate, &mlp->up_proj, s->up, x, s->compute);
+    fr_linear_forward_each((const fr_linear_product[]){{&mlp->gate_proj, s->gate}, {&mlp->up_proj, s->up}}, 2, x, s->compute);
     fr_team_split(x->rows * width, 16, &begin, &end);
     s->compute->kernels->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
     fr_team_barrier();

@@ -3,9 +3,9 @@
  * Known: tokens t[0..n], t[n] emitted but not evaluated; main KV holds positions 0..n-1.
  *  1. Plan: at most how many drafts (0 when drafting is off, does not pay now, or nothing more fits).
  *  2. Draft: d1..dk, written past the text's end; the policy ends the chain early and drops drafts that are not worth a
- *     row. With rejection sampling it goes by what was known before they were drawn, else the distribution would shift.
- *     The MTP drafter first reads the positions committed since its last turn, with their true hidden states. What comes out
- *     at the last one gives d1; d2..dk are chained to it (fr_recycle).
+ *     row (with rejection sampling by what was known before they were drawn, else the distribution would shift). (The MTP drafter
+ * first reads the positions committed since its last turn, with their true hidden states; what comes out at the last one gives
+ * d1, its own output then d2..dk.)
  *  3. Verify: one pass of the main model over [t[n], d1..dk] at positions n..n+k.
  *  4. Accept the longest prefix of drafts that the verification rule agrees with, a of them, plus one token of the main
  *     model's own: the correction of draft a+1, or after the last draft a bonus. A token that ends the text is the last one:
@@ -13,6 +13,7 @@
  *  5. Roll back: only positions n..n+a are committed. */
 #include <assert.h>
 
+#include "model/cache.h"
 #include "model/forward.h"
 #include "mtp/session.h"
 
@@ -69,7 +70,7 @@ static void count_pass(const fr_session *s, fr_cycle *cycle) {
     cycle->unique_experts = unique;
     cycle->chosen_experts = (uint64_t)rows * layers * (uint64_t)model->config.num_experts_per_tok;
     cycle->verify_bytes = s->traffic.fixed + (layers ? s->traffic.expert / layers * unique : 0) +
-                          fr_kv_cache_bytes(s->kv.layers, s->kv.length + rows, s->kv.rank, s->kv.rope, s->kv.type);
+                          fr_cache_read_bytes(&model->config, FR_CACHE_MAIN, s->kv.length + rows, s->kv.type);
 }
 
 /* Rows past the first accepted + 1 are rolled back by never being committed: they lie past the length of both caches, where

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/cache.h"
 #include "model/forward.h"
 #include "model/plan.h"
 #include "mtp/drafters/mtp.h"
@@ -89,7 +90,7 @@ static fr_status allocate_sampler(fr_session *s, fr_error *error) {
 
 static fr_status allocate(fr_session *s, fr_error *error) {
     const fr_config *c = &s->model->config;
-    FR_TRY(fr_kv_cache_create(&s->kv, c->num_hidden_layers, s->ctx, c->kv_lora_rank, c->qk_rope_head_dim, s->options.kv, error));
+    FR_TRY(fr_cache_create(&s->kv, c, FR_CACHE_MAIN, s->ctx, s->options.kv, error));
     FR_TRY(allocate_sampler(s, error));
     FR_TRY(fr_workspace_create(&s->ws, s->model, s->chunk + FR_DECODE_ROWS, s->ctx, error));
     s->tokens = fr_alloc((size_t)s->ctx * sizeof(int32_t));
@@ -346,12 +347,11 @@ void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {
 }
 
 void fr_session_get_memory(const fr_session *s, fr_memory *out) {
-    const fr_kv_cache *kv = &s->kv;
+    const fr_config *c = &s->model->config;
     fr_session_sizes sizes = fr_session_sizes_of(s->model, &s->options);
-    uint64_t rows = fr_kv_cache_bytes(1, s->ctx, kv->rank, kv->rope, kv->type);
     *out = (fr_memory){
-        .kv_bytes = rows * (uint64_t)kv->layers,
-        .mtp_kv_bytes = fr_mtp_drafter_of(s->drafter) ? rows : 0,
+        .kv_bytes = fr_cache_bytes(c, FR_CACHE_MAIN, s->ctx, s->kv.type),
+        .mtp_kv_bytes = fr_mtp_drafter_of(s->drafter) ? fr_cache_bytes(c, FR_CACHE_MTP, s->ctx, s->kv.type) : 0,
         .workspace_bytes = s->ws.bytes + s->sampler_bytes + fr_session_buffer_bytes(s->model, &sizes),
     };
 }

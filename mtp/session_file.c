@@ -4,9 +4,11 @@
  *
  *   tokens       i32 [length]
  *   main KV      [layers, kv_length, rank + rope], in the cache's own type
+ *   index keys   [index_layers, kv_length, index_dim], likewise; only with sparse attention
  *   MTP KV       [1, mtp_kv_length, rank + rope]
+ *   index keys   [1, mtp_kv_length, index_dim], the MTP module's; only with sparse attention
  *   hidden       f32 [kv_length - mtp_kv_length, hidden_size]: what the MTP module has yet to read; none without it
- *                (these two are the drafter's state, as its `save` gives it)
+ *                (these three are the drafter's state, as its `save` gives it)
  *   logits       f32 [vocab_size], only when they are what the next token is chosen from
  *
  * That, and the seed, is all that tokens to come depend on (see the invariants in mtp/session.h and mtp/drafters/mtp.h): noise is
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #include "core/checkpoint/checksum.h"
+#include "model/cache.h"
 #include "model/fingerprint.h"
 #include "mtp/session.h"
 
@@ -40,6 +43,7 @@ typedef struct header {
     uint32_t mtp, mtp_hidden; /* the MTP module is followed; fr_hidden_state */
     uint32_t length, generated, kv_length, mtp_kv_length, logits_rows;
     uint32_t payload_crc;
+    uint32_t index_layers, index_dim; /* 0: no sparse attention, and nothing in files from before there was any */
 } header;
 
 /* ---- The header ---- */
@@ -52,10 +56,10 @@ typedef struct field {
 #define FIELD(at, name)                                                                                                          \
     { at, sizeof((header *)0)->name, offsetof(header, name) }
 static const field fields[] = {
-    FIELD(16, fingerprint),   FIELD(24, file_bytes),  FIELD(32, seed),        FIELD(40, hidden_size), FIELD(44, vocab_size),
-    FIELD(48, layers),        FIELD(52, rank),        FIELD(56, rope),        FIELD(60, kv_type),     FIELD(64, act_fp8),
-    FIELD(68, mtp),           FIELD(72, mtp_hidden),  FIELD(76, length),      FIELD(80, generated),   FIELD(84, kv_length),
-    FIELD(88, mtp_kv_length), FIELD(92, logits_rows), FIELD(96, payload_crc),
+    FIELD(16, fingerprint),   FIELD(24, file_bytes),  FIELD(32, seed),        FIELD(40, hidden_size),   FIELD(44, vocab_size),
+    FIELD(48, layers),        FIELD(52, rank),        FIELD(56, rope),        FIELD(60, kv_type),       FIELD(64, act_fp8),
+    FIELD(68, mtp),           FIELD(72, mtp_hidden),  FIELD(76, length),      FIELD(80, generated),     FIELD(84, kv_length),
+    FIELD(88, mtp_kv_length), FIELD(92, logits_rows), FIELD(96, payload_crc), FIELD(100, index_layers), FIELD(104, index_dim),
 };
 
 static void put_u32(unsigned char *to, uint32_t value) {
@@ -87,19 +91,24 @@ static size_t row_bytes(const fr_session *s) {
     return (size_t)(s->kv.rank + s->kv.rope) * (s->kv.type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
+static size_t key_bytes(const fr_session *s) {
+    return (size_t)s->kv.index_dim * (s->kv.type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
 static uint32_t hidden_rows(const header *h) {
     return h->mtp ? h->kv_length - h->mtp_kv_length : 0;
 }
 
 /* Bytes of the drafter's state. */
 static uint64_t state_bytes(const fr_session *s, const header *h) {
-    return h->mtp_kv_length * row_bytes(s) + (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float);
+    return h->mtp_kv_length * (row_bytes(s) + key_bytes(s)) + (uint64_t)hidden_rows(h) * h->hidden_size * sizeof(float);
 }
 
 /* How large a file with this header has to be. The fields have been checked against the session. */
 static uint64_t file_bytes(const fr_session *s, const header *h) {
     return HEADER_BYTES + (uint64_t)h->length * sizeof(int32_t) + (uint64_t)h->layers * h->kv_length * row_bytes(s) +
-           state_bytes(s, h) + (uint64_t)h->logits_rows * h->vocab_size * sizeof(float);
+           (uint64_t)h->index_layers * h->kv_length * key_bytes(s) + state_bytes(s, h) +
+           (uint64_t)h->logits_rows * h->vocab_size * sizeof(float);
 }
 
 static void describe(const fr_session *s, header *h) {
@@ -112,6 +121,8 @@ static void describe(const fr_session *s, header *h) {
         .layers = (uint32_t)s->kv.layers,
         .rank = (uint32_t)s->kv.rank,
         .rope = (uint32_t)s->kv.rope,
+        .index_layers = (uint32_t)s->kv.index_layers,
+        .index_dim = (uint32_t)s->kv.index_dim,
         .kv_type = s->kv.type,
         .act_fp8 = s->model->act_fp8,
         .mtp = fr_drafter_has_state(s->drafter),
@@ -160,7 +171,9 @@ static fr_status put_all(const fr_session *s, header *h, file *f) {
     FR_TRY(put(f, s->tokens, h->length * sizeof(int32_t)));
     for (int layer = 0; layer < s->kv.layers && h->kv_length > 0; layer++)
         FR_TRY(put(f, fr_kv_cache_row(&s->kv, layer, 0), h->kv_length * row_bytes(s)));
-    for (int i = 0; i < 2; i++) FR_TRY(put(f, state.piece[i].bytes, state.piece[i].size));
+    for (int layer = 0; layer < s->kv.index_layers && h->kv_length > 0; layer++)
+        FR_TRY(put(f, fr_kv_cache_key(&s->kv, layer, 0), h->kv_length * key_bytes(s)));
+    for (int i = 0; i < FR_STATE_PIECES; i++) FR_TRY(put(f, state.piece[i].bytes, state.piece[i].size));
     if (h->logits_rows > 0) FR_TRY(put(f, fr_session_logits(s), h->vocab_size * sizeof(float)));
     h->payload_crc = f->crc;
     pack(h, bytes);
@@ -266,7 +279,8 @@ static fr_status check_origin(const fr_session *s, const file *f, const header *
     header own;
     describe(s, &own);
     if (h->fingerprint != own.fingerprint || h->hidden_size != own.hidden_size || h->vocab_size != own.vocab_size ||
-        h->layers != own.layers || h->rank != own.rank || h->rope != own.rope)
+        h->layers != own.layers || h->rank != own.rank || h->rope != own.rope || h->index_layers != own.index_layers ||
+        h->index_dim != own.index_dim)
         return fr_fail_at(f->error, FR_ERROR_UNSUPPORTED, f->path,
                           "the session of another model: fingerprint %016" PRIx64 ", this model has %016" PRIx64, h->fingerprint,
                           own.fingerprint);
@@ -331,7 +345,7 @@ typedef struct loaded {
 
 static fr_status allocate(const fr_session *s, loaded *l, fr_error *error) {
     const fr_kv_cache *kv = &s->kv;
-    FR_TRY(fr_kv_cache_create(&l->kv, kv->layers, kv->ctx, kv->rank, kv->rope, kv->type, error));
+    FR_TRY(fr_cache_create(&l->kv, &s->model->config, FR_CACHE_MAIN, kv->ctx, kv->type, error));
     l->tokens = fr_alloc(l->h.length * sizeof(int32_t));
     l->state = fr_alloc(fr_drafter_has_state(s->drafter) ? state_bytes(s, &l->h) : 0);
     l->logits = fr_alloc(l->h.logits_rows * l->h.vocab_size * sizeof(float));
@@ -345,6 +359,8 @@ static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     FR_TRY(get(f, l->tokens, h->length * sizeof(int32_t)));
     for (int layer = 0; layer < l->kv.layers && h->kv_length > 0; layer++)
         FR_TRY(get(f, (void *)fr_kv_cache_row(&l->kv, layer, 0), h->kv_length * row_bytes(s)));
+    for (int layer = 0; layer < l->kv.index_layers && h->kv_length > 0; layer++)
+        FR_TRY(get(f, (void *)fr_kv_cache_key(&l->kv, layer, 0), h->kv_length * key_bytes(s)));
     FR_TRY(fr_drafter_has_state(s->drafter) ? get(f, l->state, state_bytes(s, h)) : skip(f, state_bytes(s, h)));
     FR_TRY(get(f, l->logits, h->logits_rows * h->vocab_size * sizeof(float)));
     if (f->crc != h->payload_crc)

@@ -14,6 +14,7 @@ const golden_case golden_cases[GOLDEN_ALL] = {
     {"pico-s1", {1, 7, 70}},        {"pico-yarn-s1", {1, 7, 70}},  {"pico-noqlora-s1", {1, 7, 70}},   {"pico-mtp-s1", {1, 7, 70}},
     {"nano-mtp-s1", {7, 70, 200}},  {"pico-gigachat", {1, 7, 70}}, {"pico-gigachat-fp8", {1, 7, 70}}, {"pico-joyai", {1, 7, 70}},
     {"pico-glm-flash", {1, 7, 70}}, {"pico-alldense", {1, 7, 70}}, {"pico-noexperts", {1, 7, 70}},    {"pico-kimi", {1, 7, 70}},
+    {"pico-v32", {7, 70, 200}},     {"pico-glm5", {1, 7, 70}},     {"pico-glm52", {7, 70, 200}},
 };
 
 bool golden_exists(int length, golden_mode mode) {
@@ -36,25 +37,37 @@ static const int32_t *get_i32(const golden *g, const char *name, int rank, const
     return data;
 }
 
+static void bind_index(golden *g) {
+    const npy_array *idx = npz_find(&g->archive, "index_idx");
+    if (!idx) return;
+    long layers = g->index_layers = (int)idx->shape[0], n = g->length, topk = g->index_topk = (int)idx->shape[2];
+    g->index_layer = get_i32(g, "index_layers", 1, (long[]){layers});
+    g->index_idx = get_i32(g, "index_idx", 3, (long[]){layers, n, topk});
+    g->index_margin = get_f32(g, "index_margin", 2, (long[]){layers, n});
+    g->mtp_index_idx = get_i32(g, "mtp_index_idx", 2, (long[]){n, topk});
+    g->mtp_index_margin = get_f32(g, "mtp_index_margin", 1, (long[]){n});
+}
+
 static void bind_arrays(golden *g) {
     const npy_array *logits = npz_find(&g->archive, "logits"), *layers = npz_find(&g->archive, "layer_out");
-    const npy_array *idx = npz_find(&g->archive, "router_idx");
-    if (!logits || logits->rank != 2 || !layers || layers->rank != 3 || !idx || idx->rank != 3)
+    const npy_array *idx = npz_find(&g->archive, "router_idx"), *hidden = npz_find(&g->archive, "hidden");
+    if (!logits || logits->rank != 2 || !hidden || hidden->rank != 2 || !idx || idx->rank != 3)
         fail_msg("%s: arrays are missing", g->label);
     g->vocab = (int)logits->shape[1];
-    g->layers = (int)layers->shape[0];
-    g->hidden_size = (int)layers->shape[2];
+    g->layers = layers && layers->rank == 3 ? (int)layers->shape[0] : 0;
+    g->hidden_size = (int)hidden->shape[1];
     g->moe_layers = (int)idx->shape[0];
     g->top_k = (int)idx->shape[2];
     long n = g->length, v = g->vocab, h = g->hidden_size, k = g->top_k, m = g->moe_layers;
     g->tokens = get_i32(g, "tokens", 1, (long[]){n});
     g->logits = get_f32(g, "logits", 2, (long[]){n, v});
     g->hidden = get_f32(g, "hidden", 2, (long[]){n, h});
-    g->hidden_prenorm = get_f32(g, "hidden_prenorm", 2, (long[]){n, h});
-    g->layer_out = get_f32(g, "layer_out", 3, (long[]){g->layers, n, h});
+    if (layers) g->hidden_prenorm = get_f32(g, "hidden_prenorm", 2, (long[]){n, h});
+    if (layers) g->layer_out = get_f32(g, "layer_out", 3, (long[]){g->layers, n, h});
     g->router_idx = get_i32(g, "router_idx", 3, (long[]){m, n, k});
     g->router_w = get_f32(g, "router_w", 3, (long[]){m, n, k});
     g->router_margin = get_f32(g, "router_margin", 2, (long[]){m, n});
+    bind_index(g);
     g->has_mtp = npz_find(&g->archive, "mtp_logits");
     if (!g->has_mtp) return;
     g->mtp_logits = get_f32(g, "mtp_logits", 2, (long[]){n, v});
@@ -73,16 +86,18 @@ static double *get_numbers(const golden *g, const cJSON *json, const char *key, 
     return values;
 }
 
-static void read_chain(golden *g, const cJSON *chain) {
-    g->has_chain = chain;
-    if (!chain) return;
+/* False when there is none. */
+static bool read_chain(const golden *g, const cJSON *json, const char *key, golden_chain *out) {
+    const cJSON *chain = cJSON_GetObjectItemCaseSensitive(json, key);
+    if (!chain) return false;
     double *drafts = get_numbers(g, chain, "drafts", GOLDEN_CHAIN), *margin = get_numbers(g, chain, "margin", GOLDEN_CHAIN);
     for (int i = 0; i < GOLDEN_CHAIN; i++) {
-        g->chain[i] = (int32_t)drafts[i];
-        g->chain_margin[i] = margin[i];
+        out->drafts[i] = (int32_t)drafts[i];
+        out->margin[i] = margin[i];
     }
     free(drafts);
     free(margin);
+    return true;
 }
 
 static void read_json(golden *g, const char *path) {
@@ -98,7 +113,8 @@ static void read_json(golden *g, const char *path) {
         g->greedy_margin[i] = margin[i];
     }
     if (g->mtp_router_idx) g->mtp_router_margin = get_numbers(g, json, "mtp_router_margin", g->length);
-    read_chain(g, cJSON_GetObjectItemCaseSensitive(json, "mtp_chain"));
+    g->has_chain = read_chain(g, json, "mtp_chain", &g->chain);
+    if (g->index_idx && !read_chain(g, json, "mtp_chain_shared", &g->chain_shared)) fail_msg("%s: no shared chain", g->label);
     const cJSON *spec = cJSON_GetObjectItemCaseSensitive(json, "spec1");
     g->spec_drafted = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(spec, "drafted"));
     g->spec_accepted = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(spec, "accepted"));

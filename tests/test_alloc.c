@@ -184,11 +184,13 @@ static void check_session(const fr_model *model, const char *what, fr_session_op
 static void steps_allocate_nothing(void **state) {
     (void)state;
     fr_isa best = driver_best_isa();
-    for (int i = 0; i < DRIVER_ISAS * 2; i++) {
-        const char *name = i % 2 ? "pico-mtp-s1" : "pico-noqlora-s1";
-        fr_model *model = driver_open(name, driver_isa(i / 2), i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
+    static const char *const names[] = {"pico-noqlora-s1", "pico-mtp-s1", "pico-v32", "pico-glm52"};
+    for (int i = 0; i < DRIVER_ISAS * 4; i++) {
+        const char *name = names[i % 4];
+        fr_isa isa = driver_isa(i / 4);
+        fr_model *model = driver_open(name, isa, i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
         if (!model) continue;
-        bool packed = driver_packs(driver_isa(i / 2));
+        bool packed = driver_packs(isa);
         golden g;
         golden_load(name, 70, GOLDEN_F32, &g);
         fr_session_options o = {.ctx = 80};
@@ -196,11 +198,11 @@ static void steps_allocate_nothing(void **state) {
         driver_prefill(first, g.tokens, 70);
         fr_session_destroy(first);
         for (size_t j = 0; j < sizeof plans / sizeof plans[0]; j++) {
-            if (driver_isa(i / 2) == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
+            if (isa == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
         }
         for (int kind = 0; kind < FR_DRAFTER_COUNT; kind++) {
             fr_session_options any = {.drafting = FR_DRAFTING_ON, .drafter = (fr_drafter_kind)kind, .depth = 4};
-            if (driver_isa(i / 2) == best) check_session(model, fr_drafter_type_of(kind)->name, any, &g, packed);
+            if (isa == best) check_session(model, fr_drafter_type_of(kind)->name, any, &g, packed);
         }
         golden_release(&g);
         fr_model_destroy(model);

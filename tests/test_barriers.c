@@ -8,6 +8,7 @@
 
 #include "core/threads.h"
 #include "driver.h"
+#include "model/cache.h"
 #include "model/forward.h"
 #include "model/layer.h"
 
@@ -15,7 +16,7 @@ typedef struct counted_layer {
     const fr_model *model;
     fr_workspace *ws;
     fr_kv_cache *kv;
-    int layer, rows;
+    int layer, pos, rows;
     int size;          /* of the team that it had */
     uint64_t barriers; /* the layer's */
 } counted_layer;
@@ -23,39 +24,40 @@ typedef struct counted_layer {
 static void run_layer(void *argument) {
     counted_layer *c = argument;
     uint64_t before = fr_team_barriers();
-    fr_layer_forward(c->model, &c->model->layers[c->layer], c->ws, c->kv, c->layer, 0, c->rows);
+    fr_layer_forward(c->model, &c->model->layers[c->layer], c->ws, c->kv, c->layer, c->pos, c->rows);
     if (fr_team_rank() > 0) return;
     c->barriers = fr_team_barriers() - before;
     c->size = fr_team_size();
 }
 
 /* Of a layer for `rows` rows by a team of `size`. */
-static uint64_t expected(const fr_config *c, bool is_moe, int rows, int size) {
+static uint64_t expected(const fr_config *c, bool is_moe, bool chooses, int rows, int size) {
+    bool even = c->num_attention_heads % size == 0;
     uint64_t count = is_moe ? 9 : 8;
-    if (is_moe && rows > 2) count++; /* rows are routed by several threads */
-    if (c->num_attention_heads % size == 0) return count;
+    if (is_moe && rows > 2) count++;                                      /* rows are routed by several threads */
+    if (c->index_topk > 0 && chooses) count += even || rows == 1 ? 3 : 2; /* index queries (or as below), scores, choice */
+    if (even) return count;
     if (c->q_lora_rank > 0) count++;                   /* queries are split evenly */
     if (rows > 1) count += c->q_lora_rank > 0 ? 2 : 1; /* and so are pairs of a row and a head */
     return count;
 }
 
-static void check_model(const char *name) {
-    enum { CTX = 16 };
+static void check_model(const char *name, int pos) {
+    enum { CTX = 32 };
     fr_model *model = driver_open(name, driver_best_isa(), FR_ACT_AUTO, 4);
     const fr_config *c = &model->config;
     fr_workspace ws = {0};
     fr_kv_cache kv = {0};
     assert_int_equal(fr_workspace_create(&ws, model, FR_DECODE_ROWS, CTX, NULL), FR_OK);
-    assert_int_equal(fr_kv_cache_create(&kv, c->num_hidden_layers, CTX, c->kv_lora_rank, c->qk_rope_head_dim, FR_KV_F32, NULL),
-                     FR_OK);
+    assert_int_equal(fr_cache_create(&kv, c, FR_CACHE_MAIN, CTX, FR_KV_F32, NULL), FR_OK);
     for (int rows = 1; rows <= FR_DECODE_ROWS; rows++) {
         for (int r = 0; r < rows; r++) fr_embed(model->kernels, &model->embed_tokens, 5 + r, ws.x + (size_t)(r * c->hidden_size));
         for (int threads = 1; threads <= 4; threads++)
             for (int layer = 0; layer < 2; layer++) { /* a dense one, one with experts */
-                counted_layer counted = {model, &ws, &kv, layer, rows, 0, 0};
+                counted_layer counted = {model, &ws, &kv, layer, pos, rows, 0, 0};
                 assert_int_equal(model->layers[layer].is_moe, layer == 1);
                 fr_team_run(threads, run_layer, &counted);
-                assert_int_equal(counted.barriers, expected(c, layer == 1, rows, counted.size));
+                assert_int_equal(counted.barriers, expected(c, layer == 1, pos + rows > c->index_topk, rows, counted.size));
             }
     }
     fr_kv_cache_release(&kv);
@@ -65,8 +67,15 @@ static void check_model(const char *name) {
 
 static void a_layer_has_nine_barriers(void **state) {
     (void)state;
-    check_model("nano-mtp-s1");
-    check_model("pico-noqlora-s1"); /* no latent for queries */
+    check_model("nano-mtp-s1", 0);
+    check_model("pico-noqlora-s1", 0); /* no latent for queries */
+}
+
+/* An indexer costs no barrier until there are more positions than it may choose. */
+static void an_indexer_that_chooses_has_three_more(void **state) {
+    (void)state;
+    check_model("pico-v32", 0);
+    check_model("pico-v32", 20);
 }
 
 typedef struct shared_work {
@@ -102,6 +111,7 @@ static void the_last_to_come_does_what_is_one_threads_work(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_layer_has_nine_barriers),
+        cmocka_unit_test(an_indexer_that_chooses_has_three_more),
         cmocka_unit_test(the_last_to_come_does_what_is_one_threads_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

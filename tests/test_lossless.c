@@ -144,7 +144,11 @@ static void watch(void *user, fr_session *session, const fr_step *step) {
 }
 
 static void same_cache(const baseline *b, const char *what, const fr_kv_cache *got, const fr_kv_cache *want, int length) {
-    size_t bytes = (size_t)(want->rank + want->rope) * (want->type == FR_KV_F32 ? 4 : 2);
+    size_t size = want->type == FR_KV_F32 ? 4 : 2, bytes = (size_t)(want->rank + want->rope) * size;
+    for (int layer = 0; layer < want->index_layers; layer++)
+        for (int pos = 0; pos < length; pos++)
+            if (memcmp(fr_kv_cache_key(got, layer, pos), fr_kv_cache_key(want, layer, pos), (size_t)want->index_dim * size) != 0)
+                fail_msg("%s, %s: index key %d differs at position %d", b->label, what, layer, pos);
     for (int layer = 0; layer < want->layers; layer++) {
         for (int pos = 0; pos < length; pos++) {
             if (memcmp(fr_kv_cache_row(got, layer, pos), fr_kv_cache_row(want, layer, pos), bytes) != 0)
@@ -287,9 +291,10 @@ static void every_way_of_drafting_gives_the_same_bits_with_neighbours(void **sta
 static void any_number_of_threads_gives_the_same_bits(void **state) {
     (void)state;
     enum { LENGTH = 150, COUNT = 24 };
-    for (int i = 0; i < 2 * GOLDEN_MODELS; i++) {
+    for (int i = 0; i < 2 * GOLDEN_ALL; i++) {
         const char *name = golden_cases[i / 2].model;
         fr_act act = i % 2 ? FR_ACT_FP8 : FR_ACT_NONE;
+        if (i >= 2 * GOLDEN_MODELS && i < 2 * GOLDEN_SPARSE) continue;
         if (!full && i % 4 != 3 && i % 4 != 0) continue;
         fr_model *one = driver_open(name, FR_ISA_AUTO, act, 1);
         baseline b;
@@ -387,6 +392,8 @@ static void any_history_of_acceptance_gives_the_same_bits(void **state) {
         if (!full) check_forced(golden_cases[i].model, best, &forced_settings[i % 4], i);
         for (int j = 0; full && j < 4; j++) check_forced(golden_cases[i].model, driver_isa((i + j) % 3), &forced_settings[j], i);
     }
+    for (int i = GOLDEN_SPARSE; i < GOLDEN_ALL; i++) /* across the border from which on positions are chosen, 16, and beyond it */
+        for (int j = i % 2; j < 4; j += full ? 1 : 2) check_forced(golden_cases[i].model, best, &forced_settings[j], i);
 }
 
 /* ---- A conversation: turns, and cuts back into what was said ---- */
@@ -413,7 +420,8 @@ static fr_session *converse(const fr_model *model, fr_session_options o, const i
 
 static void a_conversation_with_cuts_goes_on_with_the_same_bits(void **state) {
     (void)state;
-    for (int i = 0; i < GOLDEN_MODELS; i++) {
+    for (int i = 0; i < GOLDEN_ALL; i++) {
+        if (i >= GOLDEN_MODELS && i < GOLDEN_SPARSE) continue;
         fr_model *model = driver_open(golden_cases[i].model, FR_ISA_AUTO, i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 1);
         fr_model_info info;
         fr_model_get_info(model, &info);

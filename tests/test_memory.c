@@ -85,15 +85,15 @@ static void the_plan_is_what_is_taken(void **state) {
         {.ctx = 20, .prefill_chunk = 3, .drafting = FR_DRAFTING_ON, .drafter = FR_DRAFTER_NGRAM},
         {.ctx = 300, .sampling = {.temperature = 1.0f, .top_p = 0.9f, .verify = FR_VERIFY_REJECTION}},
     };
-    static const char *const names[] = {"pico-mtp-s1", "pico-noqlora-s1"};
-    for (size_t i = 0; i < 2 * sizeof sessions / sizeof *sessions; i++) {
+    static const char *const names[] = {"pico-mtp-s1", "pico-noqlora-s1", "pico-v32"};
+    for (size_t i = 0; i < 3 * sizeof sessions / sizeof *sessions; i++) {
         fr_memory_plan plan;
         fr_memory memory;
         fr_model_info info;
         fr_inspection *inspection = NULL;
-        const fr_session_options *options = &sessions[i / 2];
+        const fr_session_options *options = &sessions[i / 3];
         fr_model_options wanted = {.session = options, .draft_head = FR_DRAFT_HEAD_FP8, .threads = 2};
-        fr_model *model = open_model(names[i % 2], wanted);
+        fr_model *model = open_model(names[i % 3], wanted);
         fr_session *session = driver_session(model, options);
         fr_model_get_info(model, &info);
         fr_session_get_memory(session, &memory);
@@ -108,7 +108,7 @@ static void the_plan_is_what_is_taken(void **state) {
         assert_true(info.plan.all_fits);
 
         /* Without opening the model: the same, but for what is free by now. */
-        assert_int_equal(fr_inspect(dir_of(names[i % 2]), &inspection, NULL), FR_OK);
+        assert_int_equal(fr_inspect(dir_of(names[i % 3]), &inspection, NULL), FR_OK);
         assert_int_equal(fr_plan_memory(inspection, &wanted, options, &plan, NULL), FR_OK);
         assert_int_equal(plan.weights, info.plan.weights);
         assert_int_equal(plan.weight_bytes, info.plan.weight_bytes);

@@ -79,6 +79,9 @@ static uint64_t hash_kv(const fr_kv_cache *kv) {
     size_t row = (size_t)(kv->rank + kv->rope) * (kv->type == FR_KV_F32 ? 4 : 2);
     for (int layer = 0; layer < kv->layers && kv->length > 0; layer++)
         hash = fr_hash64(hash, fr_kv_cache_row(kv, layer, 0), (size_t)kv->length * row);
+    row = (size_t)kv->index_dim * (kv->type == FR_KV_F32 ? 4 : 2);
+    for (int layer = 0; layer < kv->index_layers && kv->length > 0; layer++)
+        hash = fr_hash64(hash, fr_kv_cache_key(kv, layer, 0), (size_t)kv->length * row);
     return hash;
 }
 
@@ -213,6 +216,24 @@ static void a_loaded_session_goes_on_bit_for_bit(void **unused) {
     assert_true(accepted > 50); /* or drafts were never part of it */
     scratch_destroy(&dir);
     fr_model_destroy(model);
+}
+
+/* Sparse attention: the index keys are in the file. Stops lie before the border from which on positions are chosen, 16, and
+ * behind it. */
+static void a_loaded_session_chooses_the_same_positions(void **unused) {
+    (void)unused;
+    const char *names[] = {"pico-v32", "pico-glm52"};
+    scratch dir = scratch_create();
+    uint64_t accepted = 0;
+    for (int variant = 0; variant < 8; variant++) {
+        fr_model *model = open_model(names[variant % 2]);
+        fr_session_options o = {.kv = variant & 2 ? FR_KV_F32 : FR_KV_BF16, .depth = variant & 4 ? 3 : 0};
+        assert_true(model->config.index_topk > PROMPT && model->config.index_topk < PROMPT + MADE);
+        o.drafting = o.depth == 0 ? FR_DRAFTING_OFF : FR_DRAFTING_ON;
+        check_going_on(model, o, &dir, &accepted);
+        fr_model_destroy(model);
+    }
+    scratch_destroy(&dir);
 }
 
 /* An empty session; a second round of prefill; a session without MTP that takes what one with it has saved. */
@@ -619,10 +640,15 @@ static void the_fingerprint_tells_models_apart(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_loaded_session_goes_on_bit_for_bit),         cmocka_unit_test(any_moment_can_be_saved),
-        cmocka_unit_test(files_of_another_session_are_refused),         cmocka_unit_test(files_of_another_model_are_refused),
-        cmocka_unit_test(a_save_that_fails_leaves_the_old_file),        cmocka_unit_test(damage_is_found_and_changes_nothing),
-        cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly), cmocka_unit_test(values_that_are_no_numbers_do_no_harm),
+        cmocka_unit_test(a_loaded_session_goes_on_bit_for_bit),
+        cmocka_unit_test(a_loaded_session_chooses_the_same_positions),
+        cmocka_unit_test(any_moment_can_be_saved),
+        cmocka_unit_test(files_of_another_session_are_refused),
+        cmocka_unit_test(files_of_another_model_are_refused),
+        cmocka_unit_test(a_save_that_fails_leaves_the_old_file),
+        cmocka_unit_test(damage_is_found_and_changes_nothing),
+        cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly),
+        cmocka_unit_test(values_that_are_no_numbers_do_no_harm),
         cmocka_unit_test(the_fingerprint_tells_models_apart),
     };
     return cmocka_run_group_tests_name("session_file", tests, NULL, NULL);

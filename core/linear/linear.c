@@ -65,11 +65,16 @@ void fr_linear_add(const fr_linear *w, const fr_rows *x, float *y, float *delta,
     fr_team_barrier();
 }
 
-void fr_linear_forward_both(const fr_linear *a, float *ya, const fr_linear *b, float *yb, const fr_rows *x, const fr_compute *c) {
-    int unit = unit_of(a->out + b->out, x->rows), begin, end;
-    fr_share share = fr_team_share(fr_whole_units(a->out, unit) + fr_whole_units(b->out, unit), unit);
-    if (fr_share_next(&share, a->out, &begin, &end)) fr_linear_range(a, x, begin, end, ya, a->out, c);
-    if (fr_share_next(&share, b->out, &begin, &end)) fr_linear_range(b, x, begin, end, yb, b->out, c);
+void fr_linear_forward_each(const fr_linear_product *products, int count, const fr_rows *x, const fr_compute *c) {
+    int outputs = 0, whole = 0, begin, end;
+    for (int i = 0; i < count; i++) outputs += products[i].w->out;
+    int unit = unit_of(outputs, x->rows);
+    for (int i = 0; i < count; i++) whole += fr_whole_units(products[i].w->out, unit);
+    fr_share share = fr_team_share(whole, unit);
+    for (int i = 0; i < count; i++) {
+        const fr_linear *w = products[i].w;
+        if (fr_share_next(&share, w->out, &begin, &end)) fr_linear_range(w, x, begin, end, products[i].y, w->out, c);
+    }
     fr_team_barrier();
 }
 

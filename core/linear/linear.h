@@ -14,11 +14,10 @@
  * An FP8 block scale is applied in these places, and in no other:
  *   decode              core/kernels/decode_strips.h (AVX2, AVX-512), amx.c, scalar.c, neon.c: to each block's sum
  *   prefill, AMX        core/kernels/amx_prefill.c (fr_multiply_panel_amx): to each block's tile of sums
- *   prefill, brgemm     core/linear/brgemm.c (multiply_*), by add_scaled of avx512_prefill.c and avx2_prefill.c: likewise
- *   prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul
- *   transposed          core/linear/linear.c (add_rows_e4m3): to the vector's elements, before the sum
- *   converting files    model/convert/quantize.c: to the weights
- * Scales are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
+ *   prefill, brgemm     core/linear/brgemm.c (multiply_*), by core/kernels/avx512_prefill.c and avx2_prefill.c (add_scaled):
+ * likewise prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul transposed core/linear/linear.c
+ * (add_rows_e4m3): to the vector's elements, before the sum converting files    model/convert/quantize.c: to the weights Scales
+ * are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
 #ifndef FR_CORE_LINEAR_LINEAR_H
 #define FR_CORE_LINEAR_LINEAR_H
 
@@ -56,9 +55,13 @@ void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y
 
 /* TEAM. y [rows, out] += W x, a thread adding the outputs that it computes; delta [rows, out] is used on the way. */
 void fr_linear_add(const fr_linear *w, const fr_rows *x, float *y, float *delta, const fr_compute *compute);
-/* TEAM. ya [rows, a->out] = A x and yb [rows, b->out] = B x in one sweep. */
-void fr_linear_forward_both(const fr_linear *a, float *ya, const fr_linear *b, float *yb, const fr_rows *x,
-                            const fr_compute *compute);
+/* A product of several that read the same rows. */
+typedef struct fr_linear_product {
+    const fr_linear *w;
+    float *y; /* [rows, w->out] */
+} fr_linear_product;
+/* TEAM. All of them in one sweep. */
+void fr_linear_forward_each(const fr_linear_product *products, int count, const fr_rows *x, const fr_compute *compute);
 /* The outputs of such a product that are this thread's. */
 void fr_linear_split(const fr_linear *w, int rows, int *begin, int *end);
 

@@ -25,13 +25,14 @@ typedef struct fr_draft_context {
     const void *policy;
 } fr_draft_context;
 
-/* What a session file keeps of a drafter: bytes in two pieces, which lie one after the other in the file. */
+#define FR_STATE_PIECES 3
+/* What a session file keeps of a drafter: bytes in pieces, which lie one after the other in the file. */
 typedef struct fr_drafter_state {
     int read; /* positions of the text that the drafter has read; it keeps something for each evaluated one after them */
     struct {
         const void *bytes;
         uint64_t size;
-    } piece[2];
+    } piece[FR_STATE_PIECES];
 } fr_drafter_state;
 
 typedef struct fr_drafter fr_drafter;

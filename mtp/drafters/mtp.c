@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "model/cache.h"
 #include "model/forward.h"
 #include "model/plan.h"
 #include "mtp/drafters/mtp_module.h"
@@ -24,7 +25,7 @@ static fr_status create(fr_drafter *d, const fr_model *model, const fr_session_o
     m->recycles = o->mtp_recycle;
     m->hidden_size = c->hidden_size;
     m->room = sizes.chunk + FR_DECODE_ROWS; /* a prefill pass behind what a cycle has left */
-    FR_TRY(fr_kv_cache_create(&m->kv, 1, sizes.ctx, c->kv_lora_rank, c->qk_rope_head_dim, sizes.kv, error));
+    FR_TRY(fr_cache_create(&m->kv, c, FR_CACHE_MTP, sizes.ctx, sizes.kv, error));
     m->hidden = fr_alloc(hidden_bytes(m, m->room));
     m->recycled = fr_alloc(hidden_bytes(m, 1));
     m->logits = fr_alloc((size_t)c->vocab_size * sizeof(float));
@@ -99,14 +100,14 @@ static void take_logits(fr_mtp_drafter *m, const fr_draft_context *c) {
 
 void fr_mtp_chain(fr_mtp_drafter *m, const fr_draft_context *c, int32_t token, int pos) {
     assert(pos >= m->kv.length && pos < m->kv.ctx);
-    fr_mtp_forward(c->model, c->ws, &m->kv, m->recycled, &token, 1, 1, pos);
+    fr_mtp_chain_forward(c->model, c->ws, &m->kv, m->recycled, token, pos);
     if (m->recycles != FR_RECYCLE_PINNED) memcpy(m->recycled, outputs_of(m, c), hidden_bytes(m, 1));
     take_logits(m, c);
 }
 
 /* Draws a draft from the logits of position `pos`. Returns its token. */
 static int32_t draw(const fr_mtp_drafter *m, const fr_draft_context *c, int pos, fr_cycle *cycle) {
-    cycle->draft_bytes += c->traffic->draft + fr_kv_cache_bytes(1, pos + 1, m->kv.rank, m->kv.rope, m->kv.type);
+    cycle->draft_bytes += c->traffic->draft + fr_cache_read_bytes(&c->model->config, FR_CACHE_MTP, pos + 1, m->kv.type);
     return fr_draft_choose(c, cycle, m->logits);
 }
 
@@ -138,8 +139,10 @@ static void save(const fr_drafter *d, fr_drafter_state *out) {
     out->read = kv->length;
     out->piece[0].bytes = kv->rows;
     out->piece[0].size = fr_kv_cache_bytes(1, kv->length, kv->rank, kv->rope, kv->type);
-    out->piece[1].bytes = m->hidden;
-    out->piece[1].size = hidden_bytes(m, m->unread);
+    out->piece[1].bytes = kv->index_rows;
+    out->piece[1].size = fr_kv_cache_bytes(kv->index_layers, kv->length, kv->index_dim, 0, kv->type);
+    out->piece[2].bytes = m->hidden;
+    out->piece[2].size = hidden_bytes(m, m->unread);
 }
 
 static void load(fr_drafter *d, int read, int unread, const void *bytes) {
@@ -149,8 +152,10 @@ static void load(fr_drafter *d, int read, int unread, const void *bytes) {
     m->kv.length = read;
     m->unread = unread;
     save(d, &state);
+    const char *keys = (const char *)bytes + state.piece[0].size, *hidden = keys + state.piece[1].size;
     memcpy(m->kv.rows, bytes, state.piece[0].size);
-    memcpy(m->hidden, (const char *)bytes + state.piece[0].size, state.piece[1].size);
+    if (m->kv.index_rows) memcpy(m->kv.index_rows, keys, state.piece[1].size);
+    memcpy(m->hidden, hidden, state.piece[2].size);
 }
 
 const fr_drafter_type fr_mtp_drafter_type = {.name = "mtp",

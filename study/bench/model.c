@@ -3,6 +3,7 @@
 #include "core/available.h"
 #include "core/threads.h"
 #include "forerun_study.h"
+#include "model/cache.h"
 #include "model/forward.h"
 #include "mtp/session.h"
 #include "study/bench/bench.h"
@@ -30,10 +31,9 @@ static int32_t token_at(const fr_bench_run *b, uint64_t index) {
     return (int32_t)((z ^ (z >> 31)) % (uint64_t)b->model->config.vocab_size);
 }
 
+/* Bytes of the cache that a pass reads at this length. */
 static uint64_t kv_bytes(const fr_bench_run *b, double tokens) {
-    const fr_config *c = &b->model->config;
-    return (uint64_t)(tokens *
-                      (double)fr_kv_cache_bytes(c->num_hidden_layers, 1, c->kv_lora_rank, c->qk_rope_head_dim, b->options.kv));
+    return fr_cache_read_bytes(&b->model->config, FR_CACHE_MAIN, (int)tokens, b->options.kv);
 }
 
 static double a_layer(const fr_model *model, double experts) {
@@ -286,31 +286,37 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
 /* Lengths that positions and half of the free memory allow; the model's longest, if it is shorter than one of them. */
 static void choose_lengths(contexts *c) {
     static const int wanted[] = {1024, 4096, 16384, 32768};
-    int most = c->b->model->config.max_position_embeddings - 1;
+    const fr_config *config = &c->b->model->config;
+    int most = config->max_position_embeddings - 1;
     uint64_t available = fr_available_memory("");
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         int length = wanted[i] < most ? wanted[i] : most;
-        if (c->count > 0 && (length == c->lengths[c->count - 1] || (available && kv_bytes(c->b, length) > available / 2))) break;
+        if (c->count > 0 && (length == c->lengths[c->count - 1] ||
+                             (available && fr_cache_bytes(config, FR_CACHE_MAIN, length, c->b->options.kv) > available / 2)))
+            break;
         c->lengths[c->count++] = length;
     }
 }
 
-/* The cache as if it held text: time does not depend on the values, as long as they are ordinary. */
-static void fill(fr_kv_cache *kv, int length, int threads) {
-    int width = kv->rank + kv->rope;
-    int64_t rows = (int64_t)kv->layers * kv->ctx;
+/* Rows [rows, width] of a cache, `ctx` a layer, as if it held text up to `length`: time does not depend on the values, as long as
+ * they are ordinary. */
+static void fill_rows(void *to, fr_kv type, int64_t rows, int width, int ctx, int length, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t row = 0; row < rows; row++) {
-        void *to = (void *)fr_kv_cache_row(kv, (int)(row / kv->ctx), (int)(row % kv->ctx));
-        if (row % kv->ctx >= length) continue;
-        for (int i = 0; i < width; i++) {
+        if (row % ctx >= length) continue;
+        for (int64_t i = 0; i < width; i++) {
             float x = (float)((row * 7919 + i * 104729) % 2003 - 1001) * 1e-3f;
-            if (kv->type == FR_KV_F32)
-                ((float *)to)[i] = x;
+            if (type == FR_KV_F32)
+                ((float *)to)[row * width + i] = x;
             else
-                ((uint16_t *)to)[i] = fr_f32_bf16(x);
+                ((uint16_t *)to)[row * width + i] = fr_f32_bf16(x);
         }
     }
+}
+
+static void fill(fr_kv_cache *kv, int length, int threads) {
+    fill_rows(kv->rows, kv->type, (int64_t)kv->layers * kv->ctx, kv->rank + kv->rope, kv->ctx, length, threads);
+    fill_rows(kv->index_rows, kv->type, (int64_t)kv->index_layers * kv->ctx, kv->index_dim, kv->ctx, length, threads);
 }
 
 fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
@@ -323,8 +329,7 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     c.logits = fr_alloc((size_t)config->vocab_size * sizeof *c.logits);
     b->result->contexts = fr_alloc_zeroed((size_t)c.count, sizeof *b->result->contexts);
     FR_CHECK(c.logits && b->result->contexts ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory"));
-    FR_CHECK(fr_kv_cache_create(&c.kv, config->num_hidden_layers, longest + 1, config->kv_lora_rank, config->qk_rope_head_dim,
-                                b->options.kv, error));
+    FR_CHECK(fr_cache_create(&c.kv, config, FR_CACHE_MAIN, longest + 1, b->options.kv, error));
     FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_DECODE_ROWS, longest + 1, error));
     fill(&c.kv, longest, b->model->threads);
     status = fr_bench_rounds(b, "context", 2 * c.count, run_context, &c, seconds, error);

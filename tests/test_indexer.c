@@ -1,0 +1,171 @@
+/* Sparse attention beside what it is made of: the choice against sorting, and attention over chosen positions against dense
+ * attention. (test_golden holds scores, choices and results to an independent implementation.) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "attn/indexer.h"
+#include "core/threads.h"
+#include "driver.h"
+#include "model/cache.h"
+#include "model/forward.h"
+#include "model/layer.h"
+
+static uint32_t state = 7;
+
+static uint32_t draw(uint32_t below) {
+    state = state * 1664525u + 1013904223u;
+    return (state >> 8) % below;
+}
+
+/* ---- The choice ---- */
+
+static const float *sorted_scores;
+
+static int by_score(const void *a, const void *b) {
+    int i = *(const int32_t *)a, j = *(const int32_t *)b;
+    if (sorted_scores[i] != sorted_scores[j]) return sorted_scores[i] > sorted_scores[j] ? -1 : 1;
+    return i - j;
+}
+
+static int by_position(const void *a, const void *b) {
+    return *(const int32_t *)a - *(const int32_t *)b;
+}
+
+static void check_choice(const float *scores, int n, int k) {
+    int32_t chosen[512], want[512];
+    assert_true(n <= 512);
+    for (int i = 0; i < n; i++) want[i] = i;
+    sorted_scores = scores;
+    qsort(want, (size_t)n, sizeof *want, by_score);
+    qsort(want, (size_t)k, sizeof *want, by_position);
+    fr_choose_largest(scores, n, k, chosen);
+    assert_memory_equal(chosen, want, (size_t)k * sizeof *want);
+}
+
+/* Few values, so that many are equal; zeros of both signs are equal too. */
+static void the_largest_are_chosen_and_of_equals_the_first(void **unused) {
+    float scores[512];
+    (void)unused;
+    for (int trial = 0; trial < 2000; trial++) {
+        int n = 1 + (int)draw(512), k = 1 + (int)draw((uint32_t)n);
+        uint32_t values = trial % 3 == 0 ? 3 : trial % 3 == 1 ? 40 : 1u << 24;
+        for (int i = 0; i < n; i++) {
+            scores[i] = (float)((int)draw(values) - (int)values / 2) * 0.37f;
+            if (scores[i] == 0.0f && draw(2)) scores[i] = -0.0f;
+        }
+        check_choice(scores, n, k);
+    }
+}
+
+/* ---- Attention ---- */
+
+enum { CTX = 200 };
+
+typedef struct layer_job {
+    const fr_model *model;
+    fr_workspace *ws;
+    fr_kv_cache *kv;
+    int layer, pos, rows;
+} layer_job;
+
+static void run_layer(void *argument) {
+    const layer_job *j = argument;
+    fr_layer_forward(j->model, &j->model->layers[j->layer], j->ws, j->kv, j->layer, j->pos, j->rows);
+}
+
+static void set_rows(const fr_model *model, fr_workspace *ws, int pos, int rows) {
+    size_t width = (size_t)model->config.hidden_size;
+    for (int r = 0; r < rows; r++) fr_embed(model->kernels, &model->embed_tokens, (pos + r) * 7 % 300, ws->x + (size_t)r * width);
+}
+
+/* A layer that shares the choice of another is given a list of all positions, and none: the first takes the way of sparse
+ * attention, the second that of dense attention. */
+static void check_all_listed(const fr_model *model, fr_kv type, int chunk) {
+    enum { SHARED = 2 };
+    size_t width = (size_t)model->config.hidden_size;
+    float *y = calloc(CTX * width, sizeof *y);
+    int32_t all[CTX];
+    fr_workspace ws = {0};
+    fr_kv_cache kv[2];
+    for (int i = 0; i < CTX; i++) all[i] = i;
+    assert_int_equal(model->layers[SHARED].mla.indexer.topk, 0);
+    assert_int_equal(fr_workspace_create(&ws, model, CTX, CTX, NULL), FR_OK);
+    for (int listed = 0; listed < 2; listed++) {
+        assert_int_equal(fr_cache_create(&kv[listed], &model->config, FR_CACHE_MAIN, CTX, type, NULL), FR_OK);
+        for (int pos = 0, n; pos < CTX; pos += n) {
+            n = CTX - pos < chunk ? CTX - pos : chunk;
+            set_rows(model, &ws, pos, n);
+            for (int r = 0; r < n; r++) ws.mla.index.choices[r] = (fr_choice){pos + r + 1, listed ? all : NULL};
+            fr_team_run(model->threads, run_layer, &(layer_job){model, &ws, &kv[listed], SHARED, pos, n});
+            if (!listed) memcpy(y + (size_t)pos * width, ws.x, (size_t)n * width * sizeof *y);
+            if (listed) assert_memory_equal(y + (size_t)pos * width, ws.x, (size_t)n * width * sizeof *y);
+            fr_kv_cache_commit(&kv[listed], n);
+        }
+    }
+    for (int i = 0; i < 2; i++) fr_kv_cache_release(&kv[i]);
+    fr_workspace_release(&ws);
+    free(y);
+}
+
+static void chosen_positions_that_are_all_give_the_bits_of_dense_attention(void **unused) {
+    (void)unused;
+    for (int isa = 0; isa < DRIVER_ISAS; isa++) {
+        fr_model *model = driver_open("pico-glm52", driver_isa(isa), FR_ACT_NONE, 1 + isa % 2);
+        if (!model) continue;
+        for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
+            check_all_listed(model, (fr_kv)type, 1);
+            check_all_listed(model, (fr_kv)type, 8);
+            check_all_listed(model, (fr_kv)type, CTX);
+        }
+        fr_model_destroy(model);
+    }
+}
+
+/* What is not chosen has no influence: NaNs there change nothing. */
+static void positions_that_are_not_chosen_do_not_matter(void **unused) {
+    (void)unused;
+    enum { SHARED = 2, POS = 150 };
+    fr_model *model = driver_open("pico-glm52", FR_ISA_AUTO, FR_ACT_NONE, 2);
+    size_t width = (size_t)model->config.hidden_size, row = (size_t)(model->config.kv_lora_rank + model->config.qk_rope_head_dim);
+    fr_workspace ws = {0};
+    fr_kv_cache kv;
+    float y[2][8 * 256];
+    int32_t chosen[] = {0, 3, 4, 5, 63, 64, 65, 90, 127, 128, 149};
+    assert_true(width <= 256);
+    assert_int_equal(fr_workspace_create(&ws, model, CTX, CTX, NULL), FR_OK);
+    assert_int_equal(fr_cache_create(&kv, &model->config, FR_CACHE_MAIN, CTX, FR_KV_F32, NULL), FR_OK);
+    set_rows(model, &ws, 0, POS);
+    fr_indexer_see_all(0, POS, &ws.mla.index);
+    fr_team_run(2, run_layer, &(layer_job){model, &ws, &kv, SHARED, 0, POS});
+    fr_kv_cache_commit(&kv, POS);
+    for (int spoilt = 0; spoilt < 2; spoilt++) {
+        for (int t = 0, i = 0; spoilt && t < POS; t++)
+            if (i < 11 && chosen[i] == t)
+                i++;
+            else
+                memset((void *)fr_kv_cache_row(&kv, SHARED, t), 0xff, row * sizeof(float));
+        set_rows(model, &ws, POS, 8);
+        for (int r = 0; r < 8; r++) ws.mla.index.choices[r] = (fr_choice){11, chosen};
+        fr_team_run(2, run_layer, &(layer_job){model, &ws, &kv, SHARED, POS, 8});
+        memcpy(y[spoilt], ws.x, 8 * width * sizeof(float));
+    }
+    assert_memory_equal(y[0], y[1], 8 * width * sizeof(float));
+    fr_kv_cache_release(&kv);
+    fr_workspace_release(&ws);
+    fr_model_destroy(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_largest_are_chosen_and_of_equals_the_first),
+        cmocka_unit_test(chosen_positions_that_are_all_give_the_bits_of_dense_attention),
+        cmocka_unit_test(positions_that_are_not_chosen_do_not_matter),
+    };
+    return cmocka_run_group_tests_name("indexer", tests, NULL, NULL);
+}
