@@ -176,7 +176,7 @@ bool fr_policy_go_on(const fr_policy *p, const fr_cycle *cycle) {
     if (!p->adaptive) return made < p->max_depth;
     if (made >= p->most) return false;
     if (p->explore > 0) return made < p->explore;
-    if (p->blind && fr_policy_keep(p, cycle) < made) return false; /* the last one falls, and what would follow it */
+    if (p->blind && fr_policy_keep(p, cycle) < made) return false; /* the last one is dropped, and all that would follow it */
     double tokens = 1.0, reach = 1.0;
     for (int j = 0; j < made; j++) tokens += reach *= chance_of(p, cycle->foreseen[j]);
     return deeper_is_better(p, made, tokens, reach, rate_of(p, tokens, made + 1, made));

@@ -100,6 +100,30 @@ static void a_prefill_that_is_refused_changes_nothing(void **state) {
     fr_model_destroy(model);
 }
 
+/* As forerun.h says of fr_session_logits. */
+static void logits_are_there_when_the_header_says(void **state) {
+    (void)state;
+    fr_model *model = driver_open("pico-mtp-s1", FR_ISA_AUTO, FR_ACT_AUTO, 1);
+    fr_session *session = driver_session(model, &(fr_session_options){.ctx = CTX});
+    fr_step step;
+    float after_prefill[320];
+    assert_null(fr_session_logits(session)); /* empty */
+    driver_prefill(session, prompt, PROMPT);
+    memcpy(after_prefill, fr_session_logits(session), sizeof after_prefill);
+    assert_int_equal(fr_session_truncate(session, PROMPT, NULL), FR_OK); /* nothing was cut */
+    assert_memory_equal(fr_session_logits(session), after_prefill, sizeof after_prefill);
+    assert_int_equal(fr_session_step(session, 1, &step, NULL), FR_OK);
+    assert_memory_equal(fr_session_logits(session), after_prefill, sizeof after_prefill); /* its token was chosen from them */
+    assert_int_equal(fr_session_step(session, 1, &step, NULL), FR_OK);
+    assert_memory_not_equal(fr_session_logits(session), after_prefill, sizeof after_prefill);
+    assert_int_equal(fr_session_truncate(session, PROMPT, NULL), FR_OK);
+    assert_null(fr_session_logits(session));
+    assert_int_equal(fr_session_step(session, 1, &step, NULL), FR_OK);
+    assert_non_null(fr_session_logits(session));
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+}
+
 static void a_session_keeps_copies_of_what_its_options_point_to(void **state) {
     (void)state;
     fr_model *model = driver_open("pico-mtp-s1", FR_ISA_AUTO, FR_ACT_AUTO, 1);
@@ -170,6 +194,7 @@ int main(void) {
         cmocka_unit_test(destroy_takes_null),
         cmocka_unit_test(nobody_needs_to_take_an_error),
         cmocka_unit_test(a_prefill_that_is_refused_changes_nothing),
+        cmocka_unit_test(logits_are_there_when_the_header_says),
         cmocka_unit_test(a_session_keeps_copies_of_what_its_options_point_to),
         cmocka_unit_test(sessions_of_a_model_run_at_the_same_time),
     };
