@@ -48,7 +48,8 @@ int fr_cmd_check(const fr_cli_options *options) {
     run.problems = fr_json_add_array(b, b->root, "problems");
     fr_cli_progress_init(&run.progress);
     fr_cli_interrupt_defer();
-    fr_status status = fr_check(dir, take_problem, take_notice, &run, fr_cli_progress_update, &run.progress, &count, &error);
+    fr_status status =
+        fr_check(dir, options->threads, take_problem, take_notice, &run, fr_cli_progress_update, &run.progress, &count, &error);
     fr_cli_progress_clear(&run.progress);
     bool interrupted = status == FR_INTERRUPTED && fr_cli_interrupted();
     if (status != FR_OK && !interrupted) {

@@ -62,9 +62,10 @@ typedef struct fr_problem {
 } fr_problem;
 typedef void (*fr_problem_fn)(void *user, const fr_problem *problem);
 /* Reads a whole checkpoint and reports all that is wrong with it. FR_OK when the check itself could be made, problems or not.
- * notice: told what opening it as a model would notice; such a thing is no problem. Callbacks may be NULL. */
-FR_API fr_status fr_check(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
-                          void *progress_user, uint64_t *num_problems, fr_error *error);
+ * threads: as in fr_model_options. notice: told what opening it as a model would notice; such a thing is no problem. Callbacks
+ * may be NULL. */
+FR_API fr_status fr_check(const char *dir, int threads, fr_problem_fn report, fr_notice_fn notice, void *user,
+                          fr_progress_fn progress, void *progress_user, uint64_t *num_problems, fr_error *error);
 
 /* ---- Writing checkpoints ------------------------------------------------------------------------------------ */
 

@@ -3,9 +3,9 @@
  * Known: tokens t[0..n], t[n] emitted but not evaluated; main KV holds positions 0..n-1.
  *  1. Plan: at most how many drafts (0 when drafting is off, does not pay now, or nothing more fits).
  *  2. Draft: d1..dk, written past the text's end; the policy ends the chain early and drops drafts that are not worth a
- *     row (with rejection sampling by what was known before they were drawn, else the distribution would shift). (The MTP drafter
- * first reads the positions committed since its last turn, with their true hidden states; what comes out at the last one gives
- * d1, its own output then d2..dk.)
+ *     row. With rejection sampling it goes by what was known before they were drawn, else the distribution would shift.
+ *     The MTP drafter first reads the positions committed since its last turn, with their true hidden states. What comes out
+ *     at the last one gives d1; d2..dk are chained to it (fr_recycle).
  *  3. Verify: one pass of the main model over [t[n], d1..dk] at positions n..n+k.
  *  4. Accept the longest prefix of drafts that the verification rule agrees with, a of them, plus one token of the main
  *     model's own: the correction of draft a+1, or after the last draft a bonus. A token that ends the text is the last one:

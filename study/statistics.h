@@ -3,10 +3,10 @@
  *  - Quantiles: linear interpolation between order statistics, position q (n - 1) counted from 0 (type 7 of Hyndman and Fan
  *    1996; the default of R and numpy).
  *  - Intervals cover 95 %. They are over units, prompts as a rule: what belongs to one prompt hangs together, and an interval
- * that took every draft for itself would be half as wide as the truth. How far an estimate may be off is seen from what leaving
- * one unit out changes. The squares of these changes sum to its variance (the jackknife of Tukey 1958; its factor (n - 1) / n is
- * for units that weigh the same, and makes intervals of few units of different size too narrow), and Student's t of n - 1 degrees
- *    says how many standard errors are 95 %.
+ *    that took every draft for itself would be half as wide as the truth. How far an estimate may be off is seen from what
+ *    leaving one unit out changes. The squares of these changes sum to its variance (the jackknife of Tukey 1958; its factor
+ *    (n - 1) / n is for units that weigh the same, and makes intervals of few units of different size too narrow), and
+ *    Student's t of n - 1 degrees says how many standard errors are 95 %.
  *      Ratios and means of speedups: so, on logarithms. Differences: so.
  *      Shares: Wilson's score interval (1927), with as many trials as would scatter that much.
  *      Medians: between order statistics (Hettmansperger and Sheather 1986), whatever the distribution is.

@@ -42,7 +42,7 @@ static int check(const char *dir) {
     fr_error error;
     found.count = 0;
     memset(&noticed, 0, sizeof noticed);
-    if (fr_check(dir, note, take_notice, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
+    if (fr_check(dir, 0, note, take_notice, &found, NULL, NULL, &count, &error) != FR_OK) fail_msg("%s", error.message);
     assert_int_equal(count, found.count);
     return found.count;
 }
@@ -240,6 +240,32 @@ static void values_are_checked_without_a_config(void **state) {
     scratch_destroy(&s);
 }
 
+/* A tensor of several megabytes, of which each thread counts a part. */
+static void any_number_of_threads_finds_the_same(void **state) {
+    (void)state;
+    enum { ROWS = 3000, COLUMNS = 1500, BYTES = ROWS * COLUMNS * 2 };
+    static const char header[] = "{\"w\":{\"dtype\":\"BF16\",\"shape\":[3000,1500],\"data_offsets\":[0,9000000]}}   ";
+    const uint64_t length = sizeof header - 1;
+    scratch s = scratch_create();
+    char *file = calloc(1, sizeof length + length + BYTES);
+    uint16_t *data = (uint16_t *)(void *)(file + sizeof length + length);
+    memcpy(file, &length, sizeof length);
+    memcpy(file + sizeof length, header, length);
+    int bad = 0;
+    for (int i = 77; i < BYTES / 2; i += 65521, bad++) data[i] = 0x7f80;
+    data[BYTES / 2 - 1] = 0xffff;
+    scratch_write(&s, "model.safetensors", file, sizeof length + length + BYTES);
+    free(file);
+    char expected[128];
+    snprintf(expected, sizeof expected, "w|model.safetensors|%d non-finite values, the first at [0, 77]", bad + 1);
+    for (int threads = 1; threads <= 5; threads++) {
+        found.count = 0;
+        assert_int_equal(fr_check(s.dir, threads, note, NULL, &found, NULL, NULL, NULL, NULL), FR_OK);
+        assert_found(expected);
+    }
+    scratch_destroy(&s);
+}
+
 /* A conversion may drop the MTP module, or keep it and announce none: that is noticed, and nothing is wrong. Tensors of other
  * layers beyond the last are one finding. */
 static void mtp_may_be_absent(void **state) {
@@ -279,11 +305,11 @@ static void it_tells_progress_and_can_be_stopped(void **state) {
     (void)state;
     pace p = {0};
     fr_error error;
-    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_OK);
+    assert_int_equal(fr_check(GOLDEN "pico-s1", 0, NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_OK);
     assert_int_equal(p.total, 239);
     assert_int_equal(p.last, 239);
     p = (pace){.stop_at = 10};
-    assert_int_equal(fr_check(GOLDEN "pico-s1", NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_INTERRUPTED);
+    assert_int_equal(fr_check(GOLDEN "pico-s1", 0, NULL, NULL, NULL, pace_it, &p, NULL, &error), FR_INTERRUPTED);
     assert_int_equal(error.status, FR_INTERRUPTED);
     assert_int_equal(p.calls, 10);
 }
@@ -292,7 +318,7 @@ static void no_checkpoint_is_an_error(void **state) {
     (void)state;
     uint64_t count = 7;
     fr_error error;
-    assert_int_equal(fr_check("/no/such/place", note, NULL, &found, NULL, NULL, &count, &error), FR_ERROR_IO);
+    assert_int_equal(fr_check("/no/such/place", 0, note, NULL, &found, NULL, NULL, &count, &error), FR_ERROR_IO);
     assert_string_equal(error.message, "/no/such/place: No such file or directory");
     assert_int_equal(count, 0);
 }
@@ -453,6 +479,7 @@ int main(void) {
         cmocka_unit_test(what_is_sound_loads_and_nothing_else_does),
         cmocka_unit_test(a_tied_head_that_differs_is_noticed_and_used),
         cmocka_unit_test(values_are_checked_without_a_config),
+        cmocka_unit_test(any_number_of_threads_finds_the_same),
         cmocka_unit_test(mtp_may_be_absent),
         cmocka_unit_test(it_tells_progress_and_can_be_stopped),
         cmocka_unit_test(no_checkpoint_is_an_error),

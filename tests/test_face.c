@@ -58,7 +58,7 @@ static void nobody_needs_to_take_an_error(void **state) {
     assert_int_not_equal(fr_find_checkpoint("none", true, &text, NULL), FR_OK);
     assert_null(text);
     assert_int_not_equal(fr_inspect("none", &inspection, NULL), FR_OK);
-    assert_int_not_equal(fr_check("none", NULL, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
+    assert_int_not_equal(fr_check("none", 0, NULL, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
     assert_int_not_equal(fr_synth("none", "/none/dir", NULL, NULL, NULL), FR_OK);
     assert_int_not_equal(fr_quantize("none", "/none/dir", NULL, NULL, NULL), FR_OK);
     assert_int_not_equal(fr_bench(model, &(fr_bench_options){.ctx = -1}, &bench, NULL), FR_OK);

@@ -136,7 +136,7 @@ static void sort_out(void *user, const fr_problem *problem) {
 
 static void check(const char *path, int missing, int unexpected, int shape) {
     memset(&found, 0, sizeof found);
-    assert_int_equal(fr_check(path, sort_out, NULL, NULL, NULL, NULL, NULL, NULL), FR_OK);
+    assert_int_equal(fr_check(path, 0, sort_out, NULL, NULL, NULL, NULL, NULL, NULL), FR_OK);
     assert_int_equal(found.missing, missing);
     assert_int_equal(found.unexpected, unexpected);
     assert_int_equal(found.shape, shape);

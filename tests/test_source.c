@@ -44,7 +44,7 @@ static fr_model *open_three_ways(const char *dir) {
     size_t count;
     memset(&noticed, 0, sizeof noticed);
     problems = 0;
-    if (fr_check(dir, take_problem, take_notice, NULL, NULL, NULL, NULL, &error) != FR_OK) fail_msg("%s", error.message);
+    if (fr_check(dir, 0, take_problem, take_notice, NULL, NULL, NULL, NULL, &error) != FR_OK) fail_msg("%s", error.message);
     if (fr_model_open(dir, NULL, &model, &error) != FR_OK) fail_msg("%s", error.message);
     if (fr_inspect(dir, &inspection, &error) != FR_OK) fail_msg("%s", error.message);
     const fr_notice *list = fr_model_notices(model, &count);
@@ -312,7 +312,7 @@ static void a_network_with_sparse_attention_is_whole(void **state) {
         fr_error error;
         uint64_t count;
         memset(&noticed, 0, sizeof noticed);
-        assert_int_equal(fr_check(dirs[i], take_problem, take_notice, NULL, NULL, NULL, &count, NULL), FR_OK);
+        assert_int_equal(fr_check(dirs[i], 0, take_problem, take_notice, NULL, NULL, NULL, &count, NULL), FR_OK);
         assert_int_equal(count, 0);
         assert_int_equal(noticed.count, i == 0); /* V3.2's scales */
         assert_int_equal(fr_model_open(dirs[i], NULL, &model, &error), FR_OK);

@@ -55,7 +55,7 @@ static void report(void *user, const fr_problem *problem) {
 
 static void assert_sound(const char *dir) {
     uint64_t problems = 1;
-    assert_int_equal(fr_check(dir, report, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
+    assert_int_equal(fr_check(dir, 0, report, NULL, NULL, NULL, NULL, &problems, NULL), FR_OK);
     assert_int_equal(problems, 0);
 }
 

@@ -5,8 +5,8 @@
  *  - STREAMS
  *  - TILE(rows): outputs of a tile
  *  - sum_times(kind, quantized): the factor by which a block's sum of add_block is too small, a power of two
- *  - block_of_x(kind, quantized, x, n, buffer): the n inputs at x as add_block takes them; in place, or in the buffer, of 4
- * FR_BLOCK bytes, with zeros behind them
+ *  - block_of_x(kind, quantized, x, n, buffer): the n inputs at x as add_block takes them; in place, or in the buffer, of
+ *    4 FR_BLOCK bytes, with zeros behind them
  *  - add_block(kind, quantized, rows, tile, w, at, x, sum): the sums over one block of inputs, at byte `at` of the weights w, for
  *    every output and row of a tile
  *

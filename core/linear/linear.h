@@ -14,10 +14,11 @@
  * An FP8 block scale is applied in these places, and in no other:
  *   decode              core/kernels/decode_strips.h (AVX2, AVX-512), amx.c, scalar.c, neon.c: to each block's sum
  *   prefill, AMX        core/kernels/amx_prefill.c (fr_multiply_panel_amx): to each block's tile of sums
- *   prefill, brgemm     core/linear/brgemm.c (multiply_*), by core/kernels/avx512_prefill.c and avx2_prefill.c (add_scaled):
- * likewise prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul transposed core/linear/linear.c
- * (add_rows_e4m3): to the vector's elements, before the sum converting files    model/convert/quantize.c: to the weights Scales
- * are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
+ *   prefill, brgemm     core/linear/brgemm.c (multiply_*), by add_scaled of avx512_prefill.c and avx2_prefill.c: likewise
+ *   prefill, FP8 x FP8  core/linear/onednn_fp8.c (expand_scales): given to oneDNN's matmul
+ *   transposed          core/linear/linear.c (add_rows_e4m3): to the vector's elements, before the sum
+ *   converting files    model/convert/quantize.c: to the weights
+ * Scales are made by quantize_block of core/kernels (activations), core/linear/quantize.c and model/convert/quantize.c. */
 #ifndef FR_CORE_LINEAR_LINEAR_H
 #define FR_CORE_LINEAR_LINEAR_H
 

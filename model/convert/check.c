@@ -1,11 +1,14 @@
 /* Reads a whole checkpoint once, and checks every tensor that the config implies and every value of every tensor. */
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/processors.h"
+#include "core/threads.h"
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
 #include "model/source.h"
@@ -18,6 +21,7 @@ _Static_assert(STEP % PART == 0 && PART <= UINT32_MAX, "bad values of a part are
 
 typedef struct checker {
     const char *dir;
+    int threads;
     fr_problem_fn report;
     fr_notice_fn notice;
     void *user;
@@ -200,16 +204,29 @@ static uint32_t count_bad(value_rule rule, const uint8_t *data, size_t bytes) {
     return 0;
 }
 
-/* The same for a step, shared by threads, which mostly wait for the disk. */
-static uint64_t count_bad_together(value_rule rule, const uint8_t *data, size_t bytes) {
-    int64_t parts = (int64_t)((bytes + PART - 1) / PART);
-    uint64_t bad = 0;
-#pragma omp parallel for reduction(+ : bad) schedule(static) if (parts > 4)
-    for (int64_t i = 0; i < parts; i++) {
-        size_t begin = (size_t)i * PART;
-        bad += count_bad(rule, data + begin, bytes - begin < PART ? bytes - begin : PART);
+typedef struct step {
+    value_rule rule;
+    const uint8_t *data;
+    size_t bytes; /* <= STEP */
+    atomic_ullong bad;
+} step;
+
+/* TEAM. */
+static void count_bad_parts(void *argument) {
+    step *s = argument;
+    int begin, end;
+    fr_team_split((int)((s->bytes + PART - 1) / PART), 1, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        size_t at = (size_t)i * PART;
+        atomic_fetch_add(&s->bad, count_bad(s->rule, s->data + at, s->bytes - at < PART ? s->bytes - at : PART));
     }
-    return bad;
+}
+
+/* The same for a step, shared by threads, which mostly wait for the disk. */
+static uint64_t count_bad_together(const checker *c, value_rule rule, const uint8_t *data, size_t bytes) {
+    step s = {.rule = rule, .data = data, .bytes = bytes};
+    fr_team_run(bytes > 4 * PART ? c->threads : 1, count_bad_parts, &s);
+    return s.bad;
 }
 
 static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule rule, uint64_t bad, uint64_t first) {
@@ -245,7 +262,7 @@ static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done)
     if (rule == ANY_VALUE) return FR_OK;
     for (uint64_t at = 0; at < tensor->bytes; at += STEP) {
         size_t bytes = tensor->bytes - at < STEP ? (size_t)(tensor->bytes - at) : STEP;
-        uint64_t here = count_bad_together(rule, data + at, bytes);
+        uint64_t here = count_bad_together(c, rule, data + at, bytes);
         if (here && !bad) {
             first = at / width;
             while (!count_bad(rule, data + first * width, width)) first++;
@@ -299,10 +316,15 @@ static fr_status check_all(checker *c, const fr_error *no_config) {
     return scan_all(c);
 }
 
-fr_status fr_check(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
+fr_status fr_check(const char *dir, int threads, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
                    void *progress_user, uint64_t *num_problems, fr_error *error) {
-    checker c = {
-        .dir = dir, .report = report, .notice = notice, .user = user, .progress = progress, .progress_user = progress_user};
+    checker c = {.dir = dir,
+                 .threads = threads > 0 ? threads : fr_default_threads(),
+                 .report = report,
+                 .notice = notice,
+                 .user = user,
+                 .progress = progress,
+                 .progress_user = progress_user};
     fr_error own, no_config;
     fr_status status = fr_config_load(dir, &c.config, &c.notices, &no_config);
     c.has_config = status == FR_OK;
