@@ -85,7 +85,7 @@ if(HWLOC_FOUND)
     message(STATUS "Found hwloc: ${HWLOC_VERSION}")
     target_compile_definitions(forerun_dependencies INTERFACE FR_HWLOC)
     target_link_libraries(forerun_dependencies INTERFACE PkgConfig::HWLOC)
-    set(FORERUN_PC_HWLOC ", hwloc")
+    list(JOIN HWLOC_LDFLAGS " " FORERUN_PC_HWLOC) # not by its own .pc, whose static libraries few systems have
 else()
     message(STATUS "hwloc was not found: threads are not pinned, weights not spread over memory nodes (libhwloc-dev)")
 endif()
