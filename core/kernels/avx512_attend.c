@@ -1,5 +1,4 @@
-/* AVX-512: attention over a block of BF16 rows that several queries share. A pair of query and row is summed in the same
- * order however many queries there are. */
+/* AVX-512: attention over a block of BF16 rows that several queries share. */
 #include "core/dtype.h"
 #include "core/kernels/avx512.h"
 
@@ -31,30 +30,6 @@ INLINE void score_tile(int queries, int positions, const float *const *q, const 
     }
 }
 
-INLINE void score_queries(int queries, const float *const *q, const uint16_t *rows, int64_t stride, int count, int width,
-                          float *const *scores) {
-    float *at[QUERIES];
-    UNROLL for (int i = 0; i < queries; i++) at[i] = scores[i];
-    int t = 0;
-    for (; t + POSITIONS <= count; t += POSITIONS) {
-        score_tile(queries, POSITIONS, q, rows + t * stride, stride, width, at);
-        UNROLL for (int i = 0; i < queries; i++) at[i] += POSITIONS;
-    }
-    for (; t < count; t++) {
-        score_tile(queries, 1, q, rows + t * stride, stride, width, at);
-        UNROLL for (int i = 0; i < queries; i++) at[i]++;
-    }
-}
-
-void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
-                             float *const *scores) {
-    for (; n >= QUERIES; n -= QUERIES, q += QUERIES, scores += QUERIES)
-        score_queries(QUERIES, q, rows, stride, count, width, scores);
-    if (n == 3) score_queries(3, q, rows, stride, count, width, scores);
-    if (n == 2) score_queries(2, q, rows, stride, count, width, scores);
-    if (n == 1) score_queries(1, q, rows, stride, count, width, scores);
-}
-
 INLINE void add_tile(int queries, int vectors, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride,
                      int count, int width, int c) {
     __m512 y[QUERIES][VECTORS];
@@ -77,17 +52,14 @@ INLINE void add_tile(int queries, int vectors, float *const *sum, const float *c
     }
 }
 
-INLINE void add_queries(int queries, float *const *sum, const float *const *p, const uint16_t *rows, int64_t stride, int count,
-                        int width) {
-    int c = 0;
-    for (; c + VECTORS * LANES <= width; c += VECTORS * LANES) add_tile(queries, VECTORS, sum, p, rows, stride, count, width, c);
-    for (; c < width; c += LANES) add_tile(queries, 1, sum, p, rows, stride, count, width, c);
+#include "core/kernels/attend_queries.h"
+
+void fr_attend_scores_avx512(const float *const *q, int n, const uint16_t *rows, int64_t stride, int count, int width,
+                             float *const *scores) {
+    attend_scores(q, n, rows, stride, count, width, scores);
 }
 
 void fr_attend_values_avx512(float *const *sum, int n, const float *const *p, const uint16_t *rows, int64_t stride, int count,
                              int width) {
-    for (; n >= QUERIES; n -= QUERIES, sum += QUERIES, p += QUERIES) add_queries(QUERIES, sum, p, rows, stride, count, width);
-    if (n == 3) add_queries(3, sum, p, rows, stride, count, width);
-    if (n == 2) add_queries(2, sum, p, rows, stride, count, width);
-    if (n == 1) add_queries(1, sum, p, rows, stride, count, width);
+    attend_values(sum, n, p, rows, stride, count, width);
 }
