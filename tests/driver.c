@@ -15,6 +15,11 @@ bool driver_packs(fr_isa isa) {
     return kernels && kernels->prefill;
 }
 
+bool driver_multiplies_by_onednn(fr_isa isa) {
+    const fr_kernels *kernels = fr_isa_kernels(isa);
+    return kernels && (kernels->prefill || kernels->float_prefill);
+}
+
 static void succeed(fr_status status, const fr_error *error, const char *what) {
     if (status != FR_OK) fail_msg("%s: %s: %s", what, fr_status_name(status), error->message);
 }

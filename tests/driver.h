@@ -11,6 +11,8 @@ static inline fr_isa driver_isa(int i) {
 }
 /* Whether this machine has kernels of it that prefill on packed rows, in BF16 products. */
 bool driver_packs(fr_isa isa);
+/* Whether prefill may call oneDNN with it, in BF16 or in float32. */
+bool driver_multiplies_by_onednn(fr_isa isa);
 
 /* A golden checkpoint. NULL when this machine lacks the instruction set; any other failure fails the test. */
 fr_model *driver_open(const char *model, fr_isa isa, fr_act act, int threads);

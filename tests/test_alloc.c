@@ -150,9 +150,9 @@ static const struct {
 
 enum { STEPS_MAKE = 40 };
 
-/* A prefill of many rows and then steps; both must leave the counts where they were. (In a packed prefill pass
+/* A prefill of many rows and then steps; both must leave the counts where they were. (In a prefill pass
  * dnnl_brgemm_execute makes itself a short list at each call, which cannot be had otherwise.) */
-static void check_session(const fr_model *model, const char *what, fr_session_options o, const golden *g, bool packed) {
+static void check_session(const fr_model *model, const char *what, fr_session_options o, const golden *g, bool by_onednn) {
     o.ctx = g->length + STEPS_MAKE + 8;
     fr_session *session = driver_session(model, &o);
     unsigned long before = atomic_load(&calls);
@@ -175,7 +175,7 @@ static void check_session(const fr_model *model, const char *what, fr_session_op
     assert_int_equal(status, FR_OK);
     assert_int_equal(made, STEPS_MAKE);
     fr_session_destroy(session);
-    if (prefill_own || (prefill_calls && !packed) || step_own || step_calls)
+    if (prefill_own || (prefill_calls && !by_onednn) || step_own || step_calls)
         fail_msg("%s, %s: prefill allocated %lu times (%lu by fr_alloc), steps %lu times (%lu)", g->label, what, prefill_calls,
                  (unsigned long)prefill_own, step_calls, (unsigned long)step_own);
 }
@@ -190,7 +190,7 @@ static void steps_allocate_nothing(void **state) {
         fr_isa isa = driver_isa(i / 4);
         fr_model *model = driver_open(name, isa, i % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 2);
         if (!model) continue;
-        bool packed = driver_packs(isa);
+        bool by_onednn = driver_multiplies_by_onednn(isa);
         golden g;
         golden_load(name, 70, GOLDEN_F32, &g);
         fr_session_options o = {.ctx = 80};
@@ -198,11 +198,11 @@ static void steps_allocate_nothing(void **state) {
         driver_prefill(first, g.tokens, 70);
         fr_session_destroy(first);
         for (size_t j = 0; j < sizeof plans / sizeof plans[0]; j++) {
-            if (isa == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, packed);
+            if (isa == best || j == 1) check_session(model, plans[j].what, plans[j].options, &g, by_onednn);
         }
         for (int kind = 0; kind < FR_DRAFTER_COUNT; kind++) {
             fr_session_options any = {.drafting = FR_DRAFTING_ON, .drafter = (fr_drafter_kind)kind, .depth = 4};
-            if (isa == best) check_session(model, fr_drafter_type_of(kind)->name, any, &g, packed);
+            if (isa == best) check_session(model, fr_drafter_type_of(kind)->name, any, &g, by_onednn);
         }
         golden_release(&g);
         fr_model_destroy(model);
