@@ -2,7 +2,13 @@
 
 #include <assert.h>
 
+#include "core/kernels/prefill_layout.h"
 #include "core/threads.h"
+
+/* Rows of an expert that a thread takes at a time in prefill. Every thread has memory for as many, and there may be hundreds of
+ * threads. A whole tile: weights are converted once for it. */
+enum { ROWS_ALONE = FR_TILE_TOKENS };
+_Static_assert(ROWS_ALONE > 2 * FR_DECODE_ROWS, "an expert's rows are cut into lots that are all of the prefill regime");
 
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute) {
     const fr_router *r = &moe->router;
@@ -31,13 +37,14 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_INPUT_ANY | FR_INPUT_DECODE);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
+    const int alone = max_rows < ROWS_ALONE ? max_rows : ROWS_ALONE;
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, max_rows, moe->hidden, FR_INPUT_ANY);
-        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, max_rows, moe->intermediate, FR_INPUT_ANY);
+        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, alone, moe->hidden, FR_INPUT_ANY);
+        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, alone, moe->intermediate, FR_INPUT_ANY);
     }
-    s->gate_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
-    s->up_alone = FR_TAKE(arena, float, (size_t)threads *rows *width);
+    s->gate_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
+    s->up_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
     s->z = FR_TAKE(arena, float, slots *(size_t)moe->hidden);
     if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, compute);
 }
@@ -182,11 +189,10 @@ static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *del
     fr_team_barrier();
 }
 
-/* One expert's whole MLP for its n slots, by one thread. */
-static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_scratch *s) {
-    const fr_mlp *expert = &moe->experts[e];
-    int first = s->first_slot[e], n = s->first_slot[e + 1] - first, width = moe->intermediate, thread = fr_team_rank();
-    size_t at = (size_t)thread * (size_t)s->max_rows * (size_t)width;
+/* An expert's whole MLP for slots [first, first + n), n <= ROWS_ALONE, by one thread. */
+static void run_slots_alone(const fr_moe *moe, const fr_mlp *expert, const fr_rows *x, int first, int n, fr_moe_scratch *s) {
+    int width = moe->intermediate, thread = fr_team_rank();
+    size_t at = (size_t)thread * (size_t)(s->max_rows < ROWS_ALONE ? s->max_rows : ROWS_ALONE) * (size_t)width;
     float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
     fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
     if (n > FR_DECODE_ROWS) {
@@ -200,6 +206,17 @@ static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_
     s->compute->kernels->silu_mul(gate, gate, up, n * width);
     fr_rows_set_alone(inner, gate, n, width, fr_linear_input(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
     fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, s->compute);
+}
+
+/* All slots of an expert. The regime goes by their number, so no lot may be left with few of many. */
+static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_scratch *s) {
+    int first = s->first_slot[e], left = s->first_slot[e + 1] - first;
+    while (left > 0) {
+        int n = left <= ROWS_ALONE ? left : left - ROWS_ALONE > FR_DECODE_ROWS ? ROWS_ALONE : ROWS_ALONE / 2;
+        run_slots_alone(moe, &moe->experts[e], x, first, n, s);
+        first += n;
+        left -= n;
+    }
 }
 
 /* Prefill; TEAM. */

@@ -41,9 +41,9 @@ typedef struct fr_moe_scratch {
     float *gate, *up; /* [FR_DECODE_ROWS * topk, intermediate] */
     fr_rows product;  /* silu(gate) * up by slot */
     atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_decode */
-    /* prefill: an expert is one thread's work; one of these for each thread */
+    /* prefill: an expert is one thread's work, a lot of its rows at a time; one of these for each thread */
     fr_rows *gathered, *inner;
-    float *gate_alone, *up_alone; /* [threads, R, intermediate] */
+    float *gate_alone, *up_alone; /* [threads, rows of a lot, intermediate] */
     float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
     fr_mlp_scratch shared;
 } fr_moe_scratch;
