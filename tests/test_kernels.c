@@ -293,6 +293,36 @@ static void decode_takes_every_code_in_any_company(void **state) {
     }
 }
 
+/* However large or small scales are, a sum times them is what it is. */
+static void decode_takes_scales_of_any_size(void **state) {
+    (void)state;
+    enum { IN = FR_BLOCK + 40, OUT = 5, BLOCKS = 2 };
+    static const float magnitudes[] = {1e-18f, 1.0f, 3e4f, 1e12f};
+    static uint8_t w[OUT * IN];
+    static uint16_t q[IN + FR_BLOCK]; /* with zeros behind them */
+    float y[OUT], scale[BLOCKS], sx[BLOCKS];
+    const void *rows[] = {q};
+    const float *scales[] = {sx};
+    for (int i = 0; i < OUT * IN; i++) w[i] = codes[i % MOST];
+    for (int i = 0; i < IN; i++) q[i] = fr_f32_bf16(fr_e4m3_f32(codes[(i * 3 + 1) % MOST]));
+    const fr_kernels *k;
+    for (int table = 0; (k = fr_isa_table(table)); table++)
+        for (size_t m = 0; m < sizeof magnitudes / sizeof *magnitudes; m++) {
+            double sum[OUT] = {0}, magnitude = 0;
+            for (int i = 0; i < BLOCKS; i++) scale[i] = magnitudes[m], sx[i] = magnitudes[m] * (float)(i + 1);
+            fr_decode_job job = {.w = w, .stride = IN, .scale = scale, .in = IN, .end = OUT, .x = rows, .sx = scales};
+            job.rows = 1;
+            job.y = y;
+            k->decode_linear_e4m3_q(&job);
+            for (int i = 0; i < OUT * IN; i++) {
+                double term = (double)scale[0] * (double)sx[i % IN / FR_BLOCK] * (double)fr_e4m3_f32(w[i]);
+                sum[i / IN] += term * (double)fr_bf16_f32(q[i % IN]);
+                magnitude += fabs(term * (double)fr_bf16_f32(q[i % IN]));
+            }
+            for (int o = 0; o < OUT; o++) assert_close((double)y[o], sum[o], 1e-6 * magnitude);
+        }
+}
+
 static void each_instruction_set_has_its_word_and_its_tables(void **state) {
     (void)state;
     const fr_kernels *k;
@@ -338,6 +368,7 @@ int main(void) {
         cmocka_unit_test(the_norm_does_not_depend_on_threads),
         cmocka_unit_test(splits_cover_everything_once),
         cmocka_unit_test(decode_takes_every_code_in_any_company),
+        cmocka_unit_test(decode_takes_scales_of_any_size),
         cmocka_unit_test(each_instruction_set_has_its_word_and_its_tables),
         cmocka_unit_test(unknown_instruction_sets_are_errors),
     };

@@ -3,14 +3,15 @@
  *  - load_weights(kind, w): LANES weights; E4M3 2^-120 times their value
  *  - load_x(quantized, x, i, n): LANES inputs from i on, of the n at x; zeros behind them. */
 
-/* Exact inputs of E4M3 weights are multiplied by 2^80, so that their products are normal numbers (for inputs from 1e-23 to 1e14).
- * A product with a quantized input has few enough bits to be exact in any case. */
-INLINE float x_times(weight_kind kind, bool quantized) {
-    return kind == W_E4M3 && !quantized ? 0x1p80f : 1.0f;
+/* Inputs of E4M3 weights are multiplied by 2^80, so that their products are normal numbers (of exact inputs from 1e-23 to 1e14),
+ * and what a block's sum has yet to be multiplied by leaves room for scales. */
+INLINE float x_times(weight_kind kind) {
+    return kind == W_E4M3 ? 0x1p80f : 1.0f;
 }
 
 INLINE float sum_times(weight_kind kind, bool quantized) {
-    return kind == W_E4M3 ? 0x1p120f / x_times(kind, quantized) : 1.0f;
+    (void)quantized;
+    return kind == W_E4M3 ? 0x1p120f / x_times(kind) : 1.0f;
 }
 
 INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, int n, char *buffer) {
@@ -18,7 +19,7 @@ INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, i
     float *to = (float *)(void *)buffer;
     TWICE for (int i = 0; i < FR_BLOCK; i += LANES) {
         VECTOR v = load_x(quantized, x, i, n);
-        STORE(to + i, x_times(kind, quantized) > 1.0f ? MULTIPLY(v, SAME(x_times(kind, quantized))) : v);
+        STORE(to + i, x_times(kind) > 1.0f ? MULTIPLY(v, SAME(x_times(kind))) : v);
     }
     return buffer;
 }
