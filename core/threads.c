@@ -51,6 +51,7 @@ struct team {
     void *argument;
     int processors;   /* that there were when the team grew */
     int count;        /* members there are */
+    int asked;        /* the most there were to be: those that were not to be had are not asked for in each run */
     member **members; /* [count]; those of a run come first, in the order of their ranks */
     double *lost;     /* [count] */
     fr_seat *seats;   /* [count], room to build the barrier, as are leaves */
@@ -279,7 +280,9 @@ static bool spread(team *t, int threads) {
 
 /* Adds members until there are `threads`, or no more are to be had. */
 static void grow(team *t, int threads) {
-    if (threads <= t->count || !make_room(t, threads)) return;
+    if (threads <= t->asked) return;
+    t->asked = threads;
+    if (!make_room(t, threads)) return;
     while (t->count < threads) {
         member *m = fr_alloc_zeroed(1, sizeof *m);
         if (!m) break;

@@ -3,6 +3,9 @@
 #ifdef FR_HWLOC
 
 #include <hwloc.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include "core/memory.h"
 
@@ -74,14 +77,22 @@ bool fr_topology_spread(const fr_topology *t, int threads, fr_core_range *places
     return true;
 }
 
+/* By the system's own call: hwloc's allocates. */
 bool fr_topology_bind(const fr_topology *t, const fr_core_range *place) {
-    hwloc_bitmap_t set = hwloc_bitmap_alloc();
-    if (!set) return false;
+#ifdef __linux__
+    cpu_set_t mask[8]; /* of 8192 processors */
     int first = place ? place->first : 0, last = place ? first + place->count : t->cores;
-    for (int i = first; i < last; i++) hwloc_bitmap_or(set, set, hwloc_get_obj_by_type(t->machine, t->core, (unsigned)i)->cpuset);
-    bool bound = hwloc_set_cpubind(t->machine, set, HWLOC_CPUBIND_THREAD) == 0;
-    hwloc_bitmap_free(set);
-    return bound;
+    if (!hwloc_topology_is_thissystem(t->machine)) return false;
+    CPU_ZERO_S(sizeof mask, mask);
+    for (int i = first; i < last; i++) {
+        hwloc_const_bitmap_t core = hwloc_get_obj_by_type(t->machine, t->core, (unsigned)i)->cpuset;
+        for (int p = hwloc_bitmap_first(core); p >= 0; p = hwloc_bitmap_next(core, p)) CPU_SET_S((size_t)p, sizeof mask, mask);
+    }
+    return sched_setaffinity(0, sizeof mask, mask) == 0;
+#else
+    (void)t, (void)place;
+    return false;
+#endif
 }
 
 bool fr_topology_interleave(const fr_topology *t, void *memory, size_t bytes) {

@@ -26,7 +26,8 @@ typedef struct fr_core_range {
 
 /* Spreads threads evenly over all cores; false when there are more threads than cores: then none has a place of its own. */
 bool fr_topology_spread(const fr_topology *topology, int threads, fr_core_range *places);
-/* Binds the calling thread to a place, NULL: to all that the topology has. False when the system does not let it. */
+/* Binds the calling thread to a place, NULL: to all that the topology has. False when the system does not let it, or is not
+ * Linux. Allocates nothing. */
 bool fr_topology_bind(const fr_topology *topology, const fr_core_range *place);
 
 /* Spreads memory that is not yet in use over all nodes, by pages of whatever size the system gives it: huge ones of 2 MiB, as a

@@ -3,6 +3,7 @@
  * elsewhere (a sanitizer has replaced it already) the library's own count is all there is. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #include "core/memory.h"
+#include "core/threads.h"
 #include "driver.h"
 #include "goldens.h"
 #include "mtp/drafters/drafter.h"
@@ -38,6 +40,7 @@ REPLACES void *realloc(void *memory, size_t size);
 REPLACES void *aligned_alloc(size_t alignment, size_t size);
 REPLACES int posix_memalign(void **out, size_t alignment, size_t size);
 REPLACES void free(void *memory);
+REPLACES int pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
 
 static struct {
     void *(*malloc)(size_t);
@@ -46,6 +49,7 @@ static struct {
     void *(*aligned_alloc)(size_t, size_t);
     int (*posix_memalign)(void **, size_t, size_t);
     void (*free)(void *);
+    int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 } real;
 
 /* dlsym may allocate before it has found anything: such requests come from here, and are never given back. */
@@ -77,6 +81,7 @@ static bool ready(void) {
     RESOLVE(realloc);
     RESOLVE(aligned_alloc);
     RESOLVE(posix_memalign);
+    RESOLVE(pthread_create);
     RESOLVE(free);
     resolving = 0;
     return true;
@@ -114,6 +119,57 @@ int posix_memalign(void **out, size_t alignment, size_t size) {
 
 void free(void *memory) {
     if (memory && !is_early(memory) && ready()) real.free(memory);
+}
+
+static bool no_threads;        /* are to be had */
+static int refused, more_runs; /* threads, and how many were by the runs behind the first */
+
+int pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    refused += no_threads;
+    return no_threads || !ready() ? EAGAIN : real.pthread_create(out, attributes, start, argument);
+}
+
+static void do_nothing(void *argument) {
+    (void)argument;
+}
+
+static void *run_without_threads(void *allocated) {
+    no_threads = true;
+    fr_team_run(3, do_nothing, NULL);
+    unsigned long before = atomic_load(&calls);
+    int before_refused = refused;
+    for (int i = 0; i < 10; i++) fr_team_run(3, do_nothing, NULL);
+    *(unsigned long *)allocated = atomic_load(&calls) - before;
+    more_runs = refused - before_refused;
+    no_threads = false;
+    return NULL;
+}
+
+static void threads_that_are_not_to_be_had_are_asked_for_once(void **state) {
+    (void)state;
+    pthread_t caller;
+    unsigned long allocated = 1;
+    assert_int_equal(pthread_create(&caller, NULL, run_without_threads, &allocated), 0);
+    assert_int_equal(pthread_join(caller, NULL), 0);
+    assert_int_equal(refused, 1);
+    assert_int_equal(more_runs, 0);
+    assert_int_equal(allocated, 0);
+}
+
+/* As they do whenever one of them stays out and comes back. */
+static void threads_go_to_other_places_without_allocating(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        fr_team_pin(i % 2 == 0);
+        fr_team_run(2, do_nothing, NULL);
+    }
+    unsigned long before = atomic_load(&calls);
+    for (int i = 0; i < 20; i++) {
+        fr_team_pin(i % 2 == 0);
+        fr_team_run(2, do_nothing, NULL);
+    }
+    fr_team_pin(false);
+    assert_int_equal(atomic_load(&calls) - before, 0);
 }
 
 static void the_trap_counts_every_allocation(void **state) {
@@ -213,6 +269,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
 #ifndef SANITIZED
         cmocka_unit_test(the_trap_counts_every_allocation),
+        cmocka_unit_test(threads_that_are_not_to_be_had_are_asked_for_once),
+        cmocka_unit_test(threads_go_to_other_places_without_allocating),
 #endif
         cmocka_unit_test(steps_allocate_nothing),
     };
