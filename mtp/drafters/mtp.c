@@ -29,6 +29,11 @@ static fr_status create(fr_drafter *d, const fr_model *model, const fr_session_o
     m->hidden = fr_alloc(hidden_bytes(m, m->room));
     m->recycled = fr_alloc(hidden_bytes(m, 1));
     m->logits = fr_alloc((size_t)c->vocab_size * sizeof(float));
+    m->topk = c->index_topk;
+    if (c->index_share_for_mtp_iteration && c->index_topk > 0) {
+        m->choice = fr_alloc((1 + (size_t)m->topk) * sizeof *m->choice);
+        if (!m->choice) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    }
     return m->hidden && m->recycled && m->logits ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
 }
 
@@ -38,6 +43,7 @@ static void destroy(fr_drafter *d) {
     fr_free(m->hidden);
     fr_free(m->recycled);
     fr_free(m->logits);
+    fr_free(m->choice);
 }
 
 /* ---- Reading what became text ---- */
@@ -98,9 +104,19 @@ static void take_logits(fr_mtp_drafter *m, const fr_draft_context *c) {
     fr_lm_head(c->model, c->ws, &c->model->draft_head, c->ws->hidden, 1, m->logits);
 }
 
+void fr_mtp_choices(const fr_mtp_drafter *m, const fr_draft_context *c, int outputs, int32_t *to) {
+    for (int r = 0; r < outputs; r++, to += 1 + m->topk) {
+        const fr_choice *choice = &c->ws->mla.index.choices[r];
+        to[0] = choice->count;
+        for (int i = 0; i < choice->count; i++) to[1 + i] = choice->positions ? choice->positions[i] : i;
+    }
+}
+
 void fr_mtp_chain(fr_mtp_drafter *m, const fr_draft_context *c, int32_t token, int pos) {
     assert(pos >= m->kv.length && pos < m->kv.ctx);
-    fr_mtp_chain_forward(c->model, c->ws, &m->kv, m->recycled, token, pos);
+    fr_choice choice = {.count = 0};
+    if (m->choice) choice = (fr_choice){m->choice[0], m->choice + 1};
+    fr_mtp_chain_forward(c->model, c->ws, &m->kv, m->recycled, token, pos, m->choice ? &choice : NULL);
     if (m->recycles != FR_RECYCLE_PINNED) memcpy(m->recycled, outputs_of(m, c), hidden_bytes(m, 1));
     take_logits(m, c);
 }
@@ -119,6 +135,7 @@ static void draft(fr_drafter *d, const fr_draft_context *c, fr_cycle *cycle) {
     if (cycle->planned == 0 || rows == 0) return;
     double start = fr_now();
     fr_mtp_read(m, c, rows, 1, m->recycled);
+    if (m->choice) fr_mtp_choices(m, c, 1, m->choice);
     take_logits(m, c);
     int pos = m->kv.length - 1;
     int32_t token = draw(m, c, pos, cycle);

@@ -22,6 +22,9 @@ typedef struct fr_mtp_drafter {
     int unread, room;
     float *recycled; /* [hidden_size]: what the next chained draft reads */
     float *logits;   /* [vocab_size] of the last draft */
+    /* [1 + topk]: how many positions chained rows attend to, and which; NULL unless index_share_for_mtp_iteration */
+    int32_t *choice;
+    int topk;
 } fr_mtp_drafter;
 
 /* The MTP drafter that `drafter` is; NULL when it is another one, or NULL. */
@@ -33,8 +36,11 @@ int fr_mtp_readable(const fr_mtp_drafter *mtp, const fr_draft_context *context);
  * KV-only, which is cheap. recycled [outputs, hidden_size]: takes what a row that is chained to each of them reads; NULL: none
  * is. */
 void fr_mtp_read(fr_mtp_drafter *mtp, const fr_draft_context *context, int rows, int outputs, float *recycled);
-/* Runs a chained row: position `pos`, from `recycled` and `token`, which comes after `pos`. Leaves logits, and in `recycled` what
- * the next row reads. The cache keeps the row past its length. */
+/* Right after fr_mtp_read: to [outputs, 1 + topk] = what rows that are chained to these outputs have in `choice`. Only where
+ * there is one. */
+void fr_mtp_choices(const fr_mtp_drafter *mtp, const fr_draft_context *context, int outputs, int32_t *to);
+/* Runs a chained row: position `pos`, from `recycled`, `choice` and `token`, which comes after `pos`. Leaves logits, and in
+ * `recycled` what the next row reads. The cache keeps the row past its length. */
 void fr_mtp_chain(fr_mtp_drafter *mtp, const fr_draft_context *context, int32_t token, int pos);
 
 #endif

@@ -14,7 +14,7 @@ typedef struct pass {
     const float *hidden;
     const int32_t *tokens;
     int rows, outputs, pos;
-    bool shares_choice; /* of positions, with the pass before */
+    bool chooses; /* with an indexer: the positions that outputs attend to; else ws->mla.index.choices has them */
 } pass;
 
 /* joined = [enorm(e); hnorm(h)]: the embedding comes first; TEAM. */
@@ -54,7 +54,7 @@ static void run_pass(void *argument) {
     }
     if (outputs > 0) {
         fr_layer layer = mtp->layer;
-        if (p->shares_choice) layer.mla.indexer = (fr_indexer){.topk = 0};
+        if (!p->chooses) layer.mla.indexer = (fr_indexer){.topk = 0};
         fr_layer_forward(model, &layer, ws, p->kv, 0, p->pos + passed, outputs);
         fr_rmsnorm(model->kernels, ws->hidden, ws->x, mtp->shared_head_norm, c->rms_norm_eps, outputs, c->hidden_size);
     }
@@ -63,12 +63,14 @@ static void run_pass(void *argument) {
 void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
                     int rows, int outputs, int pos) {
     assert(rows >= 1 && rows <= ws->max_rows && outputs >= 0 && outputs <= rows && pos >= kv->length && pos + rows <= kv->ctx);
-    pass p = {model, ws, kv, hidden, tokens, rows, outputs, pos, false};
+    pass p = {model, ws, kv, hidden, tokens, rows, outputs, pos, true};
     fr_team_run(model->threads, run_pass, &p);
 }
 
-void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, int32_t token, int pos) {
+void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, int32_t token, int pos,
+                          const fr_choice *choice) {
     assert(pos >= kv->length && pos < kv->ctx);
-    pass p = {model, ws, kv, hidden, &token, 1, 1, pos, model->config.index_share_for_mtp_iteration};
+    if (choice) ws->mla.index.choices[0] = *choice;
+    pass p = {model, ws, kv, hidden, &token, 1, 1, pos, !choice};
     fr_team_run(model->threads, run_pass, &p);
 }

@@ -12,8 +12,8 @@
  * are left out. `hidden` must not be ws's own. */
 void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
                     int rows, int outputs, int pos);
-/* One chained row, right after the pass of the row that it is chained to. With index_share_for_mtp_iteration it attends to what
- * the last row with a true hidden state has chosen, if that was the only output of its pass; otherwise it chooses for itself. */
-void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, int32_t token, int pos);
+/* One chained row. choice: the positions that it attends to; NULL: all, or with an indexer those that it chooses. */
+void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, int32_t token, int pos,
+                          const fr_choice *choice);
 
 #endif

@@ -25,7 +25,8 @@ typedef struct text_run {
     float *logits;              /* [rows, vocab]: the main model's */
     float *draft_logits;        /* [rows, vocab]: of first drafts */
     float *recycled;            /* [rows, hidden]: what the second draft reads */
-    char *saved;                /* [rows] of the MTP module's cache */
+    int32_t *choices;           /* [rows, 1 + topk]: and which positions it attends to, where drafts share that */
+    char *saved, *saved_keys;   /* [rows] of the MTP module's cache, and of its index keys */
     int rows;                   /* of the buffers */
     int8_t *drafted, *accepted; /* [count], by start; -1: not verified */
 } text_run;
@@ -40,6 +41,16 @@ static size_t vocab_size(const text_run *t) {
 
 static size_t cache_bytes(const text_run *t, int rows) {
     return (size_t)fr_kv_cache_bytes(1, rows, t->mtp->kv.rank, t->mtp->kv.rope, t->mtp->kv.type);
+}
+
+static size_t key_bytes(const text_run *t, int rows) {
+    const fr_kv_cache *kv = &t->mtp->kv;
+    return (size_t)fr_kv_cache_bytes(kv->index_layers, rows, kv->index_dim, 0, kv->type);
+}
+
+/* Of a position, in numbers; 0 where drafts share none. */
+static size_t choice_size(const text_run *t) {
+    return t->mtp->choice ? 1 + (size_t)t->mtp->topk : 0;
 }
 
 /* Most drafts of a cycle that starts at i: it emits one token more than drafts, and ends with the text. */
@@ -60,7 +71,9 @@ static bool verify(text_run *t, fr_session *s, const float *logits, int i, int j
 static const float *chain(text_run *t, fr_session *s, int i, int j) {
     fr_draft_context context = fr_session_draft_context(s);
     size_t hidden = hidden_size(t);
-    if (j == 1) memcpy(t->mtp->recycled, t->recycled + (size_t)(i - t->base) * hidden, hidden * sizeof(float));
+    size_t row = (size_t)(i - t->base), choice = choice_size(t);
+    if (j == 1) memcpy(t->mtp->recycled, t->recycled + row * hidden, hidden * sizeof(float));
+    if (j == 1 && choice) memcpy(t->mtp->choice, t->choices + row * choice, choice * sizeof(int32_t));
     t->mtp->kv.length = i + 1;
     fr_mtp_chain(t->mtp, &context, s->tokens[i + 1 + j], i + j);
     return t->mtp->logits;
@@ -86,17 +99,22 @@ static void verify_starts(text_run *t, fr_session *s) {
     /* Chains write up to position end + depth - 2, of which the module has evaluated those before mtp_end. */
     int length = t->mtp->kv.length, last = end + t->run->config->depth;
     int rows = (last < length ? last : length) - t->base;
-    char *cache = (char *)fr_kv_cache_row(&t->mtp->kv, 0, t->base);
+    const bool keyed = key_bytes(t, 1) > 0;
+    void *cache = (void *)fr_kv_cache_row(&t->mtp->kv, 0, t->base);
+    void *keys = keyed ? (void *)fr_kv_cache_key(&t->mtp->kv, 0, t->base) : NULL;
     if (rows > 0) memcpy(t->saved, cache, cache_bytes(t, rows));
+    if (rows > 0 && keyed) memcpy(t->saved_keys, keys, key_bytes(t, rows));
     for (int i = end - 1; i >= t->base; i--)
         if (i >= t->first && depth_at(t, i) > 0) verify_start(t, s, i);
     t->mtp->kv.length = length;
     if (rows > 0) memcpy(cache, t->saved, cache_bytes(t, rows));
+    if (rows > 0 && keyed) memcpy(keys, t->saved_keys, key_bytes(t, rows));
 
     size_t done = (size_t)(end - t->base), main_left = (size_t)(t->main_end - end), mtp_left = (size_t)(t->mtp_end - end);
     memmove(t->logits, t->logits + done * vocab_size(t), main_left * vocab_size(t) * sizeof(float));
     memmove(t->draft_logits, t->draft_logits + done * vocab_size(t), mtp_left * vocab_size(t) * sizeof(float));
     memmove(t->recycled, t->recycled + done * hidden_size(t), mtp_left * hidden_size(t) * sizeof(float));
+    memmove(t->choices, t->choices + done * choice_size(t), mtp_left * choice_size(t) * sizeof(int32_t));
     t->base = end;
 }
 
@@ -120,6 +138,7 @@ static fr_status read_mtp(void *user, fr_session *s, int main_first, int main_ro
     (void)main_first, (void)main_rows;
     if (rows == 0) return FR_OK;
     fr_mtp_read(t->mtp, &context, rows, rows, t->recycled + at * hidden_size(t));
+    if (t->mtp->choice) fr_mtp_choices(t->mtp, &context, rows, t->choices + at * choice_size(t));
     fr_lm_head(model, &s->ws, &model->draft_head, s->ws.hidden, rows, t->draft_logits + at * vocab_size(t));
     t->mtp_end = first + rows;
     verify_starts(t, s);
@@ -144,10 +163,13 @@ static fr_status allocate(text_run *t, const fr_session *s, fr_error *error) {
     t->logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
     t->draft_logits = fr_alloc(rows * vocab_size(t) * sizeof(float));
     t->recycled = fr_alloc(rows * hidden_size(t) * sizeof(float));
+    t->choices = fr_alloc(rows * choice_size(t) * sizeof(int32_t));
     t->saved = fr_alloc(cache_bytes(t, t->rows + FR_MAX_DEPTH));
+    t->saved_keys = fr_alloc(key_bytes(t, t->rows + FR_MAX_DEPTH));
     t->drafted = fr_alloc(count);
     t->accepted = fr_alloc(count);
-    if (!t->logits || !t->draft_logits || !t->recycled || !t->saved || !t->drafted || !t->accepted)
+    bool whole = t->logits && t->draft_logits && t->recycled && t->choices && t->saved && t->saved_keys;
+    if (!whole || !t->drafted || !t->accepted)
         return fr_fail(error, FR_ERROR_MEMORY, "accept: not enough for the logits of %d positions", t->rows);
     memset(t->drafted, -1, count);
     memset(t->accepted, -1, count);
@@ -170,7 +192,9 @@ done:
     fr_free(t.logits);
     fr_free(t.draft_logits);
     fr_free(t.recycled);
+    fr_free(t.choices);
     fr_free(t.saved);
+    fr_free(t.saved_keys);
     fr_free(t.drafted);
     fr_free(t.accepted);
     return status;
