@@ -121,6 +121,7 @@ int fr_cli_runtime_open_for(fr_cli_runtime *runtime, const fr_cli_options *optio
     model_options.session = session;
     model_options.planned = session ? show_plan : NULL;
     model_options.progress = show_progress;
+    model_options.notice = fr_cli_take_notice;
     model_options.user = runtime;
     fr_error error = {0};
     fr_cli_progress_init(&runtime->progress);

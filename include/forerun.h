@@ -139,7 +139,8 @@ typedef struct fr_model_options {
     uint64_t memory_limit;   /* what there is for all of it; 0: what the machine has */
     fr_plan_fn planned;      /* NULL: nobody is told */
     fr_progress_fn progress; /* counts MiB of weights that are copied or populated */
-    void *user;              /* of both */
+    fr_notice_fn notice;     /* told what was noticed until opening failed; of an opened model, fr_model_notices tells */
+    void *user;              /* of all three */
 } fr_model_options;
 
 typedef struct fr_model_info {
@@ -149,7 +150,8 @@ typedef struct fr_model_info {
     bool act_fp8;     /* activations of FP8 linears are quantized */
     int bos_token_id; /* -1: none */
     bool add_bos_token;
-    int eos_token_ids[8], num_eos_token_ids;
+    int num_eos_token_ids;
+    const int *eos_token_ids;  /* [num_eos_token_ids], owned by the model */
     const char *chat_format;   /* NULL: none, or none that is known */
     int chat_end_token_id;     /* ends an answer in the text of a conversation; -1: none, the next turn does */
     bool chat_drops_reasoning; /* of earlier answers */

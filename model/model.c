@@ -77,6 +77,7 @@ fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_mod
     if (!model) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
     fr_status status = open_into(model, dir, &o, error);
     if (status != FR_OK) {
+        fr_notices_tell(&model->notices, o.notice, o.user);
         fr_model_destroy(model);
         return status;
     }
@@ -140,6 +141,7 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .bos_token_id = c->bos_token_id,
         .add_bos_token = model->tokenizer && fr_tokenizer_add_bos(model->tokenizer),
         .num_eos_token_ids = c->num_eos_token_ids,
+        .eos_token_ids = c->eos_token_ids,
         .chat_format = model->tokenizer ? fr_tokenizer_chat_format(model->tokenizer) : NULL,
         .chat_end_token_id = model->tokenizer ? fr_chat_end_token(model->tokenizer) : -1,
         .chat_drops_reasoning = model->tokenizer && fr_chat_drops_reasoning(model->tokenizer),
@@ -150,7 +152,6 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
                          (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0),
         .plan = model->plan,
     };
-    memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
 }
 
 const fr_notice *fr_model_notices(const fr_model *model, size_t *count) {

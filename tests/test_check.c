@@ -132,11 +132,11 @@ static void bad_values_are_found(void **state) {
     assert_int_equal(check(s.dir), 5);
     assert_found("model.layers.1.mlp.experts.3.up_proj.weight|" FIRST "|2 NaN codes, the first at [2, 7]");
     assert_found("model.layers.0.mlp.gate_proj.weight_scale_inv|" FIRST
-                 "|1 scales that are not positive and finite, the first at [1, 1]");
+                 "|1 scale that is not positive and finite, the first at [1, 1]");
     assert_found("model.layers.0.mlp.up_proj.weight_scale_inv|" FIRST
                  "|2 scales that are not positive and finite, the first at [0, 0]");
     assert_found("model.norm.weight|");
-    assert_found("|1 non-finite values, the first at [159]");
+    assert_found("|1 non-finite value, the first at [159]");
     assert_found("model.layers.2.mlp.gate.e_score_correction_bias|");
     scratch_destroy(&s);
 }
@@ -188,7 +188,7 @@ static void a_truncated_shard_is_found_and_the_rest_checked(void **state) {
     assert_int_equal(check(s.dir), 3);
     assert_found("|" SECOND "|data_offsets: [");
     assert_found("|" SECOND "|2972 bytes belong to no sound tensor"); /* what is left of it: 48 * 64 - 100 */
-    assert_found("model.layers.0.mlp.up_proj.weight|" FIRST "|1 NaN codes, the first at [0, 0]");
+    assert_found("model.layers.0.mlp.up_proj.weight|" FIRST "|1 NaN code, the first at [0, 0]");
     scratch_destroy(&s);
 }
 
@@ -203,9 +203,10 @@ static void a_shard_with_a_broken_header_is_found(void **state) {
     free(whole);
     check(s.dir);
     assert_found("|" SECOND "|line 1, column 1: not valid JSON");
-    assert_found("|1 NaN codes, the first at [0, 0]");
+    assert_found("|1 NaN code, the first at [0, 0]");
     assert_found("lm_head.weight|" SECOND "|lost with its file");
     assert_found("model.layers.3.eh_proj.weight|" SECOND "|lost with its file");
+    assert_int_equal(noticed.count, 0); /* of the MTP module, which is in that file */
     assert_int_equal(findings_with("missing"), 0);
     assert_int_equal(findings_with("model.layers.0.mlp.up_proj.weight|"), 1);
     scratch_destroy(&s);
@@ -235,8 +236,11 @@ static void values_are_checked_without_a_config(void **state) {
     damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1);
     scratch_write_text(&s, "config.json", "{\"hidden_size\": -1}");
     assert_int_equal(check(s.dir), 2);
-    assert_found("hidden_size: expected a whole number");
-    assert_found("1 NaN codes");
+    assert_found("|config.json|hidden_size: expected a whole number");
+    assert_found("1 NaN code,");
+    scratch_write_text(&s, "hf_quant_config.json", "{\"quantization\": {\"quant_algo\": \"NVFP4\"}}");
+    check(s.dir);
+    assert_found("|hf_quant_config.json|weights are quantized as NVFP4");
     scratch_destroy(&s);
 }
 

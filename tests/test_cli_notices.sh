@@ -51,4 +51,13 @@ holds 'notices#2'
 printf '/quit\n' | "$FORERUN" chat -m "$odd" >"$work/out" 2>"$work/err" || true
 lines 2
 
+# What was assumed is told where it may be why a model cannot be used.
+sed '/"kv_lora_rank"/d' "$sound/config.json" >"$odd/config.json"
+run 1 generate -m "$odd" -p abc -n 3
+lines 1
+grep -q '^notice: config.json: keys that are absent .*: kv_lora_rank 512' "$work/err" || fail "generate does not tell"
+sed '/"num_experts_per_tok"/d' "$sound/config.json" >"$odd/config.json"
+run 1 inspect -m "$odd"
+grep -q '^hint: config.json: keys that are absent .*: num_experts_per_tok 8' "$work/err" || fail "inspect does not tell"
+
 exit $failed

@@ -340,6 +340,28 @@ static void end_of_text_ids_beyond_the_vocabulary_are_left_out_with_a_notice(voi
     const fr_notice *notice = notice_of("eos_token_id", "[7, 320, 9]");
     assert_non_null(notice);
     assert_string_equal(notice->why, "eos_token_id 320 is beyond vocab_size 320, and no token: left out");
+    notice = notice_of("eos_token_id", "[7, 400, 401, 402]"); /* one notice, however many they are */
+    assert_non_null(notice);
+    assert_string_equal(notice->why, "eos_token_id 400 and 2 more are beyond vocab_size 320, and no tokens: left out");
+}
+
+static void a_model_type_that_nobody_knows_is_noticed(void **state) {
+    (void)state;
+    const fr_notice *notice = notice_of("model_type", "\"my_finetune\"");
+    assert_non_null(notice);
+    assert_string_equal(notice->why, "model_type my_finetune is not known: read as deepseek_v3, whose architecture it names");
+    assert_null(notice_of("model_type", NULL)); /* its architecture says what it is */
+    assert_null(notice_of("architectures", NULL));
+}
+
+static void what_was_assumed_is_noticed_where_the_config_is_refused(void **state) {
+    (void)state;
+    static const char *const edit[1][2] = {{"num_experts_per_tok", NULL}};
+    fr_config config;
+    fr_error error;
+    assert_int_equal(parse_noticing(edit, 1, &config, &noticed, &error), FR_ERROR_FORMAT);
+    assert_int_equal(noticed.count, 1);
+    assert_string_equal(noticed.list[0].why, "keys that are absent are taken as deepseek_v3 has them: num_experts_per_tok 8");
 }
 
 static void any_number_of_ids_ends_a_text(void **state) {
@@ -544,6 +566,9 @@ static void a_quantization_beside_the_config_is_refused_by_its_name(void **state
     assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "hf_quant_config.json: weights are quantized as NVFP4"));
     assert_non_null(strstr(error.hint, "BF16"));
+    scratch_write_text(&s, "hf_quant_config.json", "{\"quantization\": {\"quant_algo\": null}}");
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "hf_quant_config.json: it describes a quantization, but does not name it"));
     scratch_destroy(&s);
 }
 
@@ -572,6 +597,8 @@ int main(void) {
         cmocka_unit_test(nothing_is_noticed_where_nothing_is_assumed),
         cmocka_unit_test(absent_keys_that_change_numbers_are_noticed_with_their_values),
         cmocka_unit_test(end_of_text_ids_beyond_the_vocabulary_are_left_out_with_a_notice),
+        cmocka_unit_test(a_model_type_that_nobody_knows_is_noticed),
+        cmocka_unit_test(what_was_assumed_is_noticed_where_the_config_is_refused),
         cmocka_unit_test(any_number_of_ids_ends_a_text),
         cmocka_unit_test(spellings_that_disagree_are_noticed_with_the_one_that_counts),
         cmocka_unit_test(a_list_of_layer_types_counts_before_the_first_dense_ones),

@@ -13,6 +13,7 @@
 #include "forerun_checkpoint.h"
 #include "forerun_study.h"
 #include "goldens.h"
+#include "scratch.h"
 
 enum { PROMPT = 11, MADE = 40, CTX = PROMPT + MADE };
 
@@ -27,6 +28,22 @@ static void destroy_takes_null(void **state) {
     fr_bench_result_destroy(NULL);
     fr_study_destroy(NULL);
     fr_free(NULL);
+}
+
+static void info_has_all_ids_that_end_a_text(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    fr_model *model;
+    fr_model_info info;
+    fr_error error;
+    scratch_copy_from(&s, FR_TEST_DIR "/golden/pico-s1");
+    scratch_write_text(&s, "generation_config.json", "{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]}");
+    if (fr_model_open(s.dir, NULL, &model, &error) != FR_OK) fail_msg("%s", error.message);
+    fr_model_get_info(model, &info);
+    assert_int_equal(info.num_eos_token_ids, 12);
+    for (int i = 0; i < 12; i++) assert_int_equal(info.eos_token_ids[i], i + 1);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
 }
 
 /* Every function that can fail, made to fail by somebody who asks for no reason. */
@@ -192,6 +209,7 @@ static void sessions_of_a_model_run_at_the_same_time(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(destroy_takes_null),
+        cmocka_unit_test(info_has_all_ids_that_end_a_text),
         cmocka_unit_test(nobody_needs_to_take_an_error),
         cmocka_unit_test(a_prefill_that_is_refused_changes_nothing),
         cmocka_unit_test(logits_are_there_when_the_header_says),

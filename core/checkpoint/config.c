@@ -136,7 +136,13 @@ static fr_status parse_experts(const fr_keys *k, fr_config *c) {
 
 /* ---- Tokens ---- */
 
-static fr_status add_eos(const fr_keys *k, const cJSON *item, fr_config *c) {
+/* Ids that are left out of a file's list. */
+typedef struct left_out {
+    uint64_t first; /* of those beyond the vocabulary */
+    int beyond, behind;
+} left_out;
+
+static fr_status add_eos(const fr_keys *k, const cJSON *item, fr_config *c, left_out *out) {
     uint64_t id;
     char found[80];
     if (!fr_json_to_u64(item, &id))
@@ -144,23 +150,36 @@ static fr_status add_eos(const fr_keys *k, const cJSON *item, fr_config *c) {
                           fr_json_describe(item, found, sizeof found));
     for (int i = 0; i < c->num_eos_token_ids; i++)
         if ((uint64_t)c->eos_token_ids[i] == id) return FR_OK;
-    if (id >= (uint64_t)c->vocab_size)
-        fr_notices_add(k->notices, k->file, "eos_token_id %" PRIu64 " is beyond vocab_size %d, and no token: left out", id,
-                       c->vocab_size);
-    else if (c->num_eos_token_ids == FR_MAX_EOS)
-        fr_notices_add(k->notices, k->file, "eos_token_id: ids behind the first %d are left out", FR_MAX_EOS);
-    else
+    if (id >= (uint64_t)c->vocab_size) {
+        if (!out->beyond++) out->first = id;
+    } else if (c->num_eos_token_ids == FR_MAX_EOS) {
+        out->behind++;
+    } else {
         c->eos_token_ids[c->num_eos_token_ids++] = (int)id;
+    }
     return FR_OK;
+}
+
+static void notice_left_out(const fr_keys *k, const fr_config *c, const left_out *out) {
+    if (out->beyond == 1)
+        fr_notices_add(k->notices, k->file, "eos_token_id %" PRIu64 " is beyond vocab_size %d, and no token: left out",
+                       out->first, c->vocab_size);
+    if (out->beyond > 1)
+        fr_notices_add(k->notices, k->file,
+                       "eos_token_id %" PRIu64 " and %d more are beyond vocab_size %d, and no tokens: left out", out->first,
+                       out->beyond - 1, c->vocab_size);
+    if (out->behind) fr_notices_add(k->notices, k->file, "eos_token_id: ids behind the first %d are left out", FR_MAX_EOS);
 }
 
 /* eos_token_id: one id, several, or null. */
 static fr_status parse_eos(const fr_keys *k, fr_config *c) {
-    const cJSON *eos = fr_json_find(k->object, "eos_token_id"), *item;
-    if (!cJSON_IsArray(eos)) return eos ? add_eos(k, eos, c) : FR_OK;
-    cJSON_ArrayForEach(item, eos) {
-        FR_TRY(add_eos(k, item, c));
+    const cJSON *eos = fr_json_find(k->object, "eos_token_id"), *list = cJSON_IsArray(eos) ? eos : NULL, *item;
+    left_out out = {.beyond = 0};
+    if (eos && !list) FR_TRY(add_eos(k, eos, c, &out));
+    cJSON_ArrayForEach(item, list) {
+        FR_TRY(add_eos(k, item, c, &out));
     }
+    notice_left_out(k, c, &out);
     return FR_OK;
 }
 
@@ -183,13 +202,7 @@ static fr_status parse_tokens(const fr_keys *k, const fr_keys *generation, fr_co
 
 /* ---- Whole files ---- */
 
-static fr_status parse_object(const fr_keys *k, const fr_keys *generation, fr_config *c) {
-    const fr_member *member;
-    FR_TRY(fr_json_unique(k->object, k->where, k->error));
-    FR_TRY(fr_config_member(k, &member));
-    *c = member->defaults;
-    c->model_type = member->model_type;
-    assert(c->n_group > 0 && c->moe_layer_freq > 0); /* divisors, which a file may leave out */
+static fr_status parse_sections(const fr_keys *k, const fr_keys *generation, fr_config *c) {
     FR_TRY(check_common(k));
     FR_TRY(parse_sizes(k, c));
     FR_TRY(parse_attention(k, c));
@@ -197,11 +210,22 @@ static fr_status parse_object(const fr_keys *k, const fr_keys *generation, fr_co
     FR_TRY(parse_experts(k, c));
     FR_TRY(fr_config_indexer(k, c));
     FR_TRY(fr_config_quantization(k, c));
-    FR_TRY(parse_tokens(k, generation, c));
+    return parse_tokens(k, generation, c);
+}
+
+/* What was assumed is noticed where the config is refused, too: it may be why. */
+static fr_status parse_object(const fr_keys *k, const fr_keys *generation, fr_config *c) {
+    const fr_member *member;
+    FR_TRY(fr_json_unique(k->object, k->where, k->error));
+    FR_TRY(fr_config_member(k, &member));
+    *c = member->defaults;
+    c->model_type = member->model_type;
+    assert(c->n_group > 0 && c->moe_layer_freq > 0); /* divisors, which a file may leave out */
+    fr_status status = parse_sections(k, generation, c);
     if (k->assumed->length > 0)
         fr_notices_add(k->notices, k->file, "keys that are absent are taken as %s has them: %s", member->model_type,
                        k->assumed->text);
-    return FR_OK;
+    return status;
 }
 
 /* generation: of generation_config.json, whose object may be NULL. */

@@ -50,6 +50,16 @@ static bool is_string(const cJSON *value, const char *text) {
     return cJSON_IsString(value) && strcmp(value->valuestring, text) == 0;
 }
 
+/* A model_type that nobody knows, with an architecture that is known, or neither of both. */
+static void notice_guess(const fr_keys *k, const fr_member *member, const cJSON *type, const cJSON *architectures) {
+    bool known = false;
+    for (int i = 0; i < NUM_MEMBERS; i++) known = known || is_string(type, members[i].model_type);
+    if (!type && !architectures) fr_keys_assume(k, "model_type", "%s", member->model_type);
+    if (type && !known)
+        fr_notices_add(k->notices, k->file, "model_type %.60s is not known: read as %s, whose architecture it names",
+                       cJSON_IsString(type) ? type->valuestring : "is no text and", member->model_type);
+}
+
 static const fr_member *member_named(const cJSON *type, const cJSON *architectures) {
     const cJSON *item;
     for (int i = 0; i < NUM_MEMBERS; i++)
@@ -73,7 +83,10 @@ fr_status fr_config_member(const fr_keys *k, const fr_member **out) {
     const cJSON *type = fr_json_find(k->object, "model_type"), *architectures = fr_json_find(k->object, "architectures");
     FR_TRY(refuse_others(k, type));
     *out = member_named(type, architectures);
-    if (*out) return FR_OK;
+    if (*out) {
+        notice_guess(k, *out, type, architectures);
+        return FR_OK;
+    }
     char only[256] = "the DeepSeek-V3 family (";
     for (int i = 0; i < NUM_MEMBERS; i++)
         snprintf(only + strlen(only), sizeof only - strlen(only), "%s%s", members[i].model_type,

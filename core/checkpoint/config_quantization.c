@@ -60,8 +60,11 @@ static fr_status refuse_file(const char *path, fr_error *error) {
     cJSON *json = NULL;
     FR_TRY(fr_json_load(path, 1u << 24, &json, error));
     const cJSON *method = fr_json_find(fr_json_find(json, "quantization"), "quant_algo");
-    fr_status status = fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "weights are quantized as %.80s, which is not computed",
-                                  cJSON_IsString(method) ? method->valuestring : "it says");
+    fr_status status =
+        cJSON_IsString(method)
+            ? fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "weights are quantized as %.80s, which is not computed",
+                         method->valuestring)
+            : fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "it describes a quantization, but does not name it (quant_algo)");
     cJSON_Delete(json);
     return fr_hint(error, status, FORMATS);
 }

@@ -230,11 +230,12 @@ static uint64_t count_bad_together(const checker *c, value_rule rule, const uint
 }
 
 static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule rule, uint64_t bad, uint64_t first) {
-    static const char *const what[] = {[FINITE_F32] = "non-finite values",
-                                       [POSITIVE_F32] = "scales that are not positive and finite",
-                                       [FINITE_BF16] = "non-finite values",
-                                       [FINITE_F16] = "non-finite values",
-                                       [FINITE_E4M3] = "NaN codes"};
+    static const char *const what[][2] = {
+        [FINITE_F32] = {"non-finite value", "non-finite values"},
+        [POSITIVE_F32] = {"scale that is not positive and finite", "scales that are not positive and finite"},
+        [FINITE_BF16] = {"non-finite value", "non-finite values"},
+        [FINITE_F16] = {"non-finite value", "non-finite values"},
+        [FINITE_E4M3] = {"NaN code", "NaN codes"}};
     char at[128];
     size_t used = 0;
     int64_t index[FR_MAX_RANK];
@@ -246,7 +247,7 @@ static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule r
     for (int i = 0; i < tensor->rank; i++)
         used += (size_t)snprintf(at + used, sizeof at - used, "%s%" PRId64, i ? ", " : "", index[i]);
     complain(c, tensor->name, fr_checkpoint_file(c->checkpoint, tensor->file), "%" PRIu64 " %s, the first at [%s]", bad,
-             what[rule], at);
+             what[rule][bad > 1], at);
 }
 
 static bool go_on(const checker *c, uint64_t done) {
@@ -296,16 +297,33 @@ static fr_status scan_all(checker *c) {
 
 /* ---- All of it ---- */
 
+/* Errors about a file beside the config name that one; the directory is known. */
+static void complain_of_config(checker *c, const fr_error *error) {
+    size_t length = strlen(c->dir);
+    bool inside = strncmp(error->where, c->dir, length) == 0 && error->where[length] == '/';
+    fr_place place = fr_place_of("%s", inside ? error->where + length + 1 : "config.json");
+    char *key = strstr(place.text, ": ");
+    if (key) *key = 0;
+    complain(c, "", place.text, "%s%s%s%s%s", key ? key + 2 : "", key ? ": " : "", fr_error_what(error), *error->hint ? "; " : "",
+             error->hint);
+}
+
+/* Whether files that cannot be read took tensors of the MTP module with them: then nothing can be said of it. */
+static bool mtp_is_lost(const checker *c) {
+    for (size_t i = 0; i < c->num_known; i++)
+        if (fr_schema_layer_of(c->known[i]) >= c->config.num_hidden_layers) return true;
+    return false;
+}
+
 /* A config that cannot be used is a problem; the values can be checked without it. */
 static fr_status check_all(checker *c, const fr_error *no_config) {
     fr_mtp_files mtp;
-    if (!c->has_config)
-        complain(c, "", "config.json", "%s%s%s", no_config->message, *no_config->hint ? "; " : "", no_config->hint);
+    if (!c->has_config) complain_of_config(c, no_config);
     if (c->num_known) qsort(c->known, c->num_known, sizeof *c->known, compare_text);
     if (c->has_config) {
         c->expected = fr_alloc_zeroed(fr_checkpoint_count(c->checkpoint), sizeof *c->expected);
         if (!c->expected) return FR_ERROR_MEMORY;
-        fr_source_settle(&c->config, c->checkpoint, &mtp, &c->notices);
+        fr_source_settle(&c->config, c->checkpoint, &mtp, mtp_is_lost(c) ? NULL : &c->notices);
         c->mtp_left_out = mtp.left_out;
         FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);

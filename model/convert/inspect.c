@@ -135,6 +135,12 @@ static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *e
     return FR_OK;
 }
 
+/* An inspection that fails has no notices to show, and what was assumed may be why it failed. */
+static void tell_last(const fr_inspection *in, fr_error *error) {
+    const fr_notice *last = in->notices.count ? &in->notices.list[in->notices.count - 1] : NULL;
+    if (last && error && !*error->hint) fr_hint(error, error->status, "%s: %s", last->what, last->why);
+}
+
 fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error) {
     struct stat info;
     fr_inspection *in = fr_alloc_zeroed(1, sizeof *in);
@@ -142,6 +148,7 @@ fr_status fr_inspect(const char *path, fr_inspection **out, fr_error *error) {
     bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     fr_status status = directory ? inspect_directory(in, path, error) : inspect_config(in, path, error);
     if (status != FR_OK) {
+        tell_last(in, error);
         fr_inspection_destroy(in);
         return status;
     }
