@@ -148,8 +148,10 @@ static void print_rest(const fr_bench_result *r) {
         printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms", "p10 to p90");
     for (size_t i = 0; i < r->num_contexts; i++) {
         const fr_bench_context *c = &r->contexts[i];
-        printf("  %6d %10.3f %9.3f to %8.3f %13.3f %9.3f to %8.3f\n", c->tokens, c->ms.median, c->ms.p10, c->ms.p90,
+        printf("  %6d %10.3f %9.3f to %8.3f %13.3f %9.3f to %8.3f", c->tokens, c->ms.median, c->ms.p10, c->ms.p90,
                c->attention_ms.median, c->attention_ms.p10, c->attention_ms.p90);
+        if (c->index_ms.samples > 0) printf("; of it the choice of positions %.3f", c->index_ms.median);
+        printf("\n");
     }
 }
 
@@ -286,6 +288,7 @@ static void print_document(const fr_cli_runtime *runtime, const fr_bench_result 
         fr_json_add_count(b, item, "tokens", (uint64_t)r->contexts[i].tokens);
         add_figure(b, item, "ms", &r->contexts[i].ms);
         add_figure(b, item, "attention_ms", &r->contexts[i].attention_ms);
+        if (r->contexts[i].index_ms.samples > 0) add_figure(b, item, "index_ms", &r->contexts[i].index_ms);
     }
     fr_cli_json_print(b);
 }

@@ -84,6 +84,7 @@ typedef struct fr_bench_context {
     int tokens;             /* before the pass */
     fr_figure ms;           /* a pass of one row and its LM head */
     fr_figure attention_ms; /* its attention, projections included */
+    fr_figure index_ms;     /* of that, scores and choice of the indexers; no samples without sparse attention */
 } fr_bench_context;
 
 typedef struct fr_bench_decode {

@@ -107,7 +107,9 @@ for file in "$model"/*; do [ -d "$file" ] || cp "$file" "$work/plain/"; done
 sed 's/"num_nextn_predict_layers": 1/"num_nextn_predict_layers": 0/' "$model/config.json" >"$work/config.new"
 mv -f "$work/config.new" "$work/plain/config.json"
 run 0 -m "$work/plain" --json -q --only draft,context
-holds draft=null model.mtp=false contexts.0.attention_ms'>0'
+holds draft=null model.mtp=false contexts.0.attention_ms'>0' '!contexts.0.index_ms'
+run 0 -m "$here/golden/pico-v32" --json -q --only context
+holds contexts.0.tokens=2048 contexts.0.index_ms'>0'
 
 run 0 -m "$model" --only linear,passes,decode,prefill,draft
 for text in '^read  *[0-9.]* GB/s' '^linear, few rows' '^linear, many rows' '^  o_proj  *F8_E4M3  *160 x  *48 ' '^passes after 512 tokens' \

@@ -265,19 +265,39 @@ static void attend(void *argument) {
     }
 }
 
-/* An fr_bench_fn: figure 2i is a whole pass at length i, 2i + 1 attention alone, in all layers. */
+/* What its indexers look for, in all layers that have one; TEAM. */
+static void choose(void *argument) {
+    contexts *c = argument;
+    fr_index_scratch *s = &c->ws.mla.index;
+    for (int i = 0; i < c->b->model->config.num_hidden_layers; i++) {
+        const fr_indexer *ix = &c->b->model->layers[i].mla.indexer;
+        if (!fr_indexer_scores(ix, c->kv.length)) continue;
+        if (fr_team_rank() == 0) fr_indexer_see_all(c->kv.length, 1, s);
+        fr_team_barrier();
+        fr_indexer_choose(ix, &c->kv, c->kv.length, 1, s);
+    }
+}
+
+enum { PASS, ATTENTION, CHOICE, FIGURES }; /* the last with sparse attention alone */
+
+static int figures_of(const fr_model *model) {
+    return model->config.index_topk > 0 ? FIGURES : CHOICE;
+}
+
+/* An fr_bench_fn: for each length a whole pass, attention alone, and the choice of positions alone. */
 static fr_status run_context(void *user, int figure, int round, double *seconds, fr_error *error) {
     contexts *c = user;
     const fr_model *model = c->b->model;
+    int kind = figure % figures_of(model);
     (void)error;
-    c->kv.length = c->lengths[figure / 2];
+    c->kv.length = c->lengths[figure / figures_of(model)];
     int32_t token = token_at(c->b, (uint64_t)(round + 2));
     double start = fr_now();
-    if (figure % 2 == 0) {
+    if (kind == PASS) {
         fr_forward(model, &c->ws, &c->kv, &token, 1);
         fr_lm_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
     } else {
-        fr_team_run(model->threads, attend, c);
+        fr_team_run(model->threads, kind == ATTENTION ? attend : choose, c);
     }
     *seconds = fr_now() - start;
     return FR_OK;
@@ -285,11 +305,13 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
 
 /* Lengths that positions and half of the free memory allow; the model's longest, if it is shorter than one of them. */
 static void choose_lengths(contexts *c) {
-    static const int wanted[] = {1024, 4096, 16384, 32768};
+    static const int dense[] = {1024, 4096, 16384, 32768}, sparse[] = {2048, 4096, 16384, 32768, 65536};
     const fr_config *config = &c->b->model->config;
+    const int *wanted = config->index_topk > 0 ? sparse : dense;
+    int count = config->index_topk > 0 ? 5 : 4;
     int most = config->max_position_embeddings - 1;
     uint64_t available = fr_available_memory("");
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+    for (int i = 0; i < count; i++) {
         int length = wanted[i] < most ? wanted[i] : most;
         if (c->count > 0 && (length == c->lengths[c->count - 1] ||
                              (available && fr_cache_bytes(config, FR_CACHE_MAIN, length, c->b->options.kv) > available / 2)))
@@ -322,8 +344,9 @@ static void fill(fr_kv_cache *kv, int length, int threads) {
 fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     const fr_config *config = &b->model->config;
     contexts c = {.b = b};
-    fr_figure seconds[16];
+    fr_figure seconds[8 * FIGURES];
     fr_status status;
+    int figures = figures_of(b->model);
     choose_lengths(&c);
     int longest = c.lengths[c.count - 1];
     c.logits = fr_alloc((size_t)config->vocab_size * sizeof *c.logits);
@@ -332,12 +355,18 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     FR_CHECK(fr_cache_create(&c.kv, config, FR_CACHE_MAIN, longest + 1, b->options.kv, error));
     FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_DECODE_ROWS, longest + 1, error));
     fill(&c.kv, longest, b->model->threads);
-    status = fr_bench_rounds(b, "context", 2 * c.count, run_context, &c, seconds, error);
+    status = fr_bench_rounds(b, "context", figures * c.count, run_context, &c, seconds, error);
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;
-    for (int i = 0; i < c.count; i++)
-        if (seconds[2 * i].samples > 0)
-            b->result->contexts[b->result->num_contexts++] =
-                (fr_bench_context){c.lengths[i], fr_figure_scale(seconds[2 * i], 1e3), fr_figure_scale(seconds[2 * i + 1], 1e3)};
+    for (int i = 0; i < c.count; i++) {
+        const fr_figure *of = seconds + i * figures;
+        fr_bench_context *to = &b->result->contexts[b->result->num_contexts];
+        if (of[PASS].samples == 0) continue;
+        to->tokens = c.lengths[i];
+        to->ms = fr_figure_scale(of[PASS], 1e3);
+        to->attention_ms = fr_figure_scale(of[ATTENTION], 1e3);
+        if (figures > CHOICE) to->index_ms = fr_figure_scale(of[CHOICE], 1e3);
+        b->result->num_contexts++;
+    }
 done:
     fr_workspace_release(&c.ws);
     fr_kv_cache_release(&c.kv);
