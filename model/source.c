@@ -1,9 +1,12 @@
 #include "model/source.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/processors.h"
+#include "core/threads.h"
 #include "model/schema.h"
 
 /* ---- Opening ---- */
@@ -59,15 +62,27 @@ static bool some_equal(const char *a, const char *b, size_t bytes) {
     return true;
 }
 
-static bool all_equal(const char *a, const char *b, size_t bytes) {
-    int64_t chunks = (int64_t)((bytes + CHUNK - 1) / CHUNK);
-    int different = 0;
-#pragma omp parallel for schedule(static) reduction(| : different) if (chunks > 4)
-    for (int64_t i = 0; i < chunks; i++) {
-        size_t at = (size_t)i * CHUNK, left = bytes - at;
-        different |= memcmp(a + at, b + at, left < CHUNK ? left : CHUNK) != 0;
+typedef struct comparison {
+    const char *a, *b;
+    size_t bytes;
+    atomic_bool different;
+} comparison;
+
+/* TEAM. */
+static void compare(void *argument) {
+    comparison *c = argument;
+    int chunks = (int)((c->bytes + CHUNK - 1) / CHUNK), begin, end;
+    fr_team_split(chunks, 1, &begin, &end);
+    for (int i = begin; i < end && !atomic_load_explicit(&c->different, memory_order_relaxed); i++) {
+        size_t at = (size_t)i * CHUNK, left = c->bytes - at;
+        if (memcmp(c->a + at, c->b + at, left < CHUNK ? left : CHUNK) != 0) atomic_store(&c->different, true);
     }
-    return !different;
+}
+
+static bool all_equal(const char *a, const char *b, size_t bytes) {
+    comparison c = {.a = a, .b = b, .bytes = bytes};
+    fr_team_run(bytes > 4 * CHUNK ? fr_default_threads() : 1, compare, &c);
+    return !c.different;
 }
 
 static bool equal(const fr_tensor *a, const fr_tensor *b, bool whole) {
