@@ -5,6 +5,8 @@
 static const double first_hold = 50e-3, longest_hold = 800e-3;
 
 int fr_members_begin(fr_members *m, int threads, double now) {
+    int most = threads > 1 ? threads - 1 : 0;
+    if (m->out > most) m->out = most; /* a larger team missed more */
     if (m->out > 0 && now >= m->until) {
         m->out--;
         m->changed = now;

@@ -220,8 +220,15 @@ static void end_team(void *ended) {
     self.own = NULL;
 }
 
+/* A child process has the forking thread alone: the team is its parent's. */
+static void forget_team(void) {
+    self.own = NULL;
+    pthread_setspecific(key, NULL);
+}
+
 static void make_key(void) {
     has_key = pthread_key_create(&key, end_team) == 0;
+    if (has_key) pthread_atfork(NULL, NULL, forget_team);
 }
 
 static team *own_team(void) {

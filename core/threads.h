@@ -5,10 +5,11 @@
  *     static void pass(void *argument) { ... team functions ... }
  *     fr_team_run(threads, pass, &arguments);
  *
- * A thread that calls fr_team_run has a team of its own from then on, whose threads sleep between runs. Both they and barriers
- * are our own rather than OpenMP's: a pass has hundreds of barriers, and how long to spin at one is ours to say (the runtimes'
- * spin for milliseconds, which costs a busy machine dearly, or sleep at once, or even allocate), and so is who takes part
- * (core/members.h). No result depends on how many threads share the work: sums are never split between threads. */
+ * A thread that calls fr_team_run has a team of its own from then on, whose threads sleep between runs; a forked child begins
+ * with none. Both they and barriers are our own rather than OpenMP's: a pass has hundreds of barriers, and how long to spin at
+ * one is ours to say (the runtimes' spin for milliseconds, which costs a busy machine dearly, or sleep at once, or even
+ * allocate), and so is who takes part (core/members.h). No result depends on how many threads share the work: sums are never
+ * split between threads. */
 #ifndef FR_CORE_THREADS_H
 #define FR_CORE_THREADS_H
 

@@ -21,7 +21,8 @@
  *
  * A model is a checkpoint opened for reading: weights and tokenizer, immutable, shared by any number of sessions.
  * A session is one timeline of tokens with its KV caches. A session is used by one thread at a time; the work of a
- * call is spread over the model's threads.
+ * call is spread over the model's threads. Every thread that calls has others of its own for that, which sleep between calls and
+ * end with it. A forked child may go on with its parent's models and sessions: it starts threads of its own.
  *
  * Functions that can fail return a status and take an fr_error last (NULL is allowed). Objects are made by open or
  * create and released by destroy, which takes NULL. Options structs are valid when zeroed: zero is the default.

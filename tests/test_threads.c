@@ -5,7 +5,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -73,6 +75,33 @@ static void threads_that_call_have_teams_of_their_own(void **state) {
 
 static void wait_a_moment(long milliseconds) {
     nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
+}
+
+/* Beside busy processes it may take some tries until it has more than its caller. */
+static int run_until_there_are_two(void) {
+    attendance a = {.rounds = 20};
+    for (int i = 0; i < 1000 && a.size < 2; i++, wait_a_moment(5)) fr_team_run(2, attend, &a);
+    return a.wrong == 0 && a.size == 2 ? 0 : 1;
+}
+
+static void a_forked_child_has_a_team_of_its_own(void **state) {
+    (void)state;
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    skip(); /* it starts no threads in a forked child */
+#endif
+#endif
+    int status;
+    assert_int_equal(run_until_there_are_two(), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60); /* ends a child that waits for threads that it does not have */
+        _exit(run_until_there_are_two());
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(run_until_there_are_two(), 0);
 }
 
 typedef struct absence {
@@ -172,6 +201,15 @@ static void members_come_back_one_at_a_time(void **state) {
     assert_int_equal(fr_members_begin(&m, 4, 5.09), 4);
 }
 
+static void a_smaller_team_does_not_wait_for_those_that_a_larger_one_missed(void **state) {
+    (void)state;
+    fr_members m = {.out = 12, .until = 5.0, .hold = 0.8};
+    assert_int_equal(fr_members_begin(&m, 2, 4.99), 1);
+    assert_int_equal(fr_members_begin(&m, 2, 5.0), 2);
+    assert_int_equal(fr_members_begin(&m, 0, 5.1), 1); /* no memory for any but the caller */
+    assert_int_equal(fr_members_begin(&m, 16, 5.2), 16);
+}
+
 /* Beside a process that stays, few runs are lost; once it has gone, the team is whole within a second. */
 static void who_is_tried_in_vain_stays_out_longer(void **state) {
     (void)state;
@@ -199,11 +237,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_member_does_its_part_once),
         cmocka_unit_test(threads_that_call_have_teams_of_their_own),
+        cmocka_unit_test(a_forked_child_has_a_team_of_its_own),
         cmocka_unit_test(a_member_that_lost_its_processor_stays_out_and_is_tried_again),
         cmocka_unit_test(pinned_threads_are_bound_but_the_callers_is_not),
         cmocka_unit_test(the_one_that_lost_more_than_its_share_stays_out),
         cmocka_unit_test(long_runs_are_not_tried_at_each_but_a_stopped_process_goes_on),
         cmocka_unit_test(members_come_back_one_at_a_time),
+        cmocka_unit_test(a_smaller_team_does_not_wait_for_those_that_a_larger_one_missed),
         cmocka_unit_test(who_is_tried_in_vain_stays_out_longer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
