@@ -332,7 +332,8 @@ typedef struct fr_step {
 /* Runs one draft-then-verify cycle and appends its tokens, at most max_tokens of them (>= 1). The first step after a
  * prefill takes the next token from the prefill's own logits and costs no pass. Same tokens with MTP on and off.
  * A cycle stops at a token that ends the text: what was drafted behind it is no part of the session and of no count. Another
- * step goes on with the text, as if it had not ended. */
+ * step goes on with the text, as if it had not ended. Logits that are not finite, as damaged weights give, are FR_ERROR_FORMAT;
+ * the text is then what it was. */
 FR_API fr_status fr_session_step(fr_session *session, int max_tokens, fr_step *out, fr_error *error);
 
 /* Cuts the timeline to its first `count` tokens (count <= length). */

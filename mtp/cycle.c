@@ -12,6 +12,7 @@
  *     it is the model's own too, whatever was drafted there, and no draft behind it is looked at.
  *  5. Roll back: only positions n..n+a are committed. */
 #include <assert.h>
+#include <math.h>
 
 #include "model/cache.h"
 #include "model/forward.h"
@@ -49,11 +50,27 @@ static bool append(fr_session *s, int32_t token) {
     return (o->ends && o->ends(o->ends_user, token)) || eos;
 }
 
-/* Appends the accepted drafts and the main model's own token. */
+/* A value of a damaged weight that is no number spoils a whole row, of which one logit tells. */
+static bool are_numbers(const float *logits) {
+    return isfinite(logits[0]);
+}
+
+/* Nothing was appended or committed: the text is what it was. */
+static fr_status refuse_logits(fr_session *s, fr_error *error) {
+    s->cycle.length = 0;
+    fr_status status =
+        fr_fail(error, FR_ERROR_FORMAT, "step: the logits at position %d are not finite: weights, or a session file, are damaged",
+                s->length);
+    return fr_hint(error, status, "forerun check lists what is wrong with a checkpoint");
+}
+
+/* Appends the accepted drafts and the main model's own token. Stops before a row that is spoiled: the next cycle begins with it.
+ */
 static void accept(fr_session *s, fr_cycle *cycle) {
     size_t vocab = (size_t)s->model->config.vocab_size;
     for (int a = 0;; a++) {
         const float *logits = s->logits + (size_t)a * vocab;
+        if (a > 0 && !are_numbers(logits)) return;
         int32_t token = a < cycle->verified ? fr_sampler_verify(&s->sampler, logits, history(s), a, cycle->drafts[a])
                                             : fr_sampler_choose(&s->sampler, logits, history(s));
         s->logits_row = cycle->accepted = a;
@@ -108,7 +125,7 @@ static double lap(double *start) {
     return seconds;
 }
 
-static void run_cycle(fr_session *s, int limit, fr_step *out) {
+static fr_status run_cycle(fr_session *s, int limit, fr_step *out, fr_error *error) {
     fr_cycle *cycle = &s->cycle;
     double at = fr_now();
     plan(s, limit, cycle); /* 1 */
@@ -116,6 +133,10 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     cycle->draft_s = lap(&at);
     verify(s, cycle); /* 3 */
     cycle->verify_s = lap(&at);
+    if (!are_numbers(s->logits)) {
+        s->logits_row = -1;
+        return refuse_logits(s, error);
+    }
     accept(s, cycle); /* 4 */
     cycle->sample_s = lap(&at);
     count_pass(s, cycle);
@@ -125,6 +146,7 @@ static void run_cycle(fr_session *s, int limit, fr_step *out) {
     fr_stats_count(&s->stats, cycle);
     fr_session_check(s);
     *out = (fr_step){s->tokens + cycle->length, cycle->accepted + 1, fr_cycle_drafted(cycle), cycle->accepted, cycle->ended};
+    return FR_OK;
 }
 
 const fr_cycle *fr_session_last_cycle(const fr_session *s) {
@@ -137,6 +159,7 @@ fr_status fr_session_step(fr_session *s, int max_tokens, fr_step *out, fr_error 
     if (s->length >= s->ctx) return fr_fail(error, FR_ERROR_CONTEXT, "step: the context of %d tokens is full", s->ctx);
     s->cycle.length = 0;
     if (s->kv.length == s->length) { /* right after a prefill, which has the logits already */
+        if (!are_numbers(fr_session_logits(s))) return refuse_logits(s, error);
         bool ended = append(s, fr_sampler_choose(&s->sampler, fr_session_logits(s), history(s)));
         s->stats.num_first_tokens++;
         *out = (fr_step){.tokens = s->tokens + s->length - 1, .count = 1, .ended = ended};
@@ -144,6 +167,5 @@ fr_status fr_session_step(fr_session *s, int max_tokens, fr_step *out, fr_error 
     }
     int limit = max_tokens - 1, room = s->ctx - s->length - 1; /* a cycle emits one token more than it drafts */
     if (limit > room) limit = room;
-    run_cycle(s, limit < FR_MAX_DEPTH ? limit : FR_MAX_DEPTH, out);
-    return FR_OK;
+    return run_cycle(s, limit < FR_MAX_DEPTH ? limit : FR_MAX_DEPTH, out, error);
 }

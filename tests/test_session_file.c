@@ -559,22 +559,27 @@ static void values_that_are_no_numbers_do_no_harm(void **unused) {
         fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON, .depth = 7, .kv = variant & 1 ? FR_KV_F32 : FR_KV_BF16};
         o.sampling.temperature = variant & 2 ? 0.8f : 0;
         fr_session *session = new_session(model, &o);
+        fr_step step;
+        size_t length = variant < 2 ? 5 : 6; /* right after a prefill, or one token on, which a pass has yet to read */
         prefill(session, text, 5);
+        if (length > 5) succeed(fr_session_step(session, 1, &step, &error), &error);
         save(session, path);
         char *bytes = scratch_read(path, &size);
-        memset(bytes + 128 + 5 * sizeof(int32_t), 0xff, size - 128 - 5 * sizeof(int32_t));
+        memset(bytes + 128 + length * sizeof(int32_t), 0xff, size - 128 - length * sizeof(int32_t));
         put_u32(bytes, 96, fr_crc32c(0, bytes + 128, size - 128));
         reseal(bytes);
         scratch_write(&dir, "session", bytes, size);
         free(bytes);
         load(session, path);
-        assert_true(fr_session_logits(session)[0] != fr_session_logits(session)[0]);
+        if (length == 5) assert_true(fr_session_logits(session)[0] != fr_session_logits(session)[0]);
         for (int i = 0; i < 4; i++) {
-            fr_step step;
-            succeed(fr_session_step(session, 8, &step, &error), &error);
-            for (int j = 0; j < step.count; j++) assert_in_range(step.tokens[j], 0, VOCAB - 1);
+            assert_int_equal(fr_session_step(session, 8, &step, &error), FR_ERROR_FORMAT);
+            assert_int_equal(fr_session_length(session), length);
         }
+        prefill(session, text, 8);
+        succeed(fr_session_truncate(session, 0, &error), &error);
         prefill(session, text, 20);
+        succeed(fr_session_step(session, 8, &step, &error), &error);
         fr_session_destroy(session);
     }
     scratch_destroy(&dir);
