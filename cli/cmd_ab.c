@@ -97,11 +97,12 @@ static void print_compared(const cJSON *document) {
 static void print_tables(const cJSON *document) {
     bool interrupted = cJSON_IsFalse(fr_path_value(document, "complete"));
     char template[64];
-    fr_cli_print_shown(stdout, "%.0f prompts of %.0f tokens, %.0f texts each in an arm; %.0f threads, %s%s%s",
-                       fr_path_number(document, "prompts.count"), fr_path_number(document, "prompts.tokens"),
-                       fr_path_number(document, "environment.options.repeats"), fr_path_number(document, "environment.threads"),
-                       fr_cli_view_text(document, "environment.isa"), fr_cli_view_template(document, template),
-                       interrupted ? "; interrupted" : "");
+    double prompts = fr_path_number(document, "prompts.count"), texts = fr_path_number(document, "environment.options.repeats"),
+           threads = fr_path_number(document, "environment.threads");
+    fr_cli_print_shown(stdout, "%.0f prompt%s of %.0f tokens, %.0f text%s each in an arm; %.0f thread%s, %s%s%s", prompts,
+                       prompts == 1 ? "" : "s", fr_path_number(document, "prompts.tokens"), texts, texts == 1 ? "" : "s", threads,
+                       threads == 1 ? "" : "s", fr_cli_view_text(document, "environment.isa"),
+                       fr_cli_view_template(document, template), interrupted ? "; interrupted" : "");
     printf("\n");
     fr_cli_view_print(&fr_view_arms, NULL, fr_path_array(document, fr_view_arms.array));
     printf("\n");

@@ -76,7 +76,8 @@ static void print_tables(const cJSON *document) {
     const cJSON *first = fr_path_value(document, "configurations.0");
     bool whole = cJSON_IsTrue(fr_path_value(document, "complete"));
     char template[64];
-    printf("%s prompts, %s; %s%s%s\n", FR_TEXT_GROUPED((uint64_t)fr_path_number(document, "prompts.count")),
+    uint64_t prompts = (uint64_t)fr_path_number(document, "prompts.count");
+    printf("%s prompt%s, %s; %s%s%s\n", FR_TEXT_GROUPED(prompts), prompts == 1 ? "" : "s",
            strcmp(fr_cli_view_text(first, "mode"), "generated") == 0 ? "texts generated"
                                                                      : "teacher-forced: every position judged",
            fr_cli_view_text(first, "drafter"), fr_cli_view_template(document, template),

@@ -124,6 +124,12 @@ static int score(scoring *run) {
     if (run->error.status != FR_OK) return fr_cli_failure(&run->error);
     if (status == FR_INTERRUPTED && fr_cli_interrupted()) return FR_EXIT_INTERRUPTED;
     if (status != FR_OK) return fr_cli_failure(&error);
+    for (size_t i = 0; i + 1 < run->prompt.count; i++) {
+        if (isfinite(run->logprobs[i])) continue;
+        fr_cli_error(FR_EXIT_FAILED, "score: the log-probability of token %zu is no number: weights are damaged", i + 1);
+        fr_cli_hint("forerun check lists what is wrong with a checkpoint");
+        return FR_EXIT_FAILED;
+    }
     for (int i = 0; i < NUM_FILES; i++)
         if (run->files[i].fd >= 0 && fr_npy_close(&run->files[i], &error) != FR_OK) return fr_cli_failure(&error);
     return 0;

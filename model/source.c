@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/processors.h"
 #include "core/threads.h"
 #include "model/schema.h"
@@ -237,12 +238,57 @@ static void notice_scales(const fr_config *config, const fr_checkpoint *checkpoi
                        "made so");
 }
 
+/* ---- Tensors that nothing reads ---- */
+
+typedef struct marking {
+    const fr_checkpoint *checkpoint;
+    bool *known; /* [tensors of the checkpoint] */
+} marking;
+
+static void mark(const marking *m, const char *name) {
+    const fr_tensor *tensor = fr_checkpoint_find(m->checkpoint, name);
+    if (tensor) m->known[tensor - fr_checkpoint_at(m->checkpoint, 0)] = true;
+}
+
+static fr_status mark_tensor(void *user, const fr_schema_tensor *t) {
+    char scale[256];
+    int64_t shape[2];
+    mark(user, t->name);
+    if (fr_schema_scale(t, scale, sizeof scale, shape)) mark(user, scale);
+    return FR_OK;
+}
+
+/* MTP modules have notices of their own, and old conversions keep frequency tables. */
+static bool is_no_surprise(const fr_config *config, const char *name) {
+    return fr_schema_layer_of(name) >= config->num_hidden_layers || strstr(name, ".rotary_emb.");
+}
+
+/* A bias, say, that a conversion added: without it the network is another one. */
+static void notice_unread(const fr_config *config, const fr_checkpoint *checkpoint, fr_notices *notices) {
+    size_t count = fr_checkpoint_count(checkpoint), unread = 0;
+    marking m = {checkpoint, fr_alloc_zeroed(count, sizeof *m.known)};
+    const char *first = NULL;
+    if (!m.known) return;
+    fr_schema_each(config, mark_tensor, &m);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = fr_checkpoint_at(checkpoint, i)->name;
+        if (m.known[i] || is_no_surprise(config, name)) continue;
+        if (!unread++) first = name;
+    }
+    fr_free(m.known);
+    if (unread == 1) fr_notices_add(notices, "tensors", "%.200s is left out: the config implies no such tensor", first);
+    if (unread > 1)
+        fr_notices_add(notices, "tensors", "%.200s and %zu more are left out: the config implies no such tensors", first,
+                       unread - 1);
+}
+
 void fr_source_settle(fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices) {
     search s = {config, checkpoint, false, mtp};
     *mtp = (fr_mtp_files){.present = false};
     settle_mtp(&s, config, notices);
     notice_fp8(config, checkpoint, notices);
     notice_scales(config, checkpoint, notices);
+    notice_unread(config, checkpoint, notices);
 }
 
 bool fr_source_compare(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp) {

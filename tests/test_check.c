@@ -444,6 +444,21 @@ static void what_is_sound_loads_and_nothing_else_does(void **state) {
     scratch_destroy(&r.s);
 }
 
+/* check calls them problems; whoever opens the checkpoint is told, too. */
+static void tensors_that_nothing_reads_are_noticed(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    for (int f = 0; f < 2; f++)
+        replace_one(&s, f ? SECOND : FIRST, "layers.1.mlp.experts.3.up_proj.weight\"", "layers.1.mlp.experts.9.up_proj.weight\"");
+    replace(&s, INDEX, "layers.1.mlp.experts.3.up_proj.weight\"", "layers.1.mlp.experts.9.up_proj.weight\"");
+    check(s.dir);
+    assert_found("|the config implies no such tensor");
+    assert_int_equal(noticed.count, 1);
+    assert_string_equal(noticed.list[0].why,
+                        "model.layers.1.mlp.experts.9.up_proj.weight is left out: the config implies no such tensor");
+    scratch_destroy(&s);
+}
+
 /* A tied model's head is the embedding, unless the files have another. */
 static void a_tied_head_that_differs_is_noticed_and_used(void **state) {
     (void)state;
@@ -482,6 +497,7 @@ int main(void) {
         cmocka_unit_test(a_missing_shard_and_a_lying_index_are_found),
         cmocka_unit_test(what_is_sound_loads_and_nothing_else_does),
         cmocka_unit_test(a_tied_head_that_differs_is_noticed_and_used),
+        cmocka_unit_test(tensors_that_nothing_reads_are_noticed),
         cmocka_unit_test(values_are_checked_without_a_config),
         cmocka_unit_test(any_number_of_threads_finds_the_same),
         cmocka_unit_test(mtp_may_be_absent),

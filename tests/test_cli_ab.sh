@@ -95,7 +95,7 @@ done
 cp "$work/out" "$work/run.json"
 
 ab 0 -n 8 --arms on,off --repeats 1 --no-noise-check --most-prompts 2 --warm-up 0
-for text in '^2 prompts of 9 tokens, 1 texts each' '^  off ' '^  on over off ' '^  cost model ' '^passes over one row: 1: 1.000, 2: ' \
+for text in '^2 prompts of 9 tokens, 1 text each' '^  off ' '^  on over off ' '^  cost model ' '^passes over one row: 1: 1.000, 2: ' \
     '^All arms gave the same texts' '; no chat template' '^There are no intervals: they are over prompts, and of 2 they cannot'; do
     grep -q "$text" "$work/out" || { fail "the tables do not say: $text"; cat "$work/out"; }
 done
@@ -143,7 +143,7 @@ sed 's/"identical_outputs":	true/"identical_outputs":	false/; s/"isa":	"/&\\u001
     s/"different_texts":	0/"different_texts": 1, "first_difference": {"id": "\\u001b[31mid", "arm": "o\\rn", "token": 3}/' \
     "$work/run.json" >"$work/forged.json"
 run 3 ab --from "$work/forged.json"
-grep -q '1 threads, ?\[31m?2J' "$work/out" || { fail "the instruction set is not shown"; cat "$work/out"; }
+grep -q '1 thread, ?\[31m?2J' "$work/out" || { fail "the instruction set is not shown"; cat "$work/out"; }
 grep -q '^forerun: outputs: 1 texts .* prompt ?\[31mid in arm o?n, from token 3 on$' "$work/err" || { fail "exit 3"; cat "$work/err"; }
 if LC_ALL=C grep -q "$(printf '[\001-\010\013-\037]')" "$work/out" "$work/err"; then fail "control characters of a document get out"; fi
 

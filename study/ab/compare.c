@@ -118,7 +118,8 @@ static void compare_runs(comparer *c) {
         changed += strcmp(text(before, "output_crc32c"), text(result, "output_crc32c")) != 0;
     }
     if (common < count[0] || common < count[1])
-        warn(c, "%zu prompts are in both runs, of %zu before and %zu after; only those count", common, count[0], count[1]);
+        warn(c, "%zu prompts are in both runs, of %zu before and %zu after: ratios are over those, speeds over all of a run",
+             common, count[0], count[1]);
     if (changed > 0) warn(c, "%zu of %zu prompts gave another text than before", changed, common);
     fr_json_add_count(&c->d, c->d.root, "prompts_in_both", common);
     fr_json_add_count(&c->d, c->d.root, "texts_changed", changed);
