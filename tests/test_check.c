@@ -230,6 +230,15 @@ static void a_missing_shard_and_a_lying_index_are_found(void **state) {
     scratch_destroy(&s);
 }
 
+static void of_a_module_in_a_broken_file_nothing_is_said(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-joyai");
+    scratch_write_text(&s, "mtp-1-of-1.safetensors", "garbage");
+    assert_int_equal(check(s.dir), 1);
+    for (size_t i = 0; i < noticed.count; i++) assert_null(strstr(noticed.list[i].why, "no tensor of it is there"));
+    scratch_destroy(&s);
+}
+
 static void values_are_checked_without_a_config(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
@@ -498,6 +507,7 @@ int main(void) {
         cmocka_unit_test(what_is_sound_loads_and_nothing_else_does),
         cmocka_unit_test(a_tied_head_that_differs_is_noticed_and_used),
         cmocka_unit_test(tensors_that_nothing_reads_are_noticed),
+        cmocka_unit_test(of_a_module_in_a_broken_file_nothing_is_said),
         cmocka_unit_test(values_are_checked_without_a_config),
         cmocka_unit_test(any_number_of_threads_finds_the_same),
         cmocka_unit_test(mtp_may_be_absent),

@@ -30,6 +30,7 @@ typedef struct checker {
     fr_config config;
     fr_notices notices;
     bool has_config, mtp_left_out;
+    bool lost; /* what is in a file: it cannot be read */
     fr_checkpoint *checkpoint;
     bool *expected; /* [tensors of the checkpoint] named by the config */
     uint64_t problems;
@@ -60,6 +61,7 @@ static void complain(checker *c, const char *tensor, const char *file, const cha
 static void report_opening(void *user, const fr_problem *problem) {
     checker *c = user;
     pass_on(c, problem);
+    c->lost = c->lost || !*problem->tensor;
     if (!*problem->tensor) return;
     if (c->num_known == c->room_known) {
         size_t room = c->room_known ? 2 * c->room_known : 64;
@@ -308,11 +310,11 @@ static void complain_of_config(checker *c, const fr_error *error) {
              error->hint);
 }
 
-/* Whether files that cannot be read took tensors of the MTP module with them: then nothing can be said of it. */
+/* Whether what cannot be read may have been of the MTP module: then nothing can be said of it. */
 static bool mtp_is_lost(const checker *c) {
-    for (size_t i = 0; i < c->num_known; i++)
-        if (fr_schema_layer_of(c->known[i]) >= c->config.num_hidden_layers) return true;
-    return false;
+    bool lost = c->lost;
+    for (size_t i = 0; i < c->num_known; i++) lost = lost || fr_schema_layer_of(c->known[i]) >= c->config.num_hidden_layers;
+    return lost;
 }
 
 /* A config that cannot be used is a problem; the values can be checked without it. */
