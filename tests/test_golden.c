@@ -414,9 +414,10 @@ static void same_bits(const driver_scores *a, const driver_scores *b, const gold
 static void up_to_eight_rows_have_the_bits_of_one(void **state) {
     (void)state;
     enum { ROWS = 44 }; /* so that the last pass has fewer rows than the others */
-    for (int round = 0; round < DRIVER_ISAS * 2; round++) {
-        fr_isa isa = driver_isa(round / 2);
-        const char *name = round % 2 ? "nano-mtp-s1" : "pico-yarn-s1";
+    static const char *const names[] = {"pico-yarn-s1", "nano-mtp-s1", "pico-glm52", "pico-v32"};
+    for (int round = 0; round < DRIVER_ISAS * 4; round++) {
+        fr_isa isa = driver_isa(round / 4);
+        const char *name = names[round % 4];
         fr_act act = round % 2 ? FR_ACT_FP8 : FR_ACT_NONE;
         fr_session_options o = {.kv = round % 2 ? FR_KV_BF16 : FR_KV_F32, .drafting = FR_DRAFTING_ON, .prefill_chunk = 1};
         fr_model *model = driver_open(name, isa, act, 1);
@@ -430,8 +431,7 @@ static void up_to_eight_rows_have_the_bits_of_one(void **state) {
         for (int plan = 0; plan < 4; plan++) {
             static const int rows[] = {2, 3, 5, 8}, threads[] = {3, 1, 4, 2};
             char what[64];
-            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", fr_isa_name(driver_isa(round / 2)), rows[plan],
-                     threads[plan]);
+            snprintf(what, sizeof what, "%s, %d rows a pass, %d threads", fr_isa_name(isa), rows[plan], threads[plan]);
             model = driver_open(name, isa, act, threads[plan]);
             o.prefill_chunk = rows[plan];
             driver_score(model, &o, g.tokens, ROWS, &other);

@@ -127,6 +127,57 @@ static void chosen_positions_that_are_all_give_the_bits_of_dense_attention(void 
     }
 }
 
+/* However a text is cut into passes, of one row to eight or of more, and whatever threads share them: each row chooses the same
+ * positions, and has the bits that it has alone or in one pass. */
+static void check_cuts(const fr_model *model, fr_kv type, const int *cuts, int num_cuts) {
+    size_t width = (size_t)model->config.hidden_size, topk = (size_t)model->config.index_topk;
+    float *y[2] = {calloc(CTX * width, sizeof(float)), calloc(CTX * width, sizeof(float))};
+    int32_t *chosen[2] = {calloc(CTX * topk, sizeof(int32_t)), calloc(CTX * topk, sizeof(int32_t))};
+    fr_workspace ws = {0};
+    assert_false(model->layers[0].is_moe);
+    assert_int_equal(fr_workspace_create(&ws, model, CTX, CTX, NULL), FR_OK);
+    for (int cut = 0; cut < num_cuts; cut++) {
+        fr_kv_cache kv;
+        int way = cut > 0;
+        assert_int_equal(fr_cache_create(&kv, &model->config, FR_CACHE_MAIN, CTX, type, NULL), FR_OK);
+        for (int pos = 0, n; pos < CTX; pos += n) {
+            n = CTX - pos < cuts[cut] ? CTX - pos : cuts[cut];
+            set_rows(model, &ws, pos, n);
+            fr_team_run(1 + (cut + pos) % 3, run_layer, &(layer_job){model, &ws, &kv, 0, pos, n});
+            memcpy(y[way] + (size_t)pos * width, ws.x, (size_t)n * width * sizeof(float));
+            for (int r = 0; r < n; r++) {
+                const fr_choice *choice = &ws.mla.index.choices[r];
+                int32_t *to = chosen[way] + (size_t)(pos + r) * topk;
+                assert_int_equal(choice->count, pos + r < (int)topk ? pos + r + 1 : (int)topk);
+                for (int i = 0; i < choice->count; i++) to[i] = choice->positions ? choice->positions[i] : i;
+            }
+            fr_kv_cache_commit(&kv, n);
+        }
+        if (way) assert_memory_equal(y[0], y[1], CTX * width * sizeof(float));
+        if (way) assert_memory_equal(chosen[0], chosen[1], CTX * topk * sizeof(int32_t));
+        fr_kv_cache_release(&kv);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(y[i]);
+        free(chosen[i]);
+    }
+    fr_workspace_release(&ws);
+}
+
+static void cuts_into_passes_do_not_matter(void **unused) {
+    (void)unused;
+    static const int decode[] = {1, 2, 3, 5, 8}, prefill[] = {CTX, 10, 20, 50, 100}; /* no last pass of eight rows or fewer */
+    for (int isa = 0; isa < DRIVER_ISAS; isa++) {
+        fr_model *model = driver_open("pico-v32", driver_isa(isa), isa % 2 ? FR_ACT_FP8 : FR_ACT_NONE, 3);
+        if (!model) continue;
+        for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
+            check_cuts(model, (fr_kv)type, decode, 5);
+            check_cuts(model, (fr_kv)type, prefill, 5);
+        }
+        fr_model_destroy(model);
+    }
+}
+
 /* What is not chosen has no influence: NaNs there change nothing. */
 static void positions_that_are_not_chosen_do_not_matter(void **unused) {
     (void)unused;
@@ -165,6 +216,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_largest_are_chosen_and_of_equals_the_first),
         cmocka_unit_test(chosen_positions_that_are_all_give_the_bits_of_dense_attention),
+        cmocka_unit_test(cuts_into_passes_do_not_matter),
         cmocka_unit_test(positions_that_are_not_chosen_do_not_matter),
     };
     return cmocka_run_group_tests_name("indexer", tests, NULL, NULL);
