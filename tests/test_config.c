@@ -222,6 +222,7 @@ static void what_is_not_computed_is_refused(void **state) {
         {"model_type", "\"gigachat3_5\"", "GigaChat3.5"},
         {"model_type", "\"deepseek_v2\"", "softmax"},
         {"quantization_config", "{\"quant_method\": \"compressed-tensors\"}", "quant_method: only \"fp8\""},
+        {"compression_config", "{\"quant_method\": \"compressed-tensors\"}", "compression_config: quant_method: only \"fp8\""},
         {"quantization_config", "{\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\"}", "quant_method: only \"fp8\""},
         {"quantization_config", "{\"quant_method\": \"awq\"}", "c.json: quantization_config: quant_method: only \"fp8\""},
         {"quantization_config", "{}", "quant_method: only \"fp8\" is supported, found nothing"},
@@ -569,6 +570,10 @@ static void a_quantization_beside_the_config_is_refused_by_its_name(void **state
     scratch_write_text(&s, "hf_quant_config.json", "{\"quantization\": {\"quant_algo\": null}}");
     assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "hf_quant_config.json: it describes a quantization, but does not name it"));
+    unlink(scratch_path(&s, "hf_quant_config.json"));
+    scratch_write_text(&s, "quantize_config.json", "{\"bits\": 4, \"quant_method\": \"gptq\"}");
+    assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "quantize_config.json: weights are quantized as gptq"));
     scratch_destroy(&s);
 }
 

@@ -42,6 +42,8 @@ static bool blocks_of_128(const cJSON *block) {
 fr_status fr_config_quantization(const fr_keys *k, fr_config *c) {
     fr_place place;
     fr_keys q;
+    FR_TRY(fr_keys_inside(k, "compression_config", &place, &q)); /* of older files of compressed-tensors */
+    if (q.object) return refuse_method(&q, fr_json_find(q.object, "quant_method"));
     FR_TRY(fr_keys_inside(k, "quantization_config", &place, &q));
     if (!q.object) return FR_OK;
     const cJSON *method = fr_json_find(q.object, "quant_method");
@@ -60,19 +62,24 @@ static fr_status refuse_file(const char *path, fr_error *error) {
     cJSON *json = NULL;
     FR_TRY(fr_json_load(path, 1u << 24, &json, error));
     const cJSON *method = fr_json_find(fr_json_find(json, "quantization"), "quant_algo");
-    fr_status status =
-        cJSON_IsString(method)
-            ? fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "weights are quantized as %.80s, which is not computed",
-                         method->valuestring)
-            : fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "it describes a quantization, but does not name it (quant_algo)");
+    if (!method) method = fr_json_find(json, "quant_method");
+    fr_status status = cJSON_IsString(method)
+                           ? fr_fail_at(error, FR_ERROR_UNSUPPORTED, path,
+                                        "weights are quantized as %.80s, which is not computed", method->valuestring)
+                           : fr_fail_at(error, FR_ERROR_UNSUPPORTED, path, "it describes a quantization, but does not name it");
     cJSON_Delete(json);
     return fr_hint(error, status, FORMATS);
 }
 
 fr_status fr_config_refuse_beside(const char *dir, fr_error *error) {
-    char *path = fr_keys_path(dir, "hf_quant_config.json", error);
-    if (!path) return FR_ERROR_MEMORY;
-    fr_status status = access(path, F_OK) == 0 ? refuse_file(path, error) : FR_OK;
-    fr_free(path);
+    static const char *const names[] = {"hf_quant_config.json", "quantize_config.json",
+                                        "quant_config.json"}; /* ModelOpt, GPTQ, AWQ */
+    fr_status status = FR_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names && status == FR_OK; i++) {
+        char *path = fr_keys_path(dir, names[i], error);
+        if (!path) return FR_ERROR_MEMORY;
+        if (access(path, F_OK) == 0) status = refuse_file(path, error);
+        fr_free(path);
+    }
     return status;
 }
