@@ -37,6 +37,8 @@ run 1 generate -m "$model" -t 1 -p hello -n 2
 says 'notice: tokenizer: it cannot be used'
 says 'intersection'
 says 'tokenizer.json'
+run 1 chat -m "$model" -t 1 -n 2 # which takes no ids: the hint names those that do
+says 'hint: generate, score, accept and ab take token ids'
 run 1 tokenize -m "$model" -p hello
 says 'intersection'
 

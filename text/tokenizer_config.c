@@ -174,7 +174,7 @@ fr_status fr_tokenizer_open(const char *dir, const char *chat_format, fr_tokeniz
         fr_notices_add(notices, "tokenizer", "it cannot be used, so that text has to be given as ids: %s", why->message);
     }
     if (*out) return fr_tokenizer_load_chat(*out, dir, chat_format, notices, error);
-    if (!*why->hint) fr_hint(why, why->status, "give token ids (--prompt-tokens)");
+    if (!*why->hint) fr_hint(why, why->status, "generate, score, accept and ab take token ids (--prompt-tokens)");
     return FR_OK;
 }
 
