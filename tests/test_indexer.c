@@ -1,20 +1,24 @@
-/* Sparse attention beside what it is made of: the choice against sorting, and attention over chosen positions against dense
- * attention. (test_golden holds scores, choices and results to an independent implementation.) */
+/* Sparse attention beside what it is made of: the choice against sorting and against the goldens', and attention over chosen
+ * positions against dense attention. (test_golden holds its results to the goldens.) */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "attn/indexer.h"
+#include "core/kernels/isa.h"
 #include "core/threads.h"
 #include "driver.h"
+#include "goldens.h"
 #include "model/cache.h"
 #include "model/forward.h"
 #include "model/layer.h"
+#include "mtp/drafters/mtp_module.h"
 
 static uint32_t state = 7;
 
@@ -61,6 +65,89 @@ static void the_largest_are_chosen_and_of_equals_the_first(void **unused) {
         }
         check_choice(scores, n, k);
     }
+}
+
+/* ---- The golden choices ---- */
+
+/* A pass of the main model's layers, one after the other. */
+typedef struct layers_pass {
+    const fr_model *model;
+    fr_workspace *ws;
+    fr_kv_cache *kv;
+    const int32_t *tokens;
+    int rows;
+    const golden *g;
+    const char *isa;
+} layers_pass;
+
+static void same_positions(const golden *g, const fr_index_scratch *s, const int32_t *want, int first, int rows, const char *what,
+                           const char *isa) {
+    for (int r = 0; r < rows; r++) {
+        const fr_choice *choice = &s->choices[r];
+        const int32_t *row = want + (size_t)(first + r) * (size_t)g->index_topk;
+        assert_int_equal(choice->count, first + r < g->index_topk ? first + r + 1 : g->index_topk);
+        for (int i = 0; i < choice->count; i++)
+            if ((choice->positions ? choice->positions[i] : i) != row[i])
+                fail_msg("%s on %s, %s row %d: choice %d is %d, not %d", g->label, isa, what, first + r, i,
+                         choice->positions ? choice->positions[i] : i, row[i]);
+    }
+}
+
+static void run_layers(void *argument) {
+    const layers_pass *p = argument;
+    const golden *g = p->g;
+    int pos = p->kv->length, seen = 0;
+    size_t width = (size_t)g->hidden_size;
+    for (int r = 0; r < p->rows; r++)
+        fr_embed(p->model->kernels, &p->model->embed_tokens, p->tokens[r], p->ws->x + (size_t)r * width);
+    for (int i = 0; i < p->model->config.num_hidden_layers; i++) {
+        fr_layer_forward(p->model, &p->model->layers[i], p->ws, p->kv, i, pos, p->rows);
+        if (seen < g->index_layers && g->index_layer[seen] == i) seen++;
+        char what[32];
+        snprintf(what, sizeof what, "layer %d", i);
+        same_positions(g, &p->ws->mla.index, g->index_idx + (size_t)(seen - 1) * (size_t)(g->length * g->index_topk), pos,
+                       p->rows, what, p->isa);
+    }
+    assert_int_equal(seen, g->index_layers);
+}
+
+static void check_choices(const golden *g, const fr_model *model, int chunk, const char *isa) {
+    fr_workspace ws = {0};
+    fr_kv_cache kv = {0}, mtp = {0};
+    int32_t *text = golden_text(g);
+    assert_int_equal(fr_workspace_create(&ws, model, chunk, g->length, NULL), FR_OK);
+    assert_int_equal(fr_cache_create(&kv, &model->config, FR_CACHE_MAIN, g->length, FR_KV_F32, NULL), FR_OK);
+    assert_int_equal(fr_cache_create(&mtp, &model->config, FR_CACHE_MTP, g->length, FR_KV_F32, NULL), FR_OK);
+    for (int first = 0, n; first < g->length; first += n) {
+        n = g->length - first < chunk ? g->length - first : chunk;
+        layers_pass p = {model, &ws, &kv, text + first, n, g, isa};
+        fr_team_run(1, run_layers, &p);
+        fr_kv_cache_commit(&kv, n);
+        fr_mtp_forward(model, &ws, &mtp, g->hidden + (size_t)(first * g->hidden_size), text + first + 1, n, n, first);
+        same_positions(g, &ws.mla.index, g->mtp_index_idx, first, n, "MTP", isa);
+        fr_kv_cache_commit(&mtp, n);
+    }
+    fr_kv_cache_release(&kv);
+    fr_kv_cache_release(&mtp);
+    fr_workspace_release(&ws);
+    free(text);
+}
+
+static void the_golden_positions_are_chosen(void **unused) {
+    (void)unused;
+    for (int isa = 0; isa < DRIVER_ISAS; isa++)
+        for (int i = GOLDEN_SPARSE; i < GOLDEN_ALL; i++) {
+            fr_model *model = driver_open(golden_cases[i].model, driver_isa(isa), FR_ACT_NONE, 1);
+            for (int j = 0; model && j < GOLDEN_LENGTHS; j++) {
+                golden g;
+                golden_load(golden_cases[i].model, golden_cases[i].lengths[j], GOLDEN_F32, &g);
+                assert_true(g.index_layers > 0);
+                check_choices(&g, model, 5, fr_isa_name(driver_isa(isa)));
+                check_choices(&g, model, 256, fr_isa_name(driver_isa(isa)));
+                golden_release(&g);
+            }
+            fr_model_destroy(model);
+        }
 }
 
 /* ---- Attention ---- */
@@ -215,6 +302,7 @@ static void positions_that_are_not_chosen_do_not_matter(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_largest_are_chosen_and_of_equals_the_first),
+        cmocka_unit_test(the_golden_positions_are_chosen),
         cmocka_unit_test(chosen_positions_that_are_all_give_the_bits_of_dense_attention),
         cmocka_unit_test(cuts_into_passes_do_not_matter),
         cmocka_unit_test(positions_that_are_not_chosen_do_not_matter),
