@@ -55,7 +55,7 @@ holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>
     context=512 complete=true model.mtp=true model.path="$model" linear:array passes#8 prefill#2 contexts#2 \
     passes.0.rows=1 passes.0.over_one_row=1 passes.0.barriers'>20' passes.0.unique_experts=3 passes.7.rows=8 passes.7.unique_experts'>3' \
     passes.7.unique_experts'<8.01' decode.tokens_per_s'>0' decode.bytes_per_token'>100000' decode.of_bandwidth'>0' \
-    decode.cached:bool decode.sampling'>0' decode.sampling'<0.5' draft.ms'>0' draft.bytes'>100000' draft.over_one_row'>0' draft.of_bandwidth'>0' prefill.0.tokens=128 \
+    decode.cached:bool decode.sampling'>0' draft.ms'>0' draft.bytes'>100000' draft.over_one_row'>0' draft.of_bandwidth'>0' prefill.0.tokens=128 \
     prefill.1.tokens=512 prefill.0.tokens_per_s'>0' contexts.0.tokens=1024 contexts.1.tokens=2047 contexts.0.ms'>0' \
     contexts.0.attention_ms'>0'
 bandwidth=$(value read_bandwidth_bytes_per_s)
