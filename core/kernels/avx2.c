@@ -194,8 +194,8 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Decode ---- */
 
-#define STREAMS 32 /* outputs of a strip */
-#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define STREAMS 4 /* outputs of a strip */
+#define AHEAD 512 /* bytes of a row that are asked for before they are needed */
 #define TILE(rows) ((rows) <= 2 ? 4 : (rows) <= 6 ? 2 : 1)
 
 /* 8 weights; E4M3 2^-120 times their value. */

@@ -184,8 +184,8 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 /* ---- Decode ---- */
 
-#define STREAMS 32 /* outputs of a strip */
-#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define STREAMS 8 /* outputs of a strip */
+#define AHEAD 512 /* bytes of a row that are asked for before they are needed */
 #define TILE(rows) ((rows) <= 2 ? 8 : (rows) <= 5 ? 4 : 2)
 
 /* 16 weights; E4M3 2^-120 times their value: a code with its exponent and mantissa at the lower end of a float's exponent is

@@ -3,8 +3,8 @@
 #include "core/kernels/avx512.h"
 #include "core/kernels/e4m3.h"
 
-#define STREAMS 32 /* outputs of a strip */
-#define AHEAD 512  /* bytes of a row that are asked for before they are needed */
+#define STREAMS 4 /* outputs of a strip */
+#define AHEAD 512 /* bytes of a row that are asked for before they are needed */
 #define TILE(rows) ((rows) <= 5 ? 4 : 2)
 
 /* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
