@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include "core/kernels/isa.h"
+#include "core/threads.h"
 #include "goldens.h"
+#include "model/layer.h"
 
 bool driver_packs(fr_isa isa) {
     const fr_kernels *kernels = fr_isa_kernels(isa);
@@ -140,4 +142,20 @@ void driver_generate(fr_session *session, int count, int32_t *tokens, driver_ste
         assert_memory_equal(fr_session_tokens(session) + start, tokens, (size_t)made * sizeof *tokens);
         if (fn) fn(user, session, &step);
     }
+}
+
+typedef struct layer_job {
+    const fr_model *model;
+    fr_workspace *ws;
+    fr_kv_cache *kv;
+    int layer, pos, rows;
+} layer_job;
+
+static void run_layer(void *argument) {
+    const layer_job *j = argument;
+    fr_layer_forward(j->model, &j->model->layers[j->layer], j->ws, j->kv, j->layer, j->pos, j->rows);
+}
+
+void driver_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, int layer, int pos, int rows, int threads) {
+    fr_team_run(threads, run_layer, &(layer_job){model, ws, kv, layer, pos, rows});
 }

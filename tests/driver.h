@@ -3,6 +3,7 @@
 #define FR_TESTS_DRIVER_H
 
 #include "forerun.h"
+#include "model/workspace.h"
 
 /* The instruction sets that there are, on this machine or others. */
 enum { DRIVER_ISAS = FR_ISA_COUNT - 1 };
@@ -36,5 +37,8 @@ typedef void (*driver_step_fn)(void *user, fr_session *session, const fr_step *s
 /* Steps until `count` tokens were made; tokens [count]. */
 void driver_generate(fr_session *session, int count, int32_t *tokens, driver_step_fn fn, void *user);
 void driver_prefill(fr_session *session, const int32_t *tokens, int count);
+
+/* TEAM of `threads`. Layer `layer` over the rows in ws->x, at positions from pos on. */
+void driver_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, int layer, int pos, int rows, int threads);
 
 #endif

@@ -54,6 +54,14 @@ static inline char *scratch_read(const char *path, size_t *count) {
     return bytes;
 }
 
+/* A copy of one file, under a name. */
+static inline void scratch_copy_file(const scratch *s, const char *name, const char *from) {
+    size_t count;
+    char *bytes = scratch_read(from, &count);
+    scratch_write(s, name, bytes, count);
+    free(bytes);
+}
+
 /* The regular files of a directory, without what is below it. */
 static inline void scratch_copy_from(const scratch *s, const char *from) {
     char path[1024];
@@ -61,12 +69,8 @@ static inline void scratch_copy_from(const scratch *s, const char *from) {
     if (!dir) abort();
     for (struct dirent *entry; (entry = readdir(dir));) {
         struct stat info;
-        size_t count;
         snprintf(path, sizeof path, "%s/%s", from, entry->d_name);
-        if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) continue;
-        char *bytes = scratch_read(path, &count);
-        scratch_write(s, entry->d_name, bytes, count);
-        free(bytes);
+        if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) scratch_copy_file(s, entry->d_name, path);
     }
     closedir(dir);
 }

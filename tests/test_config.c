@@ -268,12 +268,9 @@ static fr_notices noticed;
 static void eos_ids_of_both_files_end_a_text(void **state) {
     (void)state;
     scratch s = scratch_create();
-    size_t length;
     fr_config config;
     fr_error error;
-    char *text = scratch_read(GOLDEN "pico-s1/config.json", &length);
-    scratch_write(&s, "config.json", text, length);
-    free(text);
+    scratch_copy_file(&s, "config.json", GOLDEN "pico-s1/config.json");
     assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_OK);
     assert_int_equal(config.eos_token_ids[0], 1);
     scratch_write_text(&s, "generation_config.json", "{\"eos_token_id\": [7, 9], \"temperature\": 0.6}");
@@ -557,12 +554,9 @@ static void indexers_that_cannot_be_are_refused(void **state) {
 static void a_quantization_beside_the_config_is_refused_by_its_name(void **state) {
     (void)state;
     scratch s = scratch_create();
-    size_t length;
     fr_config config;
     fr_error error;
-    char *text = scratch_read(GOLDEN "pico-s1/config.json", &length);
-    scratch_write(&s, "config.json", text, length);
-    free(text);
+    scratch_copy_file(&s, "config.json", GOLDEN "pico-s1/config.json");
     scratch_write_text(&s, "hf_quant_config.json", "{\"quantization\": {\"quant_algo\": \"NVFP4\"}}");
     assert_int_equal(fr_config_load(s.dir, &config, NULL, &error), FR_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "hf_quant_config.json: weights are quantized as NVFP4"));

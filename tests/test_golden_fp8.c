@@ -45,18 +45,6 @@ static int count_dirty(const float *x, const float *y, const float *want, int ro
     return dirty;
 }
 
-typedef struct layer_job {
-    const fr_model *model;
-    fr_workspace *ws;
-    fr_kv_cache *kv;
-    int layer, pos, rows;
-} layer_job;
-
-static void run_layer_pass(void *argument) {
-    const layer_job *j = argument;
-    fr_layer_forward(j->model, &j->model->layers[j->layer], j->ws, j->kv, j->layer, j->pos, j->rows);
-}
-
 /* Runs layer `i` over rows x in passes of `chunk` rows and leaves the result in y; ids [rows, top_k] of a MoE layer. */
 static void run_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, int i, const float *x, int rows, int chunk,
                       float *y, int32_t *ids) {
@@ -65,7 +53,7 @@ static void run_layer(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, 
     for (int first = 0; first < rows; first += chunk) {
         int n = rows - first < chunk ? rows - first : chunk;
         memcpy(ws->x, x + (size_t)first * hidden, (size_t)n * hidden * sizeof *x);
-        fr_team_run(model->threads, run_layer_pass, &(layer_job){model, ws, kv, i, first, n});
+        driver_layer(model, ws, kv, i, first, n, model->threads);
         fr_kv_cache_commit(kv, n);
         memcpy(y + (size_t)first * hidden, ws->x, (size_t)n * hidden * sizeof *y);
         if (model->layers[i].is_moe) memcpy(ids + (size_t)first * k, ws->moe.ids, (size_t)n * k * sizeof *ids);

@@ -154,18 +154,6 @@ static void the_golden_positions_are_chosen(void **unused) {
 
 enum { CTX = 200 };
 
-typedef struct layer_job {
-    const fr_model *model;
-    fr_workspace *ws;
-    fr_kv_cache *kv;
-    int layer, pos, rows;
-} layer_job;
-
-static void run_layer(void *argument) {
-    const layer_job *j = argument;
-    fr_layer_forward(j->model, &j->model->layers[j->layer], j->ws, j->kv, j->layer, j->pos, j->rows);
-}
-
 static void set_rows(const fr_model *model, fr_workspace *ws, int pos, int rows) {
     size_t width = (size_t)model->config.hidden_size;
     for (int r = 0; r < rows; r++) fr_embed(model->kernels, &model->embed_tokens, (pos + r) * 7 % 300, ws->x + (size_t)r * width);
@@ -189,7 +177,7 @@ static void check_all_listed(const fr_model *model, fr_kv type, int chunk) {
             n = CTX - pos < chunk ? CTX - pos : chunk;
             set_rows(model, &ws, pos, n);
             for (int r = 0; r < n; r++) ws.mla.index.choices[r] = (fr_choice){pos + r + 1, listed ? all : NULL};
-            fr_team_run(model->threads, run_layer, &(layer_job){model, &ws, &kv[listed], SHARED, pos, n});
+            driver_layer(model, &ws, &kv[listed], SHARED, pos, n, model->threads);
             if (!listed) memcpy(y + (size_t)pos * width, ws.x, (size_t)n * width * sizeof *y);
             if (listed) assert_memory_equal(y + (size_t)pos * width, ws.x, (size_t)n * width * sizeof *y);
             fr_kv_cache_commit(&kv[listed], n);
@@ -230,7 +218,7 @@ static void check_cuts(const fr_model *model, fr_kv type, const int *cuts, int n
         for (int pos = 0, n; pos < CTX; pos += n) {
             n = CTX - pos < cuts[cut] ? CTX - pos : cuts[cut];
             set_rows(model, &ws, pos, n);
-            fr_team_run(1 + (cut + pos) % 3, run_layer, &(layer_job){model, &ws, &kv, 0, pos, n});
+            driver_layer(model, &ws, &kv, 0, pos, n, 1 + (cut + pos) % 3);
             memcpy(y[way] + (size_t)pos * width, ws.x, (size_t)n * width * sizeof(float));
             for (int r = 0; r < n; r++) {
                 const fr_choice *choice = &ws.mla.index.choices[r];
@@ -280,7 +268,7 @@ static void positions_that_are_not_chosen_do_not_matter(void **unused) {
     assert_int_equal(fr_cache_create(&kv, &model->config, FR_CACHE_MAIN, CTX, FR_KV_F32, NULL), FR_OK);
     set_rows(model, &ws, 0, POS);
     fr_indexer_see_all(0, POS, &ws.mla.index);
-    fr_team_run(2, run_layer, &(layer_job){model, &ws, &kv, SHARED, 0, POS});
+    driver_layer(model, &ws, &kv, SHARED, 0, POS, 2);
     fr_kv_cache_commit(&kv, POS);
     for (int spoilt = 0; spoilt < 2; spoilt++) {
         for (int t = 0, i = 0; spoilt && t < POS; t++)
@@ -290,7 +278,7 @@ static void positions_that_are_not_chosen_do_not_matter(void **unused) {
                 memset((void *)fr_kv_cache_row(&kv, SHARED, t), 0xff, row * sizeof(float));
         set_rows(model, &ws, POS, 8);
         for (int r = 0; r < 8; r++) ws.mla.index.choices[r] = (fr_choice){11, chosen};
-        fr_team_run(2, run_layer, &(layer_job){model, &ws, &kv, SHARED, POS, 8});
+        driver_layer(model, &ws, &kv, SHARED, POS, 8, 2);
         memcpy(y[spoilt], ws.x, 8 * width * sizeof(float));
     }
     assert_memory_equal(y[0], y[1], 8 * width * sizeof(float));
