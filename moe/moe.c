@@ -10,6 +10,11 @@
 enum { ROWS_ALONE = FR_TILE_TOKENS };
 _Static_assert(ROWS_ALONE > 2 * FR_DECODE_ROWS, "an expert's rows are cut into lots that are all of the prefill regime");
 
+/* Rows of a lot, at most. */
+static int rows_alone(int max_rows) {
+    return max_rows < ROWS_ALONE ? max_rows : ROWS_ALONE;
+}
+
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute) {
     const fr_router *r = &moe->router;
     const int threads = compute->threads;
@@ -37,7 +42,7 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_INPUT_ANY | FR_INPUT_DECODE);
     s->gathered = FR_TAKE(arena, fr_rows, threads);
     s->inner = FR_TAKE(arena, fr_rows, threads);
-    const int alone = max_rows < ROWS_ALONE ? max_rows : ROWS_ALONE;
+    const int alone = rows_alone(max_rows);
     for (int t = 0; t < threads; t++) {
         fr_rows unused; /* while counting there is no array to write to */
         fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, alone, moe->hidden, FR_INPUT_ANY);
@@ -192,7 +197,7 @@ static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *del
 /* An expert's whole MLP for slots [first, first + n), n <= ROWS_ALONE, by one thread. */
 static void run_slots_alone(const fr_moe *moe, const fr_mlp *expert, const fr_rows *x, int first, int n, fr_moe_scratch *s) {
     int width = moe->intermediate, thread = fr_team_rank();
-    size_t at = (size_t)thread * (size_t)(s->max_rows < ROWS_ALONE ? s->max_rows : ROWS_ALONE) * (size_t)width;
+    size_t at = (size_t)thread * (size_t)rows_alone(s->max_rows) * (size_t)width;
     float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
     fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
     if (n > FR_DECODE_ROWS) {

@@ -12,13 +12,6 @@ INLINE void store_u16(uint16_t *y, int n, __m128i v) {
     memcpy(y, buffer, n >= LANES ? 16 : 2 * (size_t)n);
 }
 
-INLINE __m128i load_u8(const uint8_t *x, int n) {
-    if (n >= LANES) return _mm_loadl_epi64((const void *)x);
-    uint8_t buffer[LANES] = {0};
-    memcpy(buffer, x, (size_t)n);
-    return _mm_loadl_epi64((const void *)buffer);
-}
-
 /* The upper halves of 8 words of 32 bits. */
 INLINE __m128i upper_halves(__m256i bits) {
     __m256i v = _mm256_srli_epi32(bits, 16);
@@ -33,17 +26,6 @@ INLINE __m128i narrow_bf16(__m256 v) {
     __m256 quiet = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x400000)));
     __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
     return upper_halves(_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan)));
-}
-
-/* 8 E4M3 codes as 2^-8 times their value: as half floats they differ in the exponent's bias alone, and the conversion
- * takes subnormals right. */
-INLINE __m256 e4m3_scaled(__m128i codes) {
-    __m128i half = _mm_slli_epi16(_mm_cvtepi8_epi16(codes), 7);
-    return _mm256_cvtph_ps(_mm_and_si128(half, _mm_set1_epi16((short)0xbfff)));
-}
-
-INLINE __m256 e4m3_f32(__m128i codes) {
-    return _mm256_mul_ps(e4m3_scaled(codes), _mm256_set1_ps(0x1p8f));
 }
 
 static float dot_f32(const float *a, const float *b, int n) {

@@ -41,6 +41,24 @@ INLINE __m256 widen_bf16(__m128i v) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
 }
 
+INLINE __m128i load_u8(const uint8_t *x, int n) {
+    if (n >= LANES) return _mm_loadl_epi64((const void *)x);
+    uint8_t buffer[LANES] = {0};
+    memcpy(buffer, x, (size_t)n);
+    return _mm_loadl_epi64((const void *)buffer);
+}
+
+/* 8 E4M3 codes as 2^-8 times their value: as half floats they differ in the exponent's bias alone, and the conversion
+ * takes subnormals right. */
+INLINE __m256 e4m3_scaled(__m128i codes) {
+    __m128i half = _mm_slli_epi16(_mm_cvtepi8_epi16(codes), 7);
+    return _mm256_cvtph_ps(_mm_and_si128(half, _mm_set1_epi16((short)0xbfff)));
+}
+
+INLINE __m256 e4m3_f32(__m128i codes) {
+    return _mm256_mul_ps(e4m3_scaled(codes), _mm256_set1_ps(0x1p8f));
+}
+
 /* 8 E4M3 codes as 2^-120 times their value: a code with its exponent and mantissa at the lower end of a float's exponent is that,
  * subnormals included. */
 INLINE __m256 e4m3_shifted(const uint8_t *codes) {

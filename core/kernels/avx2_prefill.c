@@ -1,19 +1,9 @@
 /* AVX2: what prefill does around products in float32. */
-#include <immintrin.h>
-
-#include "core/kernels/decode.h"
+#include "core/kernels/avx2.h"
 #include "core/kernels/prefill.h"
 
-#define LANES 8
-
 static void e4m3_to_f32(float *y, const uint8_t *x, int n) {
-    int i = 0;
-    for (; i + LANES <= n; i += LANES) { /* as half floats of 2^-8 times their value (core/kernels/avx2.c) */
-        __m128i half = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)(x + i))), 7);
-        __m256 v = _mm256_cvtph_ps(_mm_and_si128(half, _mm_set1_epi16((short)0xbfff)));
-        _mm256_storeu_ps(y + i, _mm256_mul_ps(v, _mm256_set1_ps(0x1p8f)));
-    }
-    for (; i < n; i++) y[i] = fr_e4m3_f32(x[i]);
+    for (int i = 0; i < n; i += LANES) store_f32(y + i, n - i, e4m3_f32(load_u8(x + i, n - i)));
 }
 
 /* r[j] = column j of the 8 x 8 matrix whose rows are r. */
@@ -46,8 +36,7 @@ static void pack_bf16(float *pack, int columns, const uint16_t *const *rows, int
         for (int i = 0; i < FR_BLOCK; i += 8) {
             __m256 r[8];
             UNROLL for (int j = 0; j < 8; j++) {
-                __m128i v = column + j < n ? _mm_loadu_si128((const void *)(rows[column + j] + i)) : _mm_setzero_si128();
-                r[j] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+                r[j] = column + j < n ? widen_bf16(_mm_loadu_si128((const void *)(rows[column + j] + i))) : _mm256_setzero_ps();
             }
             place8(pack + i * columns + column, columns, r);
         }
@@ -56,10 +45,9 @@ static void pack_bf16(float *pack, int columns, const uint16_t *const *rows, int
 static void pack_f32(float *pack, int columns, const float *const *rows, int n, int m) {
     for (int column = 0; column < columns; column += 8)
         for (int i = 0; i < FR_BLOCK; i += 8) {
-            const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(m - i), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
             __m256 r[8];
             UNROLL for (int j = 0; j < 8; j++) r[j] =
-                column + j < n ? _mm256_maskload_ps(rows[column + j] + i, inside) : _mm256_setzero_ps();
+                column + j < n ? load_f32(rows[column + j] + i, m - i) : _mm256_setzero_ps();
             place8(pack + i * columns + column, columns, r);
         }
 }
@@ -78,13 +66,11 @@ static void add_scaled(float *sum, const float *c, int columns, float sw, const 
 static void transpose(float *y, int64_t y_stride, const float *sum, int tokens, int outputs) {
     for (int token = 0; token < tokens; token += 8)
         for (int output = 0; output < outputs; output += 8) {
-            const __m256i inside =
-                _mm256_cmpgt_epi32(_mm256_set1_epi32(outputs - output), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
             __m256 r[8];
             UNROLL for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(sum + (output + i) * FR_TILE_TOKENS + token);
             transpose8(r);
             for (int i = 0; i < 8 && token + i < tokens; i++)
-                _mm256_maskstore_ps(y + (token + i) * y_stride + output, inside, r[i]);
+                store_f32(y + (token + i) * y_stride + output, outputs - output, r[i]);
         }
 }
 

@@ -44,8 +44,8 @@ void fr_e4m3_to_bf16_vbmi(uint16_t *y, const uint8_t *x, int n) {
     memcpy(y, values, 2 * (size_t)n);
 }
 
-INLINE float sum_times(weight_kind kind, bool quantized) {
-    (void)kind, (void)quantized; /* E4M3, and quantized */
+INLINE float sum_times(weight_kind kind) {
+    (void)kind; /* E4M3 */
     return 1.0f;
 }
 
@@ -55,9 +55,9 @@ INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, i
     return x;
 }
 
-INLINE void add_block(weight_kind kind, bool quantized, int rows, int tile, const char *const *w, int at, const char *const *x,
+INLINE void add_block(weight_kind kind, int rows, int tile, const char *const *w, int at, const char *const *x,
                       __m512 (*sum)[FR_DECODE_ROWS]) {
-    (void)kind, (void)quantized;
+    (void)kind;
     __m512 s[TILE(1)][FR_DECODE_ROWS];
     UNROLL for (int o = 0; o < tile; o++) {
         UNROLL for (int r = 0; r < rows; r++) s[o][r] = _mm512_setzero_ps();

@@ -9,8 +9,7 @@ INLINE float x_times(weight_kind kind) {
     return kind == W_E4M3 ? 0x1p80f : 1.0f;
 }
 
-INLINE float sum_times(weight_kind kind, bool quantized) {
-    (void)quantized;
+INLINE float sum_times(weight_kind kind) {
     return kind == W_E4M3 ? 0x1p120f / x_times(kind) : 1.0f;
 }
 
@@ -24,9 +23,8 @@ INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, i
     return buffer;
 }
 
-INLINE void add_block(weight_kind kind, bool quantized, int rows, int tile, const char *const *w, int at, const char *const *x,
+INLINE void add_block(weight_kind kind, int rows, int tile, const char *const *w, int at, const char *const *x,
                       VECTOR (*sum)[FR_DECODE_ROWS]) {
-    (void)quantized;
     const int size = weight_size(kind);
     VECTOR s[TILE(1)][FR_DECODE_ROWS]; /* in registers, where `sum` would be in memory */
     UNROLL for (int o = 0; o < tile; o++) {

@@ -4,10 +4,10 @@
  *  - VECTOR, ZERO(), SAME(x), MULTIPLY(a, b), MULTIPLY_ADD(a, b, c) = a b + c, sum_lanes(v): its vectors of floats
  *  - STREAMS
  *  - TILE(rows): outputs of a tile
- *  - sum_times(kind, quantized): the factor by which a block's sum of add_block is too small, a power of two
+ *  - sum_times(kind): the factor by which a block's sum of add_block is too small, a power of two
  *  - block_of_x(kind, quantized, x, n, buffer): the n inputs at x as add_block takes them; in place, or in the buffer, of
  *    4 FR_BLOCK bytes, with zeros behind them
- *  - add_block(kind, quantized, rows, tile, w, at, x, sum): the sums over one block of inputs, at byte `at` of the weights w, for
+ *  - add_block(kind, rows, tile, w, at, x, sum): the sums over one block of inputs, at byte `at` of the weights w, for
  *    every output and row of a tile
  *
  * and then says with DECODE_LINEAR which kernels it wants.
@@ -20,7 +20,7 @@ _Static_assert(FR_DECODE_ROWS == 8, "DECODE_LINEAR has a strip for each number o
 /* Outputs o0 and `outputs` - 1 more, each `apart` further. Outputs from j->end on are computed but not stored. A partial last
  * block is copied and padded with zeros. */
 INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int outputs) {
-    enum { MOST = STREAMS + FR_DECODE_ROWS };
+    enum { MOST = STREAMS + TILE(1) };
     const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in);
     const char *w[MOST], *x[FR_DECODE_ROWS];
     const float *sw[MOST];
@@ -42,9 +42,9 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
         for (int o = 0; n < FR_BLOCK && o < outputs + tile - 1; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
         for (int o = 0; o < outputs; o += tile) {
             VECTOR sum[TILE(1)][FR_DECODE_ROWS];
-            add_block(kind, quantized, rows, tile, w + o, offset, x, sum);
+            add_block(kind, rows, tile, w + o, offset, x, sum);
             UNROLL for (int i = 0; i < tile; i++) {
-                VECTOR s = SAME(kind == W_E4M3 ? sum_times(kind, quantized) * sw[o + i][b] : 1.0f);
+                VECTOR s = SAME(kind == W_E4M3 ? sum_times(kind) * sw[o + i][b] : 1.0f);
                 UNROLL for (int r = 0; r < rows; r++) total[o + i][r] =
                     MULTIPLY_ADD(quantized ? MULTIPLY(s, sx[r]) : s, sum[i][r], total[o + i][r]);
             }

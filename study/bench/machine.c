@@ -139,50 +139,28 @@ fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error) {
 /* ---- Products ---- */
 
 #if defined(__x86_64__)
-/* Products on registers alone; each returns the floating-point operations. Twelve sums hide the latency, and the compiler may not
- * see that each round is the same. */
-__attribute__((target("avx512f,avx512bf16"))) static double multiply_bf16(int repeats) {
-    __m512 sum[12];
-    __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), c = (__m512bh)_mm512_set1_epi32(0x3f803f00);
-    volatile float kept;
-    for (int i = 0; i < 12; i++) sum[i] = _mm512_setzero_ps();
-    for (int r = 0; r < repeats; r++) {
-        for (int i = 0; i < 12; i++) sum[i] = _mm512_dpbf16_ps(sum[i], a, c);
-        __asm__ volatile("" : "+v"(a));
+/* Products on registers alone: `name` returns the floating-point operations, `each` a product. Twelve sums hide the latency, and
+ * the compiler may not see that each round is the same. */
+#define MULTIPLY_IN_REGISTERS(name, isa, vector, operand, zero, value, product, add, each)                                       \
+    __attribute__((target(isa))) static double name(int repeats) {                                                               \
+        vector sum[12];                                                                                                          \
+        operand a = value, c = value;                                                                                            \
+        for (int i = 0; i < 12; i++) sum[i] = zero();                                                                            \
+        for (int r = 0; r < repeats; r++) {                                                                                      \
+            for (int i = 0; i < 12; i++) sum[i] = product;                                                                       \
+            __asm__ volatile("" : "+v"(a));                                                                                      \
+        }                                                                                                                        \
+        for (int i = 1; i < 12; i++) sum[0] = add(sum[0], sum[i]);                                                               \
+        __asm__ volatile("" : : "v"(sum[0]));                                                                                    \
+        return 12.0 * (each)*repeats;                                                                                            \
     }
-    for (int i = 1; i < 12; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
-    kept = _mm512_reduce_add_ps(sum[0]);
-    (void)kept;
-    return 12.0 * 64.0 * repeats;
-}
 
-__attribute__((target("avx512f"))) static double multiply_f32_avx512(int repeats) {
-    __m512 sum[12], a = _mm512_set1_ps(0.5f), c = _mm512_set1_ps(0.75f);
-    volatile float kept;
-    for (int i = 0; i < 12; i++) sum[i] = _mm512_setzero_ps();
-    for (int r = 0; r < repeats; r++) {
-        for (int i = 0; i < 12; i++) sum[i] = _mm512_fmadd_ps(a, c, sum[i]);
-        __asm__ volatile("" : "+v"(a));
-    }
-    for (int i = 1; i < 12; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
-    kept = _mm512_reduce_add_ps(sum[0]);
-    (void)kept;
-    return 12.0 * 32.0 * repeats;
-}
-
-__attribute__((target("avx2,fma"))) static double multiply_f32_avx2(int repeats) {
-    __m256 sum[12], a = _mm256_set1_ps(0.5f), c = _mm256_set1_ps(0.75f);
-    volatile float kept;
-    for (int i = 0; i < 12; i++) sum[i] = _mm256_setzero_ps();
-    for (int r = 0; r < repeats; r++) {
-        for (int i = 0; i < 12; i++) sum[i] = _mm256_fmadd_ps(a, c, sum[i]);
-        __asm__ volatile("" : "+x"(a));
-    }
-    for (int i = 1; i < 12; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
-    kept = _mm_cvtss_f32(_mm256_castps256_ps128(sum[0]));
-    (void)kept;
-    return 12.0 * 16.0 * repeats;
-}
+MULTIPLY_IN_REGISTERS(multiply_bf16, "avx512f,avx512bf16", __m512, __m512bh, _mm512_setzero_ps,
+                      (__m512bh)_mm512_set1_epi32(0x3f003f00), _mm512_dpbf16_ps(sum[i], a, c), _mm512_add_ps, 64)
+MULTIPLY_IN_REGISTERS(multiply_f32_avx512, "avx512f", __m512, __m512, _mm512_setzero_ps, _mm512_set1_ps(0.5f),
+                      _mm512_fmadd_ps(a, c, sum[i]), _mm512_add_ps, 32)
+MULTIPLY_IN_REGISTERS(multiply_f32_avx2, "avx2,fma", __m256, __m256, _mm256_setzero_ps, _mm256_set1_ps(0.5f),
+                      _mm256_fmadd_ps(a, c, sum[i]), _mm256_add_ps, 16)
 #endif
 
 /* The instruction that prefill's products are made of, where fr_linear_tile has some. */
