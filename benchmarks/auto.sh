@@ -10,8 +10,9 @@
 # use a model with random weights (`forerun synth`) or a prompt of random tokens at a temperature.
 # FORERUN (default build/forerun) names the program.
 set -eu
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 forerun=${FORERUN:-$(dirname "$0")/../build/forerun} model='' tokens=512 depth=3 rounds=5 threads=''
+[ "${1:-}" != --help ] || { usage; exit 0; }
 while getopts m:n:d:r:t: option; do
     case $option in
     m) model=$OPTARG ;;
@@ -19,7 +20,7 @@ while getopts m:n:d:r:t: option; do
     d) depth=$OPTARG ;;
     r) rounds=$OPTARG ;;
     t) threads=$OPTARG ;;
-    *) usage ;;
+    *) usage >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))

@@ -9,7 +9,9 @@
 # further options of llama-bench: of a list of values all are tried. Without llama-bench there is nothing to compare with: the
 # script says so and succeeds.
 set -eu
-[ $# -ge 2 ] && [ $# -le 4 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+[ "${1:-}" != --help ] || { usage; exit 0; }
+[ $# -ge 2 ] && [ $# -le 4 ] || { usage >&2; exit 2; }
 gguf=$1 model=$2 rounds=${4:-3}
 forerun=${FORERUN:-$(dirname "$0")/../build/forerun}
 llama=${LLAMA_BENCH:-llama-bench}

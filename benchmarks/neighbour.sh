@@ -7,14 +7,15 @@
 #
 # Nothing else may run meanwhile. FORERUN (default build/forerun) names the program; needs taskset (util-linux).
 set -eu
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 forerun=${FORERUN:-$(dirname "$0")/../build/forerun} model='' tokens=400 rounds=5
+[ "${1:-}" != --help ] || { usage; exit 0; }
 while getopts m:n:r: option; do
     case $option in
     m) model=$OPTARG ;;
     n) tokens=$OPTARG ;;
     r) rounds=$OPTARG ;;
-    *) usage ;;
+    *) usage >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))

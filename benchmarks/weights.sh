@@ -7,7 +7,9 @@
 # Use a model of several times the cache. A first run that is not counted brings its files into the page cache. FORERUN (default
 # build/forerun) names the program.
 set -eu
-[ $# -ge 1 ] && [ $# -le 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+[ "${1:-}" != --help ] || { usage; exit 0; }
+[ $# -ge 1 ] && [ $# -le 3 ] || { usage >&2; exit 2; }
 model=$1 rounds=${3:-5}
 forerun=${FORERUN:-$(dirname "$0")/../build/forerun}
 threads=${2:-$("$forerun" --version | sed -n 's/^threads: \([0-9]*\) .*/\1/p')}

@@ -1,0 +1,77 @@
+#!/bin/sh
+# The scripts in benchmarks/: what they print of the figures that programs give them. The programs are made up here, so that each
+# figure is known and nothing is measured.
+#
+#   sh tests/test_benchmarks.sh
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+benchmarks=$here/../benchmarks
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*"; failed=1; }
+failed=0
+
+# ---- Help ---------------------------------------------------------------------------------------------------------------------
+
+for script in "$benchmarks"/*.sh; do
+    name=$(basename "$script")
+    sh "$script" --help >"$work/out" 2>"$work/err" || fail "$name --help: exit $?"
+    [ ! -s "$work/err" ] || fail "$name --help writes on stderr"
+    grep -q "^  sh benchmarks/$name" "$work/out" || fail "$name --help does not say how it is called"
+    grep -q "$name" "$benchmarks/README.md" || fail "benchmarks/README.md does not mention $name"
+    ! tail -n 1 "$work/out" | grep -qE '^set |[({]$' || fail "$name --help prints its program"
+    code=0
+    sh "$script" --no-such-option >"$work/out" 2>"$work/err" || code=$?
+    [ "$code" -ne 0 ] || fail "$name takes any option"
+done
+
+# ---- figures.awk: JSON laid flat ------------------------------------------------------------------------------------------------
+
+printf '{"a": 1.5e-3,\t"b": {"c": [true, null, {"d": "x, \\"y\\": z"}, -2], "e": {}},\n "f": [], "g": [[1, 2],[3]]}\n' >"$work/json"
+printf '%s\n' 'a 1.5e-3' 'b.c.0 true' 'b.c.1 null' 'b.c.2.d "x, \"y\": z"' 'b.c.3 -2' 'g.0.0 1' 'g.0.1 2' 'g.1.0 3' >"$work/expected"
+awk -f "$benchmarks/figures.awk" "$work/json" >"$work/out"
+cmp -s "$work/expected" "$work/out" || { fail figures.awk; diff "$work/expected" "$work/out" || true; }
+
+# ---- scaling.sh, chart.awk -------------------------------------------------------------------------------------------------------
+
+# Decoding makes 10 tokens/s with each thread, twice as many with avx512; a pass of n rows takes n ms.
+cat >"$work/forerun" <<'END'
+#!/bin/sh
+[ "$1" != --version ] || { printf '%s\n' 'forerun 9.9' 'CPU: Model & Co' 'instruction sets found: avx2 avx512' 'threads: 4 of 4'; exit 0; }
+echo "$*" >>"$0.calls"
+while [ $# -gt 0 ]; do
+    case $1 in -t) t=$2 ;; --isa) isa=$2 ;; esac
+    shift
+done
+speed=$((10 * t)) passes=''
+[ "$isa" = avx2 ] || speed=$((20 * t))
+for rows in 1 2 3; do
+    passes="$passes${passes:+,}{\"rows\": $rows, \"ms\": $rows, \"over_one_row\": $rows, \"bytes\": $((100 + 10 * rows))}"
+done
+echo "{\"context\": 128, \"barrier_s\": 0, \"passes\": [$passes], \"prefill\": [],"
+echo " \"decode\": {\"tokens_per_s\": $speed, \"tokens_per_s_spread\": {\"p10\": 9, \"p90\": 11}}}"
+END
+chmod +x "$work/forerun"
+FORERUN=$work/forerun sh "$benchmarks/scaling.sh" -q -m x -t 1,3,3,16 -o "$work/csv" >"$work/out" || fail "scaling.sh fails"
+cmp -s "$work/csv" "$work/out" || fail "scaling.sh prints something else than it writes"
+for line in 'avx2,3,decode_tokens_per_s,128,30,9,11' 'avx512,1,decode_tokens_per_s,128,20,9,11' 'avx512,3,pass_ms,2,2,,' \
+    'avx2,3,pass_bytes_over_one_row,3,1.18182,,' '# processor: Model & Co, 4 cores'; do
+    grep -qxF "$line" "$work/csv" || { fail "scaling.sh does not write: $line"; cat "$work/csv"; }
+done
+! grep -q 'barrier_us\|,16,' "$work/csv" || fail "scaling.sh writes what was not measured"
+[ "$(wc -l <"$work/forerun.calls")" -eq 4 ] || fail "scaling.sh measures $(wc -l <"$work/forerun.calls") times"
+code=0
+FORERUN=$work/forerun sh "$benchmarks/scaling.sh" -m x -t 5,6 -o "$work/none" >"$work/out" 2>&1 || code=$?
+[ "$code" -eq 2 ] && [ ! -e "$work/none" ] || fail "scaling.sh -t 5,6 on 4 cores"
+
+awk -v chart=threads -f "$benchmarks/chart.awk" "$work/csv" >"$work/svg" || fail "chart.awk: threads"
+# The axis begins at 334, is 290 high and ends at 70: a line every 10, one more than 60 needs.
+grep -q '<circle cx="564.0" cy="85.4" r="3.5" fill="[#0-9a-f]*"><title>avx512, 3: 60</title>' "$work/svg" ||
+    { fail "chart.awk puts a point elsewhere"; cat "$work/svg"; }
+grep -qF 'Model &amp; Co' "$work/svg" || fail "chart.awk does not escape text"
+awk -v chart=rows -f "$benchmarks/chart.awk" "$work/csv" >"$work/svg" || fail "chart.awk: rows"
+[ "$(grep -c '<polyline' "$work/svg")" -eq 3 ] && [ "$(grep -c 'stroke-dasharray' "$work/svg")" -eq 2 ] || fail "chart.awk: rows and bytes"
+! awk -v chart=rows -f "$benchmarks/chart.awk" /dev/null >"$work/svg" 2>"$work/err" || fail "chart.awk draws nothing and is content"
+
+[ "$failed" -eq 0 ] || { echo "the benchmarks' scripts are not as they should be"; exit 1; }
+echo "the benchmarks' scripts are as they should be"
