@@ -12,6 +12,7 @@ root=${1:-$(dirname "$0")/..} objects=${2:-}
 # The rooms, from the ground up, each with those below that it may use. Everything may include the public headers.
 rooms='
 core            :
+core/io         : core
 core/kernels    : core
 core/linear     : core core/kernels
 core/checkpoint : core

@@ -26,7 +26,8 @@ missing() {
     command -v ninja >/dev/null || echo ninja-build
     command -v pkg-config >/dev/null || echo pkg-config
     for module in 'libcjson >= 1.7.15=libcjson-dev' 'libpcre2-8 >= 10.40=libpcre2-dev' 'jemalloc >= 5.2=libjemalloc-dev' \
-        'cmocka >= 1.1.5=libcmocka-dev' 'hwloc >= 2.0=libhwloc-dev'; do
+        'cmocka >= 1.1.5=libcmocka-dev' 'hwloc >= 2.0=libhwloc-dev' \
+        'liburing >= 2.2=liburing-dev'; do
         pkg-config --exists "${module%=*}" 2>/dev/null || echo "${module##*=}"
     done
     if ! sh tools/onednn.sh --check >/dev/null; then
@@ -54,7 +55,7 @@ packages=$(missing | tr '\n' ' ')
 if [ -n "$packages" ]; then
     command -v apt-get >/dev/null || die "this system has no apt-get. Install by its own means what forerun needs:" \
         "gcc and g++ (12 or later) or clang (14 or later), CMake >= 3.25, Ninja, pkg-config, cJSON >= 1.7.15, PCRE2 >= 10.40," \
-        "jemalloc >= 5.2, cmocka >= 1.1.5, hwloc >= 2.0, curl, xz; oneDNN >= 3.7 with ukernels is built if there is none. Missing: $packages"
+        "jemalloc >= 5.2, cmocka >= 1.1.5, hwloc >= 2.0, liburing >= 2.2, curl, xz; oneDNN >= 3.7 with ukernels is built if there is none. Missing: $packages"
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || die "root is needed to install (there is no sudo). As root:" \
         "apt-get update && apt-get install $packages"
     log=$(mktemp)

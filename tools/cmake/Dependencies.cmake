@@ -90,6 +90,17 @@ else()
     message(STATUS "hwloc was not found: threads are not pinned, weights not spread over memory nodes (libhwloc-dev)")
 endif()
 
+# Optional: reading files while computing.
+pkg_check_modules(LIBURING QUIET IMPORTED_TARGET liburing>=2.2)
+if(LIBURING_FOUND)
+    message(STATUS "Found liburing: ${LIBURING_VERSION}")
+    target_compile_definitions(forerun_dependencies INTERFACE FR_URING)
+    target_link_libraries(forerun_dependencies INTERFACE PkgConfig::LIBURING)
+    list(JOIN LIBURING_LDFLAGS " " FORERUN_PC_LIBURING)
+else()
+    message(STATUS "liburing was not found: streamed weights are read by threads instead (liburing-dev)")
+endif()
+
 # Optional: lines that the user types can be edited.
 pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)
 if(LIBEDIT_FOUND)
