@@ -42,14 +42,14 @@ static bool take_batch(void *user, const fr_score_batch *batch) {
     }
     run->rows = batch->first + batch->rows;
     fr_npy *files = run->files;
-    if (files[FILE_LOGITS].fd >= 0)
+    if (files[FILE_LOGITS].file.fd >= 0)
         status = fr_npy_write(&files[FILE_LOGITS], 0, batch->first, batch->rows, batch->logits, &run->error);
-    if (status == FR_OK && files[FILE_HIDDEN].fd >= 0)
+    if (status == FR_OK && files[FILE_HIDDEN].file.fd >= 0)
         status = fr_npy_write(&files[FILE_HIDDEN], 0, batch->first, batch->rows, batch->hidden, &run->error);
-    if (status == FR_OK && files[FILE_MTP_LOGITS].fd >= 0)
+    if (status == FR_OK && files[FILE_MTP_LOGITS].file.fd >= 0)
         status = fr_npy_write(&files[FILE_MTP_LOGITS], 0, batch->first, batch->mtp_rows, batch->mtp_logits, &run->error);
     size_t plane = batch->rows * (size_t)info->num_experts_per_tok;
-    for (int layer = 0; status == FR_OK && files[FILE_EXPERTS].fd >= 0 && layer < info->num_moe_layers; layer++)
+    for (int layer = 0; status == FR_OK && files[FILE_EXPERTS].file.fd >= 0 && layer < info->num_moe_layers; layer++)
         status = fr_npy_write(&files[FILE_EXPERTS], (uint64_t)layer, batch->first, batch->rows,
                               batch->experts + (size_t)layer * plane, &run->error);
     return fr_cli_progress_update(&run->progress, "score", run->rows, run->prompt.count) && status == FR_OK;
@@ -131,7 +131,7 @@ static int score(scoring *run) {
         return FR_EXIT_FAILED;
     }
     for (int i = 0; i < NUM_FILES; i++)
-        if (run->files[i].fd >= 0 && fr_npy_close(&run->files[i], &error) != FR_OK) return fr_cli_failure(&error);
+        if (run->files[i].file.fd >= 0 && fr_npy_close(&run->files[i], &error) != FR_OK) return fr_cli_failure(&error);
     return 0;
 }
 
@@ -172,7 +172,7 @@ int fr_cmd_score(const fr_cli_options *options) {
     scoring run;
     memset(&run, 0, sizeof run);
     run.options = options;
-    for (int i = 0; i < NUM_FILES; i++) run.files[i].fd = -1;
+    for (int i = 0; i < NUM_FILES; i++) run.files[i].file.fd = -1;
     int code = fr_cli_prompt_check(options, false);
     if (code) return code;
     fr_cli_progress_init(&run.progress);

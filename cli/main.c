@@ -1,6 +1,8 @@
 /* forerun: the program. Finds the command, parses its options and runs it. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -120,7 +122,16 @@ static int help(int count, char **arguments) {
     return fr_cli_flush(FR_EXIT_DONE);
 }
 
+/* A standard file that the caller has closed would be the next one that is opened, and messages go into it. Reading from the one
+ * that takes its place, and writing to that of output, still fail. */
+static void keep_standard_files(void) {
+    const int modes[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) _exit(FR_EXIT_FAILED);
+}
+
 int main(int count, char **arguments) {
+    keep_standard_files();
     fr_cli_interrupt_install();
     if (count < 2) {
         print_usage(stderr);

@@ -1,12 +1,8 @@
 #include "cli/npy.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/status.h"
 
@@ -18,17 +14,8 @@
 #define NPY_ALIGN 64  /* the data start on such a boundary */
 
 static fr_status write_at(fr_npy *npy, const void *data, uint64_t bytes, uint64_t offset, fr_error *error) {
-    const char *from = data;
-    while (bytes > 0) {
-        size_t part = bytes > (1u << 30) ? (1u << 30) : (size_t)bytes;
-        ssize_t written = pwrite(npy->fd, from, part, (off_t)offset);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return fr_fail_at(error, FR_ERROR_IO, npy->path, "cannot write: %s", strerror(errno));
-        from += written;
-        offset += (uint64_t)written;
-        bytes -= (uint64_t)written;
-    }
-    return FR_OK;
+    int number = fr_write_at(npy->file.fd, data, bytes, offset);
+    return number ? fr_fail_write(error, npy->file.path, number) : FR_OK;
 }
 
 fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const uint64_t *shape, int rank, fr_error *error) {
@@ -38,12 +25,10 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
         snprintf(dims + used, sizeof dims - used, "%s%" PRIu64, i ? ", " : "", shape[i]);
     }
     memset(npy, 0, sizeof *npy);
-    npy->path = path;
     npy->planes = rank == 3 ? shape[0] : 1;
     npy->rows = shape[rank - 2];
     npy->row_bytes = 4 * shape[rank - 1];
-    npy->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (npy->fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot write: %s", strerror(errno));
+    FR_TRY(fr_new_file_open(&npy->file, path, error));
 
     memcpy(text, "\x93NUMPY\x01\x00", 8);
     int length = snprintf(text + NPY_PREFIX, sizeof text - NPY_PREFIX, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
@@ -61,7 +46,7 @@ fr_status fr_npy_create(fr_npy *npy, const char *path, fr_npy_type type, const u
 
 fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t rows, const void *data, fr_error *error) {
     if (plane >= npy->planes || first > npy->rows || rows > npy->rows - first)
-        return fr_fail_at(error, FR_ERROR_IO, npy->path, "rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, first,
+        return fr_fail_at(error, FR_ERROR_IO, npy->file.path, "rows %" PRIu64 "..%" PRIu64 " do not fit in %" PRIu64, first,
                           first + rows, npy->rows);
     uint64_t offset = npy->header_bytes + (plane * npy->rows + first) * npy->row_bytes;
     fr_status status = write_at(npy, data, rows * npy->row_bytes, offset, error);
@@ -72,19 +57,12 @@ fr_status fr_npy_write(fr_npy *npy, uint64_t plane, uint64_t first, uint64_t row
 fr_status fr_npy_close(fr_npy *npy, fr_error *error) {
     if (npy->rows_written != npy->planes * npy->rows) {
         fr_npy_discard(npy);
-        return fr_fail_at(error, FR_ERROR_IO, npy->path, "%" PRIu64 " of %" PRIu64 " rows came", npy->rows_written,
+        return fr_fail_at(error, FR_ERROR_IO, npy->file.path, "%" PRIu64 " of %" PRIu64 " rows came", npy->rows_written,
                           npy->planes * npy->rows);
     }
-    int closed = close(npy->fd);
-    npy->fd = -1;
-    return closed == 0 ? FR_OK : fr_fail_at(error, FR_ERROR_IO, npy->path, "cannot write: %s", strerror(errno));
+    return fr_new_file_finish(&npy->file, true, error);
 }
 
 void fr_npy_discard(fr_npy *npy) {
-    if (npy->fd < 0) return;
-    struct stat about;
-    bool regular = fstat(npy->fd, &about) == 0 && S_ISREG(about.st_mode);
-    close(npy->fd);
-    npy->fd = -1;
-    if (regular) unlink(npy->path);
+    if (npy->file.fd >= 0) fr_new_file_discard(&npy->file);
 }

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/new_file.h"
+
 int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, const char **path) {
     static char own[4096];
     *path = options->prompts;
@@ -28,21 +30,14 @@ fr_study_origin fr_cli_study_origin(const fr_cli_options *options, const fr_cli_
     return (fr_study_origin){runtime->dir, options->arguments, options->num_arguments};
 }
 
-/* Writes text to a new file, or over an old one. */
-static int write_file(const char *path, const char *text) {
-    FILE *file = fopen(path, "wb");
-    bool written = file && fputs(text, file) >= 0;
-    if (file && fclose(file) != 0) written = false;
-    return written ? 0 : fr_cli_error(FR_EXIT_FAILED, "%s: cannot write: %s", path, strerror(errno));
-}
-
 static int write_report(const char *path, const char *json, fr_status (*render)(const char *, char **, fr_error *)) {
     fr_error error = {0};
     char *text = NULL;
     if (!path) return 0;
-    int code = render(json, &text, &error) == FR_OK ? write_file(path, text) : fr_cli_failure(&error);
+    fr_status status = render(json, &text, &error);
+    if (status == FR_OK) status = fr_replace_file(path, text, strlen(text), true, &error);
     fr_free(text);
-    return code;
+    return status == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
 int fr_cli_study_write(const fr_cli_options *options, const char *json) {

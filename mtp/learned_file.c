@@ -13,6 +13,7 @@
 #include "core/json_builder.h"
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
+#include "core/new_file.h"
 #include "model/fingerprint.h"
 #include "mtp/learned.h"
 
@@ -86,21 +87,6 @@ static void make_folders(const char *path) {
     }
 }
 
-static fr_status write_text(const char *path, const char *text, fr_error *error) {
-    char temporary[FR_LEARNED_PATH];
-    make_folders(path);
-    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
-    int fd = mkstemp(temporary);
-    if (fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot be written: %s", strerror(errno));
-    size_t length = strlen(text);
-    bool written = write(fd, text, length) == (ssize_t)length;
-    if (close(fd) != 0) written = false;
-    if (written && rename(temporary, path) == 0) return FR_OK;
-    fr_fail_at(error, FR_ERROR_IO, path, "cannot be written: %s", strerror(errno));
-    unlink(temporary);
-    return FR_ERROR_IO;
-}
-
 fr_status fr_learned_write(const char *path, const fr_learned *learned, fr_error *error) {
     fr_json_builder b;
     fr_json_begin(&b);
@@ -110,7 +96,9 @@ fr_status fr_learned_write(const char *path, const fr_learned *learned, fr_error
                           (size_t)fields[i].count);
     char *text = fr_json_print(&b);
     fr_json_discard(&b);
-    fr_status status = text ? write_text(path, text, error) : fr_fail(error, FR_ERROR_MEMORY, "learned: out of memory");
+    make_folders(path);
+    fr_status status = text ? fr_replace_file(path, text, strlen(text), false, error) /* what is lost is learned again */
+                            : fr_fail(error, FR_ERROR_MEMORY, "learned: out of memory");
     cJSON_free(text);
     return status;
 }

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "core/checkpoint/checksum.h"
+#include "core/new_file.h"
 #include "model/cache.h"
 #include "model/fingerprint.h"
 #include "mtp/session.h"
@@ -35,7 +36,7 @@
 #endif
 
 static const unsigned char magic[8] = {0x89, 'F', 'R', 'S', 'E', 'S', 'S', '\n'};
-enum { VERSION = 1, HEADER_BYTES = 128, HEADER_CRC_AT = 124, PIECE = 1 << 20, MAX_PATH = 4096 };
+enum { VERSION = 1, HEADER_BYTES = 128, HEADER_CRC_AT = 124, PIECE = 1 << 20 };
 
 typedef struct header {
     uint64_t fingerprint, file_bytes, seed;
@@ -145,20 +146,13 @@ typedef struct file {
     fr_error *error;
 } file;
 
-static fr_status fail_write(const file *f, int number) {
-    return fr_fail_at(f->error, FR_ERROR_IO, f->path, "the session cannot be written: %s", strerror(number));
-}
-
 static fr_status put(file *f, const void *bytes, uint64_t count) {
     const char *from = bytes;
-    while (count > 0) {
-        size_t piece = count < PIECE ? (size_t)count : PIECE;
-        ssize_t wrote = write(f->fd, from, piece);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) return fail_write(f, wrote < 0 ? errno : ENOSPC);
-        f->crc = fr_crc32c(f->crc, from, (size_t)wrote);
-        from += wrote;
-        count -= (uint64_t)wrote;
+    for (uint64_t done = 0; done < count; done += PIECE) {
+        uint64_t piece = count - done < PIECE ? count - done : PIECE;
+        int number = fr_write(f->fd, from + done, piece);
+        if (number) return fr_fail_write(f->error, f->path, number);
+        f->crc = fr_crc32c(f->crc, from + done, (size_t)piece);
     }
     return FR_OK;
 }
@@ -177,52 +171,22 @@ static fr_status put_all(const fr_session *s, header *h, file *f) {
     if (h->logits_rows > 0) FR_TRY(put(f, fr_session_logits(s), h->vocab_size * sizeof(float)));
     h->payload_crc = f->crc;
     pack(h, bytes);
-    if (lseek(f->fd, 0, SEEK_SET) != 0) return fail_write(f, errno);
-    FR_TRY(put(f, bytes, sizeof bytes));
-    return fsync(f->fd) == 0 ? FR_OK : fail_write(f, errno);
-}
-
-/* Opens a file of a name that is free, beside the one it will replace. */
-static fr_status open_temporary(file *f, char *temporary) {
-    struct stat about;
-    if (stat(f->path, &about) == 0 && !S_ISREG(about.st_mode))
-        return fr_fail_at(f->error, FR_ERROR_IO, f->path, "the session cannot be written: it is there and is no regular file");
-    for (int i = 0; i < 100; i++) {
-        if (snprintf(temporary, MAX_PATH, "%s.tmp%d", f->path, i) >= MAX_PATH) return fail_write(f, ENAMETOOLONG);
-        f->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (f->fd >= 0) return FR_OK;
-        if (errno != EEXIST) break;
-    }
-    return fail_write(f, errno);
-}
-
-/* A name is on disk when its folder is. Some file systems cannot say so of a folder, and need not. */
-static fr_status sync_folder(const file *f) {
-    char folder[MAX_PATH];
-    const char *slash = strrchr(f->path, '/');
-    size_t length = !slash ? 0 : slash == f->path ? 1 : (size_t)(slash - f->path);
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)length : 1, slash ? f->path : ".");
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno == EACCES ? FR_OK : fail_write(f, errno);
-    int number = fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
-    close(fd);
-    return number ? fail_write(f, number) : FR_OK;
+    int number = fr_write_at(f->fd, bytes, sizeof bytes, 0);
+    return number ? fr_fail_write(f->error, f->path, number) : FR_OK;
 }
 
 fr_status fr_session_save(const fr_session *s, const char *path, fr_error *error) {
-    char temporary[MAX_PATH];
-    file f = {.path = path, .fd = -1, .error = error};
+    struct stat about;
+    fr_new_file new;
     header h;
     describe(s, &h);
-    FR_TRY(open_temporary(&f, temporary));
-    fr_status status = put_all(s, &h, &f);
-    if (close(f.fd) != 0 && status == FR_OK) status = fail_write(&f, errno);
-    if (status == FR_OK && rename(temporary, path) != 0) status = fail_write(&f, errno);
-    if (status != FR_OK) {
-        unlink(temporary);
-        return status;
-    }
-    return sync_folder(&f);
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode))
+        return fr_fail_at(error, FR_ERROR_IO, path, "cannot write: it is there and is no regular file");
+    FR_TRY(fr_new_file_open(&new, path, error));
+    fr_status status = put_all(s, &h, &(file){.path = path, .fd = new.fd, .error = error});
+    if (status == FR_OK) return fr_new_file_finish(&new, true, error);
+    fr_new_file_discard(&new);
+    return status;
 }
 
 /* ---- Loading ---- */

@@ -12,6 +12,7 @@
 #include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/staging.h"
 #include "core/memory.h"
+#include "core/new_file.h"
 #include "core/processors.h"
 #include "core/threads.h"
 
@@ -292,7 +293,7 @@ static fr_status open_shard(fr_writer *w, size_t index, fr_error *error) {
     FR_CHECK(fr_staging_create(&w->staging, name, &w->fd, error));
     w->open = index;
     s->data_begin = length;
-    int number = fr_staging_write(w->fd, header, length, 0);
+    int number = fr_write_at(w->fd, header, length, 0);
     if (!number && w->options.sparse && ftruncate(w->fd, (off_t)(s->data_begin + s->data_bytes)) != 0) number = errno;
     if (number) status = fr_staging_fail(&w->staging, name, number, error);
 done:
@@ -335,7 +336,7 @@ static fr_status fail_shard(const fr_writer *w, int number, fr_error *error) {
 fr_status fr_writer_put(fr_writer *w, const void *data, fr_error *error) {
     const entry *e = NULL;
     FR_TRY(next_entry(w, &e, error));
-    int number = fr_staging_write(w->fd, data, e->bytes, w->shards[w->open].data_begin + e->begin);
+    int number = fr_write_at(w->fd, data, e->bytes, w->shards[w->open].data_begin + e->begin);
     return number ? fail_shard(w, number, error) : FR_OK;
 }
 
@@ -373,7 +374,7 @@ static void fill_pieces(void *argument) {
         uint64_t at = (uint64_t)i * f->piece;
         size_t bytes = f->bytes - at < f->piece ? (size_t)(f->bytes - at) : f->piece;
         f->fn(f->user, at, bytes, buffer);
-        int number = fr_staging_write(f->writer->fd, buffer, bytes, f->begin + at);
+        int number = fr_write_at(f->writer->fd, buffer, bytes, f->begin + at);
         if (number) atomic_store(&f->failed, number);
     }
 }

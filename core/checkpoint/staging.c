@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/new_file.h"
 
 enum { MAX_NAME = 255, TEMPORARY = MAX_NAME + 16, COPY_STEP = 1 << 20 };
 
@@ -18,9 +20,7 @@ static fr_status no_memory(const fr_staging *s, fr_error *error) {
 }
 
 fr_status fr_staging_fail(const fr_staging *s, const char *name, int number, fr_error *error) {
-    fr_fail_at(error, FR_ERROR_IO, fr_place_of("%s/%s", s->dir, name).text, "cannot write: %s", strerror(number));
-    if (number == ENOSPC || number == EDQUOT) fr_hint(error, FR_ERROR_IO, "make room, or write to another disk");
-    return FR_ERROR_IO;
+    return fr_fail_write(error, fr_place_of("%s/%s", s->dir, name).text, number);
 }
 
 static void temporary_name(const char *name, char *out, size_t size) {
@@ -29,20 +29,37 @@ static void temporary_name(const char *name, char *out, size_t size) {
 
 /* ---- The directory ---- */
 
+/* Whether it is one of those names. */
+static bool is_temporary(const char *name) {
+    static const char end[] = ".partial";
+    size_t length = strlen(name);
+    return name[0] == '.' && length >= sizeof end && strcmp(name + length - (sizeof end - 1), end) == 0;
+}
+
+/* Removes what a run left that was killed. Returns whether nothing else is there. */
+static bool clear(DIR *list, int dir_fd) {
+    bool empty = true;
+    for (struct dirent *item; (item = readdir(list));) {
+        if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0) continue;
+        if (!is_temporary(item->d_name) || unlinkat(dir_fd, item->d_name, 0) != 0) empty = false;
+    }
+    return empty;
+}
+
+/* Takes the directory and, where locks are to be had, holds one on it: no other run writes there until close. */
 static fr_status take_directory(fr_staging *s, bool force, fr_error *error) {
     s->made_dir = mkdir(s->dir, 0777) == 0;
     if (!s->made_dir && errno != EEXIST)
         return fr_fail_at(error, FR_ERROR_IO, s->dir, "cannot make the directory: %s", strerror(errno));
     s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->dir_fd < 0) return fr_fail_at(error, FR_ERROR_IO, s->dir, "%s", strerror(errno));
-    if (s->made_dir || force) return FR_OK;
+    if (flock(s->dir_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return fr_fail_at(error, FR_ERROR_IO, s->dir, "another run is writing into this directory");
     DIR *list = opendir(s->dir);
     if (!list) return fr_fail_at(error, FR_ERROR_IO, s->dir, "%s", strerror(errno));
-    bool empty = true;
-    for (struct dirent *item; empty && (item = readdir(list));)
-        empty = strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0;
+    bool empty = clear(list, s->dir_fd);
     closedir(list);
-    if (empty) return FR_OK;
+    if (empty || force) return FR_OK;
     return fr_hint(error, fr_fail_at(error, FR_ERROR_IO, s->dir, "the directory is not empty"),
                    "name a new directory, or force writing into this one");
 }
@@ -75,7 +92,8 @@ fr_status fr_staging_publish(fr_staging *s, const char *index, fr_error *error) 
         if (renameat(s->dir_fd, temporary, s->dir_fd, name) != 0) return fr_staging_fail(s, name, errno, error);
     }
     s->published = true;
-    return FR_OK;
+    int number = fr_sync_folder(s->dir);
+    return number ? fr_staging_fail(s, index, number, error) : FR_OK;
 }
 
 /* ---- Files ---- */
@@ -103,20 +121,6 @@ fr_status fr_staging_create(fr_staging *s, const char *name, int *fd, fr_error *
     return FR_OK;
 }
 
-int fr_staging_write(int fd, const void *data, uint64_t bytes, uint64_t at) {
-    const char *from = data;
-    while (bytes > 0) {
-        size_t step = bytes < 1u << 30 ? (size_t)bytes : 1u << 30;
-        ssize_t n = pwrite(fd, from, step, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return n < 0 ? errno : EIO;
-        from += n;
-        at += (uint64_t)n;
-        bytes -= (uint64_t)n;
-    }
-    return 0;
-}
-
 fr_status fr_staging_finish(const fr_staging *s, int fd, const char *name, fr_error *error) {
     int number = fdatasync(fd) != 0 && errno != EINVAL && errno != EROFS ? errno : 0;
     if (close(fd) != 0 && !number) number = errno;
@@ -126,7 +130,7 @@ fr_status fr_staging_finish(const fr_staging *s, int fd, const char *name, fr_er
 fr_status fr_staging_file(fr_staging *s, const char *name, const void *data, size_t bytes, fr_error *error) {
     int fd;
     FR_TRY(fr_staging_create(s, name, &fd, error));
-    int number = fr_staging_write(fd, data, bytes, 0);
+    int number = fr_write_at(fd, data, bytes, 0);
     if (number) {
         close(fd);
         return fr_staging_fail(s, name, number, error);
@@ -145,7 +149,7 @@ static fr_status copy_data(fr_staging *s, int from, const char *from_dir, const 
         if (n == 0) break;
         if (n < 0)
             status = fr_fail_at(error, FR_ERROR_IO, fr_place_of("%s/%s", from_dir, name).text, "%s", strerror(errno));
-        else if ((number = fr_staging_write(fd, buffer, (uint64_t)n, at)))
+        else if ((number = fr_write_at(fd, buffer, (uint64_t)n, at)))
             status = fr_staging_fail(s, name, number, error);
         at += (uint64_t)(n > 0 ? n : 0);
         if (status != FR_OK) close(fd);

@@ -13,15 +13,14 @@ typedef struct fr_staging {
     size_t num_files, num_named, room;
 } fr_staging;
 
-/* Makes the directory, or takes one that is empty or, with `force`, not. What failed is released by close. */
+/* Makes the directory, or takes one that is empty or, with `force`, not. What a run that was killed left under temporary names is
+ * removed. What failed is released by close. */
 fr_status fr_staging_open(fr_staging *s, const char *dir, bool force, fr_error *error);
 /* Unless all was published, removes what was written, and the directory if open made it. */
 void fr_staging_close(fr_staging *s);
 
 /* A new file, to be written and closed by the caller. */
 fr_status fr_staging_create(fr_staging *s, const char *name, int *fd, fr_error *error);
-/* Returns 0 or an errno. Any thread. */
-int fr_staging_write(int fd, const void *data, uint64_t bytes, uint64_t at);
 /* The error that an errno stands for; FR_ERROR_IO. */
 fr_status fr_staging_fail(const fr_staging *s, const char *name, int number, fr_error *error);
 /* Closes a written file. What a disk has refused late comes out here, before the file gets its name. */
