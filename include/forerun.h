@@ -111,6 +111,25 @@ typedef struct fr_memory_plan {
 /* Told of the plan when a model is opened, before weights are loaded. */
 typedef void (*fr_plan_fn)(void *user, const fr_memory_plan *plan);
 
+/* ---- Ranks ------------------------------------------------------------------------------------------------- */
+
+/* Several processes, started by mpirun, that compute one model together, each with its part of the weights; results are those of
+ * one process, bit for bit. All ranks make the same calls with the same arguments: the library sees to it that what depends on a
+ * clock, on memory or on files is what rank 0 finds. What a program reads by itself (a prompt, a key) rank 0 broadcasts. */
+typedef struct fr_ranks fr_ranks;
+/* Joins the others. Once in a process, from its first thread, before any other. A program that was not started by mpirun need not
+ * call it. FR_ERROR_UNSUPPORTED without MPI (CMake's FORERUN_MPI), or if it cannot be called by several threads. */
+FR_API fr_status fr_ranks_join(fr_ranks **out, fr_error *error);
+/* Every rank's last call; nothing can be joined again. NULL is allowed. */
+FR_API void fr_ranks_leave(fr_ranks *ranks);
+FR_API int fr_ranks_rank(const fr_ranks *ranks); /* 0 for NULL */
+FR_API int fr_ranks_size(const fr_ranks *ranks); /* 1 for NULL */
+/* The bytes of rank 0, for all. (NULL: nothing.) */
+FR_API void fr_ranks_share(const fr_ranks *ranks, void *bytes, size_t size);
+/* Every rank comes with a status and, if that is a failure, its error; all leave with those of the first that has failed, or
+ * FR_OK. (NULL: as they are.) */
+FR_API fr_status fr_ranks_agree(const fr_ranks *ranks, fr_status status, fr_error *error);
+
 /* ---- Model ------------------------------------------------------------------------------------------------- */
 
 typedef struct fr_model fr_model;

@@ -4,17 +4,19 @@
 #
 #   sh tools/setup.sh          what the program and its tests need
 #   sh tools/setup.sh --clang  also clang with its OpenMP runtime, for the clang and ThreadSanitizer builds, and clang-format
+#   sh tools/setup.sh --mpi    also Open MPI, for -DFORERUN_MPI=ON, unless there is an MPI
 set -eu
 cd "$(dirname "$0")/.."
 
 say() { printf '%s\n' "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-clang=no
+clang=no mpi=no
 for arg; do
     case $arg in
         --clang) clang=yes ;;
-        *) die "unknown option $arg (there is --clang)" ;;
+        --mpi) mpi=yes ;;
+        *) die "unknown option $arg (there are --clang and --mpi)" ;;
     esac
 done
 
@@ -35,6 +37,10 @@ missing() {
         command -v xz >/dev/null || echo xz-utils
         candidate=$(apt-cache policy libdnnl-dev 2>/dev/null | sed -n 's/^ *Candidate: *//p')
         ! dpkg --compare-versions "${candidate:-0}" ge 3.7 2>/dev/null || echo libdnnl-dev
+    fi
+    if [ $mpi = yes ]; then
+        command -v mpicc >/dev/null || echo libopenmpi-dev
+        command -v mpirun >/dev/null || echo openmpi-bin
     fi
     if [ $clang = yes ]; then
         command -v clang >/dev/null || echo clang

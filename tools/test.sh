@@ -3,7 +3,8 @@
 #
 #   sh tools/test.sh        release build, every test: some minutes after setup
 #   sh tools/test.sh --all  what CI=true does too: first the layout of the sources, which must be the formatter's; then also the
-#                           fast tests under ASan + UBSan, under TSan (clang) and in a clang release build
+#                           fast tests under ASan + UBSan, under TSan (clang) and in a clang release build, and those of
+#                           ranks over MPI
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,9 +20,9 @@ for arg; do
 done
 
 if [ $all = yes ]; then
-    sh tools/setup.sh --clang
+    sh tools/setup.sh --clang --mpi
     sh tools/format.sh --check
-    presets='release asan tsan clang'
+    presets='release asan tsan clang mpi'
 else
     sh tools/setup.sh
     presets=release

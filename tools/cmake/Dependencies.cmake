@@ -101,6 +101,19 @@ else()
     message(STATUS "liburing was not found: streamed weights are read by threads instead (liburing-dev)")
 endif()
 
+# Asked for: ranks. (-DMPI_C_COMPILER=mpicc.mpich chooses one of several.)
+if(FORERUN_MPI)
+    find_package(MPI QUIET COMPONENTS C)
+    if(NOT MPI_C_FOUND)
+        message(FATAL_ERROR "FORERUN_MPI is on, but MPI was not found. Install it: apt-get install libopenmpi-dev openmpi-bin\n"
+            "(`sh tools/setup.sh --mpi` installs it too.)")
+    endif()
+    message(STATUS "Found MPI: ${MPI_C_VERSION} (${MPI_C_LIBRARIES})")
+    target_compile_definitions(forerun_dependencies INTERFACE FR_MPI)
+    target_link_libraries(forerun_dependencies INTERFACE MPI::MPI_C)
+    list(JOIN MPI_C_LIBRARIES " " FORERUN_PC_MPI)
+endif()
+
 # Optional: lines that the user types can be edited.
 pkg_check_modules(LIBEDIT QUIET IMPORTED_TARGET libedit)
 if(LIBEDIT_FOUND)

@@ -1,0 +1,196 @@
+#include "core/ranks.h"
+
+#include <assert.h>
+#include <string.h>
+
+#ifdef FR_MPI
+#include <mpi.h>
+#endif
+
+const fr_ranks fr_ranks_alone = {.rank = 0, .size = 1};
+
+int fr_ranks_rank(const fr_ranks *ranks) {
+    return ranks ? ranks->rank : 0;
+}
+
+int fr_ranks_size(const fr_ranks *ranks) {
+    return ranks ? ranks->size : 1;
+}
+
+/* ---- MPI ---- */
+
+#ifdef FR_MPI
+static void gather_mpi(const fr_ranks *ranks, void *all, const int *counts, const int *at) {
+    (void)ranks;
+    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, at, MPI_BYTE, MPI_COMM_WORLD);
+}
+
+/* Exchanges of a pass are made by whichever thread comes last to a barrier, so one at a time, but not always the same. */
+fr_status fr_ranks_join(fr_ranks **out, fr_error *error) {
+    static fr_ranks ranks = {.gather = gather_mpi};
+    int provided = MPI_THREAD_SINGLE;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED)
+        return fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: it cannot be called by several threads, one at a time");
+    MPI_Comm_rank(MPI_COMM_WORLD, &ranks.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks.size);
+    if (ranks.size > FR_MAX_RANKS)
+        return fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: %d ranks, but at most %d can share a model", ranks.size, FR_MAX_RANKS);
+    *out = &ranks;
+    return FR_OK;
+}
+
+void fr_ranks_leave(fr_ranks *ranks) {
+    if (ranks) MPI_Finalize();
+}
+#else
+fr_status fr_ranks_join(fr_ranks **out, fr_error *error) {
+    (void)out;
+    fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: this build of forerun has none");
+    return fr_hint(error, FR_ERROR_UNSUPPORTED, "configure with -DFORERUN_MPI=ON");
+}
+
+void fr_ranks_leave(fr_ranks *ranks) {
+    (void)ranks;
+}
+#endif
+
+/* ---- Outside of passes ---- */
+
+/* Piece i of counts[i] bytes behind those of the ranks before. */
+static void gather(const fr_ranks *ranks, void *all, const int *counts) {
+    int at[FR_MAX_RANKS];
+    for (int i = 0, next = 0; i < ranks->size; next += counts[i++]) at[i] = next;
+    ranks->gather(ranks, all, counts, at);
+}
+
+void fr_ranks_share(const fr_ranks *ranks, void *bytes, size_t size) {
+    enum { MOST = 1 << 30 };
+    int counts[FR_MAX_RANKS] = {0};
+    if (!ranks || ranks->size == 1) return;
+    for (size_t done = 0; done < size; done += (size_t)counts[0]) {
+        counts[0] = size - done < MOST ? (int)(size - done) : MOST;
+        gather(ranks, (char *)bytes + done, counts);
+    }
+}
+
+fr_status fr_ranks_agree(const fr_ranks *ranks, fr_status status, fr_error *error) {
+    if (!ranks || ranks->size == 1) return status;
+    fr_error unasked = {0}, *e = error ? error : &unasked;
+    int all[FR_MAX_RANKS], counts[FR_MAX_RANKS], failed = 0;
+    for (int i = 0; i < ranks->size; i++) counts[i] = (int)sizeof *all;
+    all[ranks->rank] = (int)status;
+    gather(ranks, all, counts);
+    while (failed < ranks->size && all[failed] == FR_OK) failed++;
+    if (failed == ranks->size) return FR_OK;
+    memset(counts, 0, sizeof counts);
+    counts[failed] = (int)sizeof *e;
+    gather(ranks, e, counts);
+    return (fr_status)all[failed];
+}
+
+/* ---- Exchanges inside a pass ---- */
+
+void fr_exchange_take(fr_exchange *e, fr_arena *arena, const fr_ranks *ranks, size_t bytes) {
+    *e = (fr_exchange){.ranks = ranks};
+    if (ranks->size == 1) return;
+    e->bytes = bytes;
+    e->staging = FR_TAKE(arena, char, bytes);
+    e->counts = FR_TAKE(arena, int, ranks->size);
+    e->at = FR_TAKE(arena, int, ranks->size);
+}
+
+/* Bytes [*begin, *end) of a plane's row are rank i's. */
+static void piece_of(const fr_exchange *e, const fr_plane *p, int i, size_t *begin, size_t *end) {
+    int first, last;
+    fr_ranks_part(e->ranks, i, p->width, p->unit, &first, &last);
+    *begin = (size_t)((first + p->columns - 1) / p->columns) * p->column_bytes;
+    *end = (size_t)((last + p->columns - 1) / p->columns) * p->column_bytes;
+}
+
+static size_t row_bytes(const fr_plane *p) {
+    return (size_t)((p->width + p->columns - 1) / p->columns) * p->column_bytes;
+}
+
+typedef struct job {
+    const fr_exchange *e;
+    const fr_plane *planes;
+    int count;
+} job;
+
+/* What fits into staging at a time: rows of one plane after the other, from row `row` of plane `plane` up to the next lot's. */
+typedef struct lot {
+    int plane, row;
+} lot;
+
+static lot lot_behind(const job *j, lot at) {
+    size_t left = j->e->bytes;
+    for (; at.plane < j->count; at = (lot){at.plane + 1, 0}) {
+        const fr_plane *p = &j->planes[at.plane];
+        size_t rows = left / row_bytes(p), wanted = (size_t)(p->rows - at.row);
+        if (rows < wanted) return (lot){at.plane, at.row + (int)rows};
+        left -= wanted * row_bytes(p);
+    }
+    return at;
+}
+
+enum { COUNT, PACK, UNPACK };
+
+/* All that rank i has of a lot, counted, moved to staging, or moved from there. Returns its bytes. */
+static int move_pieces(const job *j, lot from, lot to, int i, char *staging, int what) {
+    size_t done = 0, begin, end;
+    for (; from.plane < j->count && from.plane <= to.plane; from = (lot){from.plane + 1, 0}) {
+        const fr_plane *p = &j->planes[from.plane];
+        int last = from.plane < to.plane ? p->rows : to.row;
+        piece_of(j->e, p, i, &begin, &end);
+        for (int r = from.row; r < last; r++, done += end - begin) {
+            char *row = (char *)p->x + (size_t)r * p->stride + begin;
+            if (what == PACK) memcpy(staging + done, row, end - begin);
+            if (what == UNPACK) memcpy(row, staging + done, end - begin);
+        }
+    }
+    return (int)done;
+}
+
+static void exchange_lot(const job *j, lot from, lot to) {
+    const fr_exchange *e = j->e;
+    const int size = e->ranks->size, rank = e->ranks->rank;
+    for (int i = 0, next = 0; i < size; next += e->counts[i++]) {
+        e->counts[i] = move_pieces(j, from, to, i, NULL, COUNT);
+        e->at[i] = next;
+    }
+    move_pieces(j, from, to, rank, e->staging + e->at[rank], PACK);
+    e->ranks->gather(e->ranks, e->staging, e->counts, e->at);
+    for (int i = 0; i < size; i++)
+        if (i != rank) move_pieces(j, from, to, i, e->staging + e->at[i], UNPACK);
+}
+
+/* A single row lies as it travels. */
+static void exchange_row(const fr_exchange *e, const fr_plane *p) {
+    for (int i = 0; i < e->ranks->size; i++) {
+        size_t begin, end;
+        piece_of(e, p, i, &begin, &end);
+        e->at[i] = (int)begin;
+        e->counts[i] = (int)(end - begin);
+    }
+    e->ranks->gather(e->ranks, p->x, e->counts, e->at);
+}
+
+static void exchange_all(void *argument) {
+    const job *j = argument;
+    if (j->count == 1 && j->planes->rows == 1) {
+        exchange_row(j->e, j->planes);
+        return;
+    }
+    for (lot from = {0, 0}, to; from.plane < j->count; from = to) {
+        to = lot_behind(j, from);
+        assert(to.plane > from.plane || to.row > from.row); /* staging has room for a row */
+        exchange_lot(j, from, to);
+    }
+}
+
+void fr_exchange_planes(const fr_exchange *e, const fr_plane *planes, int count) {
+    if (e->ranks && e->ranks->size > 1)
+        fr_team_barrier_do(exchange_all, &(job){e, planes, count});
+    else
+        fr_team_barrier();
+}
