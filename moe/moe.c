@@ -148,8 +148,7 @@ enum { ROWS_ROUTED_ALONE = 2 }; /* it takes one thread as long as a barrier does
 static void route_rows(const routing *c) {
     const fr_linear *gate = &c->moe->router.gate;
     int begin, end;
-    fr_linear_split(gate, c->x->rows, &begin, &end);
-    if (begin < end) fr_linear_range(gate, c->x, begin, end, c->s->scores, gate->out, c->s->compute);
+    fr_linear_share(gate, c->x, c->s->scores, c->s->compute);
     if (c->x->rows <= ROWS_ROUTED_ALONE) {
         fr_team_barrier_do(choose_and_sort, (void *)c);
         return;
@@ -185,7 +184,7 @@ static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *del
         if (fr_share_next(&share, s->chosen[c].mlp->gate_proj.out, &begin, &end))
             fr_mlp_decode_product(&s->chosen[c], begin, end);
     fr_team_barrier();
-    fr_linear_split(&s->chosen[0].mlp->down_proj, rows, &begin, &end);
+    fr_linear_split(&s->chosen[0].mlp->down_proj, &begin, &end);
     for (int c = 0; c < s->num_chosen && begin < end; c++) {
         const fr_mlp_decode *job = &s->chosen[c];
         fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);

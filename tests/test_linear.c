@@ -288,16 +288,16 @@ static void fp8_matmul_of_onednn_is_right(void **state) {
 }
 
 static void thread_counts(void) {
-    static const int counts[] = {1, 3, 8, 9, 70};
+    static const int counts[] = {1, 8, 9, 200}, teams[] = {2, 5, 16, 64};
     for (int kind = 0; kind < 4; kind++) {
         layer l = make_layer(kind == 3 ? FR_F8_E4M3 : dtypes[kind], 200, 300);
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 4; i++) {
             int n = counts[i];
             float *x = make_x(n, 300), *one = malloc(sizeof *one * (size_t)(n * 200)),
                   *more = malloc(sizeof *more * (size_t)(n * 200));
             forward(&l.linear, x, n, kind == 3, false, 1, one);
-            for (int threads = 2; threads <= 4; threads++) {
-                forward(&l.linear, x, n, kind == 3, false, threads, more);
+            for (int t = 0; t < 4; t++) {
+                forward(&l.linear, x, n, kind == 3, false, teams[t], more);
                 assert_memory_equal(one, more, sizeof *one * (size_t)(n * 200));
             }
             free(x);
@@ -312,6 +312,68 @@ static void threads_do_not_change_results(void **state) {
     (void)state;
     random_state = 3;
     for_each_isa(thread_counts);
+}
+
+/* Every rectangle of tiles of outputs and tokens, through each backend that takes these rows, on its own: the bits of the whole.
+ */
+static void cuts_of_a_product(void) {
+    enum { OUT = 200, IN = 300, ROWS = 150, TILES = 3, OUTPUT_TILES = 4 };
+    for (int kind = 0; kind < 4; kind++) {
+        layer l = make_layer(kind == 3 ? FR_F8_E4M3 : dtypes[kind], OUT, IN);
+        float *x = make_x(ROWS, IN), *whole = malloc(sizeof *whole * ROWS * OUT), *cut = malloc(sizeof *cut * ROWS * OUT);
+        own_rows rows = take_rows(ROWS, IN);
+        fr_compute c = take_compute(&l.linear, ROWS, 1);
+        const fr_prefill_backend *backend = fr_prefill_backend_of(kernels, kind == 3, IN);
+        fr_rows_set_alone(&rows.r, x, ROWS, IN, forms_of(kind == 3), false);
+        fr_linear_range(&l.linear, &rows.r, 0, OUT, whole, OUT, &c);
+        for (int i = 0; i < OUTPUT_TILES * TILES; i++)
+            for (int outputs = 1; outputs <= OUTPUT_TILES - i / TILES; outputs++)
+                for (int tokens = 1; tokens <= TILES - i % TILES; tokens++) {
+                    int end = (i / TILES + outputs) * FR_TILE_OUTPUTS, last = (i % TILES + tokens) * FR_TILE_TOKENS;
+                    fr_linear_part part = {i / TILES * FR_TILE_OUTPUTS, end < OUT ? end : OUT, i % TILES * FR_TILE_TOKENS, 0};
+                    part.rows = (last < ROWS ? last : ROWS) - part.first;
+                    for (int j = 0; j < ROWS * OUT; j++) cut[j] = NAN;
+                    backend->multiply(&l.linear, &rows.r, &part, cut, OUT, &c);
+                    for (int r = 0; r < ROWS; r++)
+                        for (int o = 0; o < OUT; o++) {
+                            bool inside = r >= part.first && r < part.first + part.rows && o >= part.begin && o < part.end;
+                            assert_true(inside ? cut[r * OUT + o] == whole[r * OUT + o] : isnan(cut[r * OUT + o]));
+                        }
+                }
+        release_compute(&c);
+        fr_free(rows.memory);
+        free(x);
+        free(whole);
+        free(cut);
+        release_layer(&l);
+    }
+}
+
+static void a_cut_does_not_change_results(void **state) {
+    (void)state;
+    random_state = 6;
+    for_each_isa(cuts_of_a_product);
+    kernels = fr_isa_kernels(FR_ISA_AUTO);
+    fr_fp8_force(true);
+    cuts_of_a_product();
+    fr_fp8_force(false);
+}
+
+/* Tiles of tokens are cut where outputs leave threads idle, and nowhere else: a tile of weights is then converted twice. */
+static void tokens_are_cut_where_outputs_do_not_occupy_the_threads(void **state) {
+    (void)state;
+    const int gate = 256 / FR_TILE_OUTPUTS, kv_a = 576 / FR_TILE_OUTPUTS, o = 7168 / FR_TILE_OUTPUTS,
+              tokens = 512 / FR_TILE_TOKENS;
+    assert_int_equal(fr_token_parts(gate, tokens, 192), tokens); /* 32 units */
+    assert_int_equal(fr_token_parts(kv_a, tokens, 192), tokens); /* 72 */
+    assert_true(fr_token_parts(kv_a, tokens, 16) > 1);
+    assert_int_equal(fr_token_parts(o, tokens, 16), 1);
+    for (int tiles = 1; tiles < 300; tiles += 7) {
+        assert_int_equal(fr_token_parts(tiles, tokens, 1), 1);
+        assert_int_equal(fr_token_parts(tiles, 1, 192), 1);
+        for (int threads = 1; threads <= 192; threads *= 2)
+            if (tiles % threads == 0) assert_int_equal(fr_token_parts(tiles, tokens, threads), 1);
+    }
 }
 
 /* Rows chosen by index, in decode and in prefill, ranges of outputs, and rows of a linear: all are the same numbers as the whole.
@@ -550,6 +612,8 @@ int main(void) {
         cmocka_unit_test(prefill_rows_are_right_and_row_invariant),
         cmocka_unit_test(fp8_matmul_of_onednn_is_right),
         cmocka_unit_test(threads_do_not_change_results),
+        cmocka_unit_test(a_cut_does_not_change_results),
+        cmocka_unit_test(tokens_are_cut_where_outputs_do_not_occupy_the_threads),
         cmocka_unit_test(parts_equal_the_whole),
         cmocka_unit_test(transposed_is_right),
         cmocka_unit_test(quantization_is_exact),

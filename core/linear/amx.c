@@ -43,8 +43,10 @@ static void multiply(const fr_panel_job *j) {
     }
 }
 
-static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
-    fr_panels_range(w, x, begin, end, y, y_stride, FR_PANEL_TILES, multiply, fr_compute_scratch(c));
+static void multiply_part(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                          const fr_compute *c) {
+    fr_panels_multiply(w, x, part, y, y_stride, FR_PANEL_TILES, multiply, fr_compute_scratch(c));
 }
 
-const fr_prefill_backend fr_backend_amx = {.name = "amx tiles", .ready = ready, .scratch = scratch, .pack = pack, .range = range};
+const fr_prefill_backend fr_backend_amx = {
+    .name = "amx tiles", .ready = ready, .scratch = scratch, .pack = pack, .multiply = multiply_part};

@@ -18,6 +18,12 @@ static inline int64_t fr_pack_row(const fr_pack_job *job, int i) {
     return job->index ? job->index[i] : i;
 }
 
+/* A part of a product: outputs [begin, end) of rows [first, first + rows). begin is a multiple of FR_TILE_OUTPUTS and first of
+ * FR_TILE_TOKENS, and so are end and first + rows where they are not the last. */
+typedef struct fr_linear_part {
+    int begin, end, first, rows;
+} fr_linear_part;
+
 typedef struct fr_prefill_backend {
     const char *name; /* as build information and documents say it; valid once the backend is ready */
     /* Whether it runs rows of this width, in this form, for these kernels. The first call that may say so creates what its
@@ -31,9 +37,10 @@ typedef struct fr_prefill_backend {
     void (*release)(fr_compute *compute);
     /* ONE THREAD. (NULL: rows are read as they are.) */
     void (*pack)(const fr_pack_job *job, int tile, int block);
-    /* ONE THREAD of a team. fr_linear_range, of rows that this backend has packed. */
-    void (*range)(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
-                  const fr_compute *compute);
+    /* ONE THREAD of a team. y[r * y_stride + o] of a part, of rows that this backend has packed. A result has the same bits
+     * however a product is cut into parts. */
+    void (*multiply)(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                     const fr_compute *compute);
 } fr_prefill_backend;
 
 /* Of these, the first that is ready is taken. */

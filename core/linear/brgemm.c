@@ -189,20 +189,25 @@ static void multiply_f32(const fr_panel_job *j) {
         }
 }
 
-static void range_bf16(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
-                       const fr_compute *c) {
-    fr_panels_range(w, x, begin, end, y, y_stride, FR_PANEL_BF16, multiply_bf16, fr_compute_scratch(c));
+static void part_bf16(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                      const fr_compute *c) {
+    fr_panels_multiply(w, x, part, y, y_stride, FR_PANEL_BF16, multiply_bf16, fr_compute_scratch(c));
     dnnl_brgemm_release_hw_context();
 }
 
-static void range_f32(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
-    fr_panels_range(w, x, begin, end, y, y_stride, FR_PANEL_F32, multiply_f32, fr_compute_scratch(c));
+static void part_f32(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                     const fr_compute *c) {
+    fr_panels_multiply(w, x, part, y, y_stride, FR_PANEL_F32, multiply_f32, fr_compute_scratch(c));
 }
 
-const fr_prefill_backend fr_backend_brgemm = {
-    .name = bf16.name, .ready = ready_bf16, .scratch = scratch_bf16, .prepare = prepare, .pack = pack_bf16, .range = range_bf16};
+const fr_prefill_backend fr_backend_brgemm = {.name = bf16.name,
+                                              .ready = ready_bf16,
+                                              .scratch = scratch_bf16,
+                                              .prepare = prepare,
+                                              .pack = pack_bf16,
+                                              .multiply = part_bf16};
 const fr_prefill_backend fr_backend_brgemm_f32 = {
-    .name = f32.name, .ready = ready_f32, .scratch = scratch_f32, .pack = pack_f32, .range = range_f32};
+    .name = f32.name, .ready = ready_f32, .scratch = scratch_f32, .pack = pack_f32, .multiply = part_f32};
 
 /* ---- The most that it can do ---- */
 

@@ -30,14 +30,19 @@ uint64_t fr_linear_bytes(const fr_linear *linear) {
 
 /* ---- Products ---- */
 
-void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+static void multiply(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                     const fr_compute *c) {
     const fr_prefill_backend *backend = &fr_backend_portable;
     assert(x->kernels == c->kernels && x->width == w->in && fr_team_rank() < c->threads);
     if (x->rows > FR_DECODE_ROWS) {
-        assert(begin % FR_TILE_OUTPUTS == 0 && x->rows <= c->max_rows);
+        assert(part->begin % FR_TILE_OUTPUTS == 0 && part->first % FR_TILE_TOKENS == 0 && x->rows <= c->max_rows);
         backend = fr_prefill_backend_of(c->kernels, w->dtype == FR_F8_E4M3 && x->quantized, w->in);
     }
-    backend->range(w, x, begin, end, y, y_stride, c);
+    backend->multiply(w, x, part, y, y_stride, c);
+}
+
+void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+    multiply(w, x, &(fr_linear_part){begin, end, 0, x->rows}, y, y_stride, c);
 }
 
 /* In decode, units of 16 leave few strips of outputs incomplete (core/kernels/decode_strips.h), if there are enough for all. */
@@ -45,36 +50,52 @@ static int unit_of(int outputs, int rows) {
     return rows > FR_DECODE_ROWS ? FR_TILE_OUTPUTS : outputs >= 64 * fr_team_size() ? 16 : 4;
 }
 
-void fr_linear_split(const fr_linear *w, int rows, int *begin, int *end) {
-    fr_team_split(w->out, unit_of(w->out, rows), begin, end);
+void fr_linear_split(const fr_linear *w, int *begin, int *end) {
+    fr_team_split(w->out, unit_of(w->out, 1), begin, end);
+}
+
+/* This thread's share of products of the same rows, laid end to end. With add_to [rows, out], of one product, it is added there,
+ * too. */
+static void share(const fr_linear_product *products, int count, int64_t y_stride, const fr_rows *x, float *add_to,
+                  const fr_compute *c) {
+    int outputs = 0, units = 0, parts = 1, begin, end;
+    for (int i = 0; i < count; i++) outputs += products[i].w->out;
+    const int unit = unit_of(outputs, x->rows), size = fr_team_size();
+    for (int i = 0; i < count; i++) units += (products[i].w->out + unit - 1) / unit;
+    if (x->rows > FR_DECODE_ROWS) parts = fr_token_parts(units, (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS, size);
+    fr_split(units * parts, 1, size, fr_team_rank(), &begin, &end);
+    for (int t = begin / units; t * units < end; t++) {
+        fr_linear_part part;
+        int last, from = begin - t * units, to = end - t * units;
+        fr_share of_part = {.begin = from > 0 ? from * unit : 0, .end = (to < units ? to : units) * unit, .unit = unit};
+        fr_split(x->rows, FR_TILE_TOKENS, parts, t, &part.first, &last);
+        part.rows = last - part.first;
+        for (int i = 0; i < count; i++) {
+            const fr_linear_product *p = &products[i];
+            if (!fr_share_next(&of_part, p->w->out, &part.begin, &part.end)) continue;
+            multiply(p->w, x, &part, p->y, y_stride ? y_stride : p->w->out, c);
+            for (int64_t r = part.first; add_to && r < last; r++)
+                for (int64_t o = r * p->w->out + part.begin; o < r * p->w->out + part.end; o++) add_to[o] += p->y[o];
+        }
+    }
+}
+
+void fr_linear_share(const fr_linear *w, const fr_rows *x, float *y, const fr_compute *c) {
+    share(&(fr_linear_product){w, y}, 1, w->out, x, NULL, c);
 }
 
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *c) {
-    int begin, end;
-    fr_linear_split(w, x->rows, &begin, &end);
-    if (begin < end) fr_linear_range(w, x, begin, end, y, y_stride, c);
+    share(&(fr_linear_product){w, y}, 1, y_stride, x, NULL, c);
     fr_team_barrier();
 }
 
 void fr_linear_add(const fr_linear *w, const fr_rows *x, float *y, float *delta, const fr_compute *c) {
-    int begin, end;
-    fr_linear_split(w, x->rows, &begin, &end);
-    if (begin < end) fr_linear_range(w, x, begin, end, delta, w->out, c);
-    for (int64_t r = 0; r < x->rows; r++)
-        for (int64_t i = r * w->out + begin; i < r * w->out + end; i++) y[i] += delta[i];
+    share(&(fr_linear_product){w, delta}, 1, w->out, x, y, c);
     fr_team_barrier();
 }
 
 void fr_linear_forward_each(const fr_linear_product *products, int count, const fr_rows *x, const fr_compute *c) {
-    int outputs = 0, whole = 0, begin, end;
-    for (int i = 0; i < count; i++) outputs += products[i].w->out;
-    int unit = unit_of(outputs, x->rows);
-    for (int i = 0; i < count; i++) whole += fr_whole_units(products[i].w->out, unit);
-    fr_share share = fr_team_share(whole, unit);
-    for (int i = 0; i < count; i++) {
-        const fr_linear *w = products[i].w;
-        if (fr_share_next(&share, w->out, &begin, &end)) fr_linear_range(w, x, begin, end, products[i].y, w->out, c);
-    }
+    share(products, count, 0, x, NULL, c);
     fr_team_barrier();
 }
 

@@ -4,7 +4,8 @@
  * There are two regimes. Decode is for up to FR_DECODE_ROWS rows (decode and verify passes): each weight is read once for all
  * rows, and a row gets the same bits whatever the number of rows and threads is. That makes drafting lossless. Prefill is for
  * more rows: BF16 or float32 products on tiles of weights that are converted in cache, by the first backend that is ready
- * (core/linear/prefill.c). Within this regime, too, a row's bits do not depend on the other rows or on the threads.
+ * (core/linear/prefill.c). Within this regime, too, a row's bits do not depend on the other rows or on the threads. Threads share
+ * a product by outputs, and where these are too few for all of them, by tiles of tokens as well.
  *
  * Activations of an FP8 linear are quantized or exact (DeepSeek-V3 report, section 3.3). Quantized:
  *   y = sum over 128-blocks b of sx[b] * sw[b] * (qx[b] . qw[b]), accumulated in float32.
@@ -63,8 +64,10 @@ typedef struct fr_linear_product {
 } fr_linear_product;
 /* TEAM. All of them in one sweep. */
 void fr_linear_forward_each(const fr_linear_product *products, int count, const fr_rows *x, const fr_compute *compute);
-/* The outputs of such a product that are this thread's. */
-void fr_linear_split(const fr_linear *w, int rows, int *begin, int *end);
+/* The calling thread's share of y [rows, out] = W x, for those who have a barrier of their own. */
+void fr_linear_share(const fr_linear *w, const fr_rows *x, float *y, const fr_compute *compute);
+/* In decode, the outputs that are this thread's share. */
+void fr_linear_split(const fr_linear *w, int *begin, int *end);
 
 /* ONE THREAD of a team. Outputs [begin, end) only, at y[r * y_stride + o]. The number of rows decides the regime, as above. In
  * prefill, begin is a multiple of FR_TILE_OUTPUTS. */

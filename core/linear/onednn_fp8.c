@@ -283,21 +283,28 @@ static size_t scratch(int max_rows) {
     return ((size_t)MOST_BLOCKS + (size_t)rows_of_product(fr_tile_columns(max_rows))) * OUTPUTS * sizeof(float);
 }
 
-static void range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, const fr_compute *c) {
+static void multiply_part(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                          const fr_compute *c) {
+    const int last = part->first + part->rows;
     float *scales = fr_compute_scratch(c), *sum = scales + MOST_BLOCKS * OUTPUTS; /* [blocks, n], [rows, n] */
-    for (int output = begin, n; output < end; output += n) {
-        n = end - output < OUTPUTS ? end - output : OUTPUTS;
+    for (int output = part->begin, n; output < part->end; output += n) {
+        n = part->end - output < OUTPUTS ? part->end - output : OUTPUTS;
         expand_scales(w, output, n, scales);
-        for (int first = 0, rows; first < x->rows; first += rows) {
-            rows = rows_of_product(fr_tile_columns(x->rows) - first);
+        for (int first = part->first, rows; first < last; first += rows) {
+            rows = rows_of_product(fr_tile_columns(last) - first);
             const product *p = find(c->fp8, &(shape){rows, w->in, n, w->stride});
             if (!p || !multiply(p, fr_team_rank(), w, x, first, output, scales, sum))
                 multiply_plainly(w, x, first, rows, output, n, scales, sum);
-            for (int i = 0; i < rows && first + i < x->rows; i++)
+            for (int i = 0; i < rows && first + i < last; i++)
                 memcpy(y + (first + i) * y_stride + output, sum + (int64_t)i * n, (size_t)n * sizeof *y);
         }
     }
 }
 
-const fr_prefill_backend fr_backend_onednn_fp8 = {
-    .name = fp8.text, .ready = ready, .scratch = scratch, .prepare = prepare, .release = release, .pack = pack, .range = range};
+const fr_prefill_backend fr_backend_onednn_fp8 = {.name = fp8.text,
+                                                  .ready = ready,
+                                                  .scratch = scratch,
+                                                  .prepare = prepare,
+                                                  .release = release,
+                                                  .pack = pack,
+                                                  .multiply = multiply_part};

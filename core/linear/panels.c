@@ -159,10 +159,19 @@ static void convert_panel(const fr_kernels *k, const fr_linear *w, fr_panel_form
         }
 }
 
+/* Tiles of tokens [first, last), of a part of a product. */
+typedef struct token_tiles {
+    int first, last;
+} token_tiles;
+
+static token_tiles tiles_of(const fr_linear_part *part) {
+    return (token_tiles){part->first / FR_TILE_TOKENS, (part->first + part->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS};
+}
+
 /* The job of tile `tile` with the panel in s. */
 static fr_panel_job job_of(const fr_linear *w, const fr_rows *x, fr_panel_form form, int begin, int end, int first, int last,
-                           int tile, const scratch *s) {
-    int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows), tiles = (all + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+                           token_tiles tiles, int tile, const scratch *s) {
+    int blocks = fr_blocks(w->in), all = fr_tile_columns(x->rows);
     int token = tile * FR_TILE_TOKENS, columns = all - token < FR_TILE_TOKENS ? all - token : FR_TILE_TOKENS;
     bool use_q = w->dtype == FR_F8_E4M3 && x->quantized;
     int parts = use_q && form != FR_PANEL_F32 ? 1 : 2; /* x is packed in two, if only one counts */
@@ -182,41 +191,41 @@ static fr_panel_job job_of(const fr_linear *w, const fr_rows *x, fr_panel_form f
                       .one_part = use_q || x->bf16,
                       .sx = use_q ? x->pack_scale + (int64_t)first * all + token : NULL,
                       .sx_stride = all,
-                      .sum = s->sum + tile * FR_PANEL_C,
-                      .sum_stride = (int64_t)tiles * FR_PANEL_C,
+                      .sum = s->sum + (tile - tiles.first) * FR_PANEL_C,
+                      .sum_stride = (int64_t)(tiles.last - tiles.first) * FR_PANEL_C,
                       .own = s->own};
-    if (tile + 1 < tiles && all - token >= 2 * FR_TILE_TOKENS) j.next_tile = (int64_t)FR_TILE_TOKENS * blocks * FR_BLOCK * parts;
+    if (tile + 1 < tiles.last && all - token >= 2 * FR_TILE_TOKENS)
+        j.next_tile = (int64_t)FR_TILE_TOKENS * blocks * FR_BLOCK * parts;
     return j;
 }
 
-/* Outputs [begin, end), at most group_of(form) tiles, of all tokens, into s->sum. */
-static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, fr_panel_form form, fr_multiply_fn multiply,
-                           const scratch *s) {
-    int blocks = fr_blocks(w->in), token_tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
-    int group = (end - begin + FR_TILE_OUTPUTS - 1) / FR_TILE_OUTPUTS;
-    memset(s->sum, 0, (size_t)(group * token_tiles * FR_PANEL_C) * sizeof *s->sum);
+/* Outputs [begin, end), at most group_of(form) tiles, of these tokens, into s->sum. */
+static void multiply_group(const fr_linear *w, const fr_rows *x, int begin, int end, token_tiles tiles, fr_panel_form form,
+                           fr_multiply_fn multiply, const scratch *s) {
+    int blocks = fr_blocks(w->in), group = (end - begin + FR_TILE_OUTPUTS - 1) / FR_TILE_OUTPUTS;
+    memset(s->sum, 0, (size_t)(group * (tiles.last - tiles.first) * FR_PANEL_C) * sizeof *s->sum);
     for (int first = 0; first < blocks; first += blocks_of(form)) {
         int last = first + blocks_of(form) < blocks ? first + blocks_of(form) : blocks;
         convert_panel(x->kernels, w, form, begin, end, first, last, s);
-        for (int tile = 0; tile < token_tiles; tile++) {
-            fr_panel_job job = job_of(w, x, form, begin, end, first, last, tile, s);
+        for (int tile = tiles.first; tile < tiles.last; tile++) {
+            fr_panel_job job = job_of(w, x, form, begin, end, first, last, tiles, tile, s);
             multiply(&job);
         }
     }
 }
 
-void fr_panels_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, fr_panel_form form,
-                     fr_multiply_fn multiply, void *memory) {
+void fr_panels_multiply(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                        fr_panel_form form, fr_multiply_fn multiply, void *memory) {
     const fr_kernels *k = x->kernels;
-    const int group = group_of(form), step = group * FR_TILE_OUTPUTS,
-              token_tiles = (x->rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
+    const token_tiles tiles = tiles_of(part);
+    const int group = group_of(form), step = group * FR_TILE_OUTPUTS, per_group = tiles.last - tiles.first;
     fr_arena arena = {.base = memory, .size = SIZE_MAX};
-    scratch s = take_scratch(&arena, x->rows, 0);
-    for (int o = begin; o < end; o += step) {
-        multiply_group(w, x, o, end - o < step ? end : o + step, form, multiply, &s);
-        for (int i = 0; i < group * token_tiles; i++) {
-            int output = o + i / token_tiles * FR_TILE_OUTPUTS, first = i % token_tiles * FR_TILE_TOKENS;
-            int outputs = end - output < FR_TILE_OUTPUTS ? end - output : FR_TILE_OUTPUTS;
+    scratch s = take_scratch(&arena, part->rows, 0);
+    for (int o = part->begin; o < part->end; o += step) {
+        multiply_group(w, x, o, part->end - o < step ? part->end : o + step, tiles, form, multiply, &s);
+        for (int i = 0; i < group * per_group; i++) {
+            int output = o + i / per_group * FR_TILE_OUTPUTS, first = (tiles.first + i % per_group) * FR_TILE_TOKENS;
+            int outputs = part->end - output < FR_TILE_OUTPUTS ? part->end - output : FR_TILE_OUTPUTS;
             int tokens = x->rows - first < FR_TILE_TOKENS ? x->rows - first : FR_TILE_TOKENS;
             if (outputs <= 0) break;
             (form == FR_PANEL_F32 ? k->float_prefill->transpose : k->prefill->transpose)(y + first * y_stride + output, y_stride,

@@ -52,7 +52,7 @@ typedef void (*fr_multiply_fn)(const fr_panel_job *job);
 void fr_panels_pack(const fr_pack_job *job, fr_panel_form form, int tile, int block);
 /* Bytes of scratch, `own_bytes` for the multiplying among them. */
 size_t fr_panels_scratch(int max_rows, size_t own_bytes);
-void fr_panels_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride, fr_panel_form form,
-                     fr_multiply_fn multiply, void *scratch);
+void fr_panels_multiply(const fr_linear *w, const fr_rows *x, const fr_linear_part *part, float *y, int64_t y_stride,
+                        fr_panel_form form, fr_multiply_fn multiply, void *scratch);
 
 #endif
