@@ -1,67 +1,41 @@
 #include "attn/absorbed.h"
 
 #include <assert.h>
-#include <math.h>
 
-#include "core/kernels/tiled_attention.h"
+#include "attn/chunk.h"
 #include "core/threads.h"
 
+enum { SLOTS = 64 }; /* pairs a thread, of which a wave may hold partial softmaxes */
+
+static int at_most(int a, int b) {
+    return a < b ? a : b;
+}
+
+static fr_partials take_partials(fr_arena *arena, size_t pairs, int rank) {
+    return (fr_partials){.latent = FR_TAKE(arena, float, pairs *(size_t)rank),
+                         .max = FR_TAKE(arena, float, pairs),
+                         .sum = FR_TAKE(arena, float, pairs)};
+}
+
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows) {
-    size_t rows = (size_t)(max_rows < FR_DECODE_ROWS ? max_rows : FR_DECODE_ROWS), pairs = rows * (size_t)m->heads;
-    s->q_absorbed = FR_TAKE(arena, float, pairs *(size_t)(m->kv_rank + m->rope));
-    s->latent = FR_TAKE(arena, float, pairs *(size_t)m->kv_rank);
-    s->pair_max = FR_TAKE(arena, float, pairs);
-    s->pair_sum = FR_TAKE(arena, float, pairs);
-    s->kv_b_out = FR_TAKE(arena, float, pairs *(size_t)(m->nope + m->v));
-    const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
-    const int threads = s->compute->threads;
-    if (!tiled) return;
-    size_t groups = pairs / FR_TILED_QUERIES + (size_t)threads; /* each thread's last may be partial */
-    s->groups = FR_TAKE(arena, fr_tiled_queries, groups);
-    s->tiled_scratch = FR_TAKE(arena, void *, threads);
-    for (size_t i = 0; i < groups; i++) {
-        fr_tiled_queries unused; /* while counting there is no array to write to */
-        tiled->take(s->groups ? &s->groups[i] : &unused, arena, m->kv_rank + m->rope, m->kv_rank);
-    }
-    for (int t = 0; t < threads; t++) {
-        void *own = tiled->take_scratch(arena, m->kv_rank + m->rope, m->kv_rank);
-        if (s->tiled_scratch) s->tiled_scratch[t] = own;
-    }
+    const int pairs = at_most(max_rows, FR_DECODE_ROWS) * m->heads, threads = s->compute->threads;
+    s->q_absorbed = FR_TAKE(arena, float, (size_t)pairs *(size_t)(m->kv_rank + m->rope));
+    s->kv_b_out = FR_TAKE(arena, float, (size_t)pairs *(size_t)(m->nope + m->v));
+    s->merged = take_partials(arena, (size_t)pairs, m->kv_rank);
+    s->slots = pairs > SLOTS * threads ? pairs : SLOTS * threads;
+    for (int i = 0; i < 2; i++) s->waves[i] = take_partials(arena, (size_t)s->slots, m->kv_rank);
+    fr_chunk_take(s, arena, m);
 }
 
 bool fr_heads_are_even(const fr_mla *m) {
     return m->heads % fr_team_size() == 0;
 }
 
-bool fr_heads_are_owned(const fr_mla *m, int rows) {
+static bool heads_are_owned(const fr_mla *m, int rows) {
     return rows == 1 || fr_heads_are_even(m); /* one row's pairs are split as heads are */
 }
 
-/* A thread's pairs in attention: of its own heads, or a part of all. Item i of [begin, end) is a pair; a row's are in a run. */
-typedef struct own_pairs {
-    int begin, end;
-    int head, heads; /* the heads that they are of: `heads` from `head` on */
-    int all_heads;
-    int group; /* the first of the thread's fr_tiled_queries */
-} own_pairs;
-
-static own_pairs own_pairs_of(const fr_mla *m, int rows) {
-    own_pairs own = {.heads = m->heads, .all_heads = m->heads};
-    if (fr_heads_are_even(m)) {
-        own.heads = m->heads / fr_team_size();
-        own.head = own.heads * fr_team_rank();
-        own.end = rows * own.heads;
-        own.group = (own.end + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES * fr_team_rank();
-    } else {
-        fr_team_split(rows * m->heads, 1, &own.begin, &own.end);
-        own.group = own.begin / FR_TILED_QUERIES + fr_team_rank(); /* the one before may be partial */
-    }
-    return own;
-}
-
-static int pair_of(const own_pairs *own, int item) {
-    return item / own->heads * own->all_heads + own->head + item % own->heads;
-}
+/* ---- Queries ---- */
 
 /* Queries as the cache's rows want them, [W_UK^T q_nope | q_pe] * softmax_scale. Owned heads come out as the thread's own. */
 void fr_absorb_queries(const fr_mla *m, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s) {
@@ -78,126 +52,16 @@ void fr_absorb_queries(const fr_mla *m, const fr_rope *rope, int pos, int rows, 
     }
 }
 
-#define GROUP 4 /* pairs of one row that go through a span together */
+/* ---- What rows attend to ---- */
 
-/* What pairs attend to: rows `pos` and on of a pass see the positions up to their own; or one row sees those of a list. */
-typedef struct attended {
+typedef struct attention {
+    const fr_mla *mla;
     const fr_kv_cache *kv;
-    int layer, pos, rows;
-    const int32_t *list; /* [pos + rows]: the positions, ascending; NULL: 0, 1, .. */
-    void *gathered;      /* the thread's own, of which a list needs one */
-} attended;
-
-/* Rows of the cache of the n positions from the at-th on, one after the other. */
-static const void *span_rows(const attended *a, int at, int n) {
-    const fr_kv_cache *kv = a->kv;
-    const int32_t *list = a->list + at;
-    size_t bytes = (size_t)(kv->rank + kv->rope) * (kv->type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
-    if (!a->list) return fr_kv_cache_row(kv, a->layer, at);
-    if (list[n - 1] - list[0] == n - 1) return fr_kv_cache_row(kv, a->layer, list[0]); /* they are neighbours */
-    for (int t = 0; t < n; t++) memcpy((char *)a->gathered + (size_t)t * bytes, fr_kv_cache_row(kv, a->layer, list[t]), bytes);
-    return a->gathered;
-}
-
-/* latent[i] += sum of p[i][t] times the latent of row t, of `count` rows of the cache. */
-static void add_values(const fr_kernels *k, float *const *latent, int n, const float *const *p, const fr_kv_cache *kv,
-                       const void *rows, int count) {
-    const size_t width = (size_t)(kv->rank + kv->rope);
-    if (kv->type == FR_KV_BF16 && k->attend_values_bf16) {
-        k->attend_values_bf16(latent, n, p, rows, (int64_t)width, count, kv->rank);
-        return;
-    }
-    for (size_t t = 0; t < (size_t)count; t++)
-        for (int i = 0; i < n; i++)
-            if (kv->type == FR_KV_F32)
-                k->axpy_f32(latent[i], p[i][t], (const float *)rows + t * width, kv->rank);
-            else
-                k->axpy_bf16(latent[i], p[i][t], (const uint16_t *)rows + t * width, kv->rank);
-}
-
-/* Folds `count` rows of the cache into the online softmax of n pairs of one row. ONE THREAD. */
-static void fold_span(const fr_mla *m, const fr_kv_cache *kv, const void *rows, int count, int pair, int n, fr_mla_scratch *s) {
-    const fr_kernels *k = s->compute->kernels;
-    const float *q[GROUP] = {0};
-    float *latent[GROUP] = {0}, *scores[GROUP] = {0}, space[GROUP][FR_KV_SPAN];
-    for (int i = 0; i < n; i++) {
-        q[i] = s->q_absorbed + (size_t)(pair + i) * (size_t)(m->kv_rank + m->rope);
-        latent[i] = s->latent + (size_t)(pair + i) * (size_t)m->kv_rank;
-        scores[i] = space[i];
-    }
-    fr_kv_scores(kv->type, q, n, rows, kv->rank + kv->rope, count, scores, k);
-    for (int i = 0; i < n; i++) {
-        float highest = k->max(scores[i], count), *running = &s->pair_max[pair + i];
-        if (highest > *running) {
-            float shrink = expf(*running - highest); /* 0 in the first span, where the maximum was -inf */
-            s->pair_sum[pair + i] *= shrink;
-            for (int j = 0; j < m->kv_rank; j++) latent[i][j] *= shrink;
-            *running = highest;
-        }
-        s->pair_sum[pair + i] += k->exp_sub(scores[i], *running, count);
-    }
-    add_values(k, latent, n, (const float *const *)scores, kv, rows, count);
-}
-
-/* s->latent of these pairs, by vectors. ONE THREAD. */
-static void attend_pairs(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
-    const int total = a->pos + a->rows;
-    for (int item = own->begin; item < own->end; item++) {
-        int pair = pair_of(own, item);
-        memset(s->latent + (size_t)pair * (size_t)m->kv_rank, 0, (size_t)m->kv_rank * sizeof(float));
-        s->pair_max[pair] = -INFINITY;
-        s->pair_sum[pair] = 0.0f;
-    }
-    for (int span = 0; span < total; span += FR_KV_SPAN) {
-        const void *rows = span_rows(a, span, total - span < FR_KV_SPAN ? total - span : FR_KV_SPAN);
-        for (int item = own->begin, n; item < own->end; item += n) {
-            int row = item / own->heads, seen = a->pos + row + 1 - span; /* positions of this span and later that the row sees */
-            int row_end = (row + 1) * own->heads < own->end ? (row + 1) * own->heads : own->end;
-            n = row_end - item < GROUP ? row_end - item : GROUP;
-            if (seen > 0) fold_span(m, a->kv, rows, seen < FR_KV_SPAN ? seen : FR_KV_SPAN, pair_of(own, item), n, s);
-        }
-    }
-    for (int item = own->begin; item < own->end; item++) {
-        int pair = pair_of(own, item);
-        for (int i = 0; i < m->kv_rank; i++) s->latent[(size_t)pair * (size_t)m->kv_rank + (size_t)i] /= s->pair_sum[pair];
-    }
-}
-
-/* The same by tiles. */
-static void attend_tiled(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
-    const fr_tiled_attention *tiled = s->compute->kernels->tiled_attention;
-    const int width = m->kv_rank + m->rope, total = a->pos + a->rows, begin = own->begin, end = own->end;
-    const int count = (end - begin + FR_TILED_QUERIES - 1) / FR_TILED_QUERIES;
-    fr_tiled_queries *groups = s->groups + own->group; /* no other thread's, see the taking */
-    for (int i = 0; i < count; i++) {
-        const float *q[FR_TILED_QUERIES];
-        int first = begin + i * FR_TILED_QUERIES, seen[FR_TILED_QUERIES];
-        int n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
-        for (int j = 0; j < n; j++) {
-            q[j] = s->q_absorbed + (size_t)pair_of(own, first + j) * (size_t)width;
-            seen[j] = a->pos + (first + j) / own->heads + 1;
-        }
-        tiled->begin(&groups[i], q, seen, n, width, m->kv_rank);
-    }
-    for (int at = 0; at < total; at += FR_TILED_SPAN) {
-        int n = total - at < FR_TILED_SPAN ? total - at : FR_TILED_SPAN;
-        tiled->fold(groups, count, span_rows(a, at, n), width, at, n, width, m->kv_rank, s->tiled_scratch[fr_team_rank()]);
-    }
-    for (int i = 0; i < count; i++) {
-        float *latent[FR_TILED_QUERIES];
-        int first = begin + i * FR_TILED_QUERIES, n = end - first < FR_TILED_QUERIES ? end - first : FR_TILED_QUERIES;
-        for (int j = 0; j < n; j++) latent[j] = s->latent + (size_t)pair_of(own, first + j) * (size_t)m->kv_rank;
-        tiled->end(&groups[i], latent, n, m->kv_rank);
-    }
-}
-
-static void attend(const fr_mla *m, const attended *a, const own_pairs *own, fr_mla_scratch *s) {
-    if (own->begin == own->end) return;
-    if (s->groups && a->kv->type == FR_KV_BF16)
-        attend_tiled(m, a, own, s);
-    else
-        attend_pairs(m, a, own, s);
-}
+    int layer;
+    fr_mla_scratch *s;
+    fr_attended runs[FR_DECODE_ROWS]; /* rows in ascending order */
+    int count;
+} attention;
 
 /* Whether the rows of a pass attend to all positions up to their own. */
 static bool see_all(const fr_choice *choices, int pos, int rows) {
@@ -206,28 +70,167 @@ static bool see_all(const fr_choice *choices, int pos, int rows) {
     return true;
 }
 
-/* Rows that attend to what each has chosen, one after the other. */
-static void attend_chosen(const fr_mla *m, const fr_kv_cache *kv, int layer, int rows, const own_pairs *own, fr_mla_scratch *s) {
-    for (int r = 0; r < rows; r++) {
-        const fr_choice *choice = &s->index.choices[r];
-        attended a = {kv, layer, choice->count - 1 - r, r + 1, choice->positions, s->gathered[fr_team_rank()]};
-        own_pairs part = *own;
-        if (part.begin < r * own->heads) part.begin = r * own->heads;
-        if (part.end > (r + 1) * own->heads) part.end = (r + 1) * own->heads;
-        if (part.begin < part.end) attend(m, &a, &part, s);
+/* All rows together; or where they have chosen, each for itself. Returns how many runs there are. */
+static int find_runs(const fr_choice *choices, int pos, int rows, fr_attended *runs) {
+    runs[0] = (fr_attended){.rows = rows, .seen = pos + 1};
+    if (see_all(choices, pos, rows)) return 1;
+    for (int r = 0; r < rows; r++) runs[r] = (fr_attended){r, 1, choices[r].count, choices[r].positions};
+    return rows;
+}
+
+static int chunks_of(const fr_attended *run) {
+    return (fr_attended_positions(run) + FR_CHUNK - 1) / FR_CHUNK;
+}
+
+/* Whether a row sees anything of a chunk; rows are of the run. */
+static bool sees(const fr_attended *run, int row, int chunk) {
+    return run->seen + row - run->row > chunk * FR_CHUNK;
+}
+
+/* Merges a chunk behind the first into heads [begin, end) of a run's rows. */
+static void merge(const attention *a, const fr_attended *run, int chunk, fr_partials next, int begin, int end) {
+    for (int row = run->row; row < run->row + run->rows; row++)
+        for (int head = begin; sees(run, row, chunk) && head < end; head++)
+            fr_chunk_merge(a->s->merged, next, row * a->mla->heads + head, a->mla->kv_rank);
+}
+
+/* ---- A thread for itself ---- */
+
+/* All positions for the heads that the thread owns. */
+static void attend_owned(const attention *a) {
+    int begin, end;
+    fr_team_split(a->mla->heads, 1, &begin, &end);
+    if (begin == end) return;
+    for (const fr_attended *run = a->runs; run < a->runs + a->count; run++) {
+        fr_pairs pairs = {0, run->rows * (end - begin), begin, end - begin};
+        for (int chunk = 0; chunk < chunks_of(run); chunk++) {
+            fr_partials to = chunk == 0 ? a->s->merged : a->s->waves[0];
+            fr_chunk_attend(a->mla, a->kv, a->layer, run, chunk, &pairs, to, a->s);
+            if (chunk > 0) merge(a, run, chunk, to, begin, end);
+        }
     }
 }
 
-/* s->o_rows from s->latent; TEAM. */
+/* ---- Shared by position ---- */
+
+/* All pairs of a run over one chunk. Blocks are in the order of runs, then chunks. */
+typedef struct block {
+    int run, chunk;
+    int pairs, positions;
+    int slot;           /* of the wave: where its partial softmaxes begin; those of a first chunk need none */
+    int64_t begin, end; /* its part of the wave's work, in pairs times positions */
+} block;
+
+static block block_at(const attention *a, int run, int chunk, int slot, int64_t begin) {
+    block b = {.run = run, .chunk = chunk, .slot = slot, .begin = begin};
+    if (run == a->count) return b; /* behind the last */
+    b.pairs = a->runs[run].rows * a->mla->heads;
+    b.positions = at_most(fr_attended_positions(&a->runs[run]) - chunk * FR_CHUNK, FR_CHUNK);
+    b.end = begin + (int64_t)b.pairs * b.positions;
+    return b;
+}
+
+static block block_after(const attention *a, const block *b) {
+    int slot = b->slot + (b->chunk > 0 ? b->pairs : 0);
+    bool last = b->chunk + 1 == chunks_of(&a->runs[b->run]);
+    return block_at(a, b->run + last, last ? 0 : b->chunk + 1, slot, b->end);
+}
+
+/* Whether a block is left, and has room in the wave. */
+static bool in_wave(const attention *a, const block *b) {
+    return b->run < a->count && (b->chunk == 0 || b->slot + b->pairs <= a->s->slots);
+}
+
+static fr_partials partials_of(const attention *a, const block *b, int wave) {
+    fr_partials p = a->s->waves[wave % 2];
+    if (b->chunk == 0) return a->s->merged;
+    return (fr_partials){.first = a->runs[b->run].row * a->mla->heads,
+                         .latent = p.latent + (size_t)b->slot * (size_t)a->mla->kv_rank,
+                         .max = p.max + b->slot,
+                         .sum = p.sum + b->slot};
+}
+
+/* The pair at which the wave's work reaches `at`, in whole units. */
+static int pair_at(const block *b, int64_t at, int unit) {
+    if (at <= b->begin) return 0;
+    if (at >= b->end) return b->pairs;
+    return at_most((int)((at - b->begin) / b->positions + unit / 2) / unit * unit, b->pairs);
+}
+
+/* Pairs that are computed together: queries of a group of tiles; four for vectors, if that leaves work for all. */
+static int unit_of(const attention *a, int64_t work) {
+    if (fr_mla_has_tiles(a->s, a->kv->type)) return FR_TILED_QUERIES;
+    return work >= (int64_t)FR_CHUNK * 8 * fr_team_size() ? 4 : 1;
+}
+
+/* TEAM. As many blocks as have room: a part of them, which lies together in the cache, for each thread. Then each merges what its
+ * own heads got. Returns the next wave's first block. */
+static block attend_wave(const attention *a, const block *first, int wave) {
+    const int size = fr_team_size(), rank = fr_team_rank();
+    int64_t work = 0;
+    int begin, end;
+    for (block b = *first; in_wave(a, &b); b = block_after(a, &b)) work = b.end;
+    const int64_t from = work * rank / size, to = work * (rank + 1) / size;
+    const int unit = unit_of(a, work);
+    for (block b = *first; in_wave(a, &b); b = block_after(a, &b)) {
+        fr_pairs pairs = {pair_at(&b, from, unit), pair_at(&b, to, unit), 0, a->mla->heads};
+        if (pairs.begin < pairs.end)
+            fr_chunk_attend(a->mla, a->kv, a->layer, &a->runs[b.run], b.chunk, &pairs, partials_of(a, &b, wave), a->s);
+    }
+    fr_team_barrier();
+    fr_team_split(a->mla->heads, 1, &begin, &end);
+    block b = *first;
+    for (; in_wave(a, &b); b = block_after(a, &b))
+        if (b.chunk > 0) merge(a, &a->runs[b.run], b.chunk, partials_of(a, &b, wave), begin, end);
+    return block_at(a, b.run, b.chunk, 0, 0);
+}
+
+/* One wave suffices unless the context is very long. Waves take turns with two sets of partial softmaxes, so that a thread may
+ * begin the next while others still merge. */
+static void attend_shared(const attention *a) {
+    block next = block_at(a, 0, 0, 0, 0);
+    for (int wave = 0; next.run < a->count; wave++) next = attend_wave(a, &next, wave);
+}
+
+/* Threads that own heads need no barrier for attention, but each of them reads all positions, and tiles may be filled badly. Two
+ * barriers cost what some microseconds of work are worth. */
+bool fr_attention_is_shared(const fr_mla *m, fr_kv type, int pos, int rows, const fr_mla_scratch *s) {
+    enum { PAYS = 1 << 18 }; /* pairs times positions times width */
+    fr_attended runs[FR_DECODE_ROWS];
+    const int size = fr_team_size(), unit = fr_mla_has_tiles(s, type) ? FR_TILED_QUERIES : 1;
+    if (size == 1) return false;
+    if (!heads_are_owned(m, rows)) return true;
+    int64_t saved = 0;
+    for (int i = 0, count = find_runs(s->index.choices, pos, rows, runs); i < count; i++) {
+        /* Reading a position costs about as much as two pairs' arithmetic, or as one group's by tiles. */
+        int own = fr_whole_units((m->heads + size - 1) / size * runs[i].rows, unit);
+        int all = fr_whole_units(m->heads * runs[i].rows, unit), reading = unit > 1 ? unit : 2;
+        int parts = at_most(chunks_of(&runs[i]) * (all / unit), size);
+        if (chunks_of(&runs[i]) > 1)
+            saved += (int64_t)fr_attended_positions(&runs[i]) * (own + reading - (all + reading) / parts);
+    }
+    return saved * (m->kv_rank + m->rope) >= PAYS;
+}
+
+/* ---- Values ---- */
+
+/* latent of a head for all rows, normalized. */
+static void normalize(const fr_mla *m, int rows, int head, const fr_partials *p) {
+    for (int pair = head; pair < rows * m->heads; pair += m->heads)
+        for (int i = 0; i < m->kv_rank; i++) p->latent[(size_t)pair * (size_t)m->kv_rank + (size_t)i] /= p->sum[pair];
+}
+
+/* s->o_rows from what was merged of all chunks; TEAM. */
 static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
     int expanded = m->heads * (m->nope + m->v), width = m->heads * m->v, begin, end;
     unsigned input = fr_linear_input(&m->o_proj, m->act_fp8);
-    fr_rows latents = {.kernels = s->compute->kernels, .rows = rows * m->heads, .width = m->kv_rank, .x = s->latent};
+    fr_rows latents = {.kernels = s->compute->kernels, .rows = rows * m->heads, .width = m->kv_rank, .x = s->merged.latent};
     fr_team_split(m->heads, 1, &begin, &end);
     for (int head = begin; head < end; head++) {
         /* The values of a head are outputs [first, first + v) of kv_b_proj; its weights are read once for all rows. */
         int first = head * (m->nope + m->v) + m->nope, pairs[FR_DECODE_ROWS];
         for (int r = 0; r < rows; r++) pairs[r] = r * m->heads + head;
+        normalize(m, rows, head, &s->merged);
         fr_linear_decode(&m->kv_b_proj, &latents, pairs, rows, first, first + m->v, s->kv_b_out, expanded);
         for (int r = 0; r < rows; r++)
             memcpy(s->o + (size_t)pairs[r] * (size_t)m->v, s->kv_b_out + (size_t)r * (size_t)expanded + first,
@@ -240,12 +243,13 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
 }
 
 void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
+    attention a = {.mla = m, .kv = kv, .layer = layer, .s = s};
     assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
-    own_pairs own = own_pairs_of(m, rows);
-    if (see_all(s->index.choices, pos, rows))
-        attend(m, &(attended){.kv = kv, .layer = layer, .pos = pos, .rows = rows}, &own, s);
+    a.count = find_runs(s->index.choices, pos, rows, a.runs);
+    fr_chunk_begin(s);
+    if (fr_attention_is_shared(m, kv->type, pos, rows, s))
+        attend_shared(&a);
     else
-        attend_chosen(m, kv, layer, rows, &own, s);
-    if (!fr_heads_are_owned(m, rows)) fr_team_barrier();
+        attend_owned(&a);
     project_values(m, rows, s);
 }

@@ -129,7 +129,8 @@ static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv,
         expand_queries(m, s);
     }
     fr_absorb_queries(m, rope, pos, rows, s);
-    if (!m->q_rank || !fr_heads_are_owned(m, rows) || scores) fr_team_barrier(); /* the cache's rows, others' queries */
+    if (!m->q_rank || scores || fr_attention_is_shared(m, kv->type, pos, rows, s))
+        fr_team_barrier(); /* the cache's rows, others' queries */
     if (scores) fr_indexer_choose(&m->indexer, kv, pos, rows, &s->index);
     fr_attend_absorbed(m, kv, layer, pos, rows, s);
 }

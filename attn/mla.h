@@ -40,6 +40,23 @@ typedef struct fr_expanded {
     fr_rows q_rows, p_rows;
 } fr_expanded;
 
+#define FR_MLA_GROUPS 8 /* groups of queries that a thread has tiles for */
+
+/* What a thread attends with by tiles. */
+typedef struct fr_mla_tiles {
+    fr_tiled_queries groups[FR_MLA_GROUPS];
+    int packed[FR_MLA_GROUPS]; /* the pair whose query is the group's first; -1: none of this layer */
+    void *scratch;
+} fr_mla_tiles;
+
+/* Partial softmaxes of pairs from `first` on. */
+typedef struct fr_partials {
+    int first;
+    float *latent; /* [pairs, kv_rank]: sum of exp(score - max) ckv */
+    float *max;    /* [pairs]: about the largest score (FR_ATTEND_LATE) */
+    float *sum;    /* [pairs]: of exp(score - max) */
+} fr_partials;
+
 /* Working memory, shared by all layers. R = max_rows, T = ctx. */
 typedef struct fr_mla_scratch {
     const fr_compute *compute;
@@ -51,14 +68,14 @@ typedef struct fr_mla_scratch {
     fr_rows cq_rows, o_rows;
     atomic_int *o_done; /* [blocks of heads * v]: see fr_rows_complete */
     /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = min(R, FR_DECODE_ROWS) */
-    float *q_absorbed;          /* [F * heads, kv_rank + rope], scaled */
-    float *latent;              /* [F * heads, kv_rank]: sum of p ckv, without tiles unnormalized until the last block */
-    float *pair_max, *pair_sum; /* [F * heads]: running softmax; without tiles */
-    float *kv_b_out;            /* [F, heads * (nope + v)], of which the values are filled */
-    fr_tiled_queries *groups;   /* pairs by 16, or NULL: the CPU has no tiles */
-    void **tiled_scratch;       /* [threads] */
-    fr_index_scratch index;     /* sparse attention alone, as the next */
-    float **gathered;           /* [threads]: rows of the cache, [FR_KV_SPAN, kv_rank + rope], in its own type */
+    float *q_absorbed;    /* [F * heads, kv_rank + rope], scaled */
+    fr_partials merged;   /* [F * heads]: of all chunks so far; in the end latent is normalized */
+    fr_partials waves[2]; /* [slots]: of chunks behind the first, until they are merged (attn/absorbed.c) */
+    int slots;
+    float *kv_b_out;        /* [F, heads * (nope + v)], of which the values are filled */
+    fr_mla_tiles *tiles;    /* [threads], or NULL: the CPU has none */
+    fr_index_scratch index; /* sparse attention alone, as the next */
+    float **gathered;       /* [threads]: rows of the cache, [FR_KV_SPAN, kv_rank + rope], in its own type */
     /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */
@@ -70,6 +87,10 @@ typedef struct fr_mla_scratch {
 #define FR_KV_BLOCK 128         /* positions that prefill expands at a time */
 #define FR_KV_EXPANDED_SPAN 512 /* positions whose latents it reads and packs at a time */
 #define FR_KV_SPAN 64           /* positions that all pairs of a thread go through while they are in cache */
+
+static inline bool fr_mla_has_tiles(const fr_mla_scratch *s, fr_kv type) {
+    return s->tiles && type == FR_KV_BF16;
+}
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);
 

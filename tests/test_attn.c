@@ -202,15 +202,18 @@ static void check_tiles(const fr_tiled_attention *tiled, int width, int rank, in
                 queries[i] = q + which * width;
                 see[i] = seen[which];
             }
-            tiled->begin(&groups[g], queries, see, count[g], width, rank);
+            tiled->pack(&groups[g], queries, count[g], width);
+            tiled->begin(&groups[g], see, count[g], rank);
         }
         for (int at = 0; at < positions; at += FR_TILED_SPAN)
             tiled->fold(groups, 1 + way, rows + at * width, width, at,
                         positions - at < FR_TILED_SPAN ? positions - at : FR_TILED_SPAN, width, rank, work);
         for (int g = 0, first = 0; g <= way; first += count[g++]) {
-            float *to[Q];
+            float *to[Q], max[Q], total[Q];
             for (int i = 0; i < count[g]; i++) to[i] = out[way] + (way ? Q - 1 - first - i : i) * rank;
-            tiled->end(&groups[g], to, count[g], rank);
+            tiled->end(&groups[g], to, max, total, count[g], rank);
+            for (int i = 0; i < count[g]; i++)
+                for (int j = 0; j < rank; j++) to[i][j] /= total[i];
         }
         fr_free(memory);
     }

@@ -30,12 +30,13 @@ static void run_layer(void *argument) {
     c->size = fr_team_size();
 }
 
-/* Of a layer for `rows` rows by a team of `size`. */
-static uint64_t expected(const fr_config *c, bool is_moe, bool chooses, int rows, int size) {
-    bool even = c->num_attention_heads % size == 0;
+/* Of a layer for `rows` rows by a team of `size`; is_long: positions are so many that a team shares attention by position. */
+static uint64_t expected(const fr_config *c, bool is_moe, bool chooses, bool is_long, int rows, int size) {
+    bool even = c->num_attention_heads % size == 0, owned = even || rows == 1;
     uint64_t count = is_moe ? 9 : 8;
-    if (is_moe && rows > 2) count++;                                      /* rows are routed by several threads */
-    if (c->index_topk > 0 && chooses) count += even || rows == 1 ? 3 : 2; /* index queries (or as below), scores, choice */
+    if (is_moe && rows > 2) count++;                                       /* rows are routed by several threads */
+    if (c->index_topk > 0 && chooses) count += even || rows == 1 ? 3 : 2;  /* index queries (or as below), scores, choice */
+    if (is_long && size > 1 && owned) count += c->q_lora_rank > 0 ? 2 : 1; /* before attention, and in it */
     if (even) return count;
     if (c->q_lora_rank > 0) count++;                   /* queries are split evenly */
     if (rows > 1) count += c->q_lora_rank > 0 ? 2 : 1; /* and so are pairs of a row and a head */
@@ -43,13 +44,14 @@ static uint64_t expected(const fr_config *c, bool is_moe, bool chooses, int rows
 }
 
 static void check_model(const char *name, int pos) {
-    enum { CTX = 32 };
+    enum { CTX = 6016 };
     fr_model *model = driver_open(name, driver_best_isa(), FR_ACT_AUTO, 4);
     const fr_config *c = &model->config;
     fr_workspace ws = {0};
     fr_kv_cache kv = {0};
     assert_int_equal(fr_workspace_create(&ws, model, FR_DECODE_ROWS, CTX, NULL), FR_OK);
-    assert_int_equal(fr_cache_create(&kv, c, FR_CACHE_MAIN, CTX, FR_KV_F32, NULL), FR_OK);
+    assert_int_equal(fr_cache_create(&kv, c, FR_CACHE_MAIN, CTX, FR_KV_BF16, NULL), FR_OK);
+    memset(kv.rows, 0, fr_kv_cache_bytes(kv.layers, CTX, kv.rank, kv.rope, kv.type));
     for (int rows = 1; rows <= FR_DECODE_ROWS; rows++) {
         for (int r = 0; r < rows; r++) fr_embed(model->kernels, &model->embed_tokens, 5 + r, ws.x + (size_t)(r * c->hidden_size));
         for (int threads = 1; threads <= 4; threads++)
@@ -57,7 +59,8 @@ static void check_model(const char *name, int pos) {
                 counted_layer counted = {model, &ws, &kv, layer, pos, rows, 0, 0};
                 assert_int_equal(model->layers[layer].is_moe, layer == 1);
                 fr_team_run(threads, run_layer, &counted);
-                assert_int_equal(counted.barriers, expected(c, layer == 1, pos + rows > c->index_topk, rows, counted.size));
+                assert_int_equal(counted.barriers,
+                                 expected(c, layer == 1, pos + rows > c->index_topk, pos > 512, rows, counted.size));
             }
     }
     fr_kv_cache_release(&kv);
@@ -69,6 +72,12 @@ static void a_layer_has_nine_barriers(void **state) {
     (void)state;
     check_model("nano-mtp-s1", 0);
     check_model("pico-noqlora-s1", 0); /* no latent for queries */
+}
+
+static void attention_that_is_shared_by_position_has_two_more(void **state) {
+    (void)state;
+    check_model("nano-mtp-s1", 4000);
+    check_model("pico-noqlora-s1", 6000); /* one of them is there anyway */
 }
 
 /* An indexer costs no barrier until there are more positions than it may choose. */
@@ -111,6 +120,7 @@ static void the_last_to_come_does_what_is_one_threads_work(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_layer_has_nine_barriers),
+        cmocka_unit_test(attention_that_is_shared_by_position_has_two_more),
         cmocka_unit_test(an_indexer_that_chooses_has_three_more),
         cmocka_unit_test(the_last_to_come_does_what_is_one_threads_work),
     };

@@ -39,13 +39,16 @@ static void *take_scratch(fr_arena *arena, int width, int rank) {
 
 /* ---- Queries ---- */
 
-static void begin(fr_tiled_queries *g, const float *const *q, const int *seen, int n, int width, int rank) {
+static void pack(fr_tiled_queries *g, const float *const *q, int n, int width) {
     for (int i = 0; i < width; i += FR_BLOCK) {
         const float *rows[QUERIES];
         for (int j = 0; j < n; j++) rows[j] = q[j] + i;
         fr_prefill_kernels_avx512.pack_f32(g->high + i * QUERIES, g->low + i * QUERIES, QUERIES, true, rows, n,
                                            width - i < FR_BLOCK ? width - i : FR_BLOCK);
     }
+}
+
+static void begin(fr_tiled_queries *g, const int *seen, int n, int rank) {
     memset(g->sum, 0, (size_t)(up(rank, DEPTH) * QUERIES) * sizeof *g->sum);
     for (int j = 0; j < QUERIES; j++) {
         g->max[j] = -INFINITY;
@@ -136,7 +139,8 @@ INLINE void softmax(fr_tiled_queries *g, const span *s, float (*scores)[TILE], u
         __mmask16 m = _mm512_cmpgt_epi32_mask(left, _mm512_set1_epi32(t));
         max = _mm512_mask_max_ps(max, m, max, _mm512_load_ps(scores[t]));
     }
-    __mmask16 grown = _mm512_cmp_ps_mask(max, before, _CMP_GT_OQ);
+    __mmask16 grown = _mm512_cmp_ps_mask(max, _mm512_add_ps(before, _mm512_set1_ps(FR_ATTEND_LATE)), _CMP_GT_OQ);
+    max = _mm512_mask_mov_ps(before, grown, max);
     if (grown) {
         /* e^-inf is 0 in the first span, where the maximum was -inf */
         __m512 shrink = _mm512_mask_blend_ps(grown, _mm512_set1_ps(1.0f), exp_ps(_mm512_sub_ps(before, max)));
@@ -144,6 +148,7 @@ INLINE void softmax(fr_tiled_queries *g, const span *s, float (*scores)[TILE], u
         total = _mm512_mul_ps(total, shrink);
         _mm512_storeu_ps(by, shrink);
         _mm512_store_ps(g->max, max);
+        grown &= _mm512_cmp_ps_mask(before, _mm512_set1_ps(-INFINITY), _CMP_GT_OQ); /* the others have sums of 0 */
         for (int i = 0; i < QUERIES; i++) {
             if (!(grown >> i & 1)) continue;
             for (int v = 0; v < 2 * s->pairs; v++) {
@@ -227,21 +232,22 @@ static void fold(fr_tiled_queries *g, int groups, const uint16_t *rows, int64_t 
 
 /* ---- Results ---- */
 
-static void end(const fr_tiled_queries *g, float *const *out, int n, int rank) {
+static void end(const fr_tiled_queries *g, float *const *out, float *max, float *total, int n, int rank) {
     /* Fours of values of the two tiles in turn: undoes what unpacking did. */
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     for (int i = 0; i < n; i++) {
-        const __m512 total = _mm512_set1_ps(g->total[i]);
+        max[i] = g->max[i];
+        total[i] = g->total[i];
         for (int v = 0; v < rank; v += DEPTH) {
             const float *sum = g->sum + (v * QUERIES + i * TILE);
             __m512 a = _mm512_load_ps(sum), b = _mm512_load_ps(sum + QUERIES * TILE);
             __m512 x = _mm512_permutex2var_ps(a, low, b), y = _mm512_permutex2var_ps(a, high, b);
             int left = rank - v;
-            _mm512_mask_storeu_ps(out[i] + v, (__mmask16)first32(left), _mm512_div_ps(x, total));
-            _mm512_mask_storeu_ps(out[i] + v + TILE, (__mmask16)(first32(left) >> 16), _mm512_div_ps(y, total));
+            _mm512_mask_storeu_ps(out[i] + v, (__mmask16)first32(left), x);
+            _mm512_mask_storeu_ps(out[i] + v + TILE, (__mmask16)(first32(left) >> 16), y);
         }
     }
 }
 
-const fr_tiled_attention fr_tiled_attention_amx = {take, take_scratch, begin, fold, end};
+const fr_tiled_attention fr_tiled_attention_amx = {take, take_scratch, pack, begin, fold, end};

@@ -4,9 +4,21 @@
 #define QUERIES 4
 #define POSITIONS 2
 #define VECTORS 2 /* of a query's sum that stay in registers */
+_Static_assert(POSITIONS == 2, "scores of a tile's positions are summed together");
 
 INLINE __m256 load_bf16(const uint16_t *x, int n) {
     return widen_bf16(load_u16(x, n));
+}
+
+/* y[0] and y[1] = sum_lanes of a[0] and a[1], z's of b, each with the same additions. */
+INLINE void sum_lanes_of_two(const __m256 *a, const __m256 *b, float *y, float *z) {
+    __m256 first = _mm256_add_ps(_mm256_permute2f128_ps(a[0], b[0], 0x20), _mm256_permute2f128_ps(a[0], b[0], 0x31));
+    __m256 second = _mm256_add_ps(_mm256_permute2f128_ps(a[1], b[1], 0x20), _mm256_permute2f128_ps(a[1], b[1], 0x31));
+    __m256 s = _mm256_add_ps(_mm256_shuffle_ps(first, second, 0x44), _mm256_shuffle_ps(first, second, 0xee));
+    s = _mm256_add_ps(s, _mm256_movehdup_ps(s));
+    s = _mm256_shuffle_ps(s, s, 0x88);
+    _mm_storel_pi((void *)y, _mm256_castps256_ps128(s));
+    _mm_storel_pi((void *)z, _mm256_extractf128_ps(s, 1));
 }
 
 INLINE void score_tile(int queries, int positions, const float *const *q, const uint16_t *rows, int64_t stride, int width,
@@ -24,7 +36,10 @@ INLINE void score_tile(int queries, int positions, const float *const *q, const 
         }
     }
     UNROLL for (int i = 0; i < queries; i++) {
-        UNROLL for (int t = 0; t < positions; t++) scores[i][t] = sum_lanes(sum[i][t]);
+        if (positions == 1)
+            scores[i][0] = sum_lanes(sum[i][0]);
+        else if (i % 2 == 0)
+            sum_lanes_of_two(sum[i], sum[i + 1 < queries ? i + 1 : i], scores[i], scores[i + 1 < queries ? i + 1 : i]);
     }
 }
 

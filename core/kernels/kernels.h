@@ -28,6 +28,10 @@ typedef struct fr_decode_job {
     int64_t y_stride;
 } fr_decode_job;
 
+/* Of an online softmax in decode: sums are scaled to a larger maximum only if it is larger by this. Without that they are up to
+ * e^4 times as large, and as exact. */
+#define FR_ATTEND_LATE 4.0f
+
 struct fr_panel;
 struct fr_prefill_kernels;
 struct fr_float_prefill_kernels;
