@@ -136,8 +136,8 @@ static int blocks_of(fr_panel_form form) {
 static scratch take_scratch(fr_arena *arena, int max_rows, size_t own_bytes) {
     scratch s;
     int tiles = (max_rows + FR_TILE_TOKENS - 1) / FR_TILE_TOKENS;
-    s.a = FR_TAKE(arena, uint16_t, 2 * PART);
-    s.a_lo = s.a + PART;
+    s.a = FR_TAKE(arena, uint16_t, PART);
+    s.a_lo = FR_TAKE(arena, uint16_t, PART);
     s.sum = FR_TAKE(arena, float, FR_PANEL_GROUP *tiles *FR_PANEL_C);
     s.own = fr_arena_take(arena, 1, own_bytes);
     return s;

@@ -1,6 +1,9 @@
 # Sanitizer builds (FORERUN_SANITIZE), and the environment that their tests run in (FORERUN_TEST_ENVIRONMENT).
 # Threads that wait asleep: tests must not crawl on a machine that is busy with something else.
 set(FORERUN_TEST_ENVIRONMENT "OMP_WAIT_POLICY=passive")
+if(FORERUN_FUZZ AND NOT (FORERUN_SANITIZE AND CMAKE_C_COMPILER_ID MATCHES Clang))
+    message(FATAL_ERROR "FORERUN_FUZZ needs clang, whose libFuzzer it is, and FORERUN_SANITIZE. Use `cmake --preset fuzz`.")
+endif()
 if(NOT FORERUN_SANITIZE)
     return()
 endif()
@@ -9,6 +12,9 @@ endif()
 set(flags -fsanitize=${FORERUN_SANITIZE} -fno-sanitize-recover=all)
 target_compile_options(forerun_flags INTERFACE ${flags} -fno-omit-frame-pointer -g)
 target_link_options(forerun_flags INTERFACE ${flags})
+if(FORERUN_FUZZ)
+    target_compile_options(forerun_flags INTERFACE -fsanitize=fuzzer-no-link) # libFuzzer sees which branches are taken
+endif()
 
 # Tests ask for absurd amounts of memory and expect to be refused, not ended.
 if(FORERUN_SANITIZE MATCHES thread)
