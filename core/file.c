@@ -42,10 +42,24 @@ static int read_bytes(int fd, size_t room, size_t most, char **bytes, size_t *le
     return 0;
 }
 
+bool fr_is_there(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0 || errno != ENOENT;
+}
+
+fr_status fr_fail_open(fr_error *error, const char *path) {
+    int reason = errno;
+    struct stat st;
+    bool dangling = reason == ENOENT && lstat(path, &st) == 0;
+    fr_fail_at(error, FR_ERROR_IO, path, "%s", dangling ? "a link to a file that is not there" : strerror(reason));
+    if (dangling) fr_hint(error, FR_ERROR_IO, "the download is incomplete, or what the link leads to was removed");
+    return FR_ERROR_IO;
+}
+
 fr_status fr_read_file(const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO does not wait for a writer; regular files do not care */
-    if (fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
+    if (fd < 0) return fr_fail_open(error, path);
     fr_status status = FR_OK;
     if (fstat(fd, &st) != 0)
         status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));

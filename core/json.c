@@ -46,6 +46,7 @@ _Static_assert(FR_JSON_MAX_DEPTH < CJSON_NESTING_LIMIT, "what is nested too deep
 static fr_status scan(const char *text, size_t length, bool nul, const char *where, fr_error *error) {
     bool in_string = false;
     int depth = 0;
+    unsigned values = 0; /* about as many: one in each container, and one behind each comma */
     for (size_t i = 0; i < length; i++) {
         char c = text[i];
         if (c == '\0') return fail_at(error, where, text, i, "a NUL byte");
@@ -67,6 +68,8 @@ static fr_status scan(const char *text, size_t length, bool nul, const char *whe
         } else if (c == '}' || c == ']') {
             depth--;
         }
+        if (!in_string && (c == ',' || c == '{' || c == '[') && ++values > FR_JSON_MAX_VALUES)
+            return fail_at(error, where, text, i, "more values than such a file can have");
     }
     return FR_OK;
 }

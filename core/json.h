@@ -10,10 +10,11 @@
 #include "core/status.h"
 
 #define FR_JSON_MAX_DEPTH 64
+#define FR_JSON_MAX_VALUES (8u << 20) /* a tree of them takes some 700 MB; a million tensors have 8 million */
 
-/* Parses one JSON value with nothing but white space around it. Nesting beyond FR_JSON_MAX_DEPTH, bare control
- * characters in strings, and NUL even when escaped (cJSON's strings end there) are errors. *out belongs to the caller:
- * cJSON_Delete. */
+/* Parses one JSON value with nothing but white space around it. Nesting beyond FR_JSON_MAX_DEPTH, more than FR_JSON_MAX_VALUES,
+ * bare control characters in strings, and NUL even when escaped (cJSON's strings end there) are errors. *out belongs to the
+ * caller: cJSON_Delete. */
 fr_status fr_json_parse(const char *text, size_t length, const char *where, cJSON **out, fr_error *error);
 /* The same, but strings may hold \u0000. cJSON's strings end at a NUL, so it becomes FR_JSON_NUL, which is in no UTF-8 text (and
  * is refused where a file has it): fr_json_bytes brings it back. */

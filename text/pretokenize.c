@@ -6,6 +6,8 @@
 
 #define JIT_STACK_MIN (32 << 10)
 #define JIT_STACK_MAX (1 << 20)
+#define STEPS 10000
+#define STEPS_A_BYTE 100
 
 /* What ByteLevel splits by when use_regex is true. */
 static const char *const byte_level_pattern =
@@ -174,11 +176,18 @@ static fr_status part(const cutter *c, int step, const uint8_t *piece, pending *
     return FR_OK;
 }
 
+/* How far a match may go back and try again: no pattern that is meant for texts does so more than a few times a byte, and one
+ * that doubles its work with each byte is an error before it takes long. */
+static uint32_t most_steps(size_t length) {
+    return length < UINT32_MAX / STEPS_A_BYTE - STEPS ? (uint32_t)(STEPS + STEPS_A_BYTE * length) : UINT32_MAX;
+}
+
 /* Finds the first match at or after `from`; *found false when there is none. */
 static fr_status match(const cutter *c, int step, const uint8_t *piece, size_t length, size_t from, bool *found, size_t *begin,
                        size_t *end) {
     const fr_pretokenize_scratch *s = c->scratch;
     const pcre2_code *code = c->pretokenizer->steps[step].code;
+    pcre2_set_match_limit(s->context, most_steps(length));
     int rc = pcre2_match(code, piece, length, from, PCRE2_NO_UTF_CHECK, s->data, s->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
         rc = pcre2_match(code, piece, length, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data, s->context);

@@ -1,7 +1,5 @@
 /* A tokenizer's files: which there are, and what tokenizer_config.json says about the beginning and the end of a text. */
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -69,13 +67,9 @@ static bool make_paths(const char *dir, paths *p) {
     return whole;
 }
 
-static bool exists(const char *path) {
-    return access(path, F_OK) == 0;
-}
-
 bool fr_tokenizer_present(const char *dir) {
     paths p;
-    bool present = make_paths(dir, &p) && (exists(p.of[JSON]) || exists(p.of[TIKTOKEN]));
+    bool present = make_paths(dir, &p) && (fr_is_there(p.of[JSON]) || fr_is_there(p.of[TIKTOKEN]));
     free_paths(&p);
     return present;
 }
@@ -85,7 +79,7 @@ const char *fr_tokenizer_file(const char *dir, int i) {
     const char *found = NULL;
     if (make_paths(dir, &p))
         for (int file = 0; file < NUM_OWN && !found; file++)
-            if (exists(p.of[file]) && i-- == 0) found = file_names[file];
+            if (fr_is_there(p.of[file]) && i-- == 0) found = file_names[file];
     free_paths(&p);
     return found;
 }
@@ -93,10 +87,11 @@ const char *fr_tokenizer_file(const char *dir, int i) {
 static fr_status load_files(fr_tokenizer *t, char *const *path, fr_error *error) {
     cJSON *config = NULL;
     fr_status status = FR_OK;
-    if (exists(path[CONFIG]) || errno != ENOENT) status = fr_json_load(path[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, error);
+    if (fr_is_there(path[CONFIG])) status = fr_json_load(path[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, error);
     if (status == FR_OK)
-        status = exists(path[JSON]) || !exists(path[TIKTOKEN]) ? fr_tokenizer_read_json(t, path[JSON], error)
-                                                               : fr_tokenizer_read_tiktoken(t, path[TIKTOKEN], config, error);
+        status = fr_is_there(path[JSON]) || !fr_is_there(path[TIKTOKEN])
+                     ? fr_tokenizer_read_json(t, path[JSON], error)
+                     : fr_tokenizer_read_tiktoken(t, path[TIKTOKEN], config, error);
     if (status == FR_OK && config) {
         status = apply_config(t, config, error);
         if (status != FR_OK) fr_context(error, status, "%s", path[CONFIG]);
@@ -143,10 +138,12 @@ fr_status fr_tokenizer_load_chat(fr_tokenizer *tokenizer, const char *dir, const
     char *text = NULL;
     size_t length;
     fr_status status = FR_OK;
+    fr_error why;
     if (make_paths(dir, &p)) {
         fr_json_load(p.of[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, NULL);
         fr_json_load(p.of[MODEL], FR_MAX_TOKENIZER_BYTES, &model, NULL);
-        fr_read_file(p.of[CHAT_TEMPLATE], FR_MAX_TOKENIZER_BYTES, &text, &length, NULL);
+        if (fr_is_there(p.of[CHAT_TEMPLATE]) && fr_read_file(p.of[CHAT_TEMPLATE], FR_MAX_TOKENIZER_BYTES, &text, &length, &why))
+            fr_notices_add(notices, "chat template", "%s: left out", why.message);
         const cJSON *type = fr_json_find(model, "model_type");
         status = fr_chat_recognize(&tokenizer->chat, tokenizer, text ? text : template_of(config),
                                    cJSON_IsString(type) ? type->valuestring : NULL, name, notices, error);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/checkpoint/checksum.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "forerun_checkpoint.h"
@@ -19,6 +20,7 @@
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
 #define MAX_BESIDE 16        /* files of MTP modules that the index does not name */
+#define MAX_FILES 16384      /* the system maps some 65,000 */
 #define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
 
 /* The state of opening. Without options.report the first problem ends it. */
@@ -297,6 +299,9 @@ static fr_status open_shards(opener *o, const cJSON *map) {
     fr_status status = FR_OK;
     if (!files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu names", entries);
     FR_CHECK(list_files(o, map, files, &num_files));
+    if (num_files > MAX_FILES)
+        FR_CHECK(fr_fail_at(o->error, FR_ERROR_FORMAT, INDEX_NAME, "weight_map names %zu files, at most %d are possible",
+                            num_files, MAX_FILES));
     if (!o->options.report) FR_CHECK(require_files(o, files, num_files));
     c->files = fr_alloc_zeroed(num_files + MAX_BESIDE, sizeof *c->files);
     if (!c->files) FR_CHECK(fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu files", num_files));
@@ -354,9 +359,9 @@ static fr_status open_checkpoint(opener *o) {
     if (asprintf(&single, "%s/" SINGLE_NAME, dir) < 0) {
         status = fr_fail_at(o->error, FR_ERROR_MEMORY, dir, "no memory");
         single = NULL;
-    } else if (access(index, F_OK) == 0) {
+    } else if (fr_is_there(index)) {
         status = open_index(o, index);
-    } else if (access(single, F_OK) == 0) {
+    } else if (fr_is_there(single)) {
         status = open_single(o);
     } else {
         status = fr_hint(o->error, fr_fail_at(o->error, FR_ERROR_IO, dir, "neither " INDEX_NAME " nor " SINGLE_NAME " is there"),

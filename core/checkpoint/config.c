@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/checkpoint/checksum.h"
 #include "core/checkpoint/config_sections.h"
@@ -254,7 +253,7 @@ fr_status fr_config_parse(const char *json, size_t length, const char *where, fr
 
 /* generation_config.json is optional. Only its eos_token_id is read. */
 static fr_status load_generation(const char *path, cJSON **out, fr_error *error) {
-    return access(path, F_OK) == 0 ? fr_json_load(path, MAX_CONFIG, out, error) : FR_OK;
+    return fr_is_there(path) ? fr_json_load(path, MAX_CONFIG, out, error) : FR_OK;
 }
 
 fr_status fr_config_load(const char *dir, fr_config *out, fr_notices *notices, fr_error *error) {

@@ -1,9 +1,10 @@
 /* What config.json, or a file beside it, says of quantized weights: FP8 in blocks of 128 x 128, or nothing. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/checkpoint/config_sections.h"
+#include "core/file.h"
+#include "core/json.h"
 #include "core/memory.h"
 
 #define FORMATS                                                                                                                  \
@@ -78,7 +79,7 @@ fr_status fr_config_refuse_beside(const char *dir, fr_error *error) {
     for (size_t i = 0; i < sizeof names / sizeof *names && status == FR_OK; i++) {
         char *path = fr_keys_path(dir, names[i], error);
         if (!path) return FR_ERROR_MEMORY;
-        if (access(path, F_OK) == 0) status = refuse_file(path, error);
+        if (fr_is_there(path)) status = refuse_file(path, error);
         fr_free(path);
     }
     return status;

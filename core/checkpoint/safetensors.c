@@ -49,7 +49,9 @@ static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) 
     if (asprintf(&path, "%s/%s", dir, st->name) < 0)
         return fr_fail_at(error, FR_ERROR_MEMORY, st->name, "no memory for its path");
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &info) != 0) {
+    if (fd < 0) {
+        status = fr_fail_open(error, path);
+    } else if (fstat(fd, &info) != 0) {
         status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
         status = fr_fail_at(error, FR_ERROR_IO, path, "not a regular file");

@@ -317,12 +317,23 @@ static bool mtp_is_lost(const checker *c) {
     return lost;
 }
 
+/* Files that have less than half of what the config implies, where that is a million tensors and more, are those of another one:
+ * one problem, and none for each tensor. */
+static bool files_are_others(checker *c) {
+    uint64_t experts = 3 * (uint64_t)fr_config_num_moe_layers(&c->config) * (uint64_t)c->config.n_routed_experts;
+    uint64_t there = fr_checkpoint_count(c->checkpoint);
+    if (experts < 1000000 || experts < 2 * there) return false;
+    complain(c, "", "config.json", "its experts alone have %" PRIu64 " tensors, and the files %" PRIu64 " in all", experts,
+             there);
+    return true;
+}
+
 /* A config that cannot be used is a problem; the values can be checked without it. */
 static fr_status check_all(checker *c, const fr_error *no_config) {
     fr_mtp_files mtp;
     if (!c->has_config) complain_of_config(c, no_config);
     if (c->num_known) qsort(c->known, c->num_known, sizeof *c->known, compare_text);
-    if (c->has_config) {
+    if (c->has_config && !files_are_others(c)) {
         c->expected = fr_alloc_zeroed(fr_checkpoint_count(c->checkpoint), sizeof *c->expected);
         if (!c->expected) return FR_ERROR_MEMORY;
         fr_source_settle(&c->config, c->checkpoint, &mtp, mtp_is_lost(c) ? NULL : &c->notices);
