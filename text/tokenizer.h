@@ -21,8 +21,8 @@ const char *fr_tokenizer_file(const char *dir, int i);
 fr_status fr_tokenizer_load(const char *dir, fr_tokenizer **out, fr_error *error);
 void fr_tokenizer_destroy(fr_tokenizer *tokenizer);
 /* Reads its chat format: dir/chat_template.jinja, or else chat_template of tokenizer_config.json, with the model_type of
- * config.json; or the one of this name (NULL: none is asked for). A file that cannot be read is no template, with a notice. notices may be
- * NULL. */
+ * config.json; or the one of this name (NULL: none is asked for). A file that cannot be read is no template, with a notice.
+ * notices may be NULL. */
 fr_status fr_tokenizer_load_chat(fr_tokenizer *tokenizer, const char *dir, const char *name, fr_notices *notices,
                                  fr_error *error);
 /* Both. A tokenizer that is not there or cannot be used is no error but *out NULL, and *why says what is wrong with text then:

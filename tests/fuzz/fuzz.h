@@ -1,6 +1,6 @@
 /* What the fuzz targets share. A target is a function that does with bytes what the program does with a file of its kind. It may
  * refuse them, with a message; it may not crash, leak, hang or take much memory. libFuzzer calls it with inputs that it makes up;
- * replay.c, in every build, with the seeds and with all inputs that once did harm. */
+ * test_fuzz.c, in every build, with the seeds and with all inputs that once did harm. */
 #ifndef FR_TESTS_FUZZ_H
 #define FR_TESTS_FUZZ_H
 

@@ -9,7 +9,7 @@
 #include <dirent.h>
 #include <sys/wait.h>
 
-#include "fuzz.h"
+#include "fuzz/fuzz.h"
 #include "scratch.h"
 
 #define EACH_TARGET(X)                                                                                                           \
