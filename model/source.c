@@ -41,29 +41,23 @@ static fr_status check_indexers(const char *dir, const fr_config *c, const fr_ch
     return FR_OK;
 }
 
-typedef struct absence {
-    const fr_checkpoint *checkpoint;
-    fr_error *error;
-} absence;
-
-/* Of a config and files that do not belong together the first missing tensor is found here, before the names of millions are
- * made again and again. */
-static fr_status find_missing(void *user, const fr_schema_tensor *t) {
-    const absence *a = user;
-    return t->optional || t->mtp || fr_checkpoint_find(a->checkpoint, t->name) ? FR_OK
-                                                                               : fr_schema_fit(t, a->checkpoint, a->error);
+bool fr_source_is_another(const fr_config *config, const fr_checkpoint *checkpoint, uint64_t *experts) {
+    *experts = 3 * (uint64_t)fr_config_num_moe_layers(config) * (uint64_t)config->n_routed_experts;
+    return *experts >= 1000000 && *experts >= 2 * (uint64_t)fr_checkpoint_count(checkpoint);
 }
 
-static fr_status check_count(const fr_config *config, const fr_checkpoint *checkpoint, fr_error *error) {
-    absence a = {checkpoint, error};
-    int64_t experts = (int64_t)fr_config_num_moe_layers(config) * config->n_routed_experts;
-    return 3 * experts > (int64_t)fr_checkpoint_count(checkpoint) ? fr_schema_each(config, find_missing, &a) : FR_OK;
+static fr_status check_count(const char *dir, const fr_config *config, const fr_checkpoint *checkpoint, fr_error *error) {
+    uint64_t experts;
+    if (!fr_source_is_another(config, checkpoint, &experts)) return FR_OK;
+    return fr_fail_at(error, FR_ERROR_FORMAT, fr_place_of("%.400s", dir).text,
+                      "the config's experts alone have %" PRIu64 " tensors, and the files %zu in all", experts,
+                      fr_checkpoint_count(checkpoint));
 }
 
 fr_status fr_source_open(const char *dir, const fr_config *config, fr_checkpoint **out, fr_notices *notices, fr_error *error) {
     FR_TRY(fr_source_survey(dir, config, NULL, NULL, out, notices, error));
     fr_status status = check_indexers(dir, config, *out, error);
-    if (status == FR_OK) status = check_count(config, *out, error);
+    if (status == FR_OK) status = check_count(dir, config, *out, error);
     if (status == FR_OK) return FR_OK;
     fr_checkpoint_destroy(*out);
     *out = NULL;

@@ -14,11 +14,15 @@ typedef struct fr_mtp_files {
     char absent[256];                /* why there is none to run; "" if there is */
 } fr_mtp_files;
 
-/* Opens the files of the config that was read. Layers whose indexer the config denies, or the other way round, are an error. */
+/* Opens the files of the config that was read. Layers whose indexer the config denies, or the other way round, are an error;
+ * so are files of another config. */
 fr_status fr_source_open(const char *dir, const fr_config *config, fr_checkpoint **out, fr_notices *notices, fr_error *error);
 /* The same for a check: what is wrong is handed to `report`. config: NULL when it cannot be used. */
 fr_status fr_source_survey(const char *dir, const fr_config *config, fr_problem_fn report, void *user, fr_checkpoint **out,
                            fr_notices *notices, fr_error *error);
+/* Whether the files are not those of the config, by numbers alone: its experts have a million tensors or more, which is at least
+ * twice of what there is. Then no names of tensors are made, one by one. */
+bool fr_source_is_another(const fr_config *config, const fr_checkpoint *checkpoint, uint64_t *experts);
 /* Completes the config by the files: num_nextn_predict_layers becomes the number of modules of which there are tensors, and
  * mtp_dense what the first of them is. Tells of the MTP module, and notices where files and config disagree. */
 void fr_source_settle(fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices);

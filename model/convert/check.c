@@ -317,14 +317,12 @@ static bool mtp_is_lost(const checker *c) {
     return lost;
 }
 
-/* Files that have less than half of what the config implies, where that is a million tensors and more, are those of another one:
- * one problem, and none for each tensor. */
+/* One problem, and none for each tensor. */
 static bool files_are_others(checker *c) {
-    uint64_t experts = 3 * (uint64_t)fr_config_num_moe_layers(&c->config) * (uint64_t)c->config.n_routed_experts;
-    uint64_t there = fr_checkpoint_count(c->checkpoint);
-    if (experts < 1000000 || experts < 2 * there) return false;
-    complain(c, "", "config.json", "its experts alone have %" PRIu64 " tensors, and the files %" PRIu64 " in all", experts,
-             there);
+    uint64_t experts;
+    if (!fr_source_is_another(&c->config, c->checkpoint, &experts)) return false;
+    complain(c, "", "config.json", "its experts alone have %" PRIu64 " tensors, and the files %zu in all", experts,
+             fr_checkpoint_count(c->checkpoint));
     return true;
 }
 
