@@ -20,7 +20,7 @@ static fr_partials take_partials(fr_arena *arena, size_t pairs, int rank) {
 void fr_absorbed_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows) {
     const int pairs = at_most(max_rows, FR_DECODE_ROWS) * m->heads, threads = s->compute->threads;
     s->q_absorbed = FR_TAKE(arena, float, (size_t)pairs *(size_t)(m->kv_rank + m->rope));
-    s->kv_b_out = FR_TAKE(arena, float, (size_t)pairs *(size_t)(m->nope + m->v));
+    s->kv_b_out = FR_TAKE(arena, float, (size_t)at_most(max_rows, FR_DECODE_ROWS) * (size_t)fr_mla_kv_width(m));
     s->merged = take_partials(arena, (size_t)pairs, m->kv_rank);
     s->slots = pairs > SLOTS * threads ? pairs : SLOTS * threads;
     for (int i = 0; i < 2; i++) s->waves[i] = take_partials(arena, (size_t)s->slots, m->kv_rank);
@@ -42,8 +42,8 @@ void fr_absorb_queries(const fr_mla *m, const fr_rope *rope, int pos, int rows, 
     int width = m->kv_rank + m->rope, begin, end;
     fr_team_split(rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++) { /* rows inside heads, so that a head's W_UK stays in cache for all rows */
-        int head = i / rows, pair = i % rows * m->heads + head, first = head * (m->nope + m->v);
-        float *q = s->q + (size_t)pair * (size_t)(m->nope + m->rope);
+        int head = i / rows, pair = i % rows * m->heads + head, first = m->kv_before + head * (m->nope + m->v);
+        float *q = fr_mla_query(m, s, i % rows, head);
         float *query = s->q_absorbed + (size_t)pair * (size_t)width;
         fr_rope_apply(rope, pos + i % rows, q + m->nope);
         fr_linear_transposed(&m->kv_b_proj, first, first + m->nope, q, query, s->compute->kernels);
@@ -198,7 +198,7 @@ bool fr_attention_is_shared(const fr_mla *m, fr_kv type, int pos, int rows, cons
     enum { PAYS = 1 << 18 }; /* pairs times positions times width */
     fr_attended runs[FR_DECODE_ROWS];
     const int size = fr_team_size(), unit = fr_mla_has_tiles(s, type) ? FR_TILED_QUERIES : 1;
-    if (size == 1) return false;
+    if (size == 1 || m->heads == 0) return false;
     if (!heads_are_owned(m, rows)) return true;
     int64_t saved = 0;
     for (int i = 0, count = find_runs(s->index.choices, pos, rows, runs); i < count; i++) {
@@ -222,24 +222,27 @@ static void normalize(const fr_mla *m, int rows, int head, const fr_partials *p)
 
 /* s->o_rows from what was merged of all chunks; TEAM. */
 static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
-    int expanded = m->heads * (m->nope + m->v), width = m->heads * m->v, begin, end;
+    int expanded = fr_mla_kv_width(m), width = fr_mla_o_width(m), begin, end;
     unsigned input = fr_linear_input(&m->o_proj, m->act_fp8);
+    fr_joint_rows o = {&s->o_rows, s->o, rows, width, m->v, input, m->act_ue8m0};
     fr_rows latents = {.kernels = s->compute->kernels, .rows = rows * m->heads, .width = m->kv_rank, .x = s->merged.latent};
     fr_team_split(m->heads, 1, &begin, &end);
     for (int head = begin; head < end; head++) {
         /* The values of a head are outputs [first, first + v) of kv_b_proj; its weights are read once for all rows. */
-        int first = head * (m->nope + m->v) + m->nope, pairs[FR_DECODE_ROWS];
+        int first = m->kv_before + head * (m->nope + m->v) + m->nope, pairs[FR_DECODE_ROWS];
         for (int r = 0; r < rows; r++) pairs[r] = r * m->heads + head;
         normalize(m, rows, head, &s->merged);
         fr_linear_decode(&m->kv_b_proj, &latents, pairs, rows, first, first + m->v, s->kv_b_out, expanded);
         for (int r = 0; r < rows; r++)
-            memcpy(s->o + (size_t)pairs[r] * (size_t)m->v, s->kv_b_out + (size_t)r * (size_t)expanded + first,
+            memcpy(fr_mla_output(m, s, r, head), s->kv_b_out + (size_t)r * (size_t)expanded + first,
                    (size_t)m->v * sizeof(float));
     }
-    if (input & FR_INPUT_QUANTIZED)
+    begin += m->first_head;
+    end += m->first_head;
+    if (fr_rows_part_is_quantized(&s->compute->exchange, &o))
         fr_rows_complete(&s->o_rows, s->o, width, m->act_ue8m0, 0, rows, begin * m->v, end * m->v, s->o_done);
     if (fr_team_rank() == 0) fr_rows_begin(&s->o_rows, s->o, rows, width, input, m->act_ue8m0);
-    fr_team_barrier();
+    fr_rows_join(&s->compute->exchange, &o, 1);
 }
 
 void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {

@@ -29,7 +29,7 @@ void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels
 static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int rows) {
     int width = m->nope + m->rope;
     for (int r = 0; r < rows; r++) {
-        const float *q = s->q + ((size_t)r * (size_t)m->heads + (size_t)head) * (size_t)width;
+        const float *q = fr_mla_query(m, s, r, head);
         for (int i = 0; i < width; i++) e->q[r * width + i] = q[i] * m->softmax_scale;
     }
     fr_rows_set_alone(&e->q_rows, e->q, rows, width, FR_INPUT_EXACT, false);
@@ -37,7 +37,7 @@ static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
 
 /* Keys e->k [count, nope + rope] and values e->v [v, count] of positions [at, at + count) of the span. */
 static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count) {
-    int first = head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
+    int first = m->kv_before + head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
     int width = skip + m->nope + m->v, k_width = m->nope + m->rope;
     /* Positions are padded to a multiple of 16, so that these are more than FR_DECODE_ROWS rows, and the regime is prefill. */
     fr_rows latents = fr_rows_part(&s->span_rows, at, (count + 15) / 16 * 16);
@@ -109,7 +109,8 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     fr_linear_range(&keys, &queries, 0, count, e->p, count, s->compute);
     for (int i = 0; i < n; i++) {
         size_t rh = (size_t)(first + i) * (size_t)m->heads + (size_t)head;
-        float *p = e->p + i * count, *highest = s->running_max + rh, *sum = s->running_sum + rh, *o = s->o + rh * (size_t)m->v;
+        float *p = e->p + i * count, *highest = s->running_max + rh, *sum = s->running_sum + rh;
+        float *o = fr_mla_output(m, s, first + i, head);
         const fr_choice choice = s->index.choices ? s->index.choices[first + i] : (fr_choice){.count = pos + first + i + 1};
         if (choice.positions)
             softmax_chosen(s->compute->kernels, &choice, p, block, count, highest, sum, o, m->v);
@@ -119,7 +120,7 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
     fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_INPUT_EXACT, false);
     fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, s->compute);
     for (int i = 0; i < n; i++) {
-        float *o = s->o + ((size_t)(first + i) * (size_t)m->heads + (size_t)head) * (size_t)m->v;
+        float *o = fr_mla_output(m, s, first + i, head);
         for (int j = 0; j < m->v; j++) o[j] += e->pv[i * m->v + j];
     }
 }
@@ -150,7 +151,7 @@ void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
             size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
             s->running_max[rh] = -INFINITY;
             s->running_sum[rh] = 0.0f;
-            memset(s->o + rh * (size_t)m->v, 0, (size_t)m->v * sizeof(float));
+            memset(fr_mla_output(m, s, r, head), 0, (size_t)m->v * sizeof(float));
         }
     for (int span = 0; span < total; span += FR_KV_EXPANDED_SPAN) {
         int n = at_most(total - span, FR_KV_EXPANDED_SPAN);
@@ -164,8 +165,8 @@ void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int p
     }
     for (int r = 0; r < rows; r++)
         for (int head = begin; head < end; head++) {
-            size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
-            for (int i = 0; i < m->v; i++) s->o[rh * (size_t)m->v + (size_t)i] /= s->running_sum[rh];
+            float *o = fr_mla_output(m, s, r, head), sum = s->running_sum[(size_t)r * (size_t)m->heads + (size_t)head];
+            for (int i = 0; i < m->v; i++) o[i] /= sum;
         }
     fr_team_barrier();
 }

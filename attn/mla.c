@@ -16,16 +16,17 @@ static int smaller(int a, int b) {
 }
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows, const fr_compute *compute) {
+    const int o_width = fr_mla_o_width(m);
     size_t rows = (size_t)max_rows, heads = (size_t)m->heads;
     s->compute = compute;
     s->cq = FR_TAKE(arena, float, rows *(size_t)larger(m->q_rank, 1));
     s->cq_normed = FR_TAKE(arena, float, (size_t)smaller(max_rows, FR_DECODE_ROWS) * (size_t)larger(m->q_rank, 1));
-    s->q = FR_TAKE(arena, float, rows *heads *(size_t)(m->nope + m->rope));
+    s->q = FR_TAKE(arena, float, rows *(size_t)fr_mla_q_width(m));
     s->ckv_full = FR_TAKE(arena, float, rows *(size_t)(m->kv_rank + m->rope));
-    s->o = FR_TAKE(arena, float, rows *heads *(size_t)m->v);
+    s->o = FR_TAKE(arena, float, rows *(size_t)o_width);
     fr_rows_take(&s->cq_rows, arena, compute->kernels, max_rows, larger(m->q_rank, 1), FR_INPUT_ANY);
-    fr_rows_take(&s->o_rows, arena, compute->kernels, max_rows, m->heads * m->v, FR_INPUT_ANY);
-    int blocks = fr_blocks(m->heads * m->v);
+    fr_rows_take(&s->o_rows, arena, compute->kernels, max_rows, o_width, FR_INPUT_ANY);
+    int blocks = fr_blocks(o_width);
     s->o_done = FR_TAKE(arena, atomic_int, blocks);
     for (int i = 0; s->o_done && i < blocks; i++) atomic_init(&s->o_done[i], 0);
     fr_absorbed_take(s, arena, m, max_rows);
@@ -110,13 +111,15 @@ static void normalize_latents(const fr_mla *m, const fr_rope *rope, fr_kv_cache 
 
 /* s->q: where heads are even, of the thread's own ones, else of all, with a barrier. */
 static void expand_queries(const fr_mla *m, fr_mla_scratch *s) {
-    int head = m->nope + m->rope, width = m->heads * head, begin, end;
+    int head = m->nope + m->rope, width = fr_mla_q_width(m), begin, end;
     if (!fr_heads_are_even(m)) {
         fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, width, s->compute);
         return;
     }
     fr_team_split(m->heads, 1, &begin, &end);
-    fr_linear_range(&m->q_b_proj, &s->cq_rows, begin * head, end * head, s->q, width, s->compute);
+    begin = m->q_before + begin * head;
+    end = m->q_before + end * head;
+    if (begin < end) fr_linear_range(&m->q_b_proj, &s->cq_rows, begin, end, s->q, width, s->compute);
 }
 
 static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int layer, int pos, int rows,
@@ -147,12 +150,12 @@ static void prepare_prefill(const fr_mla *m, const fr_rope *rope, fr_kv_cache *k
     if (m->q_rank) {
         fr_rmsnorm(s->compute->kernels, s->cq, s->cq, m->q_a_layernorm, m->eps, rows, m->q_rank);
         fr_rows_set(&s->cq_rows, s->cq, rows, m->q_rank, latent_inputs(m), m->act_ue8m0);
-        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, m->heads * (m->nope + m->rope), s->compute);
+        fr_linear_forward(&m->q_b_proj, &s->cq_rows, s->q, fr_mla_q_width(m), s->compute);
         if (scores) fr_indexer_queries(&m->indexer, rope, &s->cq_rows, pos, &s->index);
     }
     fr_team_split(rows * m->heads, 1, &begin, &end);
     for (int i = begin; i < end; i++)
-        fr_rope_apply(rope, pos + i / m->heads, s->q + (size_t)i * (size_t)(m->nope + m->rope) + m->nope);
+        fr_rope_apply(rope, pos + i / m->heads, fr_mla_query(m, s, i / m->heads, i % m->heads) + m->nope);
     fr_team_barrier();
     if (scores) fr_indexer_choose(&m->indexer, kv, pos, rows, &s->index);
 }
@@ -169,7 +172,8 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     } else {
         prepare_prefill(m, rope, kv, layer, pos, rows, s);
         fr_attend_expanded(m, kv, layer, pos, rows, s);
-        fr_rows_set(&s->o_rows, s->o, rows, m->heads * m->v, fr_linear_input(&m->o_proj, m->act_fp8), m->act_ue8m0);
+        fr_exchange_floats(&s->compute->exchange, s->o, rows, fr_mla_o_width(m), m->v);
+        fr_rows_set(&s->o_rows, s->o, rows, fr_mla_o_width(m), fr_linear_input(&m->o_proj, m->act_fp8), m->act_ue8m0);
     }
     fr_linear_add(&m->o_proj, &s->o_rows, y, delta, s->compute);
 }

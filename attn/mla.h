@@ -17,7 +17,10 @@
 
 typedef struct fr_mla {
     int hidden, heads, q_rank, kv_rank, nope, rope, v; /* q_rank 0: q_proj */
-    float eps, softmax_scale;                          /* eps of the two latent norms */
+    /* Where ranks share a model (core/ranks.h), heads are the rank's own, from first_head on; others have other_heads. Its parts
+     * of q_b_proj (or q_proj) and kv_b_proj begin and end with so many outputs of heads that are not its own. */
+    int first_head, other_heads, q_before, q_behind, kv_before, kv_behind;
+    float eps, softmax_scale; /* eps of the two latent norms */
     bool act_fp8, act_ue8m0;
     fr_linear q_proj;             /* [heads * (nope + rope), hidden], only when q_rank is 0 */
     fr_linear q_a_proj, q_b_proj; /* [q_rank, hidden], [heads * (nope + rope), q_rank] */
@@ -62,9 +65,9 @@ typedef struct fr_mla_scratch {
     const fr_compute *compute;
     float *cq;        /* [R, q_rank] */
     float *cq_normed; /* [F, q_rank]: of decode passes; prefill normalizes in place */
-    float *q;         /* [R, heads, nope + rope] */
+    float *q;         /* [R, fr_mla_q_width]: of the heads, [nope + rope] each, from q_before on */
     float *ckv_full;  /* [R, kv_rank + rope] */
-    float *o;         /* [R, heads, v] */
+    float *o;         /* [R, heads, v], of the heads of all ranks */
     fr_rows cq_rows, o_rows;
     atomic_int *o_done; /* [blocks of heads * v]: see fr_rows_complete */
     /* absorbed form; a PAIR is a head of a row, pair r * heads + h. F = min(R, FR_DECODE_ROWS) */
@@ -72,7 +75,7 @@ typedef struct fr_mla_scratch {
     fr_partials merged;   /* [F * heads]: of all chunks so far; in the end latent is normalized */
     fr_partials waves[2]; /* [slots]: of chunks behind the first, until they are merged (attn/absorbed.c) */
     int slots;
-    float *kv_b_out;        /* [F, heads * (nope + v)], of which the values are filled */
+    float *kv_b_out;        /* [F, fr_mla_kv_width], of which the values are filled */
     fr_mla_tiles *tiles;    /* [threads], or NULL: the CPU has none */
     fr_index_scratch index; /* sparse attention alone, as the next */
     float **gathered;       /* [threads]: rows of the cache, [FR_KV_SPAN, kv_rank + rope], in its own type */
@@ -90,6 +93,22 @@ typedef struct fr_mla_scratch {
 
 static inline bool fr_mla_has_tiles(const fr_mla_scratch *s, fr_kv type) {
     return s->tiles && type == FR_KV_BF16;
+}
+static inline int fr_mla_q_width(const fr_mla *m) {
+    return m->q_before + m->heads * (m->nope + m->rope) + m->q_behind;
+}
+static inline int fr_mla_kv_width(const fr_mla *m) {
+    return m->kv_before + m->heads * (m->nope + m->v) + m->kv_behind;
+}
+static inline int fr_mla_o_width(const fr_mla *m) {
+    return (m->heads + m->other_heads) * m->v;
+}
+/* A row's query of a head, and where its output goes. */
+static inline float *fr_mla_query(const fr_mla *m, const fr_mla_scratch *s, int row, int head) {
+    return s->q + (size_t)row * (size_t)fr_mla_q_width(m) + m->q_before + head * (m->nope + m->rope);
+}
+static inline float *fr_mla_output(const fr_mla *m, const fr_mla_scratch *s, int row, int head) {
+    return s->o + (size_t)row * (size_t)fr_mla_o_width(m) + (m->first_head + head) * m->v;
 }
 
 void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *mla, int max_rows, const fr_compute *compute);

@@ -189,8 +189,13 @@ static void exchange_all(void *argument) {
 }
 
 void fr_exchange_planes(const fr_exchange *e, const fr_plane *planes, int count) {
-    if (e->ranks && e->ranks->size > 1)
+    if (e->ranks->size > 1)
         fr_team_barrier_do(exchange_all, &(job){e, planes, count});
     else
         fr_team_barrier();
+}
+
+void fr_exchange_floats(const fr_exchange *e, float *x, int rows, int width, int unit) {
+    const fr_plane plane = {x, rows, width, unit, (size_t)width * sizeof *x, 1, sizeof *x};
+    if (e->ranks->size > 1) fr_exchange_planes(e, &plane, 1);
 }

@@ -156,6 +156,7 @@ typedef struct fr_model_options {
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
     bool no_pin;             /* threads go where the system puts them; else all but the caller's are bound to cores,
                                 with hwloc, unless there are more of them */
+    const fr_ranks *ranks;   /* that compute the model together, of which this process is one; NULL: it is alone */
     uint64_t memory_limit;   /* what there is for all of it; 0: what the machine has */
     fr_plan_fn planned;      /* NULL: nobody is told */
     fr_progress_fn progress; /* counts MiB of weights that are copied or populated */

@@ -1,5 +1,5 @@
-/* Binds the schema's rows to a checkpoint's tensors. Matrices are used where they are mapped; vectors become float32. A
- * tensor-parallel shard takes its part of the matrices that are cut, and the whole of everything else. */
+/* Binds the schema's rows to a checkpoint's tensors. Matrices are used where they are mapped; vectors become float32. A rank
+ * takes its part of the matrices that are cut, and the whole of everything else. */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
@@ -9,10 +9,14 @@
 
 /* ---- One tensor ---- */
 
+static const char *bytes_at(const fr_tensor *t, int64_t at) {
+    return t->part ? (const char *)t->part + (at - (int64_t)t->part_begin) : (const char *)t->data + at;
+}
+
 /* Scales are used where they are mapped, or copied if they are not aligned there. */
-static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int block_row, int block_column, fr_error *error) {
-    int rows = fr_blocks(linear->out), columns = fr_blocks(linear->in);
-    const char *from = (const char *)tensor->data + (block_row * tensor->shape[1] + block_column) * 4;
+static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, fr_schema_share share, fr_error *error) {
+    int rows = fr_blocks(share.last - share.first), columns = fr_blocks(linear->in);
+    const char *from = bytes_at(tensor, share.first / FR_BLOCK * tensor->shape[1] * 4);
     if ((uintptr_t)from % sizeof(float) == 0) {
         linear->scale = (const float *)(const void *)from;
         linear->scale_stride = tensor->shape[1];
@@ -27,38 +31,32 @@ static fr_status bind_scales(fr_linear *linear, const fr_tensor *tensor, int blo
     return FR_OK;
 }
 
-/* This shard's part of `size`, in whole blocks. */
-static fr_status cut_range(const char *name, int64_t size, bool cut, fr_shard shard, int *begin, int *end, fr_error *error) {
-    *begin = 0;
-    *end = (int)size;
-    if (cut) fr_split((int)size, FR_BLOCK, shard.count, shard.index, begin, end);
-    if (*begin < *end) return FR_OK;
-    return fr_fail_at(error, FR_ERROR_UNSUPPORTED, name, "%d cannot be cut into %d parts of whole %d-blocks", (int)size,
-                      shard.count, FR_BLOCK);
-}
-
-fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *t, fr_shard shard,
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *t, const fr_ranks *ranks,
                          fr_error *error) {
     char name[256];
     int64_t scale_shape[2];
     const fr_tensor *tensor, *scale;
-    int row, row_end, column, column_end;
+    const fr_schema_share share = fr_schema_share_of(t, ranks);
 
     assert(t->rank == 2);
     memset(linear, 0, sizeof *linear);
     FR_TRY(fr_checkpoint_get(checkpoint, t->name, fr_schema_dtypes(t->row->kind), 2, t->shape, &tensor, error));
-    FR_TRY(cut_range(t->name, t->shape[0], t->row->cut == FR_CUT_OUT, shard, &row, &row_end, error));
-    FR_TRY(cut_range(t->name, t->shape[1], t->row->cut == FR_CUT_IN, shard, &column, &column_end, error));
-    linear->out = row_end - row;
-    linear->in = column_end - column;
+    linear->out = t->row->cut == FR_CUT_HEADS ? share.last - share.first : (int)t->shape[0];
+    linear->in = (int)t->shape[1];
     linear->dtype = tensor->dtype;
     linear->stride = t->shape[1];
-    linear->w = (const char *)tensor->data + (row * t->shape[1] + column) * (int64_t)fr_dtype_size(tensor->dtype);
+    if (t->row->cut != FR_CUT_HEADS) {
+        linear->before = share.begin;
+        linear->behind = (int)t->shape[0] - share.end;
+        linear->gathered = t->row->cut == FR_CUT_OUT && ranks->size > 1;
+    }
+    if (share.first == share.last) return FR_OK;
+    linear->w = bytes_at(tensor, share.first * t->shape[1] * (int64_t)fr_dtype_size(tensor->dtype));
     if (tensor->dtype != FR_F8_E4M3) return FR_OK;
 
     fr_schema_scale(t, name, sizeof name, scale_shape);
     FR_TRY(fr_checkpoint_get(checkpoint, name, 1u << FR_F32, 2, scale_shape, &scale, error));
-    return bind_scales(linear, scale, row / FR_BLOCK, column / FR_BLOCK, error);
+    return bind_scales(linear, scale, share, error);
 }
 
 /* Converts to float32 whatever the file has. */
@@ -128,7 +126,7 @@ typedef struct visit {
 static fr_status visit_linear(void *user, const fr_schema_tensor *t) {
     const visit *v = user;
     const fr_linear *linear = t->rank == 2 ? place_of(v->model, t) : NULL;
-    if (linear && linear->out > 0) v->fn(v->user, t, linear);
+    if (linear && linear->in > 0) v->fn(v->user, t, linear);
     return FR_OK;
 }
 
@@ -138,19 +136,34 @@ void fr_weights_each_linear(const fr_model *model, fr_linear_fn fn, void *user) 
 
 /* ---- Layers ---- */
 
+/* Of a matrix with `width` outputs a head, bound for heads [begin, end) of `heads`: what lies before and behind them. */
+static void find_margins(int heads, int width, int begin, int end, int *before, int *behind) {
+    const fr_linear cut = {.out = heads * width, .before = begin * width, .behind = (heads - end) * width};
+    *before = begin < end ? begin * width - fr_linear_first(&cut) : 0;
+    *behind = begin < end ? fr_linear_last(&cut) - end * width : 0;
+}
+
 static fr_mla mla_of(const fr_model *model) {
     const fr_config *c = &model->config;
-    return (fr_mla){.hidden = c->hidden_size,
-                    .heads = c->num_attention_heads,
-                    .q_rank = c->q_lora_rank,
-                    .kv_rank = c->kv_lora_rank,
-                    .nope = c->qk_nope_head_dim,
-                    .rope = c->qk_rope_head_dim,
-                    .v = c->v_head_dim,
-                    .eps = 1e-6f, /* of the latents' norms: not rms_norm_eps, in DeepSeek's code and in transformers */
-                    .softmax_scale = fr_softmax_scale(c),
-                    .act_fp8 = model->act_fp8,
-                    .act_ue8m0 = c->act_ue8m0};
+    const int heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim, v = c->v_head_dim;
+    int begin, end;
+    fr_ranks_part(model->ranks, model->ranks->rank, heads, 1, &begin, &end);
+    fr_mla m = {.hidden = c->hidden_size,
+                .heads = end - begin,
+                .first_head = begin,
+                .other_heads = heads - (end - begin),
+                .q_rank = c->q_lora_rank,
+                .kv_rank = c->kv_lora_rank,
+                .nope = nope,
+                .rope = rope,
+                .v = v,
+                .eps = 1e-6f, /* of the latents' norms: not rms_norm_eps, in DeepSeek's code and in transformers */
+                .softmax_scale = fr_softmax_scale(c),
+                .act_fp8 = model->act_fp8,
+                .act_ue8m0 = c->act_ue8m0};
+    find_margins(heads, nope + rope, begin, end, &m.q_before, &m.q_behind);
+    find_margins(heads, nope + v, begin, end, &m.kv_before, &m.kv_behind);
+    return m;
 }
 
 static fr_indexer indexer_of(const fr_config *c, int layer) {
@@ -213,7 +226,6 @@ static void finish_layer(fr_layer *layer) {
 
 typedef struct binder {
     fr_model *model;
-    fr_shard shard;
     fr_error *error;
 } binder;
 
@@ -226,11 +238,24 @@ static fr_status bind_tensor(void *user, const fr_schema_tensor *t) {
     if ((t->optional || (t->mtp && !place)) && !fr_checkpoint_find(checkpoint, t->name)) return FR_OK;
     FR_TRY(fr_schema_fit(t, checkpoint, b->error));
     if (!place) return FR_OK;
-    return t->rank == 1 ? bind_vector(place, checkpoint, t, b->error) : fr_linear_bind(place, checkpoint, t, b->shard, b->error);
+    return t->rank == 1 ? bind_vector(place, checkpoint, t, b->error)
+                        : fr_linear_bind(place, checkpoint, t, b->model->ranks, b->error);
 }
 
-fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
-    binder b = {model, shard, error};
+/* The rank's part of the embedding, as an LM head. */
+static fr_linear tied_head(const fr_model *model) {
+    fr_linear head = model->embed_tokens;
+    int begin, end;
+    fr_ranks_part(model->ranks, model->ranks->rank, head.out, fr_cut_unit(head.out, model->ranks->size), &begin, &end);
+    head.before = begin;
+    head.behind = head.out - end;
+    head.gathered = model->ranks->size > 1;
+    head.w = (const char *)head.w + fr_linear_first(&head) * head.stride * (int64_t)fr_dtype_size(head.dtype);
+    return head;
+}
+
+fr_status fr_weights_bind(fr_model *model, fr_error *error) {
+    binder b = {model, error};
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
     FR_TRY(make_layers(model, error));
     FR_TRY(fr_schema_each(&model->config, bind_tensor, &b));
@@ -238,7 +263,7 @@ fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error) {
     finish_layer(&model->mtp.layer);
     if (fr_schema_head_is_tied(&model->config, model->checkpoint, &model->notices)) {
         fr_linear_release(&model->lm_head);
-        model->lm_head = model->embed_tokens; /* an embedding has no scales, so there is nothing to release twice */
+        model->lm_head = tied_head(model); /* an embedding has no scales, so there is nothing to release twice */
     }
     if (!model->mtp.files.own_embedding) model->mtp.embed_tokens = model->embed_tokens;
     if (!model->mtp.files.own_lm_head) model->mtp.lm_head = model->lm_head;

@@ -10,7 +10,8 @@
  *   7 the router's gate           and, by the last to come, the choice of experts
  *   8 gate_proj, up_proj, SiLU    of all chosen experts and the shared one, quantized
  *   9 down_proj, summed, added    a thread has the same outputs of all of them
- * A dense layer lacks the seventh. Where positions are so many that it pays, the fourth is three: queries, attention shared by
+ * Where ranks share the model (core/ranks.h), the barriers that end the fourth, fifth, eighth and ninth are exchanges. A dense
+ * layer lacks the seventh. Where positions are so many that it pays, the fourth is three: queries, attention shared by
  * chunks of positions, values (attn/absorbed.h). Where the team's size does not divide the number of heads, q_b_proj is a phase
  * of its own, and with several rows attention is always shared. From three rows on, the choice of experts is one more. Sparse
  * attention has its keys in the second and third; where there is something to choose, it has three more before attention: the

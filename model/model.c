@@ -16,12 +16,19 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     const fr_memory_plan *p = &model->plan;
     if (p->weights != FR_WEIGHTS_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);
     if (p->weights == FR_WEIGHTS_MMAP) return FR_OK;
-    bool *used = fr_alloc(fr_checkpoint_count(model->checkpoint) * sizeof *used);
-    if (!used) return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
-    fr_plan_tensors(model, used);
+    size_t count = fr_checkpoint_count(model->checkpoint);
+    bool *used = fr_alloc(count * sizeof *used);
+    fr_part *parts = fr_alloc(count * sizeof *parts);
+    if (!used || !parts) {
+        fr_free(used);
+        fr_free(parts);
+        return fr_fail(error, FR_ERROR_MEMORY, "model: out of memory");
+    }
+    fr_plan_tensors(model, used, parts);
     int nodes = 1;
     fr_topology *topology = p->weights == FR_WEIGHTS_COPY ? fr_topology_open() : NULL;
     fr_load_options load = {.wanted = used,
+                            .parts = parts,
                             .threads = model->threads,
                             .topology = topology,
                             .nodes = &nodes,
@@ -34,12 +41,13 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     } else {
         status = fr_checkpoint_copy(model->checkpoint, &load, error);
         fr_weights_release(model);
-        if (status == FR_OK) status = fr_weights_bind(model, (fr_shard){0, 1}, error);
+        if (status == FR_OK) status = fr_weights_bind(model, error);
     }
     if (nodes > 1)
         fr_notices_add(&model->notices, "memory nodes", "the copied weights are spread over %d of them, page by page", nodes);
     fr_topology_close(topology);
     fr_free(used);
+    fr_free(parts);
     return status;
 }
 
@@ -52,7 +60,8 @@ static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_
     return FR_OK;
 }
 
-static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
+/* Reads what the files are, and plans. */
+static fr_status open_files(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_isa_find(o->isa, &model->kernels, error));
     fr_mtp_files mtp;
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
@@ -63,12 +72,23 @@ static fr_status open_into(fr_model *model, const char *dir, const fr_model_opti
     bool drafts = !o->session || o->session->drafting != FR_DRAFTING_OFF;
     if (drafts && fr_source_compare(&model->config, model->checkpoint, &model->mtp.files))
         FR_TRY(fr_plan_model(model, o, &model->plan, error));
-    FR_TRY(fr_weights_bind(model, (fr_shard){0, 1}, error));
+    return FR_OK;
+}
+
+static fr_status load(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
+    FR_TRY(fr_weights_bind(model, error));
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;
     if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
     return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
+}
+
+/* What fails on one rank fails on all, before any of them waits for another. */
+static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
+    FR_TRY(fr_ranks_agree(o->ranks, open_files(model, dir, o, error), error));
+    fr_plan_agree(model, o);
+    return fr_ranks_agree(o->ranks, load(model, dir, o, error), error);
 }
 
 fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error) {

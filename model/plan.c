@@ -60,29 +60,41 @@ static uint64_t session_bytes(const fr_memory *m) {
 
 typedef struct survey {
     const fr_model *model;
-    bool *used; /* NULL: not asked for */
+    bool *used;     /* NULL: not asked for */
+    fr_part *parts; /* likewise */
     uint64_t weight_bytes, table_bytes;
     uint64_t lm_head_bytes, module_bytes; /* that a draft reads: the LM head, and of the MTP module what its experts leave */
     bool lm_head_is_e4m3;
 } survey;
 
-/* Returns whether it is E4M3. */
-static bool add_tensor(survey *s, const char *name) {
+/* Adds rows [first, last) of a tensor. Returns whether it is E4M3. */
+static bool add_tensor(survey *s, const char *name, int first, int last) {
     const fr_checkpoint *c = s->model->checkpoint;
     const fr_tensor *tensor = fr_checkpoint_find(c, name);
     if (!tensor) return false; /* binding reports it, if it is required */
-    s->weight_bytes += tensor->bytes;
+    uint64_t row = tensor->shape[0] > 0 ? tensor->bytes / (uint64_t)tensor->shape[0] : 0;
+    const fr_part part = {row * (uint64_t)first, row * (uint64_t)last};
+    s->weight_bytes += part.end - part.begin;
     if (s->used) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
+    if (s->parts) s->parts[tensor - fr_checkpoint_at(c, 0)] = part;
     return tensor->dtype == FR_F8_E4M3;
+}
+
+/* The bytes of a tensor that a rank needs, in the original's type. */
+static uint64_t share_bytes(const survey *s, const fr_schema_tensor *t) {
+    fr_schema_tensor part = *t;
+    const fr_schema_share share = fr_schema_share_of(t, s->model->ranks);
+    if (t->rank == 2) part.shape[0] = share.last - share.first;
+    return fr_schema_bytes(&part);
 }
 
 /* Experts of a layer are alike: the first is counted. */
 static void count_draft(survey *s, const fr_schema_tensor *t) {
     if (t->rank == 1 || t->row->part == FR_PART_EMBEDDING || t->expert > 0) return;
     if (t->row->part == FR_PART_LM_HEAD)
-        s->lm_head_bytes = fr_schema_bytes(t); /* the module's own comes last */
+        s->lm_head_bytes = share_bytes(s, t); /* the module's own comes last */
     else if (t->mtp)
-        s->module_bytes += fr_schema_bytes(t) * (t->expert == 0 ? (uint64_t)s->model->config.num_experts_per_tok : 1);
+        s->module_bytes += share_bytes(s, t) * (t->expert == 0 ? (uint64_t)s->model->config.num_experts_per_tok : 1);
 }
 
 static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
@@ -95,17 +107,18 @@ static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
     if (t->rank == 1) {
         s->table_bytes += sizeof(float) * (uint64_t)t->shape[0];
     } else if (!s->model->checkpoint) {
-        if (!t->optional) s->weight_bytes += fr_schema_bytes(t);
+        if (!t->optional) s->weight_bytes += share_bytes(s, t);
     } else {
-        bool is_e4m3 = add_tensor(s, t->name);
-        if (fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale);
+        const fr_schema_share share = fr_schema_share_of(t, s->model->ranks);
+        bool is_e4m3 = add_tensor(s, t->name, share.first, share.last);
+        if (fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale, share.first / FR_BLOCK, fr_blocks(share.last));
         if (t->row->part == FR_PART_LM_HEAD) s->lm_head_is_e4m3 = is_e4m3;
     }
     return FR_OK;
 }
 
-uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
-    survey s = {.model = model, .used = out};
+uint64_t fr_plan_tensors(const fr_model *model, bool *out, fr_part *parts) {
+    survey s = {.model = model, .used = out, .parts = parts};
     memset(out, 0, fr_checkpoint_count(model->checkpoint) * sizeof *out);
     fr_schema_each(&model->config, survey_tensor, &s);
     return s.weight_bytes;
@@ -114,9 +127,10 @@ uint64_t fr_plan_tensors(const fr_model *model, bool *out) {
 /* Bytes of the E4M3 copy of an LM head that is not E4M3 itself. */
 static uint64_t head_copy_bytes(const survey *s) {
     const fr_config *c = &s->model->config;
-    const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR};
+    const fr_schema_row e4m3 = {.kind = FR_SCHEMA_LINEAR, .cut = FR_CUT_OUT};
     if (!s->model->mtp.files.present || s->lm_head_is_e4m3) return 0;
-    return fr_schema_bytes(&(fr_schema_tensor){.row = &e4m3, .dtype = FR_F8_E4M3, .shape = {c->vocab_size, c->hidden_size}});
+    return share_bytes(
+        s, &(fr_schema_tensor){.row = &e4m3, .dtype = FR_F8_E4M3, .rank = 2, .shape = {c->vocab_size, c->hidden_size}});
 }
 
 /* Whether a copy saves drafts a good part of their time. Making it reads the head once, as a draft does. A head that caches may
@@ -158,6 +172,7 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 
 void fr_plan_prepare(fr_model *model, const fr_model_options *o, const fr_mtp_files *mtp) {
     model->threads = o->threads > 0 ? o->threads : fr_default_threads();
+    model->ranks = o->ranks ? o->ranks : &fr_ranks_alone;
     model->pinned = !o->no_pin;
     model->act_fp8 = o->act == FR_ACT_FP8 || (o->act == FR_ACT_AUTO && model->config.fp8 && model->config.act_dynamic);
     model->num_moe_layers = fr_config_num_moe_layers(&model->config);
@@ -196,4 +211,17 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
         p->weights = FR_WEIGHTS_MMAP; /* reading the last would drop the first */
     if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
     return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
+}
+
+void fr_plan_agree(fr_model *model, const fr_model_options *o) {
+    const fr_ranks *ranks = model->ranks;
+    fr_memory_plan *p = &model->plan;
+    int begin, end;
+    if (ranks->size == 1 || o->draft_head != FR_DRAFT_HEAD_AUTO) return;
+    fr_ranks_part(ranks, ranks->rank, model->config.vocab_size, fr_cut_unit(model->config.vocab_size, ranks->size), &begin, &end);
+    bool copies = p->draft_head_bytes > 0 || begin == end; /* who has nothing of it has nothing to copy */
+    if (fr_ranks_agree(ranks, copies ? FR_OK : FR_ERROR_MEMORY, NULL) == FR_OK) return;
+    p->private_bytes -= p->draft_head_bytes;
+    p->total_bytes -= p->draft_head_bytes;
+    p->draft_head_bytes = 0;
 }

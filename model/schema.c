@@ -63,7 +63,8 @@ static fr_status emit(const walk *w, const fr_schema_row *row) {
                                               .layer = w->layer,
                                               .expert = w->expert,
                                               .mtp = w->layer >= c->num_hidden_layers,
-                                              .optional = presence == FR_OPTIONAL});
+                                              .optional = presence == FR_OPTIONAL,
+                                              .heads = c->num_attention_heads});
 }
 
 /* All tensors of one expert before those of the next. */
@@ -140,11 +141,23 @@ uint64_t fr_schema_bytes(const fr_schema_tensor *tensor) {
     return (uint64_t)out * (uint64_t)in * fr_dtype_size(dtype) + scales * fr_dtype_size(FR_F32);
 }
 
+fr_schema_share fr_schema_share_of(const fr_schema_tensor *t, const fr_ranks *ranks) {
+    const int out = (int)t->shape[0];
+    fr_schema_share s = {0, out, 0, out};
+    if (t->row->cut == FR_CUT_NONE || ranks->size == 1) return s;
+    int unit = t->row->cut == FR_CUT_HEADS ? out / t->heads : fr_cut_unit(out, ranks->size);
+    fr_ranks_part(ranks, ranks->rank, out, unit, &s.begin, &s.end);
+    const fr_linear cut = {.out = out, .before = s.begin, .behind = out - s.end};
+    s.first = fr_linear_first(&cut);
+    s.last = fr_linear_last(&cut);
+    return s;
+}
+
 /* ---- What is demanded of files ---- */
 
 fr_status fr_schema_alike(const fr_schema_tensor *t, const fr_checkpoint *checkpoint, const fr_tensor *tensor, fr_error *error) {
     char name[MAX_NAME];
-    if (t->row->scope != FR_SCOPE_EXPERT || t->row->cut != FR_CUT_IN || t->expert == 0) return FR_OK;
+    if (t->row->scope != FR_SCOPE_EXPERT || t->row->cut != FR_CUT_OUT || t->expert == 0) return FR_OK;
     int star = (int)strcspn(t->row->name, "*");
     snprintf(name, sizeof name, LAYERS "%d.%.*s0%s", t->layer, star, t->row->name, t->row->name + star + 1);
     const fr_tensor *first = fr_checkpoint_find(checkpoint, name);

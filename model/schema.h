@@ -47,9 +47,10 @@ typedef enum fr_presence {
     FR_REQUIRED,
 } fr_presence;
 
-/* How a tensor-parallel shard takes a matrix: whole, a part of its outputs, or of its inputs (partial sums then have to be
- * added up). Parts are whole blocks. */
-typedef enum fr_cut { FR_CUT_NONE, FR_CUT_OUT, FR_CUT_IN } fr_cut;
+/* How ranks share a matrix: every one has it whole, or its part of the outputs: whole heads, whose outputs it keeps for itself;
+ * units of an MLP's inner width, which go to the others when gate_proj and up_proj have become one; or units that they get at
+ * once. Never a part of the inputs: sums would be split. */
+typedef enum fr_cut { FR_CUT_NONE, FR_CUT_HEADS, FR_CUT_INNER, FR_CUT_OUT } fr_cut;
 
 typedef struct fr_schema_row {
     const char *name;
@@ -85,6 +86,7 @@ typedef struct fr_schema_tensor {
     int expert;     /* of FR_SCOPE_EXPERT; -1 otherwise */
     bool mtp;
     bool optional; /* FR_OPTIONAL */
+    int heads;     /* of FR_CUT_HEADS: its outputs are those of so many */
 } fr_schema_tensor;
 
 /* Returning anything but FR_OK ends the walk with that status. */
@@ -103,6 +105,13 @@ uint64_t fr_schema_bytes(const fr_schema_tensor *tensor);
  * never is, or the name does not fit. */
 bool fr_schema_scale(const fr_schema_tensor *tensor, char *name, size_t size, int64_t shape[2]);
 bool fr_schema_is_scale(const char *name);
+
+/* The outputs [begin, end) that a rank computes of a tensor, and the rows [first, last) that it needs for that: rounded outwards
+ * to whole 128-blocks. Of what is not cut, all. */
+typedef struct fr_schema_share {
+    int begin, end, first, last;
+} fr_schema_share;
+fr_schema_share fr_schema_share_of(const fr_schema_tensor *tensor, const fr_ranks *ranks);
 
 /* What a copy repeats: the main model's tensor of the same part. */
 const char *fr_schema_original(const fr_config *config, const fr_schema_tensor *copy);

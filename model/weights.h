@@ -36,7 +36,8 @@ struct fr_model {
     fr_error no_text;          /* why there is no tokenizer */
     const fr_kernels *kernels; /* of its instruction set; its sessions compute with them */
     int threads;
-    bool pinned; /* see fr_team_pin */
+    const fr_ranks *ranks; /* that compute it together; never NULL */
+    bool pinned;           /* see fr_team_pin */
     bool act_fp8;
     int num_moe_layers;
     fr_linear embed_tokens; /* [vocab_size, hidden_size]: rows are looked up, never multiplied */
@@ -53,15 +54,9 @@ struct fr_model {
 /* FR_ERROR_ARGUMENT for a model that was opened for its tokenizer alone. */
 fr_status fr_model_need_weights(const fr_model *model, fr_error *error);
 
-/* Part `index` of `count` of a tensor-parallel model; {0, 1} is the whole. */
-typedef struct fr_shard {
-    int index, count;
-} fr_shard;
-
-/* Binds every tensor that the config implies, those of the MTP module if model->mtp.files has it; dtype and shape of each are
- * checked. On an error what was bound is released by
- * fr_weights_release, as always. */
-fr_status fr_weights_bind(fr_model *model, fr_shard shard, fr_error *error);
+/* Binds every tensor that the config implies, those of the MTP module if model->mtp.files has it, and of each the part of
+ * model->ranks; dtype and shape of each are checked. On an error what was bound is released by fr_weights_release, as always. */
+fr_status fr_weights_bind(fr_model *model, fr_error *error);
 /* The model can then be bound again. */
 void fr_weights_release(fr_model *model);
 
@@ -77,9 +72,9 @@ void fr_weights_each_linear(const fr_model *model, fr_linear_fn fn, void *user);
 void fr_layer_sizes(const fr_model *model, fr_layer *layer);
 
 /* Binds one matrix (and its scales, if it is E4M3) without reading it: a large checkpoint has 45,000 scale tensors scattered
- * over its files. (Scales that are not aligned in their file are copied.) A shard takes its part, as the row is cut. A missing or
- * different tensor is an error; values are not checked: see fr_check. */
-fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *tensor, fr_shard shard,
-                         fr_error *error);
+ * over its files. (Scales that are not aligned in their file are copied.) A rank takes its part, as the row is cut: of
+ * FR_CUT_HEADS a linear of these rows alone. A missing or different tensor is an error; values are not checked: see fr_check. */
+fr_status fr_linear_bind(fr_linear *linear, const fr_checkpoint *checkpoint, const fr_schema_tensor *tensor,
+                         const fr_ranks *ranks, fr_error *error);
 
 #endif

@@ -1,5 +1,15 @@
 #include "model/workspace.h"
 
+/* Of what ranks exchange at a time: the most that decoding does; prefill exchanges more by and by. */
+static size_t exchange_bytes(const fr_model *model) {
+    const fr_config *c = &model->config;
+    int widths[] = {c->vocab_size, c->hidden_size, c->num_attention_heads * c->v_head_dim, c->intermediate_size,
+                    c->moe_intermediate_size * (c->num_experts_per_tok + c->n_shared_experts)};
+    int most = 0;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) most = widths[i] > most ? widths[i] : most;
+    return FR_DECODE_ROWS * (size_t)most * sizeof(float);
+}
+
 /* Counts what is needed, or with a real arena takes it; see fr_arena. */
 static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     const fr_config *c = &model->config;
@@ -26,6 +36,7 @@ static void take(fr_workspace *ws, fr_arena *arena, const fr_model *model) {
     /* Prefill attention expands FR_KV_BLOCK positions, also for fewer rows. */
     int most = ws->max_rows > FR_DECODE_ROWS && ws->max_rows < FR_KV_BLOCK ? FR_KV_BLOCK : ws->max_rows;
     fr_compute_take(&ws->compute, arena, model->kernels, most, model->threads);
+    fr_exchange_take(&ws->compute.exchange, arena, model->ranks, exchange_bytes(model));
     fr_mla_scratch_take(&ws->mla, arena, &layer.mla, ws->max_rows, &ws->compute);
     if (c->index_topk > 0) fr_mla_scratch_take_index(&ws->mla, arena, &layer.mla, ws->max_rows, ws->ctx);
     if (dense) fr_mlp_scratch_take(&ws->mlp, arena, ws->max_rows, c->intermediate_size, &ws->compute);

@@ -35,7 +35,9 @@ void fr_mlp_decode_product(const fr_mlp_decode *f, int begin, int end) {
 static void decode_product(const fr_mlp *mlp, unsigned input, bool ue8m0, const fr_rows *x, fr_mlp_scratch *s) {
     static const int all[] = {0, 1, 2, 3, 4, 5, 6, 7};
     _Static_assert(sizeof all / sizeof *all == FR_DECODE_ROWS, "an index for each row of a decode pass");
+    const fr_exchange *e = &s->compute->exchange;
     int width = mlp->gate_proj.out, begin, end;
+    fr_joint_rows product = {&s->rows, s->gate, x->rows, width, fr_cut_unit(width, e->ranks->size), input, ue8m0};
     fr_mlp_decode job = {.mlp = mlp,
                          .x = x,
                          .index = all,
@@ -43,26 +45,33 @@ static void decode_product(const fr_mlp *mlp, unsigned input, bool ue8m0, const 
                          .gate = s->gate,
                          .up = s->up,
                          .product = &s->rows,
-                         .quantized = input & FR_INPUT_QUANTIZED,
+                         .quantized = fr_rows_part_is_quantized(e, &product),
                          .ue8m0 = ue8m0,
                          .done = s->done};
     if (fr_team_rank() == 0) fr_rows_begin(&s->rows, s->gate, x->rows, width, input, ue8m0);
-    fr_team_split(width, 16, &begin, &end);
+    fr_team_split(fr_linear_own(&mlp->gate_proj), 16, &begin, &end);
+    begin += mlp->gate_proj.before;
+    end += mlp->gate_proj.before;
     if (begin < end) fr_mlp_decode_product(&job, begin, end);
-    fr_team_barrier();
+    fr_rows_join(e, &product, 1);
 }
 
 void fr_mlp_product(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, fr_mlp_scratch *s) {
     int width = mlp->gate_proj.out, begin, end;
+    const fr_exchange *e = &s->compute->exchange;
     unsigned input = fr_linear_input(&mlp->down_proj, act_fp8);
     if (x->rows <= FR_DECODE_ROWS) {
         decode_product(mlp, input, ue8m0, x, s);
         return;
     }
     fr_linear_forward_each((const fr_linear_product[]){{&mlp->gate_proj, s->gate}, {&mlp->up_proj, s->up}}, 2, x, s->compute);
-    fr_team_split(x->rows * width, 16, &begin, &end);
-    s->compute->kernels->silu_mul(s->gate + begin, s->gate + begin, s->up + begin, end - begin);
+    fr_team_split(fr_linear_own(&mlp->gate_proj), 16, &begin, &end);
+    for (int r = 0; r < x->rows && begin < end; r++) {
+        size_t at = (size_t)r * (size_t)width + (size_t)(mlp->gate_proj.before + begin);
+        s->compute->kernels->silu_mul(s->gate + at, s->gate + at, s->up + at, end - begin);
+    }
     fr_team_barrier();
+    fr_exchange_floats(e, s->gate, x->rows, width, fr_cut_unit(width, e->ranks->size));
     fr_rows_set(&s->rows, s->gate, x->rows, width, input, ue8m0);
 }
 

@@ -51,6 +51,7 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->gate_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
     s->up_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
     s->z = FR_TAKE(arena, float, slots *(size_t)moe->hidden);
+    if (compute->exchange.ranks->size > 1 && max_rows > FR_DECODE_ROWS) s->products = FR_TAKE(arena, float, slots *width);
     if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, compute);
 }
 
@@ -60,12 +61,34 @@ unsigned fr_moe_inputs(const fr_moe *moe) {
     return moe->has_shared ? inputs | fr_mlp_inputs(&moe->shared, moe->act_fp8) : inputs;
 }
 
+/* What ranks make together of a decode pass: the products of the routed experts, by slot, and of the shared one. */
+static fr_joint_rows routed_products(const fr_moe *moe, int rows, fr_moe_scratch *s) {
+    return (fr_joint_rows){.to = &s->product,
+                           .x = s->gate,
+                           .rows = rows * moe->router.topk,
+                           .width = moe->intermediate,
+                           .unit = fr_cut_unit(moe->intermediate, s->compute->exchange.ranks->size),
+                           .inputs = fr_linear_input(&moe->experts[0].down_proj, moe->act_fp8) | FR_INPUT_DECODE,
+                           .ue8m0 = moe->act_ue8m0};
+}
+
+static fr_joint_rows shared_products(const fr_moe *moe, int rows, fr_moe_scratch *s) {
+    const int width = moe->shared.gate_proj.out;
+    return (fr_joint_rows){.to = &s->shared.rows,
+                           .x = s->shared.gate,
+                           .rows = rows,
+                           .width = width,
+                           .unit = fr_cut_unit(width, s->compute->exchange.ranks->size),
+                           .inputs = fr_linear_input(&moe->shared.down_proj, moe->act_fp8),
+                           .ue8m0 = moe->act_ue8m0};
+}
+
 /* Lists the MLPs of a decode pass; ONE THREAD. */
 static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
     int width = moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
-    unsigned input = fr_linear_input(&moe->experts[0].down_proj, moe->act_fp8);
+    fr_joint_rows joint = routed_products(moe, x->rows, s);
     s->num_chosen = 0;
-    fr_rows_begin(&s->product, s->gate, x->rows * moe->router.topk, width, input, moe->act_ue8m0);
+    fr_rows_begin(&s->product, s->gate, joint.rows, width, joint.inputs, moe->act_ue8m0);
     for (int e = 0; e < moe->router.experts; e++) {
         int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
         if (n == 0) continue;
@@ -77,15 +100,15 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                    .gate = s->gate + (size_t)first * (size_t)width,
                                                    .up = s->up + (size_t)first * (size_t)width,
                                                    .first = first,
-                                                   .quantized = input & FR_INPUT_QUANTIZED,
+                                                   .quantized = fr_rows_part_is_quantized(&s->compute->exchange, &joint),
                                                    .ue8m0 = moe->act_ue8m0,
                                                    .done = s->done + s->num_chosen * blocks,
                                                    .y = s->z + (size_t)first * (size_t)moe->hidden};
         s->num_chosen++;
     }
     if (!moe->has_shared) return;
-    input = fr_linear_input(&moe->shared.down_proj, moe->act_fp8);
-    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, moe->shared.gate_proj.out, input, moe->act_ue8m0);
+    joint = shared_products(moe, x->rows, s);
+    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, joint.width, joint.inputs, moe->act_ue8m0);
     s->chosen[s->num_chosen++] = (fr_mlp_decode){.mlp = &moe->shared,
                                                  .x = x,
                                                  .index = s->slots,
@@ -93,7 +116,7 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                  .product = &s->shared.rows,
                                                  .gate = s->shared.gate,
                                                  .up = s->shared.up,
-                                                 .quantized = input & FR_INPUT_QUANTIZED,
+                                                 .quantized = fr_rows_part_is_quantized(&s->compute->exchange, &joint),
                                                  .ue8m0 = moe->act_ue8m0,
                                                  .done = s->shared.done,
                                                  .y = y};
@@ -177,65 +200,115 @@ static void add_experts(const fr_moe *moe, int rows, int begin, int end, float *
 /* Decode. The first sweep is over gate_proj and up_proj of all chosen MLPs, laid end to end; in the second a thread owns outputs
  * of all of them; TEAM. */
 static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *delta, fr_moe_scratch *s) {
+    const fr_joint_rows joint[] = {routed_products(moe, rows, s), shared_products(moe, rows, s)};
     int total = 0, begin, end;
-    for (int c = 0; c < s->num_chosen; c++) total += fr_whole_units(s->chosen[c].mlp->gate_proj.out, 16);
+    for (int c = 0; c < s->num_chosen; c++) total += fr_whole_units(fr_linear_own(&s->chosen[c].mlp->gate_proj), 16);
     fr_share share = fr_team_share(total, 16);
-    for (int c = 0; c < s->num_chosen; c++)
-        if (fr_share_next(&share, s->chosen[c].mlp->gate_proj.out, &begin, &end))
-            fr_mlp_decode_product(&s->chosen[c], begin, end);
-    fr_team_barrier();
+    for (int c = 0; c < s->num_chosen; c++) {
+        const fr_linear *gate = &s->chosen[c].mlp->gate_proj;
+        if (fr_share_next(&share, fr_linear_own(gate), &begin, &end))
+            fr_mlp_decode_product(&s->chosen[c], gate->before + begin, gate->before + end);
+    }
+    fr_rows_join(&s->compute->exchange, joint, moe->has_shared ? 2 : 1);
     fr_linear_split(&s->chosen[0].mlp->down_proj, &begin, &end);
     for (int c = 0; c < s->num_chosen && begin < end; c++) {
         const fr_mlp_decode *job = &s->chosen[c];
         fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);
     }
     if (begin < end) add_experts(moe, rows, begin, end, y, delta, s);
-    fr_team_barrier();
+    fr_linear_exchange(&s->chosen[0].mlp->down_proj, y, moe->hidden, rows, s->compute);
 }
 
-/* An expert's whole MLP for slots [first, first + n), n <= ROWS_ALONE, by one thread. */
-static void run_slots_alone(const fr_moe *moe, const fr_mlp *expert, const fr_rows *x, int first, int n, fr_moe_scratch *s) {
-    int width = moe->intermediate, thread = fr_team_rank();
+/* silu(gate) * up of an expert for slots [first, first + n), n <= ROWS_ALONE; of several ranks, each has its part of the columns.
+ * Returns where it is, [n, intermediate]. ONE THREAD. */
+static float *product_alone(const fr_moe *moe, const fr_mlp *expert, const fr_rows *x, int first, int n, fr_moe_scratch *s) {
+    int width = moe->intermediate, thread = fr_team_rank(), begin, end, own = fr_linear_own(&expert->gate_proj);
     size_t at = (size_t)thread * (size_t)rows_alone(s->max_rows) * (size_t)width;
-    float *gate = s->gate_alone + at, *up = s->up_alone + at, *z = s->z + (size_t)first * (size_t)moe->hidden;
-    fr_rows *gathered = &s->gathered[thread], *inner = &s->inner[thread];
+    float *gate = s->products ? s->products + (size_t)first * (size_t)width : s->gate_alone + at, *up = s->up_alone + at;
+    fr_rows *gathered = &s->gathered[thread];
+    fr_linear_own_range(&expert->gate_proj, n, &begin, &end);
+    if (own == 0) return gate;
     if (n > FR_DECODE_ROWS) {
         fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_inputs(expert, moe->act_fp8));
-        fr_linear_range(&expert->gate_proj, gathered, 0, width, gate, width, s->compute);
-        fr_linear_range(&expert->up_proj, gathered, 0, width, up, width, s->compute);
+        fr_linear_range(&expert->gate_proj, gathered, begin, end, gate, width, s->compute);
+        fr_linear_range(&expert->up_proj, gathered, begin, end, up, width, s->compute);
     } else {
-        fr_linear_decode(&expert->gate_proj, x, s->slot_row + first, n, 0, width, gate, width);
-        fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, 0, width, up, width);
+        fr_linear_decode(&expert->gate_proj, x, s->slot_row + first, n, begin, end, gate, width);
+        fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, begin, end, up, width);
     }
-    s->compute->kernels->silu_mul(gate, gate, up, n * width);
-    fr_rows_set_alone(inner, gate, n, width, fr_linear_input(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
-    fr_linear_range(&expert->down_proj, inner, 0, moe->hidden, z, moe->hidden, s->compute);
+    for (int i = 0; i < n; i++) {
+        float *product = gate + (size_t)i * (size_t)width + expert->gate_proj.before;
+        s->compute->kernels->silu_mul(product, product, up + (size_t)i * (size_t)width + expert->gate_proj.before, own);
+    }
+    return gate;
 }
 
+/* The expert's outputs for these slots. ONE THREAD. */
+static void down_alone(const fr_moe *moe, const fr_mlp *expert, const float *product, int first, int n, fr_moe_scratch *s) {
+    fr_rows *inner = &s->inner[fr_team_rank()];
+    float *z = s->z + (size_t)first * (size_t)moe->hidden;
+    int begin, end;
+    fr_linear_own_range(&expert->down_proj, n, &begin, &end);
+    if (begin == end) return;
+    fr_rows_set_alone(inner, product, n, moe->intermediate, fr_linear_input(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
+    fr_linear_range(&expert->down_proj, inner, begin, end, z, moe->hidden, s->compute);
+}
+
+enum { PRODUCT = 1, DOWN = 2 };
+
 /* All slots of an expert. The regime goes by their number, so no lot may be left with few of many. */
-static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, fr_moe_scratch *s) {
+static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, unsigned what, fr_moe_scratch *s) {
+    const fr_mlp *expert = &moe->experts[e];
     int first = s->first_slot[e], left = s->first_slot[e + 1] - first;
     while (left > 0) {
         int n = left <= ROWS_ALONE ? left : left - ROWS_ALONE > FR_DECODE_ROWS ? ROWS_ALONE : ROWS_ALONE / 2;
-        run_slots_alone(moe, &moe->experts[e], x, first, n, s);
+        const float *product = s->products ? s->products + (size_t)first * (size_t)moe->intermediate : NULL;
+        if (what & PRODUCT) product = product_alone(moe, expert, x, first, n, s);
+        if (what & DOWN) down_alone(moe, expert, product, first, n, s);
         first += n;
         left -= n;
     }
 }
 
+/* An expert is one thread's work. ALL THREADS. */
+static void run_experts(const fr_moe *moe, const fr_rows *x, unsigned what, fr_moe_scratch *s) {
+    int e;
+    while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
+        if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, what, s);
+}
+
+static void begin_again(void *argument) {
+    fr_moe_scratch *s = argument;
+    atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
+}
+
+/* Ranks exchange the products of all experts before anybody can go on with one. TEAM. */
+static void run_experts_jointly(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
+    const fr_exchange *e = &s->compute->exchange;
+    run_experts(moe, x, PRODUCT, s);
+    fr_team_barrier_do(begin_again, s);
+    fr_exchange_floats(e, s->products, x->rows * moe->router.topk, moe->intermediate,
+                       fr_cut_unit(moe->intermediate, e->ranks->size));
+    run_experts(moe, x, DOWN, s);
+}
+
 /* Prefill; TEAM. */
 static void run_experts_prefill(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
-    int begin, end, e;
-    while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
-        if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, s);
+    const fr_linear *down = &moe->experts[0].down_proj;
+    int begin, end;
+    if (s->products)
+        run_experts_jointly(moe, x, s);
+    else
+        run_experts(moe, x, PRODUCT | DOWN, s);
     fr_team_barrier();
     if (moe->has_shared) {
         fr_mlp_product(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, &s->shared);
-        fr_linear_forward(&moe->shared.down_proj, &s->shared.rows, delta, moe->hidden, s->compute);
+        fr_linear_share(&moe->shared.down_proj, &s->shared.rows, delta, s->compute);
+        fr_team_barrier();
     }
-    fr_team_split(moe->hidden, 16, &begin, &end);
-    if (begin < end) add_experts(moe, x->rows, begin, end, y, delta, s);
-    fr_team_barrier();
+    fr_team_split(fr_linear_own(down), 16, &begin, &end);
+    if (begin < end) add_experts(moe, x->rows, down->before + begin, down->before + end, y, delta, s);
+    fr_linear_exchange(down, y, moe->hidden, x->rows, s->compute);
 }
 
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {

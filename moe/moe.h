@@ -45,6 +45,7 @@ typedef struct fr_moe_scratch {
     fr_rows *gathered, *inner;
     float *gate_alone, *up_alone; /* [threads, rows of a lot, intermediate] */
     float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
+    float *products;              /* [R * topk, intermediate]: silu(gate) * up for a slot; where ranks share it */
     fr_mlp_scratch shared;
 } fr_moe_scratch;
 

@@ -125,6 +125,16 @@ static double lap(double *start) {
     return seconds;
 }
 
+/* Clocks differ, and the policy goes by times: those of rank 0 are everybody's. */
+static void share_times(const fr_session *s, fr_cycle *c) {
+    double *const times[] = {&c->first_s, &c->rest_s, &c->catch_up_s, &c->draft_s, &c->verify_s, &c->sample_s};
+    enum { COUNT = sizeof times / sizeof *times };
+    double all[COUNT];
+    for (int i = 0; i < COUNT; i++) all[i] = *times[i];
+    fr_ranks_share(s->model->ranks, all, sizeof all);
+    for (int i = 0; i < COUNT; i++) *times[i] = all[i];
+}
+
 static fr_status run_cycle(fr_session *s, int limit, fr_step *out, fr_error *error) {
     fr_cycle *cycle = &s->cycle;
     double at = fr_now();
@@ -141,6 +151,7 @@ static fr_status run_cycle(fr_session *s, int limit, fr_step *out, fr_error *err
     cycle->sample_s = lap(&at);
     count_pass(s, cycle);
     roll_back(s, cycle); /* 5 */
+    share_times(s, cycle);
     if (s->drafter) fr_policy_observe(&s->policy, cycle);
     cycle->rollback_s = lap(&at);
     fr_stats_count(&s->stats, cycle);

@@ -67,7 +67,7 @@ fr_status fr_session_score(fr_session *s, const int32_t *tokens, size_t count, u
     if (what & FR_SCORE_MTP_LOGITS && !fr_mtp_drafter_of(s->drafter))
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "score: MTP logits were asked for, but the session runs without MTP");
     fr_scorer scorer = {.what = what, .fn = fn, .user = user};
-    fr_status status = allocate(&scorer, s, error);
+    fr_status status = fr_ranks_agree(s->model->ranks, allocate(&scorer, s, error), error);
     if (status == FR_OK) status = fr_session_append(s, tokens, count, error);
     if (status == FR_OK) status = fr_session_evaluate(s, keep_main, hand_out, &scorer, error);
     fr_free(scorer.logits);

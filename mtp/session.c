@@ -116,51 +116,76 @@ void fr_session_begin_policy(fr_session *s, const fr_learned *learned) {
     if (learned && s->policy.adaptive) fr_learned_give(learned, &s->policy);
 }
 
-static fr_status start_policy(fr_session *s, fr_error *error) {
+/* What was learned before, to *out: rank 0's, for all. */
+static bool read_learned(const fr_session *s, fr_learned *out) {
+    const fr_ranks *ranks = s->model->ranks;
+    bool is_there = ranks->rank == 0 && s->learned && fr_learned_read(s->learned, out);
+    fr_ranks_share(ranks, &is_there, sizeof is_there);
+    if (is_there) fr_ranks_share(ranks, out, sizeof *out);
+    return is_there;
+}
+
+static fr_status find_learned(fr_session *s, fr_error *error) {
     const fr_session_options *o = &s->options;
     char path[FR_LEARNED_PATH];
-    fr_learned learned;
-    fr_traffic_of(s->model, &s->traffic);
     bool keeps = o->learned && o->drafting == FR_DRAFTING_AUTO && s->drafter;
     if (keeps && fr_learned_path(s->model, o, o->learned, path)) {
         s->learned = fr_alloc(strlen(path) + 1);
         if (!s->learned) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
         memcpy(s->learned, path, strlen(path) + 1);
     }
-    fr_session_begin_policy(s, s->learned && fr_learned_read(s->learned, &learned) ? &learned : NULL);
     return FR_OK;
 }
 
-fr_status fr_session_keep_learned(const fr_session *s, fr_error *error) {
+/* All ranks decide alike, so they go by one of them's bytes, too. */
+static void start_policy(fr_session *s) {
     fr_learned learned;
-    return s->learned && fr_learned_take(&s->policy, &learned) ? fr_learned_write(s->learned, &learned, error) : FR_OK;
+    fr_traffic_of(s->model, &s->traffic);
+    fr_ranks_share(s->model->ranks, &s->traffic, sizeof s->traffic);
+    fr_session_begin_policy(s, read_learned(s, &learned) ? &learned : NULL);
+}
+
+fr_status fr_session_keep_learned(const fr_session *s, fr_error *error) {
+    const fr_ranks *ranks = s->model->ranks;
+    fr_learned learned;
+    fr_status status = FR_OK;
+    if (ranks->rank == 0 && s->learned && fr_learned_take(&s->policy, &learned))
+        status = fr_learned_write(s->learned, &learned, error);
+    return fr_ranks_agree(ranks, status, error);
 }
 
 int fr_default_depth(fr_drafting drafting) {
     return drafting == FR_DRAFTING_OFF ? 0 : drafting == FR_DRAFTING_ON ? 1 : 3;
 }
 
+/* What is local to a rank. *out is to be destroyed on a failure, too. */
+static fr_status create(const fr_model *model, const fr_session_options *o, fr_session **out, fr_error *error) {
+    FR_TRY(fr_plan_session(model, o, error));
+    fr_session_sizes sizes = fr_session_sizes_of(model, o);
+    fr_session *s = *out = fr_alloc_zeroed(1, sizeof *s);
+    if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
+    s->model = model;
+    s->ctx = sizes.ctx;
+    s->chunk = sizes.chunk;
+    s->options = *o;
+    s->logits_row = -1;
+    FR_TRY(allocate(s, error));
+    FR_TRY(create_drafter(s, error));
+    return find_learned(s, error);
+}
+
 fr_status fr_session_create(const fr_model *model, const fr_session_options *options, fr_session **out, fr_error *error) {
     fr_session_options o = options ? *options : (fr_session_options){0};
     FR_TRY(fr_model_need_weights(model, error));
     FR_TRY(check_options(model, &o, error));
-    FR_TRY(fr_plan_session(model, &o, error));
-    fr_session_sizes sizes = fr_session_sizes_of(model, &o);
-    fr_session *s = fr_alloc_zeroed(1, sizeof *s);
-    if (!s) return fr_fail(error, FR_ERROR_MEMORY, "session: out of memory");
     if (o.depth == 0) o.depth = fr_default_depth(o.drafting);
-    s->model = model;
-    s->ctx = sizes.ctx;
-    s->chunk = sizes.chunk;
-    s->options = o;
-    s->logits_row = -1;
-    fr_status status = allocate(s, error);
-    if (status == FR_OK) status = create_drafter(s, error);
-    if (status == FR_OK) status = start_policy(s, error);
+    fr_session *s = NULL;
+    fr_status status = fr_ranks_agree(model->ranks, create(model, &o, &s, error), error);
     if (status != FR_OK) {
         fr_session_destroy(s);
         return status;
     }
+    start_policy(s);
     *out = s;
     return FR_OK;
 }
@@ -253,6 +278,7 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn af
         status = evaluate_rows(s, left < s->chunk ? left : s->chunk, before_fn, after_fn, user, error);
         if (status == FR_OK && o->progress && !o->progress(o->user, "prefill", (uint64_t)(s->kv.length - start), (uint64_t)total))
             status = fr_fail(error, FR_INTERRUPTED, "prefill: interrupted after %d of %d tokens", s->kv.length - start, total);
+        status = fr_ranks_agree(s->model->ranks, status, error);
     }
     if (status != FR_OK && s->kv.length < s->length) cut(s, s->kv.length, false);
     return status;

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -175,7 +176,7 @@ static fr_status put_all(const fr_session *s, header *h, file *f) {
     return number ? fr_fail_write(f->error, f->path, number) : FR_OK;
 }
 
-fr_status fr_session_save(const fr_session *s, const char *path, fr_error *error) {
+static fr_status save(const fr_session *s, const char *path, fr_error *error) {
     struct stat about;
     fr_new_file new;
     header h;
@@ -187,6 +188,12 @@ fr_status fr_session_save(const fr_session *s, const char *path, fr_error *error
     if (status == FR_OK) return fr_new_file_finish(&new, true, error);
     fr_new_file_discard(&new);
     return status;
+}
+
+/* All ranks have the same: one writes it. */
+fr_status fr_session_save(const fr_session *s, const char *path, fr_error *error) {
+    const fr_ranks *ranks = s->model->ranks;
+    return fr_ranks_agree(ranks, ranks->rank == 0 ? save(s, path, error) : FR_OK, error);
 }
 
 /* ---- Loading ---- */
@@ -369,12 +376,49 @@ static fr_status load(fr_session *s, file *f, loaded *l) {
     return FR_OK;
 }
 
+static fr_status open_file(file *f) {
+    f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait */
+    return f->fd >= 0 ? FR_OK : fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
+}
+
+/* What rank 0 reads of its file goes to all ranks' copies of it, in memory. */
+static fr_status share_pieces(const fr_ranks *ranks, file *f, int copy) {
+    static char piece[PIECE];
+    int64_t got = 1;
+    while (got > 0) {
+        fr_status status = FR_OK;
+        if (ranks->rank == 0 && (got = read(f->fd, piece, PIECE)) < 0)
+            status = fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
+        FR_TRY(fr_ranks_agree(ranks, status, f->error));
+        fr_ranks_share(ranks, &got, sizeof got);
+        fr_ranks_share(ranks, piece, (size_t)got);
+        if (got > 0 && write(copy, piece, (size_t)got) != got)
+            status = fr_fail_at(f->error, FR_ERROR_MEMORY, f->path, "no memory to read it into");
+        FR_TRY(fr_ranks_agree(ranks, status, f->error));
+    }
+    lseek(copy, 0, SEEK_SET);
+    return FR_OK;
+}
+
+/* Puts the copy in the place of the file, which rank 0 alone must have. */
+static fr_status share_file(const fr_ranks *ranks, file *f) {
+    int copy = memfd_create("session", MFD_CLOEXEC);
+    fr_status status = ranks->rank == 0 ? open_file(f) : FR_OK;
+    if (status == FR_OK && copy < 0) status = fr_fail_at(f->error, FR_ERROR_MEMORY, f->path, "no memory to read it into");
+    status = fr_ranks_agree(ranks, status, f->error);
+    if (status == FR_OK) status = share_pieces(ranks, f, copy);
+    if (f->fd >= 0) close(f->fd);
+    f->fd = copy;
+    return status;
+}
+
 fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
+    const fr_ranks *ranks = s->model->ranks;
     loaded l = {0};
-    file f = {.path = path, .error = error, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO would wait */
-    if (f.fd < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot be read: %s", strerror(errno));
-    fr_status status = load(s, &f, &l);
-    close(f.fd);
+    file f = {.path = path, .error = error, .fd = -1};
+    fr_status status = ranks->size > 1 ? share_file(ranks, &f) : open_file(&f);
+    if (status == FR_OK) status = fr_ranks_agree(ranks, load(s, &f, &l), error);
+    if (f.fd >= 0) close(f.fd);
     fr_kv_cache_release(&l.kv);
     fr_free(l.tokens);
     fr_free(l.state);

@@ -66,7 +66,14 @@ static layer make_layer(fr_dtype dtype, int out, int in) {
         fr_free(scale);
         scale = NULL;
     }
-    l.linear = (fr_linear){out, in, dtype, l.weights + 1, in, scale, columns, NULL, scale};
+    l.linear = (fr_linear){.out = out,
+                           .in = in,
+                           .dtype = dtype,
+                           .w = l.weights + 1,
+                           .stride = in,
+                           .scale = scale,
+                           .scale_stride = columns,
+                           .owned_scale = scale};
     return l;
 }
 
@@ -520,72 +527,76 @@ static void save(const scratch *dir, const layer *l, const float *scale) {
     free(file);
 }
 
+static const fr_ranks alone = {0, 1, NULL, NULL};
+
 static fr_status bind(fr_linear *linear, const fr_checkpoint *checkpoint, const char *name, int out, int in, fr_cut cut,
-                      fr_shard shard, fr_error *error) {
+                      const fr_ranks *ranks, fr_error *error) {
     const fr_schema_row row = {.name = name, .kind = FR_SCHEMA_LINEAR, .cut = cut};
-    return fr_linear_bind(linear, checkpoint, &(fr_schema_tensor){.row = &row, .name = name, .rank = 2, .shape = {out, in}},
-                          shard, error);
+    const fr_schema_tensor t = {.row = &row, .name = name, .rank = 2, .shape = {out, in}, .heads = 8};
+    return fr_linear_bind(linear, checkpoint, &t, ranks, error);
 }
 
-/* A layer cut by outputs gives its parts of y; cut by inputs, partial sums that add up to y. */
-static void shards_make_up_the_whole(void **state) {
-    enum { OUT = 400, IN = 520, ROWS = 3 };
+enum { OUT = 400, IN = 520 };
+
+/* The part of outputs that is the rank's has the bits of the whole. Returns where the part ends. */
+static int check_part(const fr_checkpoint *checkpoint, fr_cut cut, const fr_ranks *ranks, const float *x, int rows,
+                      const float *y, int begin) {
+    fr_linear part;
+    fr_error error;
+    float *got = malloc(sizeof *got * (size_t)rows * OUT);
+    if (bind(&part, checkpoint, "a.weight", OUT, IN, cut, ranks, &error) != FR_OK) fail_msg("%s", error.message);
+    int end = begin + fr_linear_own(&part), first = 0;
+    if (cut == FR_CUT_HEADS) { /* the linear has these rows alone, and what they are rounded to */
+        int heads_begin, heads_end;
+        fr_ranks_part(ranks, ranks->rank, 8, 1, &heads_begin, &heads_end);
+        end = heads_end * OUT / 8;
+        first = begin < end ? begin / FR_BLOCK * FR_BLOCK : 0;
+    } else {
+        assert_int_equal(part.before, begin);
+    }
+    forward(&part, x, rows, false, false, 1, got);
+    for (int r = 0; r < rows && begin < end; r++)
+        assert_memory_equal(got + r * part.out + begin - first, y + r * OUT + begin, sizeof *y * (size_t)(end - begin));
+    assert_true(fr_linear_bytes(&part) <= (uint64_t)(end - begin + 2 * FR_BLOCK) * (IN * fr_dtype_size(part.dtype) + 1));
+    fr_linear_release(&part);
+    free(got);
+    return end;
+}
+
+static void parts_of_ranks_make_up_the_whole(void **state) {
     (void)state;
     random_state = 7;
-    for (int kind = 0; kind < 3; kind++) {
-        scratch dir = scratch_create();
-        layer l = make_layer(dtypes[kind], OUT, IN);
-        fr_checkpoint *checkpoint;
-        fr_linear whole, shard;
-        fr_error error;
-        float *x = make_x(ROWS, IN), *y = malloc(sizeof *y * ROWS * OUT), *part = malloc(sizeof *part * ROWS * OUT),
-              *sum = malloc(sizeof *sum * ROWS * OUT), *cut_x = malloc(sizeof *x * ROWS * IN);
-        save(&dir, &l, l.linear.scale);
-        if (fr_checkpoint_open(dir.dir, &checkpoint, &error) != FR_OK) fail_msg("%s", error.message);
-        assert_int_equal(bind(&whole, checkpoint, "a.weight", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
-        assert_int_equal(whole.dtype, dtypes[kind]);
-        assert_int_equal(fr_linear_bytes(&whole), OUT * IN * fr_dtype_size(dtypes[kind]) + (kind ? 0 : 4 * 5 * 4));
-        forward(&whole, x, ROWS, false, false, 1, y);
-        assert_near(&l.linear, x, ROWS, false, false, y, 1e-6);
-        for (int count = 2; count <= 3; count++) {
-            int at = 0, at_in = 0;
-            for (int i = 0; i < ROWS * OUT; i++) sum[i] = 0;
-            for (int i = 0; i < count; i++) {
-                assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_OUT, (fr_shard){i, count}, &error), FR_OK);
-                forward(&shard, x, ROWS, false, false, 1, part);
-                for (int r = 0; r < ROWS; r++)
-                    assert_memory_equal(part + r * shard.out, y + r * OUT + at, sizeof *y * (size_t)shard.out);
-                at += shard.out;
-                assert_true(at == OUT || at % FR_BLOCK == 0);
-                fr_linear_release(&shard);
-
-                assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_IN, (fr_shard){i, count}, &error), FR_OK);
-                for (int r = 0; r < ROWS; r++) memcpy(cut_x + r * shard.in, x + r * IN + at_in, sizeof *x * (size_t)shard.in);
-                forward(&shard, cut_x, ROWS, false, false, 1, part);
-                for (int j = 0; j < ROWS * OUT; j++) sum[j] += part[j];
-                at_in += shard.in;
-                assert_true(at_in == IN || at_in % FR_BLOCK == 0);
-                fr_linear_release(&shard);
-            }
-            assert_int_equal(at, OUT);
-            assert_int_equal(at_in, IN);
-            assert_near(&l.linear, x, ROWS, false, false, sum, 1e-6);
+    for (int kind = 0; kind < 3; kind++)
+        for (int rows = 3; rows <= 20; rows += 17) {
+            scratch dir = scratch_create();
+            layer l = make_layer(dtypes[kind], OUT, IN);
+            fr_checkpoint *checkpoint;
+            fr_linear whole;
+            fr_error error;
+            float *x = make_x(rows, IN), *y = malloc(sizeof *y * (size_t)rows * OUT);
+            save(&dir, &l, l.linear.scale);
+            if (fr_checkpoint_open(dir.dir, &checkpoint, &error) != FR_OK) fail_msg("%s", error.message);
+            assert_int_equal(bind(&whole, checkpoint, "a.weight", OUT, IN, FR_CUT_NONE, &alone, &error), FR_OK);
+            assert_int_equal(whole.dtype, dtypes[kind]);
+            assert_int_equal(fr_linear_bytes(&whole), OUT * IN * fr_dtype_size(dtypes[kind]) + (kind ? 0 : 4 * 5 * 4));
+            forward(&whole, x, rows, false, false, 1, y);
+            if (rows == 3) assert_near(&l.linear, x, rows, false, false, y, 1e-6);
+            for (fr_cut cut = FR_CUT_HEADS; cut <= FR_CUT_OUT; cut++)
+                for (int count = 2; count <= 11; count += 3) {
+                    int end = 0;
+                    for (int i = 0; i < count; i++)
+                        end = check_part(checkpoint, cut, &(fr_ranks){.rank = i, .size = count}, x, rows, y, end);
+                    assert_int_equal(end, OUT);
+                }
+            assert_int_not_equal(bind(&whole, checkpoint, "b.weight", OUT, IN, FR_CUT_NONE, &alone, &error), FR_OK);
+            assert_non_null(strstr(error.message, "b.weight"));
+            assert_int_not_equal(bind(&whole, checkpoint, "a.weight", IN, OUT, FR_CUT_NONE, &alone, &error), FR_OK);
+            fr_checkpoint_destroy(checkpoint);
+            scratch_destroy(&dir);
+            release_layer(&l);
+            free(x);
+            free(y);
         }
-        assert_int_equal(bind(&shard, checkpoint, "a.weight", OUT, IN, FR_CUT_OUT, (fr_shard){0, 5}, &error),
-                         FR_ERROR_UNSUPPORTED);
-        assert_int_not_equal(bind(&shard, checkpoint, "b.weight", OUT, IN, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
-        assert_non_null(strstr(error.message, "b.weight"));
-        assert_int_not_equal(bind(&shard, checkpoint, "a.weight", IN, OUT, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_OK);
-        fr_linear_release(&whole);
-        fr_checkpoint_destroy(checkpoint);
-        scratch_destroy(&dir);
-        release_layer(&l);
-        free(x);
-        free(y);
-        free(part);
-        free(sum);
-        free(cut_x);
-    }
 }
 
 static void missing_scales_are_an_error(void **state) {
@@ -598,7 +609,7 @@ static void missing_scales_are_an_error(void **state) {
     fr_error error;
     save(&dir, &l, NULL);
     assert_int_equal(fr_checkpoint_open(dir.dir, &checkpoint, &error), FR_OK);
-    assert_int_equal(bind(&linear, checkpoint, "a.weight", 130, 260, FR_CUT_NONE, (fr_shard){0, 1}, &error), FR_ERROR_FORMAT);
+    assert_int_equal(bind(&linear, checkpoint, "a.weight", 130, 260, FR_CUT_NONE, &alone, &error), FR_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "a.weight_scale_inv"));
     assert_null(linear.scale);
     fr_checkpoint_destroy(checkpoint);
@@ -617,7 +628,7 @@ int main(void) {
         cmocka_unit_test(parts_equal_the_whole),
         cmocka_unit_test(transposed_is_right),
         cmocka_unit_test(quantization_is_exact),
-        cmocka_unit_test(shards_make_up_the_whole),
+        cmocka_unit_test(parts_of_ranks_make_up_the_whole),
         cmocka_unit_test(missing_scales_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

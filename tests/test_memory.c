@@ -333,7 +333,7 @@ static void copies_are_what_is_in_the_files(void **state) {
     }
     progress p = {.most = 1 << 30};
     fr_load_options o = {.wanted = wanted, .threads = 3, .progress = note_progress, .user = &p};
-    assert_in_range(fr_checkpoint_copy_bytes(copied, wanted), bytes, bytes + 64 * count + 2 * MIB);
+    assert_in_range(fr_checkpoint_copy_bytes(copied, wanted, NULL), bytes, bytes + 64 * count + 2 * MIB);
     assert_int_equal(fr_checkpoint_populate(copied, &o, NULL), FR_OK);
     for (size_t i = 0; i < count; i++) assert_ptr_equal(fr_checkpoint_at(copied, i)->data, before[i]);
     assert_int_equal(fr_checkpoint_copy(copied, &o, NULL), FR_OK);

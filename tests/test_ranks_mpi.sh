@@ -1,9 +1,9 @@
 #!/bin/sh
-# Ranks over MPI: what tests/test_ranks.c says of exchanges, between processes.
+# Ranks over MPI: what tests/test_ranks.c says of exchanges, and test_ranks_model.c of what models compute, between processes.
 #
-#   sh tests/test_ranks_mpi.sh MPIEXEC TEST_RANKS
+#   sh tests/test_ranks_mpi.sh MPIEXEC TEST_RANKS TEST_RANKS_MODEL
 set -eu
-mpiexec=$1 test_ranks=$2
+mpiexec=$1 test_ranks=$2 test_ranks_model=$3
 
 # ranks N COMMAND...: runs it with N ranks on this machine, however few cores it has.
 ranks() {
@@ -18,4 +18,6 @@ ranks() {
 for n in 2 3; do
     ranks $n "$test_ranks" mpi >/dev/null || { echo "exchanges between $n ranks fail"; exit 1; }
 done
-echo "2 and 3 ranks exchange what they have"
+# Two ranks compute the bits of one process.
+ranks 2 "$test_ranks_model" mpi quick >/dev/null || { echo "2 ranks compute other bits than one process"; exit 1; }
+echo "2 and 3 ranks exchange what they have, 2 compute the bits of one process"

@@ -189,15 +189,16 @@ static void opening_binds_them(void **state) {
 static fr_status bind_a_part(void *user, const fr_schema_tensor *t) {
     fr_linear part;
     if (t->row->kind != FR_SCHEMA_LINEAR || !strstr(t->name, LINEAR_NAME)) return FR_OK;
-    assert_int_equal(fr_linear_bind(&part, user, t, (fr_shard){1, 2}, NULL), FR_OK);
-    assert_int_equal(part.out % FR_BLOCK, (extra_width - FR_BLOCK) % FR_BLOCK);
-    assert_true(part.out < extra_width);
+    assert_int_equal(fr_linear_bind(&part, user, t, &(fr_ranks){.rank = 1, .size = 2}, NULL), FR_OK);
+    assert_int_equal(part.out, extra_width);
+    assert_int_equal(part.before, FR_BLOCK); /* of the blocks of 128 the second and the third */
+    assert_int_equal(fr_linear_own(&part), extra_width - FR_BLOCK);
     assert_int_equal(part.in, HIDDEN_SIZE);
     fr_linear_release(&part);
     return FR_INTERRUPTED;
 }
 
-static void a_shard_takes_its_part_of_them(void **state) {
+static void a_rank_takes_its_part_of_them(void **state) {
     fr_config config;
     fr_checkpoint *checkpoint = open_checkpoint(dir);
     (void)state;
@@ -295,7 +296,7 @@ int main(void) {
         cmocka_unit_test(check_wants_them),
         cmocka_unit_test(opening_wants_them),
         cmocka_unit_test(opening_binds_them),
-        cmocka_unit_test(a_shard_takes_its_part_of_them),
+        cmocka_unit_test(a_rank_takes_its_part_of_them),
         cmocka_unit_test(inspect_and_the_plan_count_them),
         cmocka_unit_test(quantize_converts_them),
         cmocka_unit_test(passes_are_known_to_read_them),

@@ -41,8 +41,14 @@ fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, u
 
 /* ---- Weights in memory before they are used ---- */
 
+/* Bytes [begin, end) of a tensor. */
+typedef struct fr_part {
+    uint64_t begin, end;
+} fr_part;
+
 typedef struct fr_load_options {
-    const bool *wanted; /* [fr_checkpoint_count]: which tensors */
+    const bool *wanted;   /* [fr_checkpoint_count]: which tensors */
+    const fr_part *parts; /* [fr_checkpoint_count]: and what of them; NULL: all */
     int threads;
     const struct fr_topology *topology; /* copy: spread over its memory nodes, if it has several; NULL: not known */
     int *nodes;                         /* copy: how many that were, 1 if it was not spread; NULL: nobody asks */
@@ -52,11 +58,11 @@ typedef struct fr_load_options {
 } fr_load_options;
 
 /* Copies tensors into anonymous memory of the checkpoint's own, in huge pages where the system has them, each tensor
- * 64-byte aligned. Their `data` then point to the copies: what was bound before has to be bound again. To be called once; after a
- * failure the checkpoint is as before. */
+ * 64-byte aligned. Their `data`, or of those with a part alone `part`, then point to the copies: what was bound before has to be
+ * bound again. To be called once; after a failure the checkpoint is as before. */
 fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 /* The bytes that fr_checkpoint_copy allocates. */
-uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted);
+uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted, const fr_part *parts);
 /* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) use
  * them for what is read from now on; what is already cached stays in small pages. */
 void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint);

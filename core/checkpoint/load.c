@@ -53,10 +53,16 @@ static uint64_t round_up(uint64_t value, uint64_t unit) {
     return (value + unit - 1) / unit * unit;
 }
 
-uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted) {
+static fr_part part_of(const fr_checkpoint *checkpoint, const fr_part *parts, size_t i) {
+    return parts ? parts[i] : (fr_part){0, checkpoint->tensors[i].bytes};
+}
+
+uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *wanted, const fr_part *parts) {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < checkpoint->count; i++)
-        if (wanted[i]) bytes += round_up(checkpoint->tensors[i].bytes, FR_ALIGN);
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        fr_part part = part_of(checkpoint, parts, i);
+        if (wanted[i]) bytes += round_up(part.end - part.begin, FR_ALIGN);
+    }
     return round_up(bytes, HUGE_PAGE);
 }
 
@@ -83,12 +89,14 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
     qsort_r(l->order, l->num_tensors, sizeof *l->order, by_place, c);
     for (size_t i = 0; i < l->num_tensors; i++) {
         const fr_tensor *t = &c->tensors[l->order[i]];
-        uint64_t from = (uint64_t)((const char *)t->data - (const char *)c->files[t->file].map);
-        for (uint64_t at = 0; at < t->bytes; at += PIECE)
-            l->pieces[l->num_pieces++] = (piece){
-                .file = t->file, .from = from + at, .to = to + at, .bytes = t->bytes - at < PIECE ? t->bytes - at : PIECE};
-        l->total += t->bytes;
-        to += round_up(t->bytes, FR_ALIGN);
+        const fr_part part = part_of(c, l->options->parts, l->order[i]);
+        uint64_t from = (uint64_t)((const char *)t->data - (const char *)c->files[t->file].map) + part.begin;
+        uint64_t bytes = part.end - part.begin;
+        for (uint64_t at = 0; at < bytes; at += PIECE)
+            l->pieces[l->num_pieces++] =
+                (piece){.file = t->file, .from = from + at, .to = to + at, .bytes = bytes - at < PIECE ? bytes - at : PIECE};
+        l->total += bytes;
+        to += round_up(bytes, FR_ALIGN);
     }
     return FR_OK;
 }
@@ -214,7 +222,7 @@ static char *map_huge(uint64_t bytes, const fr_load_options *o) {
 
 fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error) {
     loading l = {.checkpoint = checkpoint, .options = options, .what = "copying weights (MiB)"};
-    uint64_t bytes = fr_checkpoint_copy_bytes(checkpoint, options->wanted), to = 0;
+    uint64_t bytes = fr_checkpoint_copy_bytes(checkpoint, options->wanted, options->parts), to = 0;
     if (bytes == 0) return FR_OK;
     l.copy = map_huge(bytes, options);
     if (!l.copy) {
@@ -229,8 +237,14 @@ fr_status fr_checkpoint_copy(fr_checkpoint *checkpoint, const fr_load_options *o
     }
     for (size_t i = 0; i < l.num_tensors; i++) {
         fr_tensor *t = &checkpoint->tensors[l.order[i]];
-        t->data = l.copy + to;
-        to += round_up(t->bytes, FR_ALIGN);
+        const fr_part part = part_of(checkpoint, options->parts, l.order[i]);
+        if (part.end - part.begin == t->bytes) {
+            t->data = l.copy + to;
+        } else {
+            t->part = l.copy + to;
+            t->part_begin = part.begin;
+        }
+        to += round_up(part.end - part.begin, FR_ALIGN);
     }
     mprotect(l.copy, bytes, PROT_READ);             /* weights never change */
     for (int f = 0; f < checkpoint->num_files; f++) /* pages that were read until now are not needed any more */

@@ -18,6 +18,8 @@ typedef struct fr_tensor {
     const void *data; /* inside the mapping; may be unaligned for its type: a file's data starts where its header ends */
     uint64_t bytes;
     int file;
+    const void *part; /* a copy of the bytes from part_begin on, of which a rank needs no others; NULL: none */
+    uint64_t part_begin;
 } fr_tensor;
 
 /* Whether the name of a tensor or file can be printed: not empty, no control characters. */

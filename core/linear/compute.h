@@ -3,8 +3,7 @@
 #define FR_CORE_LINEAR_COMPUTE_H
 
 #include "core/kernels/kernels.h"
-#include "core/memory.h"
-#include "core/threads.h"
+#include "core/ranks.h"
 
 struct fr_linear;
 struct fr_fp8_products;
@@ -15,6 +14,7 @@ typedef struct fr_compute {
     void *scratch;               /* [threads, scratch_bytes]: of products in the prefill regime */
     size_t scratch_bytes;        /* of a thread */
     struct fr_fp8_products *fp8; /* oneDNN's own, where they are used; else NULL */
+    fr_exchange exchange;        /* with other ranks */
 } fr_compute;
 
 /* The calling thread's. */

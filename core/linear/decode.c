@@ -5,7 +5,8 @@
 
 void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, int n, int begin, int end, float *y,
                       int64_t y_stride) {
-    assert(n >= 1 && n <= FR_DECODE_ROWS && x->width == w->in);
+    const int first = fr_linear_first(w);
+    assert(n >= 1 && n <= FR_DECODE_ROWS && x->width == w->in && first <= begin && end <= fr_linear_last(w));
     const fr_kernels *k = x->kernels;
     const void *rows[FR_DECODE_ROWS];
     const float *scales[FR_DECODE_ROWS];
@@ -21,12 +22,12 @@ void fr_linear_decode(const fr_linear *w, const fr_rows *x, const int *index, in
                                .scale = w->scale,
                                .scale_stride = w->scale_stride,
                                .in = w->in,
-                               .begin = begin,
-                               .end = end,
+                               .begin = begin - first,
+                               .end = end - first,
                                .x = rows,
                                .sx = use_q ? scales : NULL,
                                .rows = n,
-                               .y = y,
+                               .y = y + first,
                                .y_stride = y_stride};
     if (use_q)
         k->decode_linear_e4m3_q(&job);

@@ -28,14 +28,34 @@
 #include "core/linear/rows.h"
 
 typedef struct fr_linear {
-    int out, in;    /* of this part of the matrix, if it is cut */
+    int out, in;
     fr_dtype dtype; /* FR_F8_E4M3, FR_BF16 or FR_F32 */
     const void *w;  /* [out, in], rows `stride` elements apart, at any address; in the checkpoint's mapping or copy */
     int64_t stride;
     const float *scale; /* [ceil(out/128), ceil(in/128)], rows scale_stride apart; NULL unless E4M3; there too */
     int64_t scale_stride;
     void *owned_w, *owned_scale; /* memory made at load time, else NULL */
+    /* Outputs before and behind those that this rank computes (core/ranks.h). Of the matrix it then has these alone, rounded
+     * outwards to whole 128-blocks: w and scale begin with output fr_linear_first. Outputs keep their numbers. */
+    int before, behind;
+    bool gathered; /* products of a team end with the outputs of all ranks */
 } fr_linear;
+
+/* The rank's own outputs are [before, fr_linear_end). */
+static inline int fr_linear_end(const fr_linear *w) {
+    return w->out - w->behind;
+}
+static inline int fr_linear_own(const fr_linear *w) {
+    return w->out - w->behind - w->before;
+}
+/* Rows of which it has memory are [fr_linear_first, fr_linear_last); none, if it owns no outputs. */
+static inline int fr_linear_first(const fr_linear *w) {
+    return fr_linear_own(w) > 0 ? w->before / FR_BLOCK * FR_BLOCK : 0;
+}
+static inline int fr_linear_last(const fr_linear *w) {
+    int end = fr_linear_own(w) > 0 ? (fr_linear_end(w) + FR_BLOCK - 1) / FR_BLOCK * FR_BLOCK : 0;
+    return end < w->out ? end : w->out;
+}
 
 void fr_linear_release(fr_linear *linear);
 /* An E4M3 copy of a BF16 or F32 linear, scales amax / 448 a block, in memory of its own. */
@@ -52,7 +72,7 @@ static inline unsigned fr_linear_input(const fr_linear *w, bool act_fp8) {
 
 /* ---- Products ---- */
 
-/* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs. */
+/* TEAM. y[r * y_stride + o] = (W x[r])[o] for all rows and outputs; those of other ranks only if the linear is gathered. */
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *compute);
 
 /* TEAM. y [rows, out] += W x, a thread adding the outputs that it computes; delta [rows, out] is used on the way. */
@@ -66,13 +86,19 @@ typedef struct fr_linear_product {
 void fr_linear_forward_each(const fr_linear_product *products, int count, const fr_rows *x, const fr_compute *compute);
 /* The calling thread's share of y [rows, out] = W x, for those who have a barrier of their own. */
 void fr_linear_share(const fr_linear *w, const fr_rows *x, float *y, const fr_compute *compute);
-/* In decode, the outputs that are this thread's share. */
+/* In decode, the outputs that are this thread's share, of those that are the rank's. */
 void fr_linear_split(const fr_linear *w, int *begin, int *end);
 
 /* ONE THREAD of a team. Outputs [begin, end) only, at y[r * y_stride + o]. The number of rows decides the regime, as above. In
  * prefill, begin is a multiple of FR_TILE_OUTPUTS. */
 void fr_linear_range(const fr_linear *w, const fr_rows *x, int begin, int end, float *y, int64_t y_stride,
                      const fr_compute *compute);
+
+/* The outputs that are the rank's. In prefill they are rounded outwards to whole tiles, which are then the same for any number of
+ * ranks; what comes of others' is theirs to say. */
+void fr_linear_own_range(const fr_linear *w, int rows, int *begin, int *end);
+/* TEAM. A barrier at whose end y [rows, out], of which each rank has the outputs of such a linear that are its own, has all. */
+void fr_linear_exchange(const fr_linear *w, float *y, int64_t y_stride, int rows, const fr_compute *compute);
 
 /* ONE THREAD. Outputs [begin, end) for rows index[0..n) of x, by the decode kernels: n <= FR_DECODE_ROWS. y[i * y_stride + o] is
  * output o of row index[i]. */

@@ -56,7 +56,16 @@ static void copy_blocks(void *argument) {
             c->scale[i * c->block_columns + j] = quantize_one(c->w, i * FR_BLOCK, j * FR_BLOCK, c->codes);
 }
 
-fr_status fr_linear_to_e4m3(const fr_linear *w, int threads, fr_linear *out, fr_error *error) {
+fr_status fr_linear_to_e4m3(const fr_linear *whole, int threads, fr_linear *out, fr_error *error) {
+    *out = (fr_linear){.out = whole->out,
+                       .in = whole->in,
+                       .dtype = FR_F8_E4M3,
+                       .stride = whole->in,
+                       .before = whole->before,
+                       .behind = whole->behind,
+                       .gathered = whole->gathered};
+    if (fr_linear_own(whole) == 0) return FR_OK;
+    const fr_linear part = fr_linear_rows(whole, fr_linear_first(whole), fr_linear_last(whole)), *w = &part;
     copying c = {.w = w, .block_rows = fr_blocks(w->out), .block_columns = fr_blocks(w->in)};
     c.codes = fr_alloc((size_t)w->out * (size_t)w->in);
     c.scale = fr_alloc((size_t)c.block_rows * (size_t)c.block_columns * sizeof *c.scale);
@@ -66,14 +75,8 @@ fr_status fr_linear_to_e4m3(const fr_linear *w, int threads, fr_linear *out, fr_
         return fr_fail(error, FR_ERROR_MEMORY, "FP8 copy of a %d x %d linear: out of memory", w->out, w->in);
     }
     fr_team_run(threads, copy_blocks, &c);
-    *out = (fr_linear){.out = w->out,
-                       .in = w->in,
-                       .dtype = FR_F8_E4M3,
-                       .w = c.codes,
-                       .stride = w->in,
-                       .scale = c.scale,
-                       .scale_stride = c.block_columns,
-                       .owned_w = c.codes,
-                       .owned_scale = c.scale};
+    out->w = out->owned_w = c.codes;
+    out->scale = out->owned_scale = c.scale;
+    out->scale_stride = c.block_columns;
     return FR_OK;
 }

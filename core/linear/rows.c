@@ -107,6 +107,32 @@ void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned
     fr_rows_begin(r, x, rows, width, inputs, ue8m0);
 }
 
+/* ---- Of several ranks ---- */
+
+bool fr_rows_part_is_quantized(const fr_exchange *e, const fr_joint_rows *j) {
+    return j->inputs & FR_INPUT_QUANTIZED && (e->ranks->size == 1 || j->unit % FR_BLOCK == 0);
+}
+
+void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
+    enum { MOST = 2 };
+    fr_plane planes[2 * MOST] = {{0}};
+    int n = 0;
+    assert(count <= MOST);
+    for (const fr_joint_rows *j = joint; j < joint + count; j++) {
+        size_t blocks = (size_t)fr_blocks(j->width), q = FR_BLOCK * sizeof *j->to->q, scale = sizeof *j->to->scale;
+        if (fr_rows_part_is_quantized(e, j)) {
+            planes[n++] = (fr_plane){j->to->q, j->rows, j->width, j->unit, blocks * q, FR_BLOCK, q};
+            planes[n++] = (fr_plane){j->to->scale, j->rows, j->width, j->unit, blocks * scale, FR_BLOCK, scale};
+        } else {
+            planes[n++] = (fr_plane){j->x, j->rows, j->width, j->unit, (size_t)j->width * sizeof *j->x, 1, sizeof *j->x};
+        }
+    }
+    fr_exchange_planes(e, planes, n);
+    for (const fr_joint_rows *j = joint; j < joint + count; j++)
+        if (j->inputs & FR_INPUT_QUANTIZED && !fr_rows_part_is_quantized(e, j))
+            fr_rows_set(j->to, j->x, j->rows, j->width, j->inputs, j->ue8m0);
+}
+
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs) {
     int blocks = fr_blocks(from->width);
     packers by = packers_of(r->kernels, from->width, inputs);

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #include "core/kernels/kernels.h"
-#include "core/memory.h"
+#include "core/ranks.h"
 
 typedef struct fr_rows {
     const fr_kernels *kernels; /* that they are packed for, and multiplied by */
@@ -44,6 +44,23 @@ void fr_rows_quantize(const fr_rows *r, const float *x, int width, bool ue8m0, i
  * are complete with them. done [blocks] counts columns: 0 before, and again after. */
 void fr_rows_complete(const fr_rows *r, const float *x, int width, bool ue8m0, int first, int n, int begin, int end,
                       atomic_int *done);
+/* ---- Of several ranks ---- */
+
+/* Decode: rows x [rows, width] of which each rank has computed its part of the columns, by `unit`, and if that part is whole
+ * 128-blocks and is to be quantized, has quantized it. */
+typedef struct fr_joint_rows {
+    fr_rows *to;
+    float *x;
+    int rows, width, unit;
+    unsigned inputs; /* as for fr_rows_set */
+    bool ue8m0;
+} fr_joint_rows;
+
+bool fr_rows_part_is_quantized(const fr_exchange *exchange, const fr_joint_rows *rows);
+/* TEAM. A barrier at whose end all columns are there, quantized if they are to be. What travels are codes and scales where it can
+ * be, else floats. fr_rows_begin must have come for each, or come before from a thread of the team. */
+void fr_rows_join(const fr_exchange *exchange, const fr_joint_rows *rows, int count);
+
 /* ONE THREAD. Packs rows index[0..n) of `from`, which has the same inputs, as rows 0 .. n - 1 of r, for the prefill regime: n >
  * FR_DECODE_ROWS. This is how an expert takes its tokens. */
 void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs);
