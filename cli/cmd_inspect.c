@@ -164,7 +164,9 @@ static void print_tensors(const inspection *run) {
 
 static void print_plan(const inspection *run) {
     const fr_memory_plan *p = &run->plan;
-    printf("\nmemory for a context of %s\n", FR_TEXT_GROUPED((uint64_t)p->ctx));
+    printf("\nmemory for a context of %s", FR_TEXT_GROUPED((uint64_t)p->ctx));
+    if (run->options->ranks > 1) printf(", on the largest of %d ranks", run->options->ranks);
+    printf("\n");
     print_bytes(p->weights == FR_WEIGHTS_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
     print_bytes("tables", p->table_bytes);
     if (p->draft_head_bytes) print_bytes("draft head", p->draft_head_bytes);
@@ -232,6 +234,7 @@ static void print_document(inspection *run) {
     fr_json_add_count(b, part, "mtp_kv_full_context_bf16_bytes", run->context * p->mtp_kv_bytes_per_token_bf16);
     fr_json_add_count(b, part, "needed_full_context_bytes", needed_bytes(run, run->context));
     fr_cli_add_plan(b, b->root, "memory", &run->plan, run->fits);
+    fr_json_add_count(b, b->root, "ranks", (uint64_t)(run->options->ranks > 1 ? run->options->ranks : 1));
     fr_json_add_count(b, b->root, "num_tensors", fr_inspection_num_tensors(run->found));
     part = fr_json_add_array(b, b->root, "tensors");
     if (lists_tensors(run)) add_tensors(run, b, part);
@@ -245,9 +248,16 @@ static int make_plan(inspection *run) {
     fr_error error = {0};
     fr_model_options model = fr_cli_model_options(run->options);
     fr_session_options session = {.ctx = run->options->ctx, .kv = (fr_kv)run->options->kv};
-    fr_status status = fr_plan_memory(run->found, &model, &session, &run->plan, &error);
-    run->fits = status == FR_OK;
-    return status == FR_OK || status == FR_ERROR_MEMORY ? 0 : fr_cli_failure(&error);
+    const int ranks = run->options->ranks > 1 ? run->options->ranks : 1;
+    run->fits = true;
+    for (int i = 0; i < ranks; i++) { /* the one that needs most is what matters */
+        fr_memory_plan plan;
+        fr_status status = fr_plan_rank(run->found, &model, &session, i, ranks, &plan, &error);
+        if (status != FR_OK && status != FR_ERROR_MEMORY) return fr_cli_failure(&error);
+        run->fits &= status == FR_OK;
+        if (i == 0 || plan.total_bytes > run->plan.total_bytes) run->plan = plan;
+    }
+    return 0;
 }
 
 int fr_cmd_inspect(const fr_cli_options *options) {

@@ -217,6 +217,8 @@ const fr_cli_option fr_cli_option_table[] = {
            FR_CMD_INSPECT),
     NUMBER("ctx", 0, FR_OPT_INT, "N", 1, INT_MAX, "512, or half of the model's", NUMBERS, "tokens before a pass, a draft, a step",
            ctx, FR_CMD_BENCH),
+    NUMBER("ranks", 0, FR_OPT_INT, "N", 1, 1024, "1", NUMBERS, "plan for each of N processes that share the model (mpirun -n N)",
+           ranks, FR_CMD_INSPECT),
     CHOICE("isa", fr_isa_word, "auto", NUMBERS, "instruction set; auto is the best there is", isa, EVALUATE),
     CHOICE("weights", fr_weights_word, "auto", NUMBERS,
            "mapped from their files; or copied into huge pages; or mapped and read at once.\n"

@@ -43,6 +43,7 @@ typedef struct fr_cli_options {
     bool help, json, quiet;
     const char *model;
     int threads;
+    int ranks;
     uint64_t seed;
 
     const char *prompt, *prompt_file, *prompts;

@@ -56,6 +56,9 @@ FR_API void fr_inspection_tensor(const fr_inspection *inspection, size_t i,
  * alone is planned as the original stores weights. That it does not fit is FR_ERROR_MEMORY, with *out filled in. */
 FR_API fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options *options,
                                 const fr_session_options *session, fr_memory_plan *out, fr_error *error);
+/* The same of one of `ranks` processes that share the model (fr_ranks in forerun.h); options->ranks is not read. */
+FR_API fr_status fr_plan_rank(const fr_inspection *inspection, const fr_model_options *options, const fr_session_options *session,
+                              int rank, int ranks, fr_memory_plan *out, fr_error *error);
 
 typedef struct fr_problem {
     const char *tensor, *file, *problem; /* tensor or file may be "" */

@@ -414,6 +414,10 @@ run 0 inspect --config "$golden/deepseek-v3-config.json"
 silent inspect --config
 grep -q '671,026,419,200  671.03 B' "$work/out" || fail "inspect --config as text"
 # What memory it takes, on this machine and by what is asked for.
+run 0 inspect --config "$golden/deepseek-v3-config.json" --ranks 4 --json -q
+holds ranks=4 memory.weight_bytes=173473959744
+run 0 inspect --config "$golden/deepseek-v3-config.json" --ranks 4
+grep -q 'on the largest of 4 ranks' "$work/out" || fail "inspect --ranks as text"
 run 0 inspect --config "$golden/deepseek-v3-config.json" --ctx 1000 --json -q
 holds memory.ctx=1000 memory.kv_bytes=70272000 memory.mtp_kv_bytes=1152000 memory.weights=mmap memory.workspace_bytes'>0' \
     memory.private_bytes'>71424000' memory.available_bytes'>0'

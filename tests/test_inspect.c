@@ -214,6 +214,34 @@ static void schema_is_what_checkpoints_hold(void **state) {
     }
 }
 
+/* Of DeepSeek-V3 every rank has little more than its part, and together they have everything once: but for what all of them keep
+ * whole, and blocks that two of them share. */
+static void ranks_divide_the_weights(void **state) {
+    fr_inspection *inspection;
+    fr_memory_plan whole, part;
+    fr_error error;
+    const fr_session_options session = {.ctx = 4096};
+    const fr_model_options options = {.weights = FR_WEIGHTS_COPY, .threads = 2, .memory_limit = UINT64_MAX / 2};
+    (void)state;
+    assert_int_equal(fr_inspect(FR_TEST_DIR "/golden/deepseek-v3-config.json", &inspection, &error), FR_OK);
+    assert_int_equal(fr_plan_memory(inspection, &options, &session, &whole, &error), FR_OK);
+    for (int ranks = 1; ranks <= 16; ranks *= 2) {
+        uint64_t sum = 0;
+        for (int i = 0; i < ranks; i++) {
+            assert_int_equal(fr_plan_rank(inspection, &options, &session, i, ranks, &part, &error), FR_OK);
+            assert_true((double)part.weight_bytes < (double)whole.weight_bytes * (1.0 / ranks + 0.008));
+            assert_int_equal(part.session.kv_bytes, whole.session.kv_bytes);
+            assert_true(part.private_bytes > part.weight_bytes);
+            sum += part.weight_bytes;
+        }
+        assert_true(sum >= whole.weight_bytes && (ranks > 1 || sum == whole.weight_bytes));
+        assert_true((double)(sum - whole.weight_bytes) <= 0.008 * (ranks - 1) * (double)whole.weight_bytes);
+    }
+    assert_int_equal(fr_plan_rank(inspection, &options, &session, 2, 2, &part, &error), FR_ERROR_ARGUMENT);
+    assert_int_equal(fr_plan_rank(inspection, &options, &session, 0, 0, &part, &error), FR_ERROR_ARGUMENT);
+    fr_inspection_destroy(inspection);
+}
+
 static fr_status stop_at_ten(void *user, const fr_schema_tensor *t) {
     (void)t;
     return ++*(int *)user == 10 ? FR_INTERRUPTED : FR_OK;
@@ -257,6 +285,7 @@ int main(void) {
         cmocka_unit_test(tensors_are_listed_in_order),
         cmocka_unit_test(an_mtp_module_that_the_files_lack_is_not_counted),
         cmocka_unit_test(schema_is_what_checkpoints_hold),
+        cmocka_unit_test(ranks_divide_the_weights),
         cmocka_unit_test(schema_walk_can_be_ended),
         cmocka_unit_test(a_name_tells_its_layer),
         cmocka_unit_test(errors_name_the_path),

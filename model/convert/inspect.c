@@ -174,6 +174,17 @@ fr_status fr_plan_memory(const fr_inspection *inspection, const fr_model_options
     return fr_plan_model(&model, &o, out, error);
 }
 
+fr_status fr_plan_rank(const fr_inspection *inspection, const fr_model_options *options, const fr_session_options *session,
+                       int rank, int ranks, fr_memory_plan *out, fr_error *error) {
+    const fr_ranks one = {.rank = rank, .size = ranks};
+    fr_model_options o = options ? *options : (fr_model_options){0};
+    if (ranks < 1 || ranks > FR_MAX_RANKS || rank < 0 || rank >= ranks)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "ranks: %d of %d, expected 0 to %d of at most %d", rank, ranks, ranks - 1,
+                       FR_MAX_RANKS);
+    o.ranks = &one;
+    return fr_plan_memory(inspection, &o, session, out, error);
+}
+
 const fr_parameters *fr_inspection_parameters(const fr_inspection *inspection) {
     return &inspection->parameters;
 }
