@@ -73,5 +73,80 @@ awk -v chart=rows -f "$benchmarks/chart.awk" "$work/csv" >"$work/svg" || fail "c
 [ "$(grep -c '<polyline' "$work/svg")" -eq 3 ] && [ "$(grep -c 'stroke-dasharray' "$work/svg")" -eq 2 ] || fail "chart.awk: rows and bytes"
 ! awk -v chart=rows -f "$benchmarks/chart.awk" /dev/null >"$work/svg" 2>"$work/err" || fail "chart.awk draws nothing and is content"
 
+# ---- compare-llama.sh ------------------------------------------------------------------------------------------------------------
+
+compare=$benchmarks/compare-llama.sh
+code=0
+LLAMA_BIN=$work/none PATH=/usr/bin:/bin sh "$compare" -t 1 >"$work/out" 2>"$work/err" || code=$?
+if ! command -v llama-bench >/dev/null; then
+    [ "$code" -eq 1 ] && grep -q 'not there:.* llama-bench llama-server llama-quantize' "$work/err" ||
+        { fail "compare-llama.sh does not say what is missing"; cat "$work/err"; }
+fi
+
+if command -v python3 >/dev/null; then
+    # forerun decodes 30 tokens/s, 36 with drafts; llama.cpp 24 in Q8_0 with flash attention, 20 with one draft, and prefills 40 in BF16.
+    mkdir "$work/llama"
+    cat >"$work/forerun" <<'END'
+#!/bin/sh
+case $1 in
+bench) echo '{"isa": "avx2", "prefill": [{"tokens_per_s": 80}]}' ;;
+generate) echo '{"tokens": [7, 8]}' ;;
+ab) for arm in 'off 30 0 0' 'on 36 85 100' 'auto 33 10 12'; do
+        set -- $arm
+        arms="$arms${arms:+,}{\"name\": \"$1\", \"decode_tokens_per_s\": {\"median\": $2},
+            \"speculative_decoding\": {\"num_accepted_tokens\": $3, \"num_draft_tokens\": $4}}"
+    done
+    echo "{\"arms\": [$arms]}" ;;
+esac
+END
+    cat >"$work/llama/llama-bench" <<'END'
+#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in -m) file=$2 ;; -fa) flash=$2 ;; -p) prompt=$2 ;; -n) generate=$2 ;; esac
+    shift
+done
+echo 'load_backend: loaded CPU backend from /x/libggml-cpu-haswell.so' >&2
+prefill=30 decode=20
+case $file in *bf16*) prefill=40 decode=10 ;; esac
+[ "$flash" = 0 ] || decode=$((decode + 4))
+line() { echo "{\"model_filename\": \"$file\", \"flash_attn\": $flash, \"n_gen\": $1, \"samples_ts\": [1, $2.5, 1000]}"; }
+[ "$prompt" -eq 0 ] || line 0 $prefill
+[ "$generate" -eq 0 ] || line "$generate" $decode
+END
+    cat >"$work/llama/llama-server" <<'END'
+#!/usr/bin/env python3
+import http.server, sys
+if "--help" in sys.argv:
+    sys.exit(print("--spec-type none,draft-mtp"))
+option = lambda name, otherwise: sys.argv[sys.argv.index(name) + 1] if name in sys.argv else otherwise
+drafts = int(option("--spec-draft-n-max", 0))
+speed = {0: 22, 1: 20, 2: 18, 3: 15}[drafts]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok"}')
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"tokens": [7, 8], "timings": {"predicted_per_second": %d, "draft_n": 100, "draft_n_accepted": 85}}' % speed)
+http.server.HTTPServer(("127.0.0.1", int(option("--port", 0))), Handler).serve_forever()
+END
+    chmod +x "$work/forerun" "$work/llama"/*
+    LLAMA_BIN=$work/llama FORERUN=$work/forerun sh "$compare" -t 1 -r 2 "$work/model" "$work/q8.gguf,$work/bf16.gguf" >"$work/out" 2>"$work/err" ||
+        { fail "compare-llama.sh fails"; cat "$work/err"; }
+    for line in 'llama.cpp decodes q8.gguf, flash attention; prefills bf16.gguf' 'decode without drafts 30.00 24.50 1.22 1.22 to 1.22 >= 1.00 met' \
+        'prefill of 512 80.00 40.50 1.98 1.98 to 1.98 >= 1.80 met' \
+        'decode, --mtp on, its best (without drafts) 36.00 24.50 1.47 1.47 to 1.47 >= 1.10 met' \
+        'decode, --mtp on, its own MTP 36.00 20.00 1.80 1.80 to 1.80' \
+        'drafts accepted: forerun 85 of 100; llama.cpp 85 of 100, at most 1 a cycle (the same text)'; do
+        tr -s ' ' <"$work/out" | grep -qxF "$line" || { fail "compare-llama.sh does not say: $line"; cat "$work/out"; }
+    done
+    grep -q '^1 threads, 2 rounds; forerun avx2, llama.cpp libggml-cpu-haswell;' "$work/out" || fail "compare-llama.sh: who is compared"
+else
+    echo "no python3: compare-llama.sh is not tested"
+fi
+
 [ "$failed" -eq 0 ] || { echo "the benchmarks' scripts are not as they should be"; exit 1; }
 echo "the benchmarks' scripts are as they should be"

@@ -132,21 +132,38 @@ done
 [ "$code" -eq 130 ] || fail "interrupted: exit $code"
 holds complete=false read_bandwidth_bytes_per_s:number prefill:array passes#0
 
-# ---- The comparison script --------------------------------------------------------------------------------------------------
+# ---- The network that llama.cpp is compared on (benchmarks/) ------------------------------------------------------------------
 
-compare=$here/../benchmarks/compare-llama.sh
-LLAMA_BENCH="$work/none" sh "$compare" "$work/x.gguf" "$model" >"$work/out" || fail "compare-llama.sh fails without llama-bench"
-grep -q 'not installed' "$work/out" || fail "compare-llama.sh does not say that llama-bench is missing"
-cat >"$work/llama-bench" <<'END'
-#!/bin/sh
-echo '{"model_filename": "x.gguf", "n_prompt": 512, "n_gen": 0, "avg_ns": 5, "avg_ts": 128.500000, "stddev_ts": 1.0}'
-echo '{"model_filename": "x.gguf", "n_prompt": 0, "n_gen": 64, "avg_ns": 5, "avg_ts": 64.250000, "stddev_ts": 1.0}'
-END
-chmod +x "$work/llama-bench"
-touch "$work/x.gguf"
-LLAMA_BENCH="$work/llama-bench" FORERUN=$FORERUN sh "$compare" "$work/x.gguf" "$model" 1 1 >"$work/out" || fail "compare-llama.sh fails"
-awk '$1 == "decode" && $3 == 64.25 && $2 > 0 { ok++ } $1 == "prefill" && $3 == 128.5 && $2 > 0 { ok++ }
-    END { exit ok != 2 }' "$work/out" || { fail "compare-llama.sh"; cat "$work/out"; }
+if command -v python3 >/dev/null; then
+    sed -e 's/"hidden_size": 2048/"hidden_size": 512/; s/"num_hidden_layers": 8/"num_hidden_layers": 2/; s/"n_routed_experts": 32/"n_routed_experts": 8/' \
+        -e 's/"vocab_size": 16384/"vocab_size": 1024/; s/intermediate_size": [0-9]*/intermediate_size": 256/; s/_heads": 16/_heads": 4/' \
+        "$here/../benchmarks/config.json" >"$work/small.json"
+    "$FORERUN" synth --config "$work/small.json" --no-mtp-copies -o "$work/small" -q >/dev/null
+    python3 "$here/../benchmarks/predictable.py" "$work/small" >"$work/told" || fail "predictable.py fails"
+    for mtp in on off; do
+        "$FORERUN" generate -m "$work/small" --prompt-tokens 3,4,5 -n 400 --ignore-eos --mtp $mtp --json -q >"$work/out" || fail "the network does not run"
+        value tokens >"$work/text.$mtp"
+        [ "$mtp" = off ] || holds speculative_decoding.num_draft_tokens'>180' speculative_decoding.acceptance_rate'>0.75' \
+            speculative_decoding.acceptance_rate'<0.95'
+    done
+    cmp -s "$work/text.on" "$work/text.off" || fail "the network's text depends on drafts"
+    "$FORERUN" quantize -m "$work/small" -o "$work/bf16" --to bf16 -q >/dev/null
+    for way in '' --no-mtp; do
+        # shellcheck disable=SC2086 # no word or one
+        python3 "$here/../benchmarks/gguf.py" $way "$work/bf16" "$work/gguf$way" || fail "gguf.py fails"
+        [ "$(head -c 4 "$work/gguf$way")" = GGUF ] || fail "gguf.py writes something else"
+    done
+    # The module: 8 tensors of attention and norms, kv_b in two, router and bias, 3 of all experts, 3 of the shared one, 4 of its own.
+    tensors() { od -An -tu8 -j 8 -N 8 "$1" | tr -d ' '; }
+    [ "$(tensors "$work/gguf")" -eq $(($(tensors "$work/gguf--no-mtp") + 22)) ] ||
+        fail "gguf.py: $(tensors "$work/gguf") tensors, without the module $(tensors "$work/gguf--no-mtp")"
+    # Vectors and routers are twice as large, and there are names of tokens.
+    bytes=$("$FORERUN" inspect -m "$work/bf16" --json | awk -f "$here/../benchmarks/figures.awk" | sed -n 's/^bytes.tensor_bytes //p')
+    size=$(wc -c <"$work/gguf")
+    [ "$size" -ge "$bytes" ] && [ "$size" -le $((bytes + bytes / 50)) ] || fail "gguf.py writes $size bytes of $bytes"
+else
+    echo "no python3: the network of compare-llama.sh is not tested"
+fi
 
 [ "$failed" -eq 0 ] || { echo "bench does not keep its contract"; exit 1; }
 echo "bench keeps its contract"
