@@ -2,18 +2,7 @@
 
 #include <assert.h>
 
-#include "core/kernels/prefill_layout.h"
 #include "core/threads.h"
-
-/* Rows of an expert that a thread takes at a time in prefill. Every thread has memory for as many, and there may be hundreds of
- * threads. A whole tile: weights are converted once for it. */
-enum { ROWS_ALONE = FR_TILE_TOKENS };
-_Static_assert(ROWS_ALONE > 2 * FR_DECODE_ROWS, "an expert's rows are cut into lots that are all of the prefill regime");
-
-/* Rows of a lot, at most. */
-static int rows_alone(int max_rows) {
-    return max_rows < ROWS_ALONE ? max_rows : ROWS_ALONE;
-}
 
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute) {
     const fr_router *r = &moe->router;
@@ -40,18 +29,8 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     s->gate = FR_TAKE(arena, float, (size_t)decode_slots *width);
     s->up = FR_TAKE(arena, float, (size_t)decode_slots *width);
     fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_INPUT_ANY | FR_INPUT_DECODE);
-    s->gathered = FR_TAKE(arena, fr_rows, threads);
-    s->inner = FR_TAKE(arena, fr_rows, threads);
-    const int alone = rows_alone(max_rows);
-    for (int t = 0; t < threads; t++) {
-        fr_rows unused; /* while counting there is no array to write to */
-        fr_rows_take(s->gathered ? &s->gathered[t] : &unused, arena, compute->kernels, alone, moe->hidden, FR_INPUT_ANY);
-        fr_rows_take(s->inner ? &s->inner[t] : &unused, arena, compute->kernels, alone, moe->intermediate, FR_INPUT_ANY);
-    }
-    s->gate_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
-    s->up_alone = FR_TAKE(arena, float, (size_t)threads *(size_t)alone *width);
+    if (max_rows > FR_DECODE_ROWS) fr_lots_take(&s->lots, arena, (int)slots, moe->hidden, moe->intermediate, compute);
     s->z = FR_TAKE(arena, float, slots *(size_t)moe->hidden);
-    if (compute->exchange.ranks->size > 1 && max_rows > FR_DECODE_ROWS) s->products = FR_TAKE(arena, float, slots *width);
     if (moe->has_shared) fr_mlp_scratch_take(&s->shared, arena, max_rows, moe->shared.gate_proj.out, compute);
 }
 
@@ -122,6 +101,21 @@ static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_sc
                                                  .y = y};
 }
 
+static fr_lots_job lots_of(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
+    return (fr_lots_job){.lots = &s->lots,
+                         .experts = moe->experts,
+                         .count = moe->router.experts,
+                         .hidden = moe->hidden,
+                         .intermediate = moe->intermediate,
+                         .act_fp8 = moe->act_fp8,
+                         .ue8m0 = moe->act_ue8m0,
+                         .first_slot = s->first_slot,
+                         .slot_row = s->slot_row,
+                         .x = x,
+                         .z = s->z,
+                         .compute = s->compute};
+}
+
 /* A pass's routing: what the threads need for it. */
 typedef struct routing {
     const fr_moe *moe;
@@ -145,7 +139,6 @@ static void sort_into_slots(void *argument) {
     const fr_router *r = &c->moe->router;
     fr_moe_scratch *s = c->s;
     int count = c->x->rows * r->topk;
-    atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
     memset(s->first_slot, 0, ((size_t)r->experts + 1) * sizeof(int));
     for (int i = 0; i < count; i++) s->first_slot[s->ids[i] + 1]++;
     for (int e = 0; e < r->experts; e++) {
@@ -156,7 +149,12 @@ static void sort_into_slots(void *argument) {
         s->slot[i] = s->next_slot[s->ids[i]]++;
         s->slot_row[s->slot[i]] = i / r->topk;
     }
-    if (c->x->rows <= FR_DECODE_ROWS) list_chosen(c->moe, c->x, c->delta, s);
+    if (c->x->rows <= FR_DECODE_ROWS) {
+        list_chosen(c->moe, c->x, c->delta, s);
+    } else {
+        const fr_lots_job job = lots_of(c->moe, c->x, s);
+        fr_lots_begin(&job);
+    }
 }
 
 static void choose_and_sort(void *argument) {
@@ -219,88 +217,12 @@ static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *del
     fr_linear_exchange(&s->chosen[0].mlp->down_proj, y, moe->hidden, rows, s->compute);
 }
 
-/* silu(gate) * up of an expert for slots [first, first + n), n <= ROWS_ALONE; of several ranks, each has its part of the columns.
- * Returns where it is, [n, intermediate]. ONE THREAD. */
-static float *product_alone(const fr_moe *moe, const fr_mlp *expert, const fr_rows *x, int first, int n, fr_moe_scratch *s) {
-    int width = moe->intermediate, thread = fr_team_rank(), begin, end, own = fr_linear_own(&expert->gate_proj);
-    size_t at = (size_t)thread * (size_t)rows_alone(s->max_rows) * (size_t)width;
-    float *gate = s->products ? s->products + (size_t)first * (size_t)width : s->gate_alone + at, *up = s->up_alone + at;
-    fr_rows *gathered = &s->gathered[thread];
-    fr_linear_own_range(&expert->gate_proj, n, &begin, &end);
-    if (own == 0) return gate;
-    if (n > FR_DECODE_ROWS) {
-        fr_rows_gather(gathered, x, s->slot_row + first, n, fr_mlp_inputs(expert, moe->act_fp8));
-        fr_linear_range(&expert->gate_proj, gathered, begin, end, gate, width, s->compute);
-        fr_linear_range(&expert->up_proj, gathered, begin, end, up, width, s->compute);
-    } else {
-        fr_linear_decode(&expert->gate_proj, x, s->slot_row + first, n, begin, end, gate, width);
-        fr_linear_decode(&expert->up_proj, x, s->slot_row + first, n, begin, end, up, width);
-    }
-    for (int i = 0; i < n; i++) {
-        float *product = gate + (size_t)i * (size_t)width + expert->gate_proj.before;
-        s->compute->kernels->silu_mul(product, product, up + (size_t)i * (size_t)width + expert->gate_proj.before, own);
-    }
-    return gate;
-}
-
-/* The expert's outputs for these slots. ONE THREAD. */
-static void down_alone(const fr_moe *moe, const fr_mlp *expert, const float *product, int first, int n, fr_moe_scratch *s) {
-    fr_rows *inner = &s->inner[fr_team_rank()];
-    float *z = s->z + (size_t)first * (size_t)moe->hidden;
-    int begin, end;
-    fr_linear_own_range(&expert->down_proj, n, &begin, &end);
-    if (begin == end) return;
-    fr_rows_set_alone(inner, product, n, moe->intermediate, fr_linear_input(&expert->down_proj, moe->act_fp8), moe->act_ue8m0);
-    fr_linear_range(&expert->down_proj, inner, begin, end, z, moe->hidden, s->compute);
-}
-
-enum { PRODUCT = 1, DOWN = 2 };
-
-/* All slots of an expert. The regime goes by their number, so no lot may be left with few of many. */
-static void run_expert_alone(const fr_moe *moe, int e, const fr_rows *x, unsigned what, fr_moe_scratch *s) {
-    const fr_mlp *expert = &moe->experts[e];
-    int first = s->first_slot[e], left = s->first_slot[e + 1] - first;
-    while (left > 0) {
-        int n = left <= ROWS_ALONE ? left : left - ROWS_ALONE > FR_DECODE_ROWS ? ROWS_ALONE : ROWS_ALONE / 2;
-        const float *product = s->products ? s->products + (size_t)first * (size_t)moe->intermediate : NULL;
-        if (what & PRODUCT) product = product_alone(moe, expert, x, first, n, s);
-        if (what & DOWN) down_alone(moe, expert, product, first, n, s);
-        first += n;
-        left -= n;
-    }
-}
-
-/* An expert is one thread's work. ALL THREADS. */
-static void run_experts(const fr_moe *moe, const fr_rows *x, unsigned what, fr_moe_scratch *s) {
-    int e;
-    while ((e = atomic_fetch_add_explicit(&s->next_expert, 1, memory_order_relaxed)) < moe->router.experts)
-        if (s->first_slot[e + 1] > s->first_slot[e]) run_expert_alone(moe, e, x, what, s);
-}
-
-static void begin_again(void *argument) {
-    fr_moe_scratch *s = argument;
-    atomic_store_explicit(&s->next_expert, 0, memory_order_relaxed);
-}
-
-/* Ranks exchange the products of all experts before anybody can go on with one. TEAM. */
-static void run_experts_jointly(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
-    const fr_exchange *e = &s->compute->exchange;
-    run_experts(moe, x, PRODUCT, s);
-    fr_team_barrier_do(begin_again, s);
-    fr_exchange_floats(e, s->products, x->rows * moe->router.topk, moe->intermediate,
-                       fr_cut_unit(moe->intermediate, e->ranks->size));
-    run_experts(moe, x, DOWN, s);
-}
-
 /* Prefill; TEAM. */
 static void run_experts_prefill(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
     const fr_linear *down = &moe->experts[0].down_proj;
+    const fr_lots_job job = lots_of(moe, x, s);
     int begin, end;
-    if (s->products)
-        run_experts_jointly(moe, x, s);
-    else
-        run_experts(moe, x, PRODUCT | DOWN, s);
-    fr_team_barrier();
+    fr_lots_run(&job);
     if (moe->has_shared) {
         fr_mlp_product(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, &s->shared);
         fr_linear_share(&moe->shared.down_proj, &s->shared.rows, delta, s->compute);

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "moe/mlp.h"
+#include "moe/lots.h"
 #include "moe/router.h"
 
 typedef struct fr_moe {
@@ -25,27 +25,23 @@ typedef struct fr_moe_scratch {
     const fr_compute *compute;
     int max_rows;
     /* routing of the pass; rows of `ids` and `weights` by row, ids ascending */
-    float *scores;          /* [R, experts] */
-    float *work;            /* [threads, experts + groups] */
-    int32_t *ids;           /* [R, topk] */
-    float *weights;         /* [R, topk] */
-    int *slot;              /* [R, topk]: the slot of (row, k) */
-    int *slot_row;          /* [R * topk]: row of a slot */
-    int *first_slot;        /* [experts + 1] */
-    int *next_slot;         /* [experts]: while slots are filled */
-    atomic_int next_expert; /* prefill: the next one that no thread has taken */
-    int *slots;             /* 0, 1, 2, ... [R * topk] */
+    float *scores;   /* [R, experts] */
+    float *work;     /* [threads, experts + groups] */
+    int32_t *ids;    /* [R, topk] */
+    float *weights;  /* [R, topk] */
+    int *slot;       /* [R, topk]: the slot of (row, k) */
+    int *slot_row;   /* [R * topk]: row of a slot */
+    int *first_slot; /* [experts + 1] */
+    int *next_slot;  /* [experts]: while slots are filled */
+    int *slots;      /* 0, 1, 2, ... [R * topk] */
     /* decode: threads share the chosen experts, and the shared one last, as if they were one matrix */
     fr_mlp_decode *chosen; /* [num_chosen] */
     int num_chosen;
     float *gate, *up; /* [FR_DECODE_ROWS * topk, intermediate] */
     fr_rows product;  /* silu(gate) * up by slot */
     atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_decode */
-    /* prefill: an expert is one thread's work, a lot of its rows at a time; one of these for each thread */
-    fr_rows *gathered, *inner;
-    float *gate_alone, *up_alone; /* [threads, rows of a lot, intermediate] */
-    float *z;                     /* [R * topk, hidden]: an expert's output for a slot */
-    float *products;              /* [R * topk, intermediate]: silu(gate) * up for a slot; where ranks share it */
+    fr_lots lots;     /* prefill */
+    float *z;         /* [R * topk, hidden]: an expert's output for a slot */
     fr_mlp_scratch shared;
 } fr_moe_scratch;
 

@@ -8,6 +8,7 @@
 
 #include "core/available.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/kernels/isa.h"
 #include "driver.h"
 #include "forerun_checkpoint.h"
 #include "goldens.h"
@@ -159,6 +160,27 @@ static void drafts_get_a_copy_of_the_head_where_it_pays_and_fits(void **state) {
 }
 
 /* The published network from its config alone, in numbers that can be had otherwise. */
+/* DeepSeek-V3, with any instruction set. */
+static void hundreds_of_threads_need_little_memory(void **state) {
+    (void)state;
+    fr_inspection *inspection = NULL;
+    const fr_session_options session = {.drafting = FR_DRAFTING_ON};
+    assert_int_equal(fr_inspect(FR_TEST_DIR "/golden/deepseek-v3-config.json", &inspection, NULL), FR_OK);
+    for (fr_isa isa = FR_ISA_SCALAR; isa < FR_ISA_COUNT; isa++) {
+        uint64_t bytes[2];
+        for (int many = 0; many < 2 && fr_isa_available(isa); many++) {
+            fr_memory_plan plan;
+            fr_model_options options = {.isa = isa, .threads = many ? 192 : 64, .memory_limit = 800000 * MIB};
+            assert_int_equal(fr_plan_memory(inspection, &options, &session, &plan, NULL), FR_OK);
+            bytes[many] = plan.session.workspace_bytes;
+        }
+        if (!fr_isa_available(isa)) continue;
+        assert_in_range(bytes[1], 1, 2048 * MIB);
+        assert_in_range(bytes[1] - bytes[0], 0, (192 - 64) * 5 * MIB);
+    }
+    fr_inspection_destroy(inspection);
+}
+
 static void a_config_alone_is_planned(void **state) {
     (void)state;
     fr_inspection *inspection = NULL;
@@ -404,6 +426,7 @@ int main(void) {
         cmocka_unit_test(the_plan_is_what_is_taken),
         cmocka_unit_test(drafts_get_a_copy_of_the_head_where_it_pays_and_fits),
         cmocka_unit_test(a_config_alone_is_planned),
+        cmocka_unit_test(hundreds_of_threads_need_little_memory),
         cmocka_unit_test(what_cannot_fit_is_refused_with_the_figures),
         cmocka_unit_test(a_session_that_cannot_fit_is_refused),
         cmocka_unit_test(results_do_not_depend_on_where_weights_are),

@@ -12,7 +12,7 @@
 #include "core/threads.h"
 #include "moe/moe.h"
 
-enum { HIDDEN = 40, WIDTH = 24, EXPERTS = 12, GROUPS = 4, ROWS = 330 };
+enum { HIDDEN = 40, WIDTH = 24, EXPERTS = 12, GROUPS = 4, ROWS = 330, TEAM = 64 };
 
 static uint32_t state = 99;
 
@@ -111,7 +111,7 @@ typedef struct {
 static void take(fixture *f, fr_arena *arena) {
     const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
     fr_rows_take(&f->rows, arena, kernels, ROWS, HIDDEN, FR_INPUT_ANY);
-    fr_compute_take(&f->compute, arena, kernels, ROWS, 3);
+    fr_compute_take(&f->compute, arena, kernels, ROWS, TEAM);
     fr_moe_scratch_take(&f->scratch, arena, &f->moe, ROWS, &f->compute);
     f->delta = FR_TAKE(arena, float, ROWS *HIDDEN);
 }
@@ -202,8 +202,8 @@ static int rows_of(const fixture *f, int e) {
     return f->scratch.first_slot[e + 1] - f->scratch.first_slot[e];
 }
 
-/* An expert's rows go through it in lots (moe/moe.c), which other rows of the pass decide: a row's bits are the same in passes of
- * any length, as long as its experts have more rows than decode takes. */
+/* An expert's rows go through it in lots (moe/lots.h), which other rows of the pass decide: a row's bits are the same in passes
+ * of any length, as long as its experts have more rows than decode takes. */
 static void lots_of_an_experts_rows_do_not_matter(void **in) {
     fixture *f = *in;
     float *x = random_floats(ROWS * HIDDEN, 1.0f), *whole = random_floats(ROWS * HIDDEN, 0.0f),
@@ -229,11 +229,45 @@ static void lots_of_an_experts_rows_do_not_matter(void **in) {
     fr_free(some);
 }
 
+/* Rows that are spread over the experts, and rows that all choose the same three. */
+static void any_number_of_threads_gives_the_same_bits(void **in) {
+    static const int teams[] = {2, 5, 16, TEAM};
+    fixture *f = *in;
+    float *x = random_floats(ROWS * HIDDEN, 1.0f), *one = random_floats(ROWS * HIDDEN, 0.0f),
+          *more = random_floats(ROWS * HIDDEN, 0.0f);
+    for (int skewed = 0; skewed < 2; skewed++) {
+        for (int e = 0; e < 3; e++) f->moe.router.bias[e] += skewed ? 100.0f : 0.0f;
+        run(f, x, ROWS, ROWS, 1, one);
+        if (skewed) assert_int_equal(rows_of(f, 0) + rows_of(f, 1) + rows_of(f, 2), 3 * ROWS);
+        for (int t = 0; t < 4; t++) {
+            run(f, x, ROWS, ROWS, teams[t], more);
+            assert_memory_equal(one, more, ROWS * HIDDEN * sizeof(float));
+        }
+    }
+    for (int e = 0; e < 3; e++) f->moe.router.bias[e] -= 100.0f;
+    fr_free(x);
+    fr_free(one);
+    fr_free(more);
+}
+
+/* Units, not clocks, say that no thread need be idle: DeepSeek-V3's widths, 512 rows. */
+static void an_expert_that_all_rows_chose_is_work_for_all_threads(void **in) {
+    (void)in;
+    const int lots = 512 / FR_TILE_TOKENS, one_expert_each = 256;
+    assert_true(lots * fr_lot_slices(lots, 2048, 192) >= 192);
+    assert_true(lots * fr_lot_slices(lots, 7168, 192) >= 4 * 192);
+    assert_true(one_expert_each * fr_lot_slices(one_expert_each, 2048, 192) >= 3 * 192);
+    assert_int_equal(fr_lot_slices(lots, 2048, 1), 1);
+    assert_int_equal(fr_lot_slices(one_expert_each, 2048, 16), 1); /* no more than needed */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_router_matches_brute_force),
         cmocka_unit_test(rows_do_not_matter),
         cmocka_unit_test(lots_of_an_experts_rows_do_not_matter),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+        cmocka_unit_test(an_expert_that_all_rows_chose_is_work_for_all_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -78,7 +78,7 @@ static void pack_block(const packers *p, fr_pack_job *job, int tile, int block) 
 
 /* Quantizes and packs part `part` of `parts`. The unit of work is a span of blocks of one row, or of one tile of rows if they are
  * packed. */
-static void set_part(const fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0, int part, int parts) {
+void fr_rows_set_part(const fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0, int part, int parts) {
     packers by = {NULL, NULL};
     if (rows > FR_DECODE_ROWS && !(inputs & FR_INPUT_DECODE)) by = packers_of(r->kernels, width, inputs);
     bool pack = by.quantized || by.exact;
@@ -97,13 +97,13 @@ static void set_part(const fr_rows *r, const float *x, int rows, int width, unsi
 }
 
 void fr_rows_set(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0) {
-    set_part(r, x, rows, width, inputs, ue8m0, fr_team_rank(), fr_team_size());
+    fr_rows_set_part(r, x, rows, width, inputs, ue8m0, fr_team_rank(), fr_team_size());
     if (fr_team_rank() == 0) fr_rows_begin(r, x, rows, width, inputs, ue8m0);
     fr_team_barrier();
 }
 
 void fr_rows_set_alone(fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0) {
-    set_part(r, x, rows, width, inputs, ue8m0, 0, 1);
+    fr_rows_set_part(r, x, rows, width, inputs, ue8m0, 0, 1);
     fr_rows_begin(r, x, rows, width, inputs, ue8m0);
 }
 
@@ -133,27 +133,46 @@ void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
             fr_rows_set(j->to, j->x, j->rows, j->width, j->inputs, j->ue8m0);
 }
 
-void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs) {
-    int blocks = fr_blocks(from->width);
-    packers by = packers_of(r->kernels, from->width, inputs);
-    fr_pack_job job = {.to = r, .from = from, .index = index, .rows = n, .width = from->width};
-    assert(n > FR_DECODE_ROWS && from->kernels == r->kernels);
-    fr_rows_begin(r, NULL, n, from->width, inputs, from->ue8m0);
-    for (int tile = 0; tile * FR_TILE_TOKENS < n; tile++)
-        for (int block = 0; block < blocks; block++) pack_block(&by, &job, tile, block);
-    /* Without packing: the same rows, next to each other. pack_x is large enough for x (the assertion below fr_rows_take). */
+/* Without packing: the same rows, next to each other. pack_x is large enough for x (the assertion below fr_rows_take). */
+void fr_rows_begin_gathered(fr_rows *r, int n, int width, unsigned inputs, bool ue8m0) {
+    fr_rows_begin(r, (const float *)(const void *)r->pack_x, n, width, inputs, ue8m0);
+}
+
+static void copy_rows(const fr_rows *r, const fr_rows *from, const int *index, int begin, int end) {
     float *x = (float *)(void *)r->pack_x;
-    if ((inputs & FR_INPUT_EXACT) && !by.exact) {
-        r->x = x;
-        for (int i = 0; i < n; i++)
-            memcpy(x + (int64_t)i * from->width, from->x + (int64_t)index[i] * from->width, (size_t)from->width * sizeof *x);
+    int at = begin * FR_BLOCK, width = end * FR_BLOCK < r->width ? (end - begin) * FR_BLOCK : r->width - at;
+    for (int i = 0; i < r->rows; i++)
+        memcpy(x + (int64_t)i * r->width + at, from->x + (int64_t)index[i] * r->width + at, (size_t)width * sizeof *x);
+}
+
+static void copy_quantized(const fr_rows *r, const fr_rows *from, const int *index, int begin, int end) {
+    int64_t blocks = fr_blocks(r->width);
+    for (int i = 0; i < r->rows; i++) {
+        int64_t to = i * blocks + begin, at = index[i] * blocks + begin;
+        memcpy(r->q + to * FR_BLOCK, from->q + at * FR_BLOCK, (size_t)((end - begin) * FR_BLOCK) * sizeof *r->q);
+        memcpy(r->scale + to, from->scale + at, (size_t)(end - begin) * sizeof *r->scale);
     }
-    if ((inputs & FR_INPUT_QUANTIZED) && !by.quantized)
-        for (int i = 0; i < n; i++) {
-            int64_t row = index[i], q_width = (int64_t)blocks * FR_BLOCK;
-            memcpy(r->q + i * q_width, from->q + row * q_width, (size_t)q_width * sizeof *r->q);
-            memcpy(r->scale + (int64_t)i * blocks, from->scale + row * blocks, (size_t)blocks * sizeof *r->scale);
-        }
+}
+
+void fr_rows_gather(const fr_rows *r, const fr_rows *from, const int *index, unsigned inputs, int begin, int end) {
+    packers by = packers_of(r->kernels, r->width, inputs);
+    fr_pack_job job = {.to = r, .from = from, .index = index, .rows = r->rows, .width = r->width};
+    assert(r->rows > FR_DECODE_ROWS && from->kernels == r->kernels && from->width == r->width);
+    for (int tile = 0; tile * FR_TILE_TOKENS < r->rows; tile++)
+        for (int block = begin; block < end; block++) pack_block(&by, &job, tile, block);
+    if ((inputs & FR_INPUT_EXACT) && !by.exact) copy_rows(r, from, index, begin, end);
+    if ((inputs & FR_INPUT_QUANTIZED) && !by.quantized) copy_quantized(r, from, index, begin, end);
+}
+
+fr_rows fr_rows_from(const fr_rows *r, int first, int max_width) {
+    assert(first % 16 == 0 && first < r->max_rows);
+    fr_rows rest = *r;
+    int64_t blocks = (int64_t)first * fr_blocks(max_width), floats = r->kernels->float_prefill ? 2 : 1;
+    rest.max_rows -= first;
+    if (r->q) rest.q += blocks * FR_BLOCK, rest.scale += blocks;
+    if (r->pack_q) rest.pack_q += blocks * FR_BLOCK * floats, rest.pack_scale += blocks;
+    if (r->pack_x) rest.pack_x += blocks * FR_BLOCK * 2;
+    return rest;
 }
 
 fr_rows fr_rows_part(const fr_rows *r, int first, int n) {

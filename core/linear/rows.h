@@ -61,9 +61,15 @@ bool fr_rows_part_is_quantized(const fr_exchange *exchange, const fr_joint_rows 
  * be, else floats. fr_rows_begin must have come for each, or come before from a thread of the team. */
 void fr_rows_join(const fr_exchange *exchange, const fr_joint_rows *rows, int count);
 
-/* ONE THREAD. Packs rows index[0..n) of `from`, which has the same inputs, as rows 0 .. n - 1 of r, for the prefill regime: n >
- * FR_DECODE_ROWS. This is how an expert takes its tokens. */
-void fr_rows_gather(fr_rows *r, const fr_rows *from, const int *index, int n, unsigned inputs);
+/* ONE THREAD. Part `part` of `parts` of what fr_rows_set does, which must all be done; fr_rows_begin beside them. */
+void fr_rows_set_part(const fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0, int part, int parts);
+/* Rows of others, packed for the prefill regime: this is how an expert takes its tokens. fr_rows_begin_gathered says how many
+ * there are, n > FR_DECODE_ROWS; then 128-blocks [begin, end) of rows index[0..n) of `from`, which has the same inputs, are
+ * packed as rows 0 .. n - 1 of r, by ONE THREAD. */
+void fr_rows_begin_gathered(fr_rows *r, int n, int width, unsigned inputs, bool ue8m0);
+void fr_rows_gather(const fr_rows *r, const fr_rows *from, const int *index, unsigned inputs, int begin, int end);
+/* The buffers of r, which was taken for rows of max_width, from row `first` on, a multiple of 16: others may use those before. */
+fr_rows fr_rows_from(const fr_rows *r, int first, int max_width);
 
 /* Rows [first, first + n) of r, which are exact only; shares its memory. first is a multiple of FR_TILE_TOKENS, and so is n
  * unless they are the last. */
