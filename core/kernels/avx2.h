@@ -14,6 +14,15 @@ INLINE float sum_lanes(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
+/* The sums of four vectors, each added up in sum_lanes' order. */
+INLINE __m128 sum_lanes_of_four(__m256 a, __m256 b, __m256 c, __m256 d) {
+    __m256 ab = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    __m256 cd = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20), _mm256_permute2f128_ps(c, d, 0x31));
+    __m256 acbd = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    acbd = _mm256_add_ps(acbd, _mm256_movehdup_ps(acbd));
+    return _mm256_castps256_ps128(_mm256_permutevar8x32_ps(acbd, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0)));
+}
+
 INLINE __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

@@ -25,6 +25,17 @@ INLINE float sum_lanes(__m512 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
+/* The sums of four vectors, each added up in sum_lanes' order. */
+INLINE __m128 sum_lanes_of_four(__m512 a, __m512 b, __m512 c, __m512 d) {
+    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    __m512 abcd = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    abcd = _mm512_add_ps(abcd, _mm512_permute_ps(abcd, 0x4e));
+    abcd = _mm512_add_ps(abcd, _mm512_movehdup_ps(abcd));
+    const __m512i order = _mm512_castsi128_si512(_mm_setr_epi32(0, 4, 8, 12));
+    return _mm512_castps512_ps128(_mm512_permutexvar_ps(order, abcd));
+}
+
 /* e^x = 2^k e^r with |r| <= ln(2) / 2, where the Taylor series up to r^7 / 7! is good to 5e-9. NaN stays NaN. */
 INLINE __m512 exp_ps(__m512 x) {
     x = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(_mm512_set1_ps(89.0f), x));

@@ -1,7 +1,8 @@
 /* How the decode kernels of a vector unit go through outputs and rows: by strips of up to STREAMS outputs and all rows, block by
  * block of inputs, and within a block by tiles of as many outputs as have their sums in registers. The file that includes this
  * has defined
- *  - VECTOR, ZERO(), SAME(x), MULTIPLY(a, b), MULTIPLY_ADD(a, b, c) = a b + c, sum_lanes(v): its vectors of floats
+ *  - VECTOR, ZERO(), SAME(x), MULTIPLY(a, b), MULTIPLY_ADD(a, b, c) = a b + c, and sum_lanes_of_four(a, b, c, d),
+ *    an __m128: its vectors of floats
  *  - STREAMS
  *  - TILE(rows): outputs of a tile
  *  - sum_times(kind): the factor by which a block's sum of add_block is too small, a power of two
@@ -17,29 +18,58 @@
  * between threads. */
 _Static_assert(FR_DECODE_ROWS == 8, "DECODE_LINEAR has a strip for each number of rows");
 
+/* The inputs of narrow matrices, as add_block takes them: made once for all strips. For wider ones every strip makes its own,
+ * block by block, for all would not stay in the nearest cache. */
+enum { KEPT_BLOCKS = 12 };
+typedef struct fr_kept {
+    const char *x[FR_DECODE_ROWS][KEPT_BLOCKS];
+    _Alignas(64) char buffer[FR_DECODE_ROWS][KEPT_BLOCKS][4 * FR_BLOCK];
+} fr_kept;
+
+INLINE int block_inputs(const fr_decode_job *j, int b) {
+    return j->in - b * FR_BLOCK < FR_BLOCK ? j->in - b * FR_BLOCK : FR_BLOCK;
+}
+
+INLINE const char *inputs_of_block(weight_kind kind, bool quantized, const fr_decode_job *j, int r, int b, char *buffer) {
+    const char *x = (const char *)j->x[r] + b * FR_BLOCK * (quantized ? 2 : 4);
+    return block_of_x(kind, quantized, x, block_inputs(j, b), buffer);
+}
+
+INLINE const fr_kept *keep_inputs(weight_kind kind, bool quantized, const fr_decode_job *j, fr_kept *kept) {
+    const int blocks = fr_blocks(j->in);
+    if (blocks > KEPT_BLOCKS) return NULL;
+    for (int r = 0; r < j->rows; r++) {
+        for (int b = 0; b < blocks; b++) kept->x[r][b] = inputs_of_block(kind, quantized, j, r, b, kept->buffer[r][b]);
+    }
+    return kept;
+}
+
 /* Outputs o0 and `outputs` - 1 more, each `apart` further. Outputs from j->end on are computed but not stored. A partial last
  * block is copied and padded with zeros. */
-INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_job *j, int o0, int apart, int outputs) {
-    enum { MOST = STREAMS + TILE(1) };
-    const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in);
-    const char *w[MOST], *x[FR_DECODE_ROWS];
-    const float *sw[MOST];
-    VECTOR total[MOST][FR_DECODE_ROWS], sx[FR_DECODE_ROWS];
-    _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK], tail[MOST][4 * FR_BLOCK];
-    for (int o = 0; o < outputs + tile - 1; o++) { /* the last tile may be wider than what is left */
+INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_job *j, const fr_kept *kept, int o0, int apart,
+                  int outputs) {
+    enum { WHOLE = TILE(1) > 4 ? TILE(1) : 4 }; /* outputs; a strip with fewer is filled up with copies of the last one */
+    _Static_assert(STREAMS % WHOLE == 0, "a full strip is whole");
+    const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in),
+              filled = (outputs + WHOLE - 1) / WHOLE * WHOLE;
+    const char *w[STREAMS], *x[FR_DECODE_ROWS];
+    const float *sw[STREAMS];
+    VECTOR total[STREAMS][FR_DECODE_ROWS], sx[FR_DECODE_ROWS];
+    _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK], tail[STREAMS][4 * FR_BLOCK];
+    for (int o = 0; o < filled; o++) {
         int output = o0 + o * apart < j->end && o < outputs ? o0 + o * apart : j->end - 1;
         w[o] = (const char *)j->w + output * j->stride * size;
         sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
         UNROLL for (int r = 0; r < rows; r++) total[o][r] = ZERO();
     }
     for (int b = 0; b < blocks; b++) {
-        const int at = b * FR_BLOCK, n = j->in - at < FR_BLOCK ? j->in - at : FR_BLOCK;
+        const int at = b * FR_BLOCK, n = block_inputs(j, b);
         UNROLL for (int r = 0; r < rows; r++) {
-            x[r] = block_of_x(kind, quantized, (const char *)j->x[r] + at * (quantized ? 2 : 4), n, buffer[r]);
+            x[r] = kept ? kept->x[r][b] : inputs_of_block(kind, quantized, j, r, b, buffer[r]);
             if (quantized) sx[r] = SAME(j->sx[r][b]);
         }
         const int offset = n < FR_BLOCK ? 0 : at * size;
-        for (int o = 0; n < FR_BLOCK && o < outputs + tile - 1; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
+        for (int o = 0; n < FR_BLOCK && o < filled; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
         for (int o = 0; o < outputs; o += tile) {
             VECTOR sum[TILE(1)][FR_DECODE_ROWS];
             add_block(kind, rows, tile, w + o, offset, x, sum);
@@ -50,8 +80,14 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
             }
         }
     }
-    for (int o = 0; o < outputs && o0 + o * apart < j->end; o++)
-        UNROLL for (int r = 0; r < rows; r++) j->y[r * j->y_stride + o0 + o * apart] = sum_lanes(total[o][r]);
+    for (int o = 0; o < filled; o += 4) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            _Alignas(16) float sum[4];
+            _mm_store_ps(sum, sum_lanes_of_four(total[o][r], total[o + 1][r], total[o + 2][r], total[o + 3][r]));
+            float *y = j->y + r * j->y_stride;
+            for (int i = o; i < o + 4 && i < outputs && o0 + i * apart < j->end; i++) y[o0 + i * apart] = sum[i - o];
+        }
+    }
 }
 
 /* Defines a decode kernel. (A macro, because compilers then see constants before they inline; the job is copied so that no store
@@ -61,15 +97,17 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
         const fr_decode_job j = *job;                                                                                            \
         const int range = j.end - j.begin, apart = fr_streams_apart(range, STREAMS), outputs = (range + apart - 1) / apart;      \
         const unsigned had = subnormals_on();                                                                                    \
+        fr_kept buffer;                                                                                                          \
+        const fr_kept *kept = keep_inputs(kind, quantized, &j, &buffer);                                                         \
         for (int o = j.begin; o < j.begin + apart; o++) {                                                                        \
-            if (j.rows == 1) strip(kind, quantized, 1, &j, o, apart, outputs);                                                   \
-            if (j.rows == 2) strip(kind, quantized, 2, &j, o, apart, outputs);                                                   \
-            if (j.rows == 3) strip(kind, quantized, 3, &j, o, apart, outputs);                                                   \
-            if (j.rows == 4) strip(kind, quantized, 4, &j, o, apart, outputs);                                                   \
-            if (j.rows == 5) strip(kind, quantized, 5, &j, o, apart, outputs);                                                   \
-            if (j.rows == 6) strip(kind, quantized, 6, &j, o, apart, outputs);                                                   \
-            if (j.rows == 7) strip(kind, quantized, 7, &j, o, apart, outputs);                                                   \
-            if (j.rows == 8) strip(kind, quantized, 8, &j, o, apart, outputs);                                                   \
+            if (j.rows == 1) strip(kind, quantized, 1, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 2) strip(kind, quantized, 2, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 3) strip(kind, quantized, 3, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 4) strip(kind, quantized, 4, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 5) strip(kind, quantized, 5, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 6) strip(kind, quantized, 6, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 7) strip(kind, quantized, 7, &j, kept, o, apart, outputs);                                             \
+            if (j.rows == 8) strip(kind, quantized, 8, &j, kept, o, apart, outputs);                                             \
         }                                                                                                                        \
         _mm_setcsr(had);                                                                                                         \
     }
