@@ -11,16 +11,6 @@ INLINE __m512 load_bf16(const uint16_t *x, __mmask16 m) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x)), 16));
 }
 
-/* sum_lanes of four vectors, each with the same additions. */
-INLINE __m128 sum_lanes_of_four(const __m512 *v) {
-    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
-    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
-    __m512 s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
-    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
-    return _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, s));
-}
-
 INLINE void score_tile(int queries, int positions, const float *const *q, const uint16_t *rows, int64_t stride, int width,
                        float *const *scores) {
     __m512 sum[QUERIES][POSITIONS];
@@ -38,7 +28,7 @@ INLINE void score_tile(int queries, int positions, const float *const *q, const 
     }
     UNROLL for (int i = 0; i < queries; i++) {
         if (positions == 4)
-            _mm_storeu_ps(scores[i], sum_lanes_of_four(sum[i]));
+            _mm_storeu_ps(scores[i], sum_lanes_of_four(sum[i][0], sum[i][1], sum[i][2], sum[i][3]));
         else
             for (int t = 0; t < positions; t++) scores[i][t] = sum_lanes(sum[i][t]);
     }
