@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/dtype.h"
+
 #ifdef FR_MPI
 #include <mpi.h>
 #endif
@@ -135,6 +137,18 @@ static lot lot_behind(const job *j, lot at) {
 
 enum { COUNT, PACK, UNPACK };
 
+static void pack(const fr_plane *p, char *to, const char *row, size_t bytes) {
+    const uint16_t *values = (const uint16_t *)(const void *)row;
+    if (!p->codes) memcpy(to, row, bytes);
+    for (size_t i = 0; p->codes && i < bytes / 2; i++) to[i] = (char)fr_f32_e4m3(fr_bf16_f32(values[i]));
+}
+
+static void unpack(const fr_plane *p, char *row, const char *from, size_t bytes) {
+    uint16_t *values = (uint16_t *)(void *)row;
+    if (!p->codes) memcpy(row, from, bytes);
+    for (size_t i = 0; p->codes && i < bytes / 2; i++) values[i] = (uint16_t)(fr_f32_bits(fr_e4m3_f32((uint8_t)from[i])) >> 16);
+}
+
 /* All that rank i has of a lot, counted, moved to staging, or moved from there. Returns its bytes. */
 static int move_pieces(const job *j, lot from, lot to, int i, char *staging, int what) {
     size_t done = 0, begin, end;
@@ -142,10 +156,11 @@ static int move_pieces(const job *j, lot from, lot to, int i, char *staging, int
         const fr_plane *p = &j->planes[from.plane];
         int last = from.plane < to.plane ? p->rows : to.row;
         piece_of(j->e, p, i, &begin, &end);
-        for (int r = from.row; r < last; r++, done += end - begin) {
+        const size_t bytes = p->codes ? (end - begin) / 2 : end - begin;
+        for (int r = from.row; r < last; r++, done += bytes) {
             char *row = (char *)p->x + (size_t)r * p->stride + begin;
-            if (what == PACK) memcpy(staging + done, row, end - begin);
-            if (what == UNPACK) memcpy(row, staging + done, end - begin);
+            if (what == PACK) pack(p, staging + done, row, end - begin);
+            if (what == UNPACK) unpack(p, row, staging + done, end - begin);
         }
     }
     return (int)done;
@@ -177,7 +192,7 @@ static void exchange_row(const fr_exchange *e, const fr_plane *p) {
 
 static void exchange_all(void *argument) {
     const job *j = argument;
-    if (j->count == 1 && j->planes->rows == 1) {
+    if (j->count == 1 && j->planes->rows == 1 && !j->planes->codes) {
         exchange_row(j->e, j->planes);
         return;
     }
@@ -196,6 +211,6 @@ void fr_exchange_planes(const fr_exchange *e, const fr_plane *planes, int count)
 }
 
 void fr_exchange_floats(const fr_exchange *e, float *x, int rows, int width, int unit) {
-    const fr_plane plane = {x, rows, width, unit, (size_t)width * sizeof *x, 1, sizeof *x};
+    const fr_plane plane = {x, rows, width, unit, (size_t)width * sizeof *x, 1, sizeof *x, false};
     if (e->ranks->size > 1) fr_exchange_planes(e, &plane, 1);
 }

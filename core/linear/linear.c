@@ -128,8 +128,14 @@ void fr_linear_exchange(const fr_linear *w, float *y, int64_t y_stride, int rows
         fr_team_barrier();
         return;
     }
-    fr_exchange_planes(
-        e, &(fr_plane){y, rows, w->out, fr_cut_unit(w->out, e->ranks->size), (size_t)y_stride * sizeof *y, 1, sizeof *y}, 1);
+    const fr_plane plane = {.x = y,
+                            .rows = rows,
+                            .width = w->out,
+                            .unit = fr_cut_unit(w->out, e->ranks->size),
+                            .stride = (size_t)y_stride * sizeof *y,
+                            .columns = 1,
+                            .column_bytes = sizeof *y};
+    fr_exchange_planes(e, &plane, 1);
 }
 
 void fr_linear_forward(const fr_linear *w, const fr_rows *x, float *y, int64_t y_stride, const fr_compute *c) {

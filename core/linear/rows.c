@@ -121,10 +121,10 @@ void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
     for (const fr_joint_rows *j = joint; j < joint + count; j++) {
         size_t blocks = (size_t)fr_blocks(j->width), q = FR_BLOCK * sizeof *j->to->q, scale = sizeof *j->to->scale;
         if (fr_rows_part_is_quantized(e, j)) {
-            planes[n++] = (fr_plane){j->to->q, j->rows, j->width, j->unit, blocks * q, FR_BLOCK, q};
-            planes[n++] = (fr_plane){j->to->scale, j->rows, j->width, j->unit, blocks * scale, FR_BLOCK, scale};
+            planes[n++] = (fr_plane){j->to->q, j->rows, j->width, j->unit, blocks * q, FR_BLOCK, q, true};
+            planes[n++] = (fr_plane){j->to->scale, j->rows, j->width, j->unit, blocks * scale, FR_BLOCK, scale, false};
         } else {
-            planes[n++] = (fr_plane){j->x, j->rows, j->width, j->unit, (size_t)j->width * sizeof *j->x, 1, sizeof *j->x};
+            planes[n++] = (fr_plane){j->x, j->rows, j->width, j->unit, (size_t)j->width * sizeof *j->x, 1, sizeof *j->x, false};
         }
     }
     fr_exchange_planes(e, planes, n);
