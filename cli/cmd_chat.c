@@ -181,8 +181,18 @@ static bool take(void *user, int32_t token) {
     return fr_text_stream_stopped(c->stream);
 }
 
+static void finish_reply(chat *c) {
+    size_t length;
+    const char *text = fr_text_stream_finish(c->stream, &length);
+    fwrite(text, 1, length, stdout);
+    if (c->thinking) end_thinking(c, false);
+    putchar('\n');
+    fflush(stdout);
+}
+
 /* Generates a reply. Prints why it ended, unless it ended by itself. */
 static fr_status reply(chat *c, fr_error *error) {
+    fr_status status = FR_OK;
     size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
     bool over = false;
     if (c->opens) begin_thinking(c);
@@ -192,8 +202,8 @@ static fr_status reply(chat *c, fr_error *error) {
         size_t before = c->last.made;
         double start = fr_cli_seconds();
         fr_step step;
-        fr_status status = fr_session_step(c->session, (int)left, &step, error);
-        if (status != FR_OK) return status;
+        status = fr_session_step(c->session, (int)left, &step, error);
+        if (status != FR_OK) break;
         over = step.ended;
         if (!first) {
             c->last.timed_s += fr_cli_seconds() - start;
@@ -201,12 +211,8 @@ static fr_status reply(chat *c, fr_error *error) {
         }
         if (fflush(stdout) != 0) break;
     }
-    size_t length;
-    const char *text = fr_text_stream_finish(c->stream, &length);
-    fwrite(text, 1, length, stdout);
-    if (c->thinking) end_thinking(c, false);
-    putchar('\n');
-    fflush(stdout);
+    finish_reply(c);
+    if (status != FR_OK) return status;
     if (over) return FR_OK;
     if (fr_cli_interrupted())
         fr_cli_note("interrupted");

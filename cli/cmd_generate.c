@@ -27,6 +27,7 @@ typedef struct generation {
     char *text;                           /* with --json only; otherwise text goes to stdout as it comes */
     size_t text_length, text_room;
     const char *finish_reason; /* NULL while running */
+    fr_error error;            /* that ended it after some tokens */
 
     double ttft_s, prefill_s, decode_s; /* decode_s: in steps after the first, which costs no pass */
 } generation;
@@ -118,9 +119,16 @@ static int generate(generation *run) {
         run->finish_reason = "interrupted";
     else if (status == FR_ERROR_CONTEXT && run->count > 0)
         run->finish_reason = "context";
-    else if (status != FR_OK)
+    else if (status != FR_OK && run->count == 0)
         return fr_cli_failure(&error);
+    else if (status != FR_OK)
+        run->finish_reason = "error";
+    run->error = error;
     return 0;
+}
+
+static bool ended_by_error(const generation *run) {
+    return strcmp(run->finish_reason, "error") == 0;
 }
 
 /* ---- Session files --------------------------------------------------------------------------------------------- */
@@ -144,6 +152,12 @@ static int load_session(generation *run) {
 static int save_session(generation *run) {
     fr_error error = {0};
     return fr_session_save(run->session, run->options->session, &error) == FR_OK ? 0 : fr_cli_failure(&error);
+}
+
+/* Whether the session is worth saving. Weights that could not be read have left it as it was; of values that are not finite some
+ * may be in its caches. */
+static bool is_sound(const generation *run) {
+    return !ended_by_error(run) || run->error.status == FR_ERROR_IO;
 }
 
 static int open_session(generation *run) {
@@ -214,6 +228,12 @@ static void print_document(const generation *run) {
     else
         fr_json_add_null(b, b->root, "text");
     fr_json_add_text(b, b->root, "finish_reason", run->finish_reason);
+    if (ended_by_error(run)) {
+        part = fr_json_add_object(b, b->root, "error");
+        fr_json_add_text(b, part, "message", run->error.message);
+        fr_json_add_text(b, part, "where", run->error.where);
+        fr_json_add_text(b, part, "hint", run->error.hint);
+    }
 
     part = fr_json_add_object(b, b->root, "timing");
     fr_json_add_number(b, part, "load_s", run->runtime.load_s);
@@ -296,7 +316,8 @@ int fr_cmd_generate(const fr_cli_options *options) {
     }
     if (!code) {
         emit_end(&run);
-        if (options->session) code = save_session(&run);
+        if (ended_by_error(&run)) code = fr_cli_failure(&run.error);
+        if (options->session && is_sound(&run) && save_session(&run) != 0) code = FR_EXIT_FAILED;
         if (options->json) print_document(&run);
         if (!code && strcmp(run.finish_reason, "interrupted") == 0) code = FR_EXIT_INTERRUPTED;
         code = fr_cli_flush(code);

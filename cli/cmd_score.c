@@ -91,6 +91,7 @@ static fr_session_options session_options(const fr_cli_options *options) {
         .kv = (fr_kv)options->kv,
         .drafting = options->mtp_logits ? FR_DRAFTING_ON : FR_DRAFTING_OFF,
         .mtp_hidden = (fr_hidden_state)options->mtp_hidden,
+        .check_finite = options->check_finite,
     };
 }
 

@@ -133,6 +133,7 @@ static void keep_standard_files(void) {
 int main(int count, char **arguments) {
     keep_standard_files();
     fr_cli_interrupt_install();
+    fr_catch_read_faults(NULL); /* where it cannot be had, a file that is cut while it is mapped ends the program */
     if (count < 2) {
         print_usage(stderr);
         return FR_EXIT_USAGE;

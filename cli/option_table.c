@@ -220,6 +220,9 @@ const fr_cli_option fr_cli_option_table[] = {
     NUMBER("ranks", 0, FR_OPT_INT, "N", 1, 1024, "1", NUMBERS, "plan for each of N processes that share the model (mpirun -n N)",
            ranks, FR_CMD_INSPECT),
     CHOICE("isa", fr_isa_word, "auto", NUMBERS, "instruction set; auto is the best there is", isa, EVALUATE),
+    FLAG("check-finite", 0, NUMBERS,
+         "look for values that are not finite behind every part of every layer, to name the first; costs some percent",
+         check_finite, RUN | MAKE),
     CHOICE("weights", fr_weights_word, "auto", NUMBERS,
            "mapped from their files; or copied into huge pages; or mapped and read at once.\n"
            "                                auto is mmap",

@@ -49,7 +49,7 @@ typedef struct fr_cli_options {
     const char *prompt, *prompt_file, *prompts;
     fr_cli_ids prompt_tokens, decode;
     bool chat, no_special, with_special, raw_special;
-    bool no_pin;
+    bool no_pin, check_finite;
     const char *chat_format;
     int think; /* fr_think */
 

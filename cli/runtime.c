@@ -211,6 +211,7 @@ fr_session_options fr_cli_session_options(const fr_cli_options *options, fr_cli_
         .mtp_recycle = (fr_recycle)options->mtp_recycle,
         .sampling = fr_cli_sampling(options),
         .learned = learned_folder(options),
+        .check_finite = options->check_finite,
         .ignore_eos = options->ignore_eos,
         .progress = fr_cli_progress_update,
         .user = progress,

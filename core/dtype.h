@@ -89,4 +89,15 @@ static inline float fr_e4m3_scale(float amax) {
     return amax > 0.0f ? FLT_MIN : 1.0f;
 }
 
+/* How many of these are infinite or NaN. */
+static inline int fr_count_nonfinite(const float *x, int n) {
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        count += (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return count;
+}
+
 #endif

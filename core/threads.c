@@ -242,9 +242,11 @@ static team *own_team(void) {
 }
 
 static bool start_thread(member *m) {
+    static const int own[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE};
     pthread_attr_t attributes;
     sigset_t all, before;
-    sigfillset(&all); /* signals are for the program's own threads */
+    sigfillset(&all); /* signals are for the program's own threads, but for those that a thread causes itself */
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
     if (pthread_attr_init(&attributes) != 0) return false;
     pthread_attr_setstacksize(&attributes, 2 << 20);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -192,6 +192,12 @@ FR_API fr_status fr_model_open(const char *dir, const fr_model_options *options,
  * (FR_ERROR_ARGUMENT). */
 FR_API fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_model **out, fr_error *error);
 FR_API void fr_model_destroy(fr_model *model);
+/* When a file that is mapped can no longer be read (another program cuts it, a disk fails), the system raises SIGBUS, which ends
+ * the process. After this call it is FR_ERROR_IO of the call that needed the weights instead, with tensor, file and offset: a
+ * session then has the text that it had before, and can be saved; the model is of no more use. It installs a handler of SIGBUS,
+ * for the whole process and for good; what is not about a checkpoint goes to the handler that was there before. The library does
+ * so in no other way: a program that has handlers of its own decides. Threads that call must not block SIGBUS. */
+FR_API fr_status fr_catch_read_faults(fr_error *error);
 FR_API void fr_model_get_info(const fr_model *model, fr_model_info *out);
 /* [*count], owned by the model: all that was assumed about the checkpoint when it was opened. */
 FR_API const fr_notice *fr_model_notices(const fr_model *model, size_t *count);
@@ -313,8 +319,10 @@ typedef struct fr_session_options {
     /* auto: a folder of what was learned before, by model and machine, for fr_session_keep_learned; a session begins with what
      * fits. NULL: it begins with the bytes that passes read. Text does not depend on it (with coupled verification). */
     const char *learned;
-    bool ignore_eos; /* the eos tokens that the checkpoint names do not end a text */
-    fr_end_fn ends;  /* NULL: nothing else does */
+    bool check_finite; /* looks for values that are not finite behind every part of every layer, so that an error names the first
+                          of them; costs some percent */
+    bool ignore_eos;   /* the eos tokens that the checkpoint names do not end a text */
+    fr_end_fn ends;    /* NULL: nothing else does */
     void *ends_user;
     fr_progress_fn progress;
     void *user;
@@ -353,7 +361,7 @@ typedef struct fr_step {
  * prefill takes the next token from the prefill's own logits and costs no pass. Same tokens with MTP on and off.
  * A cycle stops at a token that ends the text: what was drafted behind it is no part of the session and of no count. Another
  * step goes on with the text, as if it had not ended. Logits that are not finite, as damaged weights give, are FR_ERROR_FORMAT;
- * the text is then what it was. */
+ * the text is then what it was. So it is with weights that could not be read (fr_catch_read_faults). */
 FR_API fr_status fr_session_step(fr_session *session, int max_tokens, fr_step *out, fr_error *error);
 
 /* Cuts the timeline to its first `count` tokens (count <= length). */

@@ -33,6 +33,7 @@ static void run_pass(void *argument) {
     for (int r = begin; r < end; r++)
         fr_embed(model->kernels, &model->embed_tokens, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
     fr_team_barrier();
+    fr_finite_look(&ws->finite, ws->x, rows, hidden_size, 0, FR_FINITE_INPUT, pos);
     for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
         fr_layer_forward(model, &model->layers[i], ws, p->kv, i, pos, rows);
         if (!model->layers[i].is_moe) continue;
@@ -41,11 +42,13 @@ static void run_pass(void *argument) {
         moe++;
     }
     fr_rmsnorm(model->kernels, ws->hidden, ws->x, model->norm, c->rms_norm_eps, rows, hidden_size);
+    fr_finite_look(&ws->finite, ws->hidden, rows, hidden_size, c->num_hidden_layers - 1, FR_FINITE_NORM, pos);
 }
 
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows) {
     assert(rows > 0 && rows <= ws->max_rows && kv->length + rows <= kv->ctx);
     pass p = {model, ws, kv, tokens, rows};
+    ws->finite.first_layer = 0;
     fr_team_pin(model->pinned); /* and so for what follows a pass: head, drafts */
     fr_team_run(model->threads, run_pass, &p);
 }

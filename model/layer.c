@@ -24,6 +24,7 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
 
     set_normed(model, ws, layer->input_layernorm, rows, fr_mla_inputs(&layer->mla));
     fr_mla_forward(&layer->mla, &ws->rope, kv, kv_layer, pos, &ws->rows, ws->x, ws->delta, &ws->mla);
+    fr_finite_look(&ws->finite, ws->x, rows, model->config.hidden_size, kv_layer, FR_FINITE_ATTENTION, pos);
 
     set_normed(model, ws, layer->post_attention_layernorm, rows,
                layer->is_moe ? layer->moe.inputs : fr_mlp_inputs(&layer->mlp, act_fp8));
@@ -31,6 +32,7 @@ void fr_layer_forward(const fr_model *model, const fr_layer *layer, fr_workspace
         fr_moe_forward(&layer->moe, &ws->rows, ws->x, ws->delta, &ws->moe);
     else
         fr_mlp_forward(&layer->mlp, act_fp8, model->config.act_ue8m0, &ws->rows, ws->x, ws->delta, &ws->mlp);
+    fr_finite_look(&ws->finite, ws->x, rows, model->config.hidden_size, kv_layer, FR_FINITE_MLP, pos);
 }
 
 void fr_layer_kv_only(const fr_model *model, const fr_layer *layer, fr_workspace *ws, fr_kv_cache *kv, int kv_layer, int pos,

@@ -1,12 +1,15 @@
 /* The model object of forerun.h: an opened checkpoint, with its weights bound and loaded. */
 #include <dnnl.h>
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/processors.h"
 #include "core/text_size.h"
 #include "core/topology.h"
+#include "model/fingerprint.h"
 #include "model/plan.h"
 #include "model/schema.h"
 #include "text/chat_template.h"
@@ -81,14 +84,21 @@ static fr_status load(fr_model *model, const char *dir, const fr_model_options *
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;
     if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
+    model->fingerprint = fr_model_fingerprint(model);
     return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
 }
 
-/* What fails on one rank fails on all, before any of them waits for another. */
+/* What fails on one rank fails on all, before any of them waits for another. Where a file is lost, whatever else is wrong is no
+ * wonder. */
+static fr_status agree(const fr_model *model, const fr_model_options *o, fr_status status, fr_error *error) {
+    fr_status whole = fr_model_still_whole(model, error);
+    return fr_ranks_agree(o->ranks, whole == FR_OK ? status : whole, error);
+}
+
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
-    FR_TRY(fr_ranks_agree(o->ranks, open_files(model, dir, o, error), error));
+    FR_TRY(agree(model, o, open_files(model, dir, o, error), error));
     fr_plan_agree(model, o);
-    return fr_ranks_agree(o->ranks, load(model, dir, o, error), error);
+    return agree(model, o, load(model, dir, o, error), error);
 }
 
 fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_model **out, fr_error *error) {
@@ -136,6 +146,15 @@ fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_m
 
 fr_status fr_model_need_weights(const fr_model *model, fr_error *error) {
     return model->checkpoint ? FR_OK : fr_fail(error, FR_ERROR_ARGUMENT, "model: it was opened for its tokenizer alone");
+}
+
+fr_status fr_model_still_whole(const fr_model *model, fr_error *error) {
+    return model->checkpoint ? fr_checkpoint_still_whole(model->checkpoint, error) : FR_OK;
+}
+
+fr_status fr_catch_read_faults(fr_error *error) {
+    if (fr_mapping_guard()) return FR_OK;
+    return fr_fail(error, FR_ERROR_UNSUPPORTED, "read faults cannot be caught: %s", strerror(errno));
 }
 
 void fr_model_destroy(fr_model *model) {

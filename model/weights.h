@@ -47,12 +47,16 @@ struct fr_model {
     fr_linear draft_head;   /* of drafts: an E4M3 copy of mtp.lm_head, or without own memory that itself */
     fr_mtp_module mtp;
     fr_memory_plan plan;
+    uint64_t fingerprint; /* taken when it is opened, while its files are sound (model/fingerprint.h) */
     fr_notices notices;
     uint64_t memory_limit; /* 0: what the machine has */
 };
 
 /* FR_ERROR_ARGUMENT for a model that was opened for its tokenizer alone. */
 fr_status fr_model_need_weights(const fr_model *model, fr_error *error);
+
+/* FR_ERROR_IO when mapped weights could not be read: what passes gave since is not to be used (fr_catch_read_faults). */
+fr_status fr_model_still_whole(const fr_model *model, fr_error *error);
 
 /* Binds every tensor that the config implies, those of the MTP module if model->mtp.files has it, and of each the part of
  * model->ranks; dtype and shape of each are checked. On an error what was bound is released by fr_weights_release, as always. */

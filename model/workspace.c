@@ -66,7 +66,8 @@ static void prepare(void *user, const fr_schema_tensor *tensor, const fr_linear 
 }
 
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error) {
-    *ws = (fr_workspace){.max_rows = max_rows, .ctx = ctx};
+    *ws = (fr_workspace){
+        .max_rows = max_rows, .ctx = ctx, .finite = {.layers = model->config.num_hidden_layers, .least = FR_FINITE_ALL}};
     fr_arena arena = {0};
     ws->bytes = arena.size = fr_workspace_bytes(model, max_rows, ctx);
     arena.base = ws->memory = fr_alloc(arena.size);

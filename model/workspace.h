@@ -3,6 +3,7 @@
 #ifndef FR_MODEL_WORKSPACE_H
 #define FR_MODEL_WORKSPACE_H
 
+#include "model/finite.h"
 #include "model/weights.h"
 
 typedef struct fr_workspace {
@@ -20,6 +21,7 @@ typedef struct fr_workspace {
     fr_moe_scratch moe;
     int32_t *experts; /* [num_moe_layers, rows, num_experts_per_tok] that the last main pass chose; rows are those of the pass */
     fr_compute compute;
+    fr_finite finite;
     void *memory; /* the arena that has all of it */
     uint64_t bytes;
 } fr_workspace;

@@ -12,7 +12,6 @@
  *     it is the model's own too, whatever was drafted there, and no draft behind it is looked at.
  *  5. Roll back: only positions n..n+a are committed. */
 #include <assert.h>
-#include <math.h>
 
 #include "model/cache.h"
 #include "model/forward.h"
@@ -50,18 +49,8 @@ static bool append(fr_session *s, int32_t token) {
     return (o->ends && o->ends(o->ends_user, token)) || eos;
 }
 
-/* A value of a damaged weight that is no number spoils a whole row, of which one logit tells. */
-static bool are_numbers(const float *logits) {
-    return isfinite(logits[0]);
-}
-
-/* Nothing was appended or committed: the text is what it was. */
-static fr_status refuse_logits(fr_session *s, fr_error *error) {
-    s->cycle.length = 0;
-    fr_status status =
-        fr_fail(error, FR_ERROR_FORMAT, "step: the logits at position %d are not finite: weights, or a session file, are damaged",
-                s->length);
-    return fr_hint(error, status, "forerun check lists what is wrong with a checkpoint");
+static bool are_finite(const fr_session *s, const float *logits) {
+    return fr_count_nonfinite(logits, s->model->config.vocab_size) == 0;
 }
 
 /* Appends the accepted drafts and the main model's own token. Stops before a row that is spoiled: the next cycle begins with it.
@@ -70,7 +59,7 @@ static void accept(fr_session *s, fr_cycle *cycle) {
     size_t vocab = (size_t)s->model->config.vocab_size;
     for (int a = 0;; a++) {
         const float *logits = s->logits + (size_t)a * vocab;
-        if (a > 0 && !are_numbers(logits)) return;
+        if (a > 0 && !are_finite(s, logits)) return;
         int32_t token = a < cycle->verified ? fr_sampler_verify(&s->sampler, logits, history(s), a, cycle->drafts[a])
                                             : fr_sampler_choose(&s->sampler, logits, history(s));
         s->logits_row = cycle->accepted = a;
@@ -135,6 +124,16 @@ static void share_times(const fr_session *s, fr_cycle *c) {
     for (int i = 0; i < COUNT; i++) *times[i] = all[i];
 }
 
+/* Before anything of a pass is used. On an error nothing was appended or committed: the text is what it was. */
+static fr_status check_pass(fr_session *s, fr_error *error) {
+    fr_status status = fr_session_trusts_pass(s, error);
+    if (status == FR_OK) status = fr_session_check_logits(s, s->logits, s->length, error);
+    if (status == FR_OK) return FR_OK;
+    s->logits_row = -1;
+    s->cycle.length = 0;
+    return status;
+}
+
 static fr_status run_cycle(fr_session *s, int limit, fr_step *out, fr_error *error) {
     fr_cycle *cycle = &s->cycle;
     double at = fr_now();
@@ -143,10 +142,7 @@ static fr_status run_cycle(fr_session *s, int limit, fr_step *out, fr_error *err
     cycle->draft_s = lap(&at);
     verify(s, cycle); /* 3 */
     cycle->verify_s = lap(&at);
-    if (!are_numbers(s->logits)) {
-        s->logits_row = -1;
-        return refuse_logits(s, error);
-    }
+    FR_TRY(check_pass(s, error));
     accept(s, cycle); /* 4 */
     cycle->sample_s = lap(&at);
     count_pass(s, cycle);
@@ -170,7 +166,7 @@ fr_status fr_session_step(fr_session *s, int max_tokens, fr_step *out, fr_error 
     if (s->length >= s->ctx) return fr_fail(error, FR_ERROR_CONTEXT, "step: the context of %d tokens is full", s->ctx);
     s->cycle.length = 0;
     if (s->kv.length == s->length) { /* right after a prefill, which has the logits already */
-        if (!are_numbers(fr_session_logits(s))) return refuse_logits(s, error);
+        FR_TRY(fr_session_check_logits(s, fr_session_logits(s), s->length, error));
         bool ended = append(s, fr_sampler_choose(&s->sampler, fr_session_logits(s), history(s)));
         s->stats.num_first_tokens++;
         *out = (fr_step){.tokens = s->tokens + s->length - 1, .count = 1, .ended = ended};

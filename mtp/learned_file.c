@@ -14,7 +14,6 @@
 #include "core/kernels/cpu.h"
 #include "core/kernels/isa.h"
 #include "core/new_file.h"
-#include "model/fingerprint.h"
 #include "mtp/learned.h"
 
 static const char schema[] = "forerun.learned/1";
@@ -50,8 +49,8 @@ bool fr_learned_path(const fr_model *model, const fr_session_options *o, const c
                            (int)o->mtp_recycle,
                            o->sampling.temperature > 0.0f && o->sampling.verify == FR_VERIFY_REJECTION};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) machine = fr_hash64_number(machine, (uint64_t)numbers[i]);
-    int length = snprintf(path, FR_LEARNED_PATH, "%s/%016llx-%016llx.json", folder,
-                          (unsigned long long)fr_model_fingerprint(model), (unsigned long long)machine);
+    int length = snprintf(path, FR_LEARNED_PATH, "%s/%016llx-%016llx.json", folder, (unsigned long long)model->fingerprint,
+                          (unsigned long long)machine);
     return length > 0 && length < FR_LEARNED_PATH - 16; /* room for a temporary name */
 }
 

@@ -15,7 +15,6 @@ typedef struct fr_scorer {
 
 /* Keeps what was asked for of a main pass, since the MTP pass that follows uses the same workspace. */
 static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_error *error) {
-    (void)error;
     fr_scorer *scorer = user;
     const fr_model *model = s->model;
     size_t hidden = (size_t)rows * (size_t)model->config.hidden_size;
@@ -24,6 +23,10 @@ static fr_status keep_main(void *user, fr_session *s, int first, int rows, fr_er
     memcpy(scorer->hidden, s->ws.hidden, hidden * sizeof(float));
     if (scorer->what & FR_SCORE_LOGITS) {
         fr_lm_head(model, &s->ws, &model->lm_head, scorer->hidden, rows, scorer->logits);
+        FR_TRY(fr_session_trusts_pass(s, error));
+        for (int i = 0; i < rows; i++)
+            FR_TRY(
+                fr_session_check_logits(s, scorer->logits + (size_t)i * (size_t)model->config.vocab_size, first + i + 1, error));
         scorer->batch.logits = scorer->logits;
     }
     if (scorer->what & FR_SCORE_HIDDEN) scorer->batch.hidden = scorer->hidden;
@@ -43,6 +46,7 @@ static fr_status hand_out(void *user, fr_session *s, int first, int rows, fr_err
     if (mtp_rows > 0) {
         fr_mtp_read(mtp, &context, mtp_rows, mtp_rows, NULL);
         fr_lm_head(s->model, &s->ws, &s->model->mtp.lm_head, s->ws.hidden, mtp_rows, scorer->mtp_logits);
+        FR_TRY(fr_session_trusts_pass(s, error));
         scorer->batch.mtp_logits = scorer->mtp_logits;
         scorer->batch.mtp_rows = (size_t)mtp_rows;
     }

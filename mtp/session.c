@@ -170,6 +170,7 @@ static fr_status create(const fr_model *model, const fr_session_options *o, fr_s
     s->options = *o;
     s->logits_row = -1;
     FR_TRY(allocate(s, error));
+    s->ws.finite.on = o->check_finite;
     FR_TRY(create_drafter(s, error));
     return find_learned(s, error);
 }
@@ -251,6 +252,22 @@ static void cut(fr_session *s, int length, bool keep_logits) {
     if (!keep_logits) s->logits_row = -1;
 }
 
+fr_status fr_session_trusts_pass(fr_session *s, fr_error *error) {
+    fr_status status = fr_model_still_whole(s->model, error);
+    if (status == FR_OK) status = fr_finite_tell(&s->ws.finite, error);
+    return fr_ranks_agree(s->model->ranks, status, error); /* what one rank has lost is in the results of all */
+}
+
+fr_status fr_session_check_logits(const fr_session *s, const float *logits, int position, fr_error *error) {
+    int vocab = s->model->config.vocab_size, bad = fr_count_nonfinite(logits, vocab), first = 0;
+    if (bad == 0) return FR_OK;
+    while (isfinite(logits[first])) first++;
+    fr_status status = fr_fail_at(error, FR_ERROR_FORMAT, fr_place_of("position %d", position).text,
+                                  "%d of %d logits are not finite, the first is of token %d: weights%s are damaged", bad, vocab,
+                                  first, bad < vocab ? " of the LM head" : ", or a session file,");
+    return fr_hint(error, status, "--check-finite names the layer; forerun check lists what is wrong with a checkpoint");
+}
+
 /* One pass of `rows` rows, which become text. */
 static fr_status evaluate_rows(fr_session *s, int rows, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
     size_t hidden = (size_t)s->model->config.hidden_size;
@@ -261,6 +278,8 @@ static fr_status evaluate_rows(fr_session *s, int rows, fr_rows_fn before_fn, fr
         fr_lm_head(s->model, &s->ws, &s->model->lm_head, s->ws.hidden + (size_t)(rows - 1) * hidden, 1, s->logits);
         s->logits_row = 0;
     }
+    status = fr_session_trusts_pass(s, error);
+    if (status != FR_OK) return status;
     if (before_fn) status = before_fn(user, s, first, rows, error);
     fr_session_commit(s, rows);
     if (after_fn && status == FR_OK) status = after_fn(user, s, first, rows, error);
@@ -269,7 +288,8 @@ static fr_status evaluate_rows(fr_session *s, int rows, fr_rows_fn before_fn, fr
     return status;
 }
 
-fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
+/* The first `known` tokens are text whatever happens: the last of them may not be evaluated yet. */
+static fr_status evaluate(fr_session *s, int known, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
     const fr_session_options *o = &s->options;
     fr_status status = FR_OK;
     int start = s->kv.length, total = s->length - start;
@@ -280,8 +300,12 @@ fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn af
             status = fr_fail(error, FR_INTERRUPTED, "prefill: interrupted after %d of %d tokens", s->kv.length - start, total);
         status = fr_ranks_agree(s->model->ranks, status, error);
     }
-    if (status != FR_OK && s->kv.length < s->length) cut(s, s->kv.length, false);
+    if (status != FR_OK && s->kv.length < s->length) cut(s, s->kv.length > known ? s->kv.length : known, false);
     return status;
+}
+
+fr_status fr_session_evaluate(fr_session *s, fr_rows_fn before_fn, fr_rows_fn after_fn, void *user, fr_error *error) {
+    return evaluate(s, s->kv.length, before_fn, after_fn, user, error);
 }
 
 /* Whether tokens can come at position `at`. */
@@ -306,11 +330,11 @@ fr_status fr_session_append(fr_session *s, const int32_t *tokens, size_t count, 
     return FR_OK;
 }
 
-/* Evaluates what was appended; the completion begins behind it. */
-static fr_status prefill(fr_session *s, fr_error *error) {
+/* Evaluates what was appended to a text of `known` tokens; the completion begins behind it. */
+static fr_status prefill(fr_session *s, int known, fr_error *error) {
     double start = fr_now();
     int evaluated = s->kv.length;
-    fr_status status = fr_session_evaluate(s, NULL, NULL, NULL, error);
+    fr_status status = evaluate(s, known, NULL, NULL, NULL, error);
     s->generated = s->length;
     s->stats.prefill_s += fr_now() - start;
     s->stats.prefill_tokens += (uint64_t)(s->kv.length > evaluated ? s->kv.length - evaluated : 0);
@@ -319,8 +343,9 @@ static fr_status prefill(fr_session *s, fr_error *error) {
 }
 
 fr_status fr_session_prefill(fr_session *s, const int32_t *tokens, size_t count, fr_error *error) {
+    int known = s->length;
     FR_TRY(fr_session_append(s, tokens, count, error));
-    return prefill(s, error);
+    return prefill(s, known, error);
 }
 
 fr_status fr_session_prefill_from(fr_session *s, const int32_t *tokens, size_t count, size_t *reused, fr_error *error) {
@@ -330,8 +355,9 @@ fr_status fr_session_prefill_from(fr_session *s, const int32_t *tokens, size_t c
     FR_TRY(fr_session_truncate(s, (size_t)same, error));
     if (reused) *reused = (size_t)s->kv.length;
     memcpy(s->tokens + same, tokens + same, (count - (size_t)same) * sizeof(int32_t));
+    int known = s->length;
     s->length = (int)count;
-    return prefill(s, error);
+    return prefill(s, known, error);
 }
 
 fr_status fr_session_truncate(fr_session *s, size_t count, fr_error *error) {

@@ -74,6 +74,11 @@ const fr_cycle *fr_session_last_cycle(const fr_session *session);
 /* Adds a cycle to the counters. */
 void fr_stats_count(fr_stats *stats, const fr_cycle *cycle);
 
+/* Whether what the last passes gave may be used: weights were read, and with check_finite all values were finite. */
+fr_status fr_session_trusts_pass(fr_session *session, fr_error *error);
+/* The error of a row of logits that are not finite, which choose the token at `position`; FR_OK if they are. */
+fr_status fr_session_check_logits(const fr_session *session, const float *logits, int position, fr_error *error);
+
 /* Asserts the invariants above; nothing in a release build. */
 void fr_session_check(const fr_session *session);
 

@@ -29,7 +29,6 @@
 #include "core/checkpoint/checksum.h"
 #include "core/new_file.h"
 #include "model/cache.h"
-#include "model/fingerprint.h"
 #include "mtp/session.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -116,7 +115,7 @@ static uint64_t file_bytes(const fr_session *s, const header *h) {
 static void describe(const fr_session *s, header *h) {
     const fr_config *c = &s->model->config;
     *h = (header){
-        .fingerprint = fr_model_fingerprint(s->model),
+        .fingerprint = s->model->fingerprint,
         .seed = s->options.sampling.seed,
         .hidden_size = (uint32_t)c->hidden_size,
         .vocab_size = (uint32_t)c->vocab_size,

@@ -17,7 +17,7 @@
 #include "core/processors.h"
 #include "forerun_checkpoint.h"
 #include "forerun_study.h"
-#include "model/fingerprint.h"
+#include "model/weights.h"
 #include "study/statistics.h"
 #include "study/words.h"
 
@@ -94,7 +94,7 @@ static void add_model(fr_json_builder *d, cJSON *to, const fr_model *model, cons
     const fr_config *c = &model->config;
     char fingerprint[24];
     if (path) fr_json_add_text(d, object, "path", path);
-    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, fr_model_fingerprint(model));
+    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, model->fingerprint);
     fr_json_add_text(d, object, "fingerprint", fingerprint);
     fr_json_add_count(d, object, "layers", (uint64_t)c->num_hidden_layers);
     fr_json_add_count(d, object, "moe_layers", (uint64_t)model->num_moe_layers);

@@ -6,9 +6,9 @@
 #include <cmocka.h>
 
 #include "core/checkpoint/safetensors_writer.h"
+#include "damage.h"
 #include "forerun_checkpoint.h"
 #include "model/weights.h"
-#include "scratch.h"
 
 #define GOLDEN FR_TEST_DIR "/golden/"
 #define FIRST "model-00001-of-00002.safetensors"
@@ -66,27 +66,6 @@ static scratch copy_of(const char *golden) {
     scratch s = scratch_create();
     scratch_copy_from(&s, golden);
     return s;
-}
-
-/* Overwrites bytes of a tensor's data, `at` bytes into it. */
-static void damage(const scratch *s, const char *tensor, size_t at, const void *bytes, size_t count) {
-    static const char *const files[] = {FIRST, SECOND};
-    for (int f = 0; f < 2; f++) {
-        fr_safetensors st;
-        long offset = -1;
-        assert_int_equal(fr_safetensors_open(s->dir, files[f], 0, NULL, NULL, &st, NULL), FR_OK);
-        for (size_t i = 0; i < st.count; i++)
-            if (strcmp(st.tensors[i].name, tensor) == 0) offset = (const char *)st.tensors[i].data - (const char *)st.map;
-        fr_safetensors_release(&st);
-        if (offset < 0) continue;
-        FILE *file = fopen(scratch_path(s, files[f]), "r+b");
-        assert_non_null(file);
-        assert_int_equal(fseek(file, offset + (long)at, SEEK_SET), 0);
-        assert_int_equal(fwrite(bytes, 1, count, file), count);
-        fclose(file);
-        return;
-    }
-    fail_msg("no tensor %s", tensor);
 }
 
 /* Replaces the first occurrence of `from` by `to`, of the same length, in a file; false when there is none. */

@@ -201,7 +201,7 @@ fi
 
 # ---- Files of a checkpoint that cannot be read ----------------------------------------------------------------------------
 
-for file in config.json model.safetensors tokenizer.json; do
+for file in config.json model.safetensors.index.json model-00002-of-00002.safetensors tokenizer.json; do
     for command in "generate -m $model $quick -p abc -n 2" "check -m $model -q" "inspect -m $model" "tokenize -m $model -p abc"; do
         for calls in open read,pread mmap; do
             for what in EIO EMFILE; do
@@ -213,6 +213,75 @@ for file in config.json model.safetensors tokenizer.json; do
         done
     done
 done
+
+# ---- A file that is cut while it is mapped --------------------------------------------------------------------------------
+
+cut=$work/cut
+mkdir "$cut"
+mkfifo "$work/prompt" "$work/said"
+whole() { cp "$model"/*.json "$model"/*.safetensors "$cut"; }
+shard=model-00002-of-00002.safetensors
+names_the_cut() {
+    grep -q "^forerun: $cut/$shard: tensor [a-z].*: cannot be read at offset .* has 1000 bytes now" "$work/err" &&
+        grep -q '^hint: something cut it' "$work/err" || { fail "the error of a cut file: $1"; cat "$work/err"; }
+}
+# While the prompt is waited for: nothing was generated, and there is no document.
+for json in '' --json; do
+    whole
+    "$FORERUN" generate -m "$cut" $quick -f "$work/prompt" -n 5 $json >"$work/out" 2>"$work/err" &
+    exec 5>"$work/prompt" # it has opened the model
+    truncate -s 1000 "$cut/$shard"
+    echo abc >&5
+    exec 5>&-
+    code=0
+    wait $! || code=$?
+    [ $code -eq 1 ] && [ ! -s "$work/out" ] || fail "a prompt over a cut file: exit $code $json"
+    names_the_cut "prefill $json"
+done
+# While text is made: what there is is printed, and saved.
+for json in '' --json; do
+    for try in 1 2 3 4 5 6 7 8 9 10; do # it may be done before the file is cut
+        whole
+        rm -f "$work/kept"
+        : >"$work/err"
+        "$FORERUN" generate -m "$cut" --no-pin --no-learned -t 1 -p abc -n 1900 --ignore-eos $json --session "$work/kept" >"$work/out" \
+            2>"$work/err" </dev/null &
+        if [ "$json" ]; then
+            while ! grep -q '^memory: ' "$work/err"; do :; done # then it begins
+            sleep 0.05
+        else
+            while [ ! -s "$work/out" ]; do :; done
+        fi
+        truncate -s 1000 "$cut/$shard"
+        code=0
+        wait $! || code=$?
+        [ $code -eq 1 ] && [ -s "$work/out" ] && break
+    done
+    [ $code -eq 1 ] || fail "text over a cut file: exit $code $json"
+    names_the_cut "text $json"
+    if [ "$json" ]; then
+        holds finish_reason=error error.where error.hint tokens
+        grep -q '"message":.*cannot be read at offset' "$work/out" || fail "the document does not say why"
+    fi
+    run 0 generate -m "$model" $quick --no-learned -n 2 --ignore-eos --session "$work/kept" --json # it goes on
+    holds session.loaded_tokens'>3' tokens#2
+done
+# Between two turns of a conversation.
+whole
+mkfifo "$work/lines"
+"$FORERUN" chat -m "$cut" $quick -n 4 --ignore-eos <"$work/lines" >"$work/said" 2>"$work/err" &
+exec 5>"$work/lines" 6<"$work/said"
+echo abc >&5
+IFS= read -r reply <&6 || true
+truncate -s 1000 "$cut/$shard"
+echo def >&5
+exec 5>&-
+cat <&6 >/dev/null
+exec 6<&-
+code=0
+wait $! || code=$?
+[ $code -eq 1 ] && [ -n "$reply" ] || fail "a conversation over a cut file: exit $code"
+names_the_cut chat
 
 [ $failed -eq 0 ] && echo "faults end in errors, and files are as they were or whole"
 exit $failed

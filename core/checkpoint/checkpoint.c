@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -418,6 +419,44 @@ const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file) {
 
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint) {
     return checkpoint->bytes;
+}
+
+/* ---- Files that are lost while they are mapped ---- */
+
+fr_place fr_checkpoint_place(const fr_checkpoint *c, int file, uint64_t offset) {
+    const char *at = (const char *)c->files[file].map + offset;
+    for (size_t i = 0; i < c->count; i++) {
+        const fr_tensor *t = &c->tensors[i];
+        if (t->file == file && (const char *)t->data <= at && at < (const char *)t->data + t->bytes)
+            return fr_place_of("%.250s/%.40s: tensor %.200s", c->dir, c->files[file].name, t->name);
+    }
+    return fr_place_of("%s/%s", c->dir, c->files[file].name);
+}
+
+/* The size of the file now, if it can be told, says who is to blame. */
+static fr_status fail_lost(const fr_checkpoint *c, int file, uint64_t offset, fr_error *error) {
+    const fr_safetensors *f = &c->files[file];
+    fr_place place = fr_checkpoint_place(c, file, offset);
+    struct stat now;
+    bool known = stat(fr_place_of("%s/%s", c->dir, f->name).text, &now) == 0;
+    if (known && (uint64_t)now.st_size < f->size) {
+        fr_fail_at(error, FR_ERROR_IO, place.text,
+                   "cannot be read at offset %" PRIu64 ": the file has %" PRIu64 " bytes now, and had %" PRIu64
+                   " when it was opened",
+                   offset, (uint64_t)now.st_size, f->size);
+        return fr_hint(error, FR_ERROR_IO, "something cut it while it was in use; forerun check tells whether it is whole again");
+    }
+    fr_fail_at(error, FR_ERROR_IO, place.text, "cannot be read at offset %" PRIu64 ": the disk failed, or the file was changed",
+               offset);
+    return fr_hint(error, FR_ERROR_IO, "the system's log (dmesg) may say more; forerun check reads all of the checkpoint");
+}
+
+fr_status fr_checkpoint_still_whole(const fr_checkpoint *c, fr_error *error) {
+    uint64_t offset;
+    if (!fr_mapping_any_lost()) return FR_OK;
+    for (int f = 0; f < c->num_files; f++)
+        if (fr_mapping_is_lost(c->files[f].mapping, &offset)) return fail_lost(c, f, offset, error);
+    return FR_OK;
 }
 
 _Static_assert(FR_DTYPE_COUNT <= 32, "a set of dtypes is an unsigned");

@@ -39,6 +39,10 @@ uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
 fr_status fr_checkpoint_get(const fr_checkpoint *checkpoint, const char *name, unsigned dtypes, int rank, const int64_t *shape,
                             const fr_tensor **out, fr_error *error);
 
+/* Whether all that was read of the mapped files was there to be read: else the error names file, tensor and the likely cause, and
+ * what was computed from them since the checkpoint was opened is not to be used (core/mapping.h). */
+fr_status fr_checkpoint_still_whole(const fr_checkpoint *checkpoint, fr_error *error);
+
 /* ---- Weights in memory before they are used ---- */
 
 /* Bytes [begin, end) of a tensor. */

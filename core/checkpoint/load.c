@@ -108,6 +108,14 @@ static void give_up(loading *l, fr_status status, const char *name, const char *
     l->status = fr_fail_at(&l->error, status, fr_place_of("%s%s%s", l->checkpoint->dir, *name ? "/" : "", name).text, "%s", why);
 }
 
+/* The same about what is at an offset of a file. */
+static void give_up_at(loading *l, int file, uint64_t offset, const char *why) {
+    bool before = false;
+    if (!atomic_compare_exchange_strong(&l->stop, &before, true)) return;
+    l->status = fr_fail_at(&l->error, FR_ERROR_IO, fr_checkpoint_place(l->checkpoint, file, offset).text,
+                           "cannot be read at offset %" PRIu64 ": %s", offset, why);
+}
+
 /* ---- Copying --------------------------------------------------------------------------------------------------- */
 
 /* The file that a thread reads from at the moment. */
@@ -135,13 +143,13 @@ static bool open_source(loading *l, source *s, int file) {
 }
 
 static bool copy_piece(loading *l, source *s, const piece *p) {
-    const char *name = l->checkpoint->files[p->file].name;
     if (!open_source(l, s, p->file)) return false;
     for (uint64_t done = 0; done < p->bytes;) {
         ssize_t got = pread(s->fd, l->copy + p->to + done, (size_t)(p->bytes - done), (off_t)(p->from + done));
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) {
-            give_up(l, FR_ERROR_IO, name, got < 0 ? strerror(errno) : "ended before its data: it was changed meanwhile");
+            give_up_at(l, p->file, p->from + done,
+                       got < 0 ? strerror(errno) : "the file ends here: it was cut since it was opened");
             return false;
         }
         done += (uint64_t)got;
@@ -160,7 +168,7 @@ static bool populate_piece(loading *l, const piece *p) {
     char *at = (char *)file->map + begin;
     if (madvise(at, bytes, MADV_POPULATE_READ) == 0) return true;
     if (errno != EINVAL) {
-        give_up(l, FR_ERROR_IO, file->name, strerror(errno));
+        give_up_at(l, p->file, p->from, errno == EFAULT ? "the file was cut, or the disk failed" : strerror(errno));
         return false;
     }
     for (uint64_t i = 0; i < bytes; i += PAGE) (void)*(volatile const char *)(at + i);

@@ -17,4 +17,7 @@ struct fr_checkpoint {
     uint64_t copy_bytes;
 };
 
+/* "FILE: tensor NAME" of what is at an offset of a file, while tensors are in the mapping; of other bytes "FILE". */
+fr_place fr_checkpoint_place(const fr_checkpoint *checkpoint, int file, uint64_t offset);
+
 #endif

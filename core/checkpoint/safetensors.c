@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,43 +39,24 @@ bool fr_name_is_plain(const char *name) {
     return *name != '\0';
 }
 
-/* ---- The mapping ---- */
+/* ---- The file ---- */
 
-static fr_status map_file(fr_safetensors *st, const char *dir, fr_error *error) {
-    char *path = NULL;
-    struct stat info;
-    fr_status status = FR_OK;
-    if (asprintf(&path, "%s/%s", dir, st->name) < 0)
-        return fr_fail_at(error, FR_ERROR_MEMORY, st->name, "no memory for its path");
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        status = fr_fail_open(error, path);
-    } else if (fstat(fd, &info) != 0) {
-        status = fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        status = fr_fail_at(error, FR_ERROR_IO, path, "not a regular file");
-    } else if (info.st_size < 8) {
-        status = fr_fail_at(error, FR_ERROR_FORMAT, path, "%s",
-                            info.st_size ? "truncated: shorter than the 8 bytes of a header length" : "the file is empty");
-    } else {
-        st->size = (uint64_t)info.st_size;
-        st->map = mmap(NULL, st->size, PROT_READ, MAP_SHARED, fd, 0); /* outlives the descriptor */
-        if (st->map == MAP_FAILED) {
-            st->map = NULL;
-            status = fr_fail_at(error, FR_ERROR_IO, path, "cannot map %" PRIu64 " bytes: %s", st->size, strerror(errno));
-        }
+/* Reads `count` bytes at an offset; those of the header are not taken from the mapping, since then a file that is cut, or a disk
+ * that fails, is an error like others. */
+static fr_status read_bytes(int fd, const char *path, void *bytes, size_t count, off_t at, fr_error *error) {
+    for (size_t done = 0; done < count;) {
+        ssize_t n = pread(fd, (char *)bytes + done, count - done, at + (off_t)done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fr_fail_at(error, FR_ERROR_IO, path, "cannot be read: %s", strerror(errno));
+        if (n == 0) return fr_fail_at(error, FR_ERROR_FORMAT, path, "truncated while it was read");
+        done += (size_t)n;
     }
-    if (fd >= 0) close(fd);
-    free(path);
-    return status;
+    return FR_OK;
 }
 
-static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *error) {
-    const uint8_t *bytes = st->map;
-    uint64_t target;
-    if (fr_is_lfs_pointer(st->map, st->size, &target)) return fr_fail_lfs(error, st->name, target);
+static fr_status check_length(fr_safetensors *st, const uint8_t start[8], uint64_t *length, fr_error *error) {
     *length = 0;
-    for (int i = 0; i < 8; i++) *length |= (uint64_t)bytes[i] << (8 * i);
+    for (int i = 0; i < 8; i++) *length |= (uint64_t)start[i] << (8 * i);
     if (*length > MAX_HEADER)
         return fr_hint(error,
                        fr_fail_at(error, FR_ERROR_FORMAT, st->name, "header length %" PRIu64 ", at most %u is possible", *length,
@@ -87,6 +67,52 @@ static fr_status find_header(fr_safetensors *st, uint64_t *length, fr_error *err
                           *length, st->size);
     st->data_begin = 8 + *length;
     return FR_OK;
+}
+
+/* Small files alone may be pointers. */
+static fr_status reject_pointer(const fr_safetensors *st, int fd, const char *path, fr_error *error) {
+    char text[512];
+    uint64_t target;
+    if (st->size >= sizeof text) return FR_OK;
+    FR_TRY(read_bytes(fd, path, text, (size_t)st->size, 0, error));
+    return fr_is_lfs_pointer(text, (size_t)st->size, &target) ? fr_fail_lfs(error, st->name, target) : FR_OK;
+}
+
+/* The header's text, released by the caller with fr_free. */
+static fr_status load_header(fr_safetensors *st, int fd, const char *path, char **text, uint64_t *length, fr_error *error) {
+    uint8_t start[8];
+    FR_TRY(reject_pointer(st, fd, path, error));
+    FR_TRY(read_bytes(fd, path, start, sizeof start, 0, error));
+    FR_TRY(check_length(st, start, length, error));
+    *text = fr_alloc((size_t)*length);
+    if (!*text) return fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory for its header of %" PRIu64 " bytes", *length);
+    return read_bytes(fd, path, *text, (size_t)*length, 8, error);
+}
+
+static fr_status map_file(fr_safetensors *st, int fd, const char *path, fr_error *error) {
+    st->mapping = fr_mapping_open(fd, st->size); /* outlives the descriptor */
+    if (st->mapping) st->map = fr_mapping_bytes(st->mapping);
+    if (st->map) return FR_OK;
+    return fr_fail_at(error, errno == ENOMEM ? FR_ERROR_MEMORY : FR_ERROR_IO, path, "cannot map %" PRIu64 " bytes: %s", st->size,
+                      strerror(errno));
+}
+
+static fr_status open_file(fr_safetensors *st, const char *path, char **header, uint64_t *length, fr_error *error) {
+    struct stat info;
+    fr_status status = FR_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fr_fail_open(error, path);
+    if (fstat(fd, &info) != 0) FR_CHECK(fr_fail_at(error, FR_ERROR_IO, path, "%s", strerror(errno)));
+    if (!S_ISREG(info.st_mode)) FR_CHECK(fr_fail_at(error, FR_ERROR_IO, path, "not a regular file"));
+    if (info.st_size < 8)
+        FR_CHECK(fr_fail_at(error, FR_ERROR_FORMAT, path, "%s",
+                            info.st_size ? "truncated: shorter than the 8 bytes of a header length" : "the file is empty"));
+    st->size = (uint64_t)info.st_size;
+    FR_CHECK(load_header(st, fd, path, header, length, error));
+    status = map_file(st, fd, path, error);
+done:
+    close(fd);
+    return status;
 }
 
 /* ---- One entry ---- */
@@ -278,11 +304,11 @@ static fr_status check_layout(const reader *r) {
     return FR_OK;
 }
 
-static fr_status read_header(const reader *r, uint64_t length) {
+static fr_status read_header(const reader *r, const char *text, uint64_t length) {
     fr_safetensors *st = r->st;
     cJSON *header = NULL;
     char found[80];
-    fr_status status = fr_json_parse((const char *)st->map + 8, length, st->name, &header, r->error);
+    fr_status status = fr_json_parse(text, length, st->name, &header, r->error);
     if (status != FR_OK) return status;
     if (!cJSON_IsObject(header))
         status = fr_fail_at(r->error, FR_ERROR_FORMAT, st->name, "the header: expected an object, found %s",
@@ -302,15 +328,23 @@ fr_status fr_safetensors_open(const char *dir, const char *name, int file, fr_pr
     if (!out->name) return fr_fail_at(error, FR_ERROR_MEMORY, name, "no memory for its name");
     reader r = {.st = out, .file = file, .report = report, .user = user, .error = error};
     uint64_t length = 0;
-    fr_status status = map_file(out, dir, error);
-    if (status == FR_OK) status = find_header(out, &length, error);
-    if (status == FR_OK) status = read_header(&r, length);
+    char *path = NULL, *header = NULL;
+    fr_status status = FR_OK;
+    if (asprintf(&path, "%s/%s", dir, name) < 0) {
+        path = NULL;
+        FR_CHECK(fr_fail_at(error, FR_ERROR_MEMORY, name, "no memory for its path"));
+    }
+    FR_CHECK(open_file(out, path, &header, &length, error));
+    status = read_header(&r, header, length);
+done:
+    fr_free(header);
+    free(path);
     if (status != FR_OK) fr_safetensors_release(out);
     return status;
 }
 
 void fr_safetensors_release(fr_safetensors *st) {
-    if (st->map) munmap(st->map, st->size);
+    fr_mapping_close(st->mapping);
     fr_free(st->tensors);
     fr_free(st->names);
     fr_free(st->name);

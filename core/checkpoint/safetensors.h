@@ -5,6 +5,7 @@
 #define FR_CORE_CHECKPOINT_SAFETENSORS_H
 
 #include "core/dtype.h"
+#include "core/mapping.h"
 #include "core/status.h"
 #include "forerun_checkpoint.h"
 
@@ -27,11 +28,12 @@ bool fr_name_is_plain(const char *name);
 /* "BF16 [160, 320]" for messages. Returns `text`. */
 const char *fr_tensor_describe(fr_dtype dtype, int rank, const int64_t *shape, char *text, size_t size);
 
-/* The mapping lives until release. If something else truncates the file meanwhile, reading beyond its new end raises
- * SIGBUS: checkpoints are not to be modified while they are in use. */
+/* The mapping lives until release. If something else truncates the file meanwhile, reading beyond its new end is a fault
+ * (core/mapping.h): checkpoints are not to be modified while they are in use. */
 typedef struct fr_safetensors {
     char *name; /* base name of the file */
-    void *map;
+    fr_mapping *mapping;
+    void *map;           /* its bytes */
     uint64_t size;       /* of the file */
     uint64_t data_begin; /* offset of the first byte of data */
     uint64_t data_bytes; /* sum over tensors */

@@ -123,7 +123,7 @@ static fr_status inspect_directory(fr_inspection *in, const char *dir, fr_error 
     fr_schema_head_is_tied(&in->config, in->checkpoint, &in->notices);
     fr_source_settle(&in->config, in->checkpoint, &in->mtp, &in->notices);
     count_parameters(&in->config, &in->mtp, &in->parameters);
-    return FR_OK;
+    return fr_checkpoint_still_whole(in->checkpoint, error);
 }
 
 static fr_status inspect_config(fr_inspection *in, const char *path, fr_error *error) {

@@ -178,6 +178,17 @@ done:
     return status;
 }
 
+/* Bytes of a tensor that stays what it is. They are not written from the mapping: what cannot be read there would be taken for an
+ * error of the output. */
+static void fill_copy(void *user, uint64_t offset, size_t bytes, void *out) {
+    const fr_tensor *source = user;
+    memcpy(out, (const char *)source->data + offset, bytes);
+}
+
+static fr_status copy(quantizer *q, const fr_tensor *source) {
+    return fr_writer_fill(q->writer, fr_dtype_size(source->dtype), fill_copy, (void *)source, q->error);
+}
+
 static void mark(quantizer *q, const fr_tensor *tensor) {
     q->used[tensor - fr_checkpoint_at(q->checkpoint, 0)] = true;
 }
@@ -238,7 +249,8 @@ static fr_status write_tensors(quantizer *q) {
         if (o->progress && !o->progress(o->user, "converting tensors", i, q->num_jobs))
             return fr_fail_at(q->error, FR_INTERRUPTED, q->from, "converting it was interrupted");
         const job *j = &q->jobs[i];
-        FR_TRY(j->convert ? convert(q, j) : fr_writer_put(q->writer, j->source->data, q->error));
+        FR_TRY(j->convert ? convert(q, j) : copy(q, j->source));
+        FR_TRY(fr_checkpoint_still_whole(q->checkpoint, q->error));
     }
     return FR_OK;
 }

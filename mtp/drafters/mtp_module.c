@@ -47,6 +47,7 @@ static void run_pass(void *argument) {
     fr_rows_set(&ws->joined_rows, ws->joined, p->rows, 2 * c->hidden_size, fr_linear_input(&mtp->eh_proj, model->act_fp8),
                 c->act_ue8m0);
     fr_linear_forward(&mtp->eh_proj, &ws->joined_rows, ws->x, c->hidden_size, &ws->compute);
+    fr_finite_look(&ws->finite, ws->x, p->rows, c->hidden_size, 0, FR_FINITE_INPUT, p->pos);
     if (passed > 0) {
         fr_layer_kv_only(model, &mtp->layer, ws, p->kv, 0, p->pos, passed);
         if (fr_team_rank() == 0) memmove(ws->x, ws->x + (size_t)passed * width, (size_t)outputs * width * sizeof(float));
@@ -57,14 +58,21 @@ static void run_pass(void *argument) {
         if (!p->chooses) layer.mla.indexer = (fr_indexer){.topk = 0};
         fr_layer_forward(model, &layer, ws, p->kv, 0, p->pos + passed, outputs);
         fr_rmsnorm(model->kernels, ws->hidden, ws->x, mtp->shared_head_norm, c->rms_norm_eps, outputs, c->hidden_size);
+        fr_finite_look(&ws->finite, ws->hidden, outputs, c->hidden_size, 0, FR_FINITE_NORM, p->pos + passed);
     }
+}
+
+/* The module is the layer behind the main model's. */
+static void run(pass *p) {
+    p->ws->finite.first_layer = p->model->config.num_hidden_layers;
+    fr_team_run(p->model->threads, run_pass, p);
 }
 
 void fr_mtp_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, const int32_t *tokens,
                     int rows, int outputs, int pos) {
     assert(rows >= 1 && rows <= ws->max_rows && outputs >= 0 && outputs <= rows && pos >= kv->length && pos + rows <= kv->ctx);
     pass p = {model, ws, kv, hidden, tokens, rows, outputs, pos, true};
-    fr_team_run(model->threads, run_pass, &p);
+    run(&p);
 }
 
 void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const float *hidden, int32_t token, int pos,
@@ -72,5 +80,5 @@ void fr_mtp_chain_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *
     assert(pos >= kv->length && pos < kv->ctx);
     if (choice) ws->mla.index.choices[0] = *choice;
     pass p = {model, ws, kv, hidden, &token, 1, 1, pos, !choice};
-    fr_team_run(model->threads, run_pass, &p);
+    run(&p);
 }

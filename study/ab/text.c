@@ -151,5 +151,5 @@ fr_status fr_ab_probe_passes(fr_ab_run *run, size_t prompt, fr_ab_probe *out, fr
         out->experts[r - 1] = fr_unique_experts(s->model, &s->ws, r);
     }
     out->rows = rows;
-    return FR_OK;
+    return fr_session_trusts_pass(s, error);
 }

@@ -121,8 +121,9 @@ static void verify_starts(text_run *t, fr_session *s) {
 static fr_status after_main(void *user, fr_session *s, int first, int rows, fr_error *error) {
     text_run *t = user;
     const fr_model *model = t->run->model;
-    (void)error;
-    fr_lm_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, t->logits + (size_t)(first - t->base) * vocab_size(t));
+    float *logits = t->logits + (size_t)(first - t->base) * vocab_size(t);
+    fr_lm_head(model, &s->ws, &model->lm_head, s->ws.hidden, rows, logits);
+    for (int i = 0; i < rows; i++) FR_TRY(fr_session_check_logits(s, logits + (size_t)i * vocab_size(t), first + i + 1, error));
     fr_accept_count_experts(t->run, s->ws.experts, rows, rows);
     t->main_end = first + rows;
     return FR_OK;
@@ -185,6 +186,7 @@ fr_status fr_accept_verify_text(fr_accept_run *run, const int32_t *tokens, int c
     double start = fr_now();
     FR_CHECK(fr_session_evaluate(s, after_main, read_mtp, &t, error));
     verify_starts(&t, s);
+    FR_CHECK(fr_session_trusts_pass(s, error));
     run->config->stats.prefill_s += fr_now() - start;
     run->config->stats.prefill_tokens += (uint64_t)count;
     walk(&t);

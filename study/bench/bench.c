@@ -64,7 +64,7 @@ static fr_status run_parts(fr_bench_run *b, fr_error *error) {
     if (what & (FR_BENCH_PREFILL | FR_BENCH_PASSES | FR_BENCH_DECODE)) FR_TRY(fr_bench_measure_passes(b, error));
     if ((what & FR_BENCH_DRAFT) && b->model->mtp.files.present) FR_TRY(fr_bench_measure_draft(b, error));
     if (what & FR_BENCH_CONTEXT) FR_TRY(fr_bench_measure_contexts(b, error));
-    return FR_OK;
+    return fr_model_still_whole(b->model, error);
 }
 
 fr_status fr_bench(const fr_model *model, const fr_bench_options *options, fr_bench_result **out, fr_error *error) {
