@@ -212,6 +212,17 @@ bool fr_attention_is_shared(const fr_mla *m, fr_kv type, int pos, int rows, cons
     return saved * (m->kv_rank + m->rope) >= PAYS;
 }
 
+void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
+    attention a = {.mla = m, .kv = kv, .layer = layer, .s = s};
+    assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
+    a.count = find_runs(s->index.choices, pos, rows, a.runs);
+    fr_chunk_begin(s);
+    if (fr_attention_is_shared(m, kv->type, pos, rows, s))
+        attend_shared(&a);
+    else
+        attend_owned(&a);
+}
+
 /* ---- Values ---- */
 
 /* latent of a head for all rows, normalized. */
@@ -220,8 +231,7 @@ static void normalize(const fr_mla *m, int rows, int head, const fr_partials *p)
         for (int i = 0; i < m->kv_rank; i++) p->latent[(size_t)pair * (size_t)m->kv_rank + (size_t)i] /= p->sum[pair];
 }
 
-/* s->o_rows from what was merged of all chunks; TEAM. */
-static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
+void fr_project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
     int expanded = fr_mla_kv_width(m), width = fr_mla_o_width(m), begin, end;
     unsigned input = fr_linear_input(&m->o_proj, m->act_fp8);
     fr_joint_rows o = {&s->o_rows, s->o, rows, width, m->v, input, m->act_ue8m0};
@@ -243,16 +253,4 @@ static void project_values(const fr_mla *m, int rows, fr_mla_scratch *s) {
         fr_rows_complete(&s->o_rows, s->o, width, m->act_ue8m0, 0, rows, begin * m->v, end * m->v, s->o_done);
     if (fr_team_rank() == 0) fr_rows_begin(&s->o_rows, s->o, rows, width, input, m->act_ue8m0);
     fr_rows_join(&s->compute->exchange, &o, 1);
-}
-
-void fr_attend_absorbed(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
-    attention a = {.mla = m, .kv = kv, .layer = layer, .s = s};
-    assert(rows <= FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
-    a.count = find_runs(s->index.choices, pos, rows, a.runs);
-    fr_chunk_begin(s);
-    if (fr_attention_is_shared(m, kv->type, pos, rows, s))
-        attend_shared(&a);
-    else
-        attend_owned(&a);
-    project_values(m, rows, s);
 }

@@ -21,8 +21,10 @@ bool fr_attention_is_shared(const fr_mla *mla, fr_kv type, int pos, int rows, co
 
 /* ALL THREADS. s->q_absorbed of the thread's own pairs, from s->q, whose rope part is rotated. Without a barrier. */
 void fr_absorb_queries(const fr_mla *mla, const fr_rope *rope, int pos, int rows, fr_mla_scratch *s);
-/* TEAM. s->o_rows [rows, heads * v], as o_proj reads them, from s->q_absorbed and the cache's positions [0, pos + rows), each row
- * seeing those up to its own, or what s->index.choices says. A barrier must have come before if it is shared. */
+/* ALL THREADS. s->merged of the thread's own heads, from s->q_absorbed and the cache's positions [0, pos + rows), each row seeing
+ * those up to its own, or what s->index.choices says. A barrier must have come before if it is shared. */
 void fr_attend_absorbed(const fr_mla *mla, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s);
+/* TEAM. s->o_rows [rows, heads * v], as o_proj reads them, from that. */
+void fr_project_values(const fr_mla *mla, int rows, fr_mla_scratch *s);
 
 #endif

@@ -134,8 +134,11 @@ static void attend_decode(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv,
     fr_absorb_queries(m, rope, pos, rows, s);
     if (!m->q_rank || scores || fr_attention_is_shared(m, kv->type, pos, rows, s))
         fr_team_barrier(); /* the cache's rows, others' queries */
+    double began = s->attention_s ? fr_team_worked() : 0.0;
     if (scores) fr_indexer_choose(&m->indexer, kv, pos, rows, &s->index);
     fr_attend_absorbed(m, kv, layer, pos, rows, s);
+    if (s->attention_s) s->attention_s[fr_team_rank()] += fr_team_worked() - began;
+    fr_project_values(m, rows, s);
 }
 
 /* ---- Prefill ---- */

@@ -79,6 +79,7 @@ typedef struct fr_mla_scratch {
     fr_mla_tiles *tiles;    /* [threads], or NULL: the CPU has none */
     fr_index_scratch index; /* sparse attention alone, as the next */
     float **gathered;       /* [threads]: rows of the cache, [FR_KV_SPAN, kv_rank + rope], in its own type */
+    double *attention_s;    /* [threads]: seconds of work in decode attention, choices included, are added; NULL: nobody asks */
     /* expanded form: a span of FR_KV_EXPANDED_SPAN positions, S, of which blocks of FR_KV_BLOCK, B, are expanded */
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */

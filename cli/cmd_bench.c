@@ -136,7 +136,8 @@ static void print_rest(const fr_bench_result *r) {
         printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
                d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, FR_TEXT_SIZE(d->bytes_per_token),
                PERCENT(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
-        printf("  %s of a token is its choice, by the largest logit\n", PERCENT(d->sampling));
+        printf("  of a token: threads wait for each other %.1f %%, attention %.1f %%, its choice by the largest logit %.1f %%\n",
+               100 * d->shares.waiting, 100 * d->shares.attention, 100 * d->sampling);
     }
     if (r->num_prefill) printf("\nprefill\n  %6s %10s %23s %8s\n", "tokens", "tokens/s", "p10 to p90", "of peak");
     for (size_t i = 0; i < r->num_prefill; i++) {
@@ -145,11 +146,14 @@ static void print_rest(const fr_bench_result *r) {
                PERCENT(p->of_peak));
     }
     if (r->num_contexts)
-        printf("\none row by context\n  %6s %10s %21s %13s %21s\n", "tokens", "ms", "p10 to p90", "attention ms", "p10 to p90");
+        printf("\none row by context; attention ms with its projections, shares of all threads' time without\n"
+               "  %6s %10s %21s %13s %21s %10s %8s\n",
+               "tokens", "ms", "p10 to p90", "attention ms", "p10 to p90", "attention", "waiting");
     for (size_t i = 0; i < r->num_contexts; i++) {
         const fr_bench_context *c = &r->contexts[i];
         printf("  %6d %10.3f %9.3f to %8.3f %13.3f %9.3f to %8.3f", c->tokens, c->ms.median, c->ms.p10, c->ms.p90,
                c->attention_ms.median, c->attention_ms.p10, c->attention_ms.p90);
+        printf(" %8.1f %% %6.1f %%", 100 * c->shares.attention, 100 * c->shares.waiting);
         if (c->index_ms.samples > 0) printf("; of it the choice of positions %.3f", c->index_ms.median);
         printf("\n");
     }
@@ -174,6 +178,11 @@ static void add_share(fr_json_builder *b, cJSON *to, const char *key, double sha
         fr_json_add_number(b, to, key, share);
     else
         fr_json_add_null(b, to, key);
+}
+
+static void add_shares(fr_json_builder *b, cJSON *to, const fr_bench_shares *shares) {
+    fr_json_add_number(b, to, "waiting", shares->waiting);
+    fr_json_add_number(b, to, "attention", shares->attention);
 }
 
 static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtime *runtime, const fr_bench_result *r) {
@@ -258,6 +267,7 @@ static void add_decode(fr_json_builder *b, cJSON *document, const fr_bench_resul
         add_share(b, part, "of_bandwidth", d->of_bandwidth);
         fr_json_add_bool(b, part, "cached", d->cached);
         add_share(b, part, "sampling", d->sampling);
+        add_shares(b, part, &d->shares);
     } else {
         fr_json_add_null(b, document, "decode");
     }
@@ -288,6 +298,7 @@ static void print_document(const fr_cli_runtime *runtime, const fr_bench_result 
         fr_json_add_count(b, item, "tokens", (uint64_t)r->contexts[i].tokens);
         add_figure(b, item, "ms", &r->contexts[i].ms);
         add_figure(b, item, "attention_ms", &r->contexts[i].attention_ms);
+        add_shares(b, item, &r->contexts[i].shares);
         if (r->contexts[i].index_ms.samples > 0) add_figure(b, item, "index_ms", &r->contexts[i].index_ms);
     }
     fr_cli_json_print(b);

@@ -36,6 +36,8 @@ typedef struct member {
     fr_core_range bound;      /* to these cores; none: to all */
     double began, ran, slept; /* the clock and its processor time when a run began; seconds asleep at barriers since */
     long faults;              /* major ones */
+    double started, ended;    /* of a run that is timed: when its work began and ended */
+    double waited;            /* and how long it waited at barriers */
 } member;
 
 /* A calling thread's team. It lives until that thread ends. */
@@ -44,11 +46,12 @@ struct team {
     alignas(FR_ALIGN) atomic_uint finished; /* runs that all members but the caller have left */
     atomic_int asleep;                      /* the caller, until they have */
     atomic_int looks;                       /* of a waiting thread, before it sleeps */
-    alignas(FR_ALIGN) int size;             /* of this run, as are the next four */
-    bool binds;                             /* threads to their places */
+    alignas(FR_ALIGN) int size;             /* of this run, as are the next five */
+    bool binds, timed;                      /* threads to their places; how long they wait */
     double began;
     fr_team_work *work;
     void *argument;
+    double waited;    /* in all runs that were timed, by all members */
     int processors;   /* that there were when the team grew */
     int count;        /* members there are */
     int asked;        /* the most there were to be: those that were not to be had are not asked for in each run */
@@ -69,7 +72,7 @@ static _Thread_local struct {
     team *team; /* in whose run it is */
     member *member;
     int rank, size;
-    bool pinned;
+    bool pinned, timed;
     uint64_t barriers;
 } self = {.size = 1};
 
@@ -109,6 +112,7 @@ void fr_team_barrier_do(fr_team_work *work, void *argument) {
         return;
     }
     int leaf = self.member->leaf;
+    double came = t->timed ? fr_now() : 0.0;
     unsigned round = fr_barrier_round(&t->barrier, leaf);
     if (fr_barrier_arrive(&t->barrier, leaf)) {
         if (work) work(argument);
@@ -116,6 +120,19 @@ void fr_team_barrier_do(fr_team_work *work, void *argument) {
         return;
     }
     self.member->slept += fr_barrier_wait(&t->barrier, leaf, round, looks_of(t));
+    if (t->timed) self.member->waited += fr_now() - came;
+}
+
+void fr_team_time_waits(bool timed) {
+    self.timed = timed;
+}
+
+double fr_team_waited(void) {
+    return self.own ? self.own->waited : 0.0;
+}
+
+double fr_team_worked(void) {
+    return fr_now() - (self.member ? self.member->waited : 0.0);
 }
 
 /* ---- A run ---- */
@@ -159,8 +176,10 @@ static void take_part(team *t, member *m) {
     if (m->rank > 0) go_to(t, m, t->binds ? t->places[m->rank] : (fr_core_range){.count = 0});
     m->began = t->began;
     m->ran = processor_time();
-    m->slept = 0.0;
+    m->slept = m->waited = 0.0;
+    if (t->timed) m->started = fr_now();
     t->work(t->argument);
+    if (t->timed) m->ended = fr_now();
     m->lost = lost_time(m);
     self.team = NULL;
     self.member = NULL;
@@ -321,11 +340,17 @@ static void build_barrier(team *t, int size) {
     t->seated = size;
 }
 
+/* Of a run that began at t->began and has ended now. */
+static double waited_by(const team *t, const member *m, double now) {
+    return m->started - t->began + m->waited + now - m->ended;
+}
+
 static void run(team *t, int size, fr_team_work *work, void *argument) {
     unsigned finished = atomic_load(&t->finished);
     if (t->seated != size) build_barrier(t, size);
     atomic_store_explicit(&t->looks, size <= t->processors ? LOOKS : 0, memory_order_relaxed);
     t->size = size;
+    t->timed = self.timed;
     t->work = work;
     t->argument = argument;
     t->began = fr_now();
@@ -338,6 +363,7 @@ static void run(team *t, int size, fr_team_work *work, void *argument) {
     if (fr_spin_while(&t->finished, finished, looks_of(t))) fr_sleep_while(&t->finished, finished, &t->asleep);
     double now = fr_now();
     for (int i = 0; i < size; i++) t->lost[i] = t->members[i]->lost;
+    for (int i = 0; t->timed && i < size; i++) t->waited += waited_by(t, t->members[i], now);
     int left = fr_members_end(&t->taking_part, t->lost, size, now - t->began, now);
     if (left >= 0) move_to_end(t, left);
 }
@@ -361,10 +387,12 @@ void fr_team_run(int threads, fr_team_work *work, void *argument) {
         if (binds != t->binds) t->seated = 0;
         t->binds = binds;
     }
+    double began = t && self.timed ? fr_now() : 0.0;
     if (size > 1)
         run(t, size, work, argument);
     else
         work(argument);
+    if (t && self.timed) t->waited += (threads - size) * (fr_now() - began); /* those that stay out */
 #ifdef _OPENMP
     omp_set_num_threads(allowed);
 #endif

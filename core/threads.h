@@ -36,6 +36,15 @@ void fr_team_barrier_do(fr_team_work *work, void *argument);
 /* Barriers that the calling thread has come to so far, alone or in a team: tests hold a pass to their number. */
 uint64_t fr_team_barriers(void);
 
+/* Whether the caller's team measures how long its threads wait, from its next run on; at first it does not. Each barrier is two
+ * looks at the clock then. */
+void fr_team_time_waits(bool timed);
+/* Seconds that the threads of the caller's team have waited in such runs, all together: to be called, for each other at barriers,
+ * and for the last at the end. One that stayed out (core/members.h) waited for all of a run. */
+double fr_team_waited(void);
+/* A clock of the calling thread that stands still while it waits; in a run that is not measured it goes on. */
+double fr_team_worked(void);
+
 /* Part `i` of `parts` of [0, count), in whole units of `unit` (the last may be partial); parts differ by at most one unit. */
 static inline void fr_split(int count, int unit, int parts, int i, int *begin, int *end) {
     long long units = ((long long)count + unit - 1) / unit;

@@ -80,19 +80,27 @@ typedef struct fr_bench_draft {
     double of_bandwidth;
 } fr_bench_draft;
 
+/* Parts of the time of all threads together, which is that of a token times their number. */
+typedef struct fr_bench_shares {
+    double waiting;   /* for each other, at barriers and around passes */
+    double attention; /* over the cached positions, without projections; with sparse attention their choice too */
+} fr_bench_shares;
+
 typedef struct fr_bench_context {
     int tokens;             /* before the pass */
     fr_figure ms;           /* a pass of one row and its LM head */
     fr_figure attention_ms; /* its attention, projections included */
     fr_figure index_ms;     /* of that, scores and choice of the indexers; no samples without sparse attention */
+    fr_bench_shares shares; /* of further passes, whose threads look at the clock at each barrier */
 } fr_bench_context;
 
 typedef struct fr_bench_decode {
     fr_figure tokens_per_s;
     uint64_t bytes_per_token; /* weights with the experts that were chosen, and the KV cache */
     double of_bandwidth;
-    bool cached;     /* as above */
-    double sampling; /* share of a token's time in which the token is chosen, greedily */
+    bool cached;            /* as above */
+    double sampling;        /* share of a token's time in which the token is chosen, greedily */
+    fr_bench_shares shares; /* of further tokens, whose threads look at the clock at each barrier */
 } fr_bench_decode;
 
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */

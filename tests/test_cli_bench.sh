@@ -55,9 +55,12 @@ holds read_bandwidth_bytes_per_s'>0' read_bandwidth_bytes_per_s_spread.samples'>
     context=512 complete=true model.mtp=true model.path="$model" linear:array passes#8 prefill#2 contexts#2 \
     passes.0.rows=1 passes.0.over_one_row=1 passes.0.barriers'>20' passes.0.unique_experts=3 passes.7.rows=8 passes.7.unique_experts'>3' \
     passes.7.unique_experts'<8.01' decode.tokens_per_s'>0' decode.bytes_per_token'>100000' decode.of_bandwidth'>0' \
-    decode.cached:bool decode.sampling'>0' draft.ms'>0' draft.bytes'>100000' draft.over_one_row'>0' draft.of_bandwidth'>0' prefill.0.tokens=128 \
+    decode.cached:bool decode.sampling'>0' decode.waiting'>-0.001' decode.waiting'<1' decode.attention'>0' decode.attention'<1' draft.ms'>0' draft.bytes'>100000' draft.over_one_row'>0' draft.of_bandwidth'>0' prefill.0.tokens=128 \
     prefill.1.tokens=512 prefill.0.tokens_per_s'>0' contexts.0.tokens=1024 contexts.1.tokens=2047 contexts.0.ms'>0' \
-    contexts.0.attention_ms'>0'
+    contexts.0.attention_ms'>0' contexts.1.attention'>0' contexts.1.attention'<1' contexts.1.waiting'<1'
+# Shares of a token are parts of it.
+echo "$(value decode.waiting) $(value decode.attention) $(value decode.sampling)" |
+    awk '$1 < 0 || $1 + $2 > 1 || $2 + $3 > 1 { exit 1 }' || fail "shares of a token are more than all of it"
 bandwidth=$(value read_bandwidth_bytes_per_s)
 
 # 17 kinds of matrices at 5 row counts of decode, all but the LM head at 2 of prefill.
@@ -98,6 +101,8 @@ holds passes#0 decode=null draft=null contexts#0 prefill#2 prefill.0.tokens=16 p
 [ "$(items linear name | wc -l)" -eq $((17 + 16 * 2)) ] || fail "--rows: linears"
 run 0 -m "$model" --json -q --only passes --rows 5 --ctx 7 -t 1
 holds passes#2 passes.0.rows=1 passes.1.rows=5 context=7 threads=1 linear#0 prefill#0
+run 0 -m "$model" --json -q --only decode --ctx 7 -t 1
+holds decode.waiting=0 decode.attention'>0' # nobody to wait for
 run 0 -m "$model" --json -q --only decode,draft --ctx 2040 --draft-head fp8 --kv f32
 holds decode.tokens_per_s'>0' draft.ms'>0' draft.over_one_row=null passes#0
 run 0 -m "$model" --json -q --only linear --rows 1,16 --isa scalar
@@ -113,7 +118,7 @@ holds contexts.0.tokens=2048 contexts.0.index_ms'>0'
 
 run 0 -m "$model" --only linear,passes,decode,prefill,draft
 for text in '^read  *[0-9.]* GB/s' '^linear, few rows' '^linear, many rows' '^  o_proj  *F8_E4M3  *160 x  *48 ' '^passes after 512 tokens' \
-    '^ *1  .* 1.000 ' '^decode  *[0-9.]* tokens/s' '^prefill$' '^draft '; do
+    '^ *1  .* 1.000 ' '^decode  *[0-9.]* tokens/s' '^  of a token: threads wait for each other [0-9.]* %, attention [0-9.]* %' '^prefill$' '^draft '; do
     grep -q "$text" "$work/out" || { fail "the table does not say: $text"; cat "$work/out"; }
 done
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "core/clock.h"
 #include "core/members.h"
 #include "core/processors.h"
 #include "core/threads.h"
@@ -162,6 +163,37 @@ static void pinned_threads_are_bound_but_the_callers_is_not(void **state) {
     (void)cores;
 }
 
+/* ---- What waiting takes ---- */
+
+static void meet_often(void *argument) {
+    atomic_int *wrong = argument;
+    for (int i = 0; i < 50; i++) {
+        double now = fr_now(), worked = fr_team_worked();
+        fr_team_barrier();
+        worked = fr_team_worked() - worked;
+        if (worked < -1e-9 || worked > fr_now() - now + 1e-9) atomic_fetch_add(wrong, 1); /* it stands still or goes on */
+    }
+}
+
+static void waiting_is_measured_for_who_asks(void **state) {
+    (void)state;
+    atomic_int wrong = 0;
+    double before = fr_team_waited();
+    fr_team_run(3, meet_often, &wrong);
+    assert_true(fr_team_waited() == before);
+    fr_team_time_waits(true);
+    double began = fr_now();
+    fr_team_run(3, meet_often, &wrong);
+    double all = 3.0 * (fr_now() - began);
+    fr_team_time_waits(false);
+    double waited = fr_team_waited() - before;
+    assert_true(waited > 0.0 && waited < all);
+    before = fr_team_waited();
+    fr_team_run(3, meet_often, &wrong);
+    assert_true(fr_team_waited() == before);
+    assert_int_equal(wrong, 0);
+}
+
 /* ---- Who takes part, in numbers ---- */
 
 static void the_one_that_lost_more_than_its_share_stays_out(void **state) {
@@ -240,6 +272,7 @@ int main(void) {
         cmocka_unit_test(a_forked_child_has_a_team_of_its_own),
         cmocka_unit_test(a_member_that_lost_its_processor_stays_out_and_is_tried_again),
         cmocka_unit_test(pinned_threads_are_bound_but_the_callers_is_not),
+        cmocka_unit_test(waiting_is_measured_for_who_asks),
         cmocka_unit_test(the_one_that_lost_more_than_its_share_stays_out),
         cmocka_unit_test(long_runs_are_not_tried_at_each_but_a_stopped_process_goes_on),
         cmocka_unit_test(members_come_back_one_at_a_time),

@@ -10,6 +10,15 @@
 
 enum { MARGIN = 256 }; /* tokens that decoding makes before it goes back to the context's end */
 
+/* What threads do in a token's time. */
+typedef struct account {
+    int threads;
+    double wall_s;       /* times threads is what they had */
+    double waited_s;     /* of it */
+    double *attention_s; /* [threads]: likewise, while it is open; owned */
+    double began_s, waited_before_s;
+} account;
+
 typedef struct passes {
     const fr_bench_run *b;
     fr_session *session;
@@ -21,6 +30,7 @@ typedef struct passes {
     int counted[FR_DECODE_ROWS];
     const int *prompts; /* tokens of prefills */
     int num_prompts;
+    account account; /* of decoded tokens */
 } passes;
 
 /* A token that seems random: a function of seed and index. */
@@ -38,6 +48,33 @@ static uint64_t kv_bytes(const fr_bench_run *b, double tokens) {
 
 static double a_layer(const fr_model *model, double experts) {
     return fr_bench_share(experts, model->num_moe_layers);
+}
+
+/* ---- Shares ---- */
+
+static fr_status create_account(account *a, int threads, fr_error *error) {
+    *a = (account){.threads = threads, .attention_s = fr_alloc_zeroed((size_t)threads, sizeof *a->attention_s)};
+    return a->attention_s ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
+}
+
+static void open_account(account *a, fr_workspace *ws) {
+    fr_team_time_waits(true);
+    ws->mla.attention_s = a->attention_s;
+    a->waited_before_s = fr_team_waited();
+    a->began_s = fr_now();
+}
+
+static void close_account(account *a, fr_workspace *ws) {
+    a->wall_s += fr_now() - a->began_s;
+    a->waited_s += fr_team_waited() - a->waited_before_s;
+    ws->mla.attention_s = NULL;
+    fr_team_time_waits(false);
+}
+
+static fr_bench_shares shares_of(const account *a) {
+    double attention = 0.0, all = a->wall_s * a->threads;
+    for (int i = 0; i < a->threads; i++) attention += a->attention_s[i];
+    return (fr_bench_shares){.waiting = fr_bench_share(a->waited_s, all), .attention = fr_bench_share(attention, all)};
 }
 
 /* ---- Session ---- */
@@ -108,13 +145,18 @@ static fr_status run_pass(void *user, int figure, int round, double *seconds, fr
     return FR_OK;
 }
 
+enum { PLAIN, ACCOUNTED, DECODES }; /* tokens decoded, and the same with an account of what threads do */
+
 static fr_status run_decode(void *user, int figure, int round, double *seconds, fr_error *error) {
+    passes *p = user;
     fr_stats before, after;
-    (void)figure, (void)round;
+    bool accounted = figure == ACCOUNTED && round >= 0;
+    if (accounted) open_account(&p->account, &p->session->ws);
     double start = fr_now();
-    FR_TRY(step(user, &before, &after, error));
+    fr_status status = step(p, &before, &after, error);
     *seconds = fr_now() - start;
-    return FR_OK;
+    if (accounted) close_account(&p->account, &p->session->ws);
+    return status;
 }
 
 static fr_status run_draft(void *user, int figure, int round, double *seconds, fr_error *error) {
@@ -168,15 +210,18 @@ static fr_status measure_passes(fr_bench_run *b, passes *p, fr_error *error) {
 
 static fr_status measure_decode(fr_bench_run *b, passes *p, fr_error *error) {
     fr_bench_result *r = b->result;
-    fr_figure seconds = {0};
+    fr_figure seconds[DECODES] = {{0}};
     fr_stats stats;
     fr_session_reset_stats(p->session);
-    fr_status status = fr_bench_rounds(b, "decode", 1, run_decode, p, &seconds, error);
-    if (seconds.samples == 0) return status;
+    FR_TRY(create_account(&p->account, b->model->threads, error));
+    fr_status status = fr_bench_rounds(b, "decode", DECODES, run_decode, p, seconds, error);
+    r->decode.shares = shares_of(&p->account);
+    fr_free(p->account.attention_s);
+    if (seconds[PLAIN].samples == 0) return status;
     fr_session_get_stats(p->session, &stats);
     double unique = a_layer(b->model, fr_bench_share((double)stats.unique_experts, (double)stats.num_cycles));
     double tokens = p->ctx + (stats.num_cycles < MARGIN ? (double)stats.num_cycles : MARGIN) / 2.0;
-    r->decode.tokens_per_s = fr_figure_rate(seconds, 1.0);
+    r->decode.tokens_per_s = fr_figure_rate(seconds[PLAIN], 1.0);
     r->decode.bytes_per_token = (uint64_t)fr_traffic_pass(&p->session->traffic, unique) + kv_bytes(b, tokens);
     r->decode.sampling = fr_bench_share(stats.sample_s, stats.draft_s + stats.verify_s + stats.sample_s + stats.rollback_s);
     r->decode.cached = r->decode.bytes_per_token < 2 * r->cache_bytes;
@@ -252,6 +297,7 @@ typedef struct contexts {
     fr_kv_cache kv;
     float *logits;
     int lengths[8], count;
+    account accounts[8]; /* by length */
 } contexts;
 
 /* Attention of one row in all layers; TEAM. */
@@ -278,7 +324,7 @@ static void choose(void *argument) {
     }
 }
 
-enum { PASS, ATTENTION, CHOICE, FIGURES }; /* the last with sparse attention alone */
+enum { PASS, ACCOUNTED_PASS, ATTENTION, CHOICE, FIGURES }; /* the last with sparse attention alone */
 
 static int figures_of(const fr_model *model) {
     return model->config.index_topk > 0 ? FIGURES : CHOICE;
@@ -289,17 +335,20 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
     contexts *c = user;
     const fr_model *model = c->b->model;
     int kind = figure % figures_of(model);
+    account *counted = kind == ACCOUNTED_PASS && round >= 0 ? &c->accounts[figure / figures_of(model)] : NULL;
     (void)error;
     c->kv.length = c->lengths[figure / figures_of(model)];
     int32_t token = token_at(c->b, (uint64_t)(round + 2));
+    if (counted) open_account(counted, &c->ws);
     double start = fr_now();
-    if (kind == PASS) {
+    if (kind == PASS || kind == ACCOUNTED_PASS) {
         fr_forward(model, &c->ws, &c->kv, &token, 1);
         fr_lm_head(model, &c->ws, &model->lm_head, c->ws.hidden, 1, c->logits);
     } else {
         fr_team_run(model->threads, kind == ATTENTION ? attend : choose, c);
     }
     *seconds = fr_now() - start;
+    if (counted) close_account(counted, &c->ws);
     return FR_OK;
 }
 
@@ -354,6 +403,7 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
     FR_CHECK(c.logits && b->result->contexts ? FR_OK : fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory"));
     FR_CHECK(fr_cache_create(&c.kv, config, FR_CACHE_MAIN, longest + 1, b->options.kv, error));
     FR_CHECK(fr_workspace_create(&c.ws, b->model, FR_DECODE_ROWS, longest + 1, error));
+    for (int i = 0; i < c.count; i++) FR_CHECK(create_account(&c.accounts[i], b->model->threads, error));
     fill(&c.kv, longest, b->model->threads);
     status = fr_bench_rounds(b, "context", figures * c.count, run_context, &c, seconds, error);
     if (status != FR_OK && status != FR_INTERRUPTED) goto done;
@@ -364,10 +414,12 @@ fr_status fr_bench_measure_contexts(fr_bench_run *b, fr_error *error) {
         to->tokens = c.lengths[i];
         to->ms = fr_figure_scale(of[PASS], 1e3);
         to->attention_ms = fr_figure_scale(of[ATTENTION], 1e3);
+        to->shares = shares_of(&c.accounts[i]);
         if (figures > CHOICE) to->index_ms = fr_figure_scale(of[CHOICE], 1e3);
         b->result->num_contexts++;
     }
 done:
+    for (int i = 0; i < c.count; i++) fr_free(c.accounts[i].attention_s);
     fr_workspace_release(&c.ws);
     fr_kv_cache_release(&c.kv);
     fr_free(c.logits);
