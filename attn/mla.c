@@ -175,8 +175,9 @@ void fr_mla_forward(const fr_mla *m, const fr_rope *rope, fr_kv_cache *kv, int l
     } else {
         prepare_prefill(m, rope, kv, layer, pos, rows, s);
         fr_attend_expanded(m, kv, layer, pos, rows, s);
-        fr_exchange_floats(&s->compute->exchange, s->o, rows, fr_mla_o_width(m), m->v);
-        fr_rows_set(&s->o_rows, s->o, rows, fr_mla_o_width(m), fr_linear_input(&m->o_proj, m->act_fp8), m->act_ue8m0);
+        const unsigned input = fr_linear_input(&m->o_proj, m->act_fp8);
+        const fr_joint_rows o = {&s->o_rows, s->o, rows, fr_mla_o_width(m), m->v, input, m->act_ue8m0};
+        fr_rows_set_joint(&s->compute->exchange, &o);
     }
     fr_linear_add(&m->o_proj, &s->o_rows, y, delta, s->compute);
 }

@@ -209,8 +209,3 @@ void fr_exchange_planes(const fr_exchange *e, const fr_plane *planes, int count)
     else
         fr_team_barrier();
 }
-
-void fr_exchange_floats(const fr_exchange *e, float *x, int rows, int width, int unit) {
-    const fr_plane plane = {x, rows, width, unit, (size_t)width * sizeof *x, 1, sizeof *x, false};
-    if (e->ranks->size > 1) fr_exchange_planes(e, &plane, 1);
-}

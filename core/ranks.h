@@ -67,7 +67,4 @@ void fr_exchange_take(fr_exchange *exchange, fr_arena *arena, const fr_ranks *ra
  */
 void fr_exchange_planes(const fr_exchange *exchange, const fr_plane *planes, int count);
 
-/* TEAM. Of float32 rows [rows, width]. With one rank it is nothing at all. */
-void fr_exchange_floats(const fr_exchange *exchange, float *x, int rows, int width, int unit);
-
 #endif

@@ -80,7 +80,6 @@ static void plan_round(void *argument) {
         add_lot(j, expert, n, row);
         row += padded;
     }
-    l->rows = row;
     assert(l->count > 0 || l->slot == j->first_slot[j->count]);
     l->units[FR_LOT_GATHER] = spans(j->hidden);
     l->units[FR_LOT_PACK] = spans(j->intermediate);
@@ -132,8 +131,26 @@ static void multiply(const fr_lots_job *j, fr_lot *lot, int unit, int units) {
     }
 }
 
+/* A lot's products, of which ranks have their parts. */
+static fr_joint_rows products_of(const fr_lots_job *j, fr_lot *lot) {
+    return (fr_joint_rows){.to = &lot->inner,
+                           .x = j->lots->gate + (size_t)lot->row * (size_t)j->intermediate,
+                           .rows = lot->n,
+                           .width = j->intermediate,
+                           .unit = fr_cut_unit(j->intermediate, j->compute->exchange.ranks->size),
+                           .inputs = fr_linear_input(&lot->expert->down_proj, j->act_fp8),
+                           .ue8m0 = j->ue8m0};
+}
+
+static bool travel_as_codes(const fr_lots_job *j, const fr_joint_rows *products) {
+    const fr_exchange *e = &j->compute->exchange;
+    return e->ranks->size > 1 && fr_rows_part_is_quantized(e, products);
+}
+
 static void pack(const fr_lots_job *j, fr_lot *lot, int unit, int units) {
-    unsigned input = fr_linear_input(&lot->expert->down_proj, j->act_fp8);
+    const fr_joint_rows products = products_of(j, lot);
+    unsigned input = products.inputs;
+    if (travel_as_codes(j, &products)) input |= FR_INPUT_CODED;
     fr_rows_set_part(&lot->inner, lot->inner.x, lot->n, j->intermediate, input, j->ue8m0, unit, units);
 }
 
@@ -154,9 +171,21 @@ static void run_phase(const fr_lots_job *j, int phase) {
         work[phase](j, &l->list[u / units], u % units, units);
 }
 
+/* TEAM. With one rank nothing. */
 static void exchange_products(const fr_lots_job *j) {
     const fr_exchange *e = &j->compute->exchange;
-    fr_exchange_floats(e, j->lots->gate, j->lots->rows, j->intermediate, fr_cut_unit(j->intermediate, e->ranks->size));
+    fr_lots *l = j->lots;
+    for (int at = 0, n; e->ranks->size > 1 && at < l->count; at += n) {
+        fr_joint_rows joint[FR_JOINT_ROWS] = {{0}};
+        n = smaller(l->count - at, FR_JOINT_ROWS);
+        for (int i = 0; i < n; i++) {
+            int begin, end;
+            joint[i] = products_of(j, &l->list[at + i]);
+            fr_team_split(joint[i].rows, 1, &begin, &end);
+            if (travel_as_codes(j, &joint[i])) fr_rows_quantize_part(e, &joint[i], begin, end);
+        }
+        fr_rows_exchange(e, joint, n);
+    }
 }
 
 void fr_lots_run(const fr_lots_job *j) {

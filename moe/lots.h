@@ -24,7 +24,6 @@ enum { FR_LOT_GATHER, FR_LOT_PRODUCT, FR_LOT_PACK, FR_LOT_DOWN, FR_LOT_PHASES };
 typedef struct fr_lots {
     fr_lot *list; /* [room / 16] */
     int count;    /* of this round; 0: all is done */
-    int rows;     /* of the buffers that it uses, of `room` */
     int room;
     int slot;                 /* the first that no round has had */
     int units[FR_LOT_PHASES]; /* of a lot */

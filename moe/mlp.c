@@ -71,8 +71,7 @@ void fr_mlp_product(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *
         s->compute->kernels->silu_mul(s->gate + at, s->gate + at, s->up + at, end - begin);
     }
     fr_team_barrier();
-    fr_exchange_floats(e, s->gate, x->rows, width, fr_cut_unit(width, e->ranks->size));
-    fr_rows_set(&s->rows, s->gate, x->rows, width, input, ue8m0);
+    fr_rows_set_joint(e, &(fr_joint_rows){&s->rows, s->gate, x->rows, width, fr_cut_unit(width, e->ranks->size), input, ue8m0});
 }
 
 void fr_mlp_forward(const fr_mlp *mlp, bool act_fp8, bool ue8m0, const fr_rows *x, float *y, float *delta, fr_mlp_scratch *s) {

@@ -330,11 +330,48 @@ static void whole_blocks_travel_as_codes(void **state) {
             if (!quick || (i == 0 && w % 3 == 1)) check_way(scratch_path(folder, "wide"), &ways[w], FR_ISA_AUTO, sizes(i));
 }
 
+/* Goes on with a session file alone. */
+static void go_on_alone(const char *dir, const char *file, record *r) {
+    const fr_session_options options = {.ctx = 160, .drafting = FR_DRAFTING_ON, .depth = 2, .ignore_eos = true};
+    fr_model *model = NULL;
+    fr_session *session = NULL;
+    record steps = {0};
+    fr_status status = fr_model_open(dir, &(fr_model_options){.threads = 1}, &model, &r->error);
+    if (status == FR_OK) status = fr_session_create(model, &options, &session, &r->error);
+    if (status == FR_OK) status = fr_session_load(session, file, &r->error);
+    if (status == FR_OK) status = step_on(session, 1, MADE, r, &steps);
+    r->status = status;
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+    free(steps.bytes);
+}
+
+/* With any number of drafts in the MTP module's cache. */
+static void a_session_of_several_ranks_goes_on_with_one(void **state) {
+    static const char dir[] = FR_TEST_DIR "/golden/nano-mtp-s1";
+    static const way greedy = {.name = "auto, greedy", .drafting = FR_DRAFTING_AUTO, .depth = 7};
+    record of_ranks = {0}, of_one = {0};
+    char path[2][512];
+    (void)state;
+    check_way(dir, &greedy, FR_ISA_AUTO, sizes(1));
+    snprintf(path[0], sizeof path[0], "%s/ranks.session", folder->dir);
+    snprintf(path[1], sizeof path[1], "%s/alone-%d.session", folder->dir, fr_ranks_rank(joined));
+    go_on_alone(dir, path[0], &of_ranks);
+    go_on_alone(dir, path[1], &of_one);
+    if (of_ranks.status != FR_OK) fail_msg("%s", of_ranks.error.message);
+    if (of_one.status != FR_OK) fail_msg("%s", of_one.error.message);
+    const char *label = first_difference(&of_one, &of_ranks);
+    if (label) fail_msg("%s differ", label);
+    free(of_ranks.bytes);
+    free(of_one.bytes);
+}
+
 int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_ranks_gives_the_bits_of_one_process),
         cmocka_unit_test(so_it_does_with_every_instruction_set),
         cmocka_unit_test(whole_blocks_travel_as_codes),
+        cmocka_unit_test(a_session_of_several_ranks_goes_on_with_one),
     };
     fr_error error = {0};
     for (int i = 1; i < count; i++) {

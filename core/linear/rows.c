@@ -89,7 +89,7 @@ void fr_rows_set_part(const fr_rows *r, const float *x, int rows, int width, uns
     fr_split(tiles * spans, 1, parts, part, &begin, &end);
     for (int unit = begin; unit < end; unit++) {
         int t = unit / spans, first = unit % spans * span, last = first + span < blocks ? first + span : blocks;
-        if (inputs & FR_INPUT_QUANTIZED)
+        if ((inputs & FR_INPUT_QUANTIZED) && !(inputs & FR_INPUT_CODED))
             for (int i = t * tile; i < (t + 1) * tile && i < rows; i++)
                 for (int block = first; block < last; block++) fr_rows_quantize(r, x, width, ue8m0, i, block);
         for (int block = first; pack && block < last; block++) pack_block(&by, &job, t, block);
@@ -113,11 +113,18 @@ bool fr_rows_part_is_quantized(const fr_exchange *e, const fr_joint_rows *j) {
     return j->inputs & FR_INPUT_QUANTIZED && (e->ranks->size == 1 || j->unit % FR_BLOCK == 0);
 }
 
-void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
-    enum { MOST = 2 };
-    fr_plane planes[2 * MOST] = {{0}};
+void fr_rows_quantize_part(const fr_exchange *e, const fr_joint_rows *j, int begin, int end) {
+    int first, last;
+    fr_ranks_part(e->ranks, e->ranks->rank, j->width, j->unit, &first, &last);
+    for (int row = begin; row < end; row++)
+        for (int block = first / FR_BLOCK; block < fr_blocks(last); block++)
+            fr_rows_quantize(j->to, j->x, j->width, j->ue8m0, row, block);
+}
+
+void fr_rows_exchange(const fr_exchange *e, const fr_joint_rows *joint, int count) {
+    fr_plane planes[2 * FR_JOINT_ROWS] = {{0}};
     int n = 0;
-    assert(count <= MOST);
+    assert(count <= FR_JOINT_ROWS);
     for (const fr_joint_rows *j = joint; j < joint + count; j++) {
         size_t blocks = (size_t)fr_blocks(j->width), q = FR_BLOCK * sizeof *j->to->q, scale = sizeof *j->to->scale;
         if (fr_rows_part_is_quantized(e, j)) {
@@ -128,9 +135,22 @@ void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
         }
     }
     fr_exchange_planes(e, planes, n);
+}
+
+void fr_rows_join(const fr_exchange *e, const fr_joint_rows *joint, int count) {
+    fr_rows_exchange(e, joint, count);
     for (const fr_joint_rows *j = joint; j < joint + count; j++)
         if (j->inputs & FR_INPUT_QUANTIZED && !fr_rows_part_is_quantized(e, j))
             fr_rows_set(j->to, j->x, j->rows, j->width, j->inputs, j->ue8m0);
+}
+
+void fr_rows_set_joint(const fr_exchange *e, const fr_joint_rows *j) {
+    bool coded = e->ranks->size > 1 && fr_rows_part_is_quantized(e, j);
+    int begin, end;
+    fr_team_split(j->rows, 1, &begin, &end);
+    if (coded) fr_rows_quantize_part(e, j, begin, end);
+    if (e->ranks->size > 1) fr_rows_exchange(e, j, 1);
+    fr_rows_set(j->to, j->x, j->rows, j->width, coded ? j->inputs | FR_INPUT_CODED : j->inputs, j->ue8m0);
 }
 
 /* Without packing: the same rows, next to each other. pack_x is large enough for x (the assertion below fr_rows_take). */

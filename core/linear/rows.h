@@ -27,6 +27,7 @@ enum {
     FR_INPUT_ANY = FR_INPUT_QUANTIZED | FR_INPUT_EXACT,
     FR_INPUT_DECODE = 4, /* by fr_linear_decode only: nothing is packed, however many rows there are */
     FR_INPUT_BF16 = 8,   /* with EXACT: x holds BF16 numbers only, so that its high parts are all of it */
+    FR_INPUT_CODED = 16, /* with QUANTIZED, of fr_rows_set_part: they are quantized, and only to be packed */
 };
 
 /* Takes buffers for up to max_rows rows of up to max_width. (Planning: see fr_arena.) */
@@ -46,8 +47,7 @@ void fr_rows_complete(const fr_rows *r, const float *x, int width, bool ue8m0, i
                       atomic_int *done);
 /* ---- Of several ranks ---- */
 
-/* Decode: rows x [rows, width] of which each rank has computed its part of the columns, by `unit`, and if that part is whole
- * 128-blocks and is to be quantized, has quantized it. */
+/* Rows x [rows, width] of which each rank has computed its part of the columns, by `unit`. */
 typedef struct fr_joint_rows {
     fr_rows *to;
     float *x;
@@ -56,10 +56,19 @@ typedef struct fr_joint_rows {
     bool ue8m0;
 } fr_joint_rows;
 
+/* Whether a rank quantizes its part: they are to be quantized, and the part is whole 128-blocks. Then codes and scales travel,
+ * else floats. */
 bool fr_rows_part_is_quantized(const fr_exchange *exchange, const fr_joint_rows *rows);
-/* TEAM. A barrier at whose end all columns are there, quantized if they are to be. What travels are codes and scales where it can
- * be, else floats. fr_rows_begin must have come for each, or come before from a thread of the team. */
+/* ONE THREAD. Quantizes the rank's part of rows [begin, end). */
+void fr_rows_quantize_part(const fr_exchange *exchange, const fr_joint_rows *rows, int begin, int end);
+enum { FR_JOINT_ROWS = 32 }; /* of so many rows at most, together */
+/* TEAM. A barrier at whose end the columns of all ranks are there, as they have travelled. */
+void fr_rows_exchange(const fr_exchange *exchange, const fr_joint_rows *rows, int count);
+/* TEAM. Decode: the same of rows whose parts are quantized if they can be, and at the end they are so in any case, if they are to
+ * be. fr_rows_begin must have come for each, or come before from a thread of the team. */
 void fr_rows_join(const fr_exchange *exchange, const fr_joint_rows *rows, int count);
+/* TEAM. fr_rows_set of rows whose parts are not quantized yet. With one rank it is that and nothing else. */
+void fr_rows_set_joint(const fr_exchange *exchange, const fr_joint_rows *rows);
 
 /* ONE THREAD. Part `part` of `parts` of what fr_rows_set does, which must all be done; fr_rows_begin beside them. */
 void fr_rows_set_part(const fr_rows *r, const float *x, int rows, int width, unsigned inputs, bool ue8m0, int part, int parts);
