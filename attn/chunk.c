@@ -44,9 +44,9 @@ static float *latent_of(fr_partials p, int pair, int rank) {
 
 /* Rows of the cache of the n positions from the at-th on, one after the other. */
 static const void *span_rows(const fr_kv_cache *kv, int layer, const fr_attended *a, int at, int n, const fr_mla_scratch *s) {
-    const int32_t *list = a->list + at;
     size_t bytes = (size_t)(kv->rank + kv->rope) * (kv->type == FR_KV_F32 ? sizeof(float) : sizeof(uint16_t));
     if (!a->list) return fr_kv_cache_row(kv, layer, at);
+    const int32_t *list = a->list + at;
     if (list[n - 1] - list[0] == n - 1) return fr_kv_cache_row(kv, layer, list[0]); /* they are neighbours */
     char *gathered = (char *)s->gathered[fr_team_rank()];
     for (int t = 0; t < n; t++) memcpy(gathered + (size_t)t * bytes, fr_kv_cache_row(kv, layer, list[t]), bytes);

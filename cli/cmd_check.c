@@ -48,8 +48,9 @@ int fr_cmd_check(const fr_cli_options *options) {
     run.problems = fr_json_add_array(b, b->root, "problems");
     fr_cli_progress_init(&run.progress);
     fr_cli_interrupt_defer();
-    fr_status status =
-        fr_check(dir, options->threads, take_problem, take_notice, &run, fr_cli_progress_update, &run.progress, &count, &error);
+    fr_status status = options->headers ? fr_check_headers(dir, take_problem, take_notice, &run, &count, &error)
+                                        : fr_check(dir, options->threads, take_problem, take_notice, &run, fr_cli_progress_update,
+                                                   &run.progress, &count, &error);
     fr_cli_progress_clear(&run.progress);
     bool interrupted = status == FR_INTERRUPTED && fr_cli_interrupted();
     if (status != FR_OK && !interrupted) {
@@ -61,6 +62,7 @@ int fr_cmd_check(const fr_cli_options *options) {
         fr_json_add_bool(b, b->root, "ok", code == FR_EXIT_DONE);
         fr_json_add_count(b, b->root, "num_problems", count);
         fr_json_add_bool(b, b->root, "complete", !interrupted);
+        fr_json_add_bool(b, b->root, "values", !options->headers);
         fr_cli_json_print(b);
     } else {
         fr_json_discard(b);
@@ -69,7 +71,7 @@ int fr_cmd_check(const fr_cli_options *options) {
         else if (count)
             fr_cli_print_shown(stdout, "%s: %" PRIu64 " %s", dir, count, count == 1 ? "problem" : "problems");
         else
-            fr_cli_print_shown(stdout, "%s: ok", dir);
+            fr_cli_print_shown(stdout, "%s: ok%s", dir, options->headers ? ", values not read" : "");
     }
     return fr_cli_flush(code);
 }

@@ -96,6 +96,7 @@ const fr_cli_option fr_cli_option_table[] = {
     FLAG("no-mtp-copies", 0, OUTPUT, "leave out the MTP module's copies of embedding and head", no_mtp_copies, FR_CMD_SYNTH),
     TEXT("tokenizer", 0, FR_OPT_FILE, "DIR", NULL, OUTPUT, "copy the tokenizer of this checkpoint", tokenizer, FR_CMD_SYNTH),
     FLAG("force", 0, OUTPUT, "write into a directory that is not empty", force, WRITE),
+    FLAG("headers", 0, RESULTS, "check files, headers and config alone, in seconds: values are not read", headers, FR_CMD_CHECK),
     FLAG("tensors", 0, RESULTS, "list every tensor", tensors, FR_CMD_INSPECT),
     TEXT("filter", 0, FR_OPT_TEXT, "GLOB", NULL, RESULTS, "list the tensors whose name matches", filter, FR_CMD_INSPECT),
 

@@ -69,7 +69,7 @@ typedef struct fr_cli_options {
     int weights;           /* fr_weights */
 
     const char *logits, *mtp_logits, *hidden, *experts;
-    bool tensors;
+    bool tensors, headers;
     const char *filter, *config;
 
     fr_cli_ids rows;

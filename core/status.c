@@ -25,12 +25,20 @@ const char *fr_status_name(fr_status status) {
 /* However long a place is, a message says what went wrong there. */
 _Static_assert(sizeof((fr_error *)0)->where + 128 <= sizeof((fr_error *)0)->message, "a place fills the message");
 
+/* A message is one line, whatever is quoted in it from a file. */
+static void keep_to_one_line(char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) *text = '?';
+}
+
 /* Messages begin with their place: fr_error_what relies on it. */
 static void fill(fr_error *error, fr_status status, const char *where, const char *format, va_list args) {
     size_t used = (size_t)snprintf(error->where, sizeof error->where, "%s", where);
     if (used >= sizeof error->where) used = sizeof error->where - 1;
     if (used > 0) used = (size_t)snprintf(error->message, sizeof error->message, "%s: ", error->where);
     vsnprintf(error->message + used, sizeof error->message - used, format, args);
+    keep_to_one_line(error->where);
+    keep_to_one_line(error->message);
     error->status = status;
     error->hint[0] = '\0';
 }
@@ -74,6 +82,7 @@ fr_status fr_hint(fr_error *error, fr_status status, const char *format, ...) {
         va_list args;
         va_start(args, format);
         vsnprintf(error->hint, sizeof error->hint, format, args);
+        keep_to_one_line(error->hint);
         va_end(args);
     }
     return status;

@@ -70,6 +70,10 @@ typedef void (*fr_problem_fn)(void *user, const fr_problem *problem);
 FR_API fr_status fr_check(const char *dir, int threads, fr_problem_fn report, fr_notice_fn notice, void *user,
                           fr_progress_fn progress, void *progress_user, uint64_t *num_problems, fr_error *error);
 
+/* The same without the values of tensors: files, headers, config and what each tensor must be. It takes as long as opening. */
+FR_API fr_status fr_check_headers(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, uint64_t *num_problems,
+                                  fr_error *error);
+
 /* ---- Writing checkpoints ------------------------------------------------------------------------------------ */
 
 /* Both write a directory that must be empty or absent (its parent must exist) unless `force` is set; files of other names

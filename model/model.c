@@ -69,17 +69,19 @@ static fr_status open_files(fr_model *model, const char *dir, const fr_model_opt
     fr_mtp_files mtp;
     FR_TRY(fr_config_load(dir, &model->config, &model->notices, error));
     FR_TRY(fr_source_open(dir, &model->config, &model->checkpoint, &model->notices, error));
+    fr_checkpoint_read_ahead(model->checkpoint, false);
     fr_source_settle(&model->config, model->checkpoint, &mtp, &model->notices);
     fr_plan_prepare(model, o, &mtp);
     FR_TRY(fr_plan_model(model, o, &model->plan, error));
     bool drafts = !o->session || o->session->drafting != FR_DRAFTING_OFF;
-    if (drafts && fr_source_compare(&model->config, model->checkpoint, &model->mtp.files))
+    if (drafts && fr_source_compare(&model->config, model->checkpoint, &model->mtp.files, &model->notices))
         FR_TRY(fr_plan_model(model, o, &model->plan, error));
     return FR_OK;
 }
 
 static fr_status load(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_weights_bind(model, error));
+    fr_checkpoint_read_ahead(model->checkpoint, true);
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;

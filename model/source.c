@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/processors.h"
+#include "core/text_size.h"
 #include "core/threads.h"
 #include "model/schema.h"
 
@@ -66,12 +67,15 @@ fr_status fr_source_open(const char *dir, const fr_config *config, fr_checkpoint
 
 /* ---- Tensors that may repeat others ---- */
 
-enum { PIECE = 4096, PIECES = 64, CHUNK = 1 << 22 };
+enum { PIECE = 4096, FEW = 64, MANY = 256, CHUNK = 1 << 22, SMALL = 1 << 26 };
 
-/* A few places, evenly over the whole. */
-static bool some_equal(const char *a, const char *b, size_t bytes) {
-    for (size_t i = 0; i < PIECES; i++) {
-        size_t at = bytes / PIECES * i, left = bytes - at;
+/* What is compared: a few places; all of what is small, and many places of the rest; or all. */
+typedef enum extent { COMPARE_FEW, COMPARE_MOST, COMPARE_ALL } extent;
+
+/* `pieces` places, evenly over the whole. */
+static bool some_equal(const char *a, const char *b, size_t bytes, size_t pieces) {
+    for (size_t i = 0; i < pieces; i++) {
+        size_t at = bytes / pieces * i, left = bytes - at;
         if (memcmp(a + at, b + at, left < PIECE ? left : PIECE) != 0) return false;
     }
     return true;
@@ -100,9 +104,14 @@ static bool all_equal(const char *a, const char *b, size_t bytes) {
     return !c.different;
 }
 
-static bool equal(const fr_tensor *a, const fr_tensor *b, bool whole) {
-    if (a->dtype != b->dtype || a->bytes != b->bytes || !some_equal(a->data, b->data, (size_t)a->bytes)) return false;
-    return !whole || all_equal(a->data, b->data, (size_t)a->bytes);
+/* *sampled: grows by the bytes of a tensor of which only places were compared. */
+static bool equal(const fr_tensor *a, const fr_tensor *b, extent how, uint64_t *sampled) {
+    bool places = how == COMPARE_MOST && a->bytes > SMALL;
+    size_t bytes = (size_t)a->bytes;
+    if (a->dtype != b->dtype || a->bytes != b->bytes || !some_equal(a->data, b->data, bytes, places ? MANY : FEW)) return false;
+    if (how != COMPARE_FEW && !places) return all_equal(a->data, b->data, bytes);
+    *sampled += a->bytes;
+    return true;
 }
 
 /* ---- The MTP module ---- */
@@ -110,8 +119,9 @@ static bool equal(const fr_tensor *a, const fr_tensor *b, bool whole) {
 typedef struct search {
     const fr_config *config;
     const fr_checkpoint *checkpoint;
-    bool whole; /* compare all of what may repeat another tensor */
+    extent how; /* what may repeat another tensor is compared */
     fr_mtp_files *mtp;
+    uint64_t sampled; /* bytes of tensors that were taken for others by places alone */
 } search;
 
 static bool is_missing(const search *s, const fr_schema_tensor *t, const char **name, char scale[256]) {
@@ -124,7 +134,7 @@ static bool is_missing(const search *s, const fr_schema_tensor *t, const char **
 
 /* Finds the first that is missing, and what is the module's own. */
 static fr_status look_at(void *user, const fr_schema_tensor *t) {
-    const search *s = user;
+    search *s = user;
     char scale[256];
     const char *name;
     if (t->layer != s->config->num_hidden_layers) return FR_OK;
@@ -132,7 +142,7 @@ static fr_status look_at(void *user, const fr_schema_tensor *t) {
         snprintf(s->mtp->absent, sizeof s->mtp->absent, "tensor %.200s is missing", name);
     const fr_tensor *copy = t->optional ? fr_checkpoint_find(s->checkpoint, t->name) : NULL;
     const fr_tensor *original = copy ? fr_checkpoint_find(s->checkpoint, fr_schema_original(s->config, t)) : NULL;
-    if (original && !equal(copy, original, s->whole))
+    if (original && !equal(copy, original, s->how, &s->sampled))
         *(t->row->part == FR_PART_EMBEDDING ? &s->mtp->own_embedding : &s->mtp->own_lm_head) = true;
     return FR_OK;
 }
@@ -145,11 +155,11 @@ static size_t count_of_layer(const fr_checkpoint *checkpoint, int layer) {
     return count;
 }
 
-static void find_module(const search *s, fr_notices *notices) {
+static void find_module(search *s, fr_notices *notices) {
     int layer = s->config->num_hidden_layers, modules = s->config->num_nextn_predict_layers;
     char what[64];
     snprintf(what, sizeof what, "MTP module (layer %d)", layer);
-    fr_schema_each(s->config, look_at, (void *)s);
+    fr_schema_each(s->config, look_at, s);
     s->mtp->present = !*s->mtp->absent;
     if (!s->mtp->present)
         fr_notices_add(notices, what, "only a part of it is there, of which no use is made: %s", s->mtp->absent);
@@ -297,7 +307,7 @@ static void notice_unread(const fr_config *config, const fr_checkpoint *checkpoi
 }
 
 void fr_source_settle(fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices) {
-    search s = {config, checkpoint, false, mtp};
+    search s = {.config = config, .checkpoint = checkpoint, .how = COMPARE_FEW, .mtp = mtp};
     *mtp = (fr_mtp_files){.present = false};
     settle_mtp(&s, config, notices);
     notice_fp8(config, checkpoint, notices);
@@ -305,9 +315,32 @@ void fr_source_settle(fr_config *config, const fr_checkpoint *checkpoint, fr_mtp
     notice_unread(config, checkpoint, notices);
 }
 
-bool fr_source_compare(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp) {
-    search s = {config, checkpoint, true, mtp};
-    bool embedding = mtp->own_embedding, lm_head = mtp->own_lm_head;
-    if (mtp->present) fr_schema_each(config, look_at, &s);
-    return mtp->own_embedding != embedding || mtp->own_lm_head != lm_head;
+/* Whether something turned out to be the module's own. */
+static bool compare_copies(search *s) {
+    bool embedding = s->mtp->own_embedding, lm_head = s->mtp->own_lm_head;
+    if (s->mtp->present) fr_schema_each(s->config, look_at, s);
+    return s->mtp->own_embedding != embedding || s->mtp->own_lm_head != lm_head;
+}
+
+bool fr_source_compare(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices) {
+    search s = {.config = config, .checkpoint = checkpoint, .how = COMPARE_MOST, .mtp = mtp};
+    bool changed = compare_copies(&s);
+    if (s.sampled > 0)
+        fr_notices_add(
+            notices, "MTP module",
+            "what it repeats of the embedding and LM head, %s, is taken for the same: %d places of each are (check compares "
+            "all of it; drafts alone depend on it)",
+            FR_TEXT_SIZE(s.sampled), MANY);
+    return changed;
+}
+
+void fr_source_compare_all(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices) {
+    search most = {.config = config, .checkpoint = checkpoint, .how = COMPARE_MOST, .mtp = mtp}, all = most;
+    all.how = COMPARE_ALL;
+    compare_copies(&most);
+    if (compare_copies(&all))
+        fr_notices_add(
+            notices, "MTP module",
+            "its embedding or LM head is not quite the main model's, which drafts use instead: the places that are compared "
+            "when it is opened are the same");
 }

@@ -26,8 +26,11 @@ bool fr_source_is_another(const fr_config *config, const fr_checkpoint *checkpoi
 /* Completes the config by the files: num_nextn_predict_layers becomes the number of modules of which there are tensors, and
  * mtp_dense what the first of them is. Tells of the MTP module, and notices where files and config disagree. */
 void fr_source_settle(fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices);
-/* Settling compares what may repeat another tensor in a few places, so that little is read. This compares all of it (3.7 GB each
- * in DeepSeek-V3), and returns whether something turned out to be the module's own. */
-bool fr_source_compare(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp);
+/* Settling compares what may repeat another tensor in a few places, so that little is read. This compares all of it where that is
+ * up to 64 MiB, and many places of what is larger (1.7 GiB each in DeepSeek-V3), with a notice: drafts alone depend on it, and no
+ * text does. Returns whether something turned out to be the module's own. */
+bool fr_source_compare(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices);
+/* Compares all, and notices where opening takes for the same what is not. */
+void fr_source_compare_all(const fr_config *config, const fr_checkpoint *checkpoint, fr_mtp_files *mtp, fr_notices *notices);
 
 #endif

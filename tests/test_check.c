@@ -141,6 +141,22 @@ static void missing_and_misshapen_tensors_are_found(void **state) {
     scratch_destroy(&s);
 }
 
+static void headers_alone_tell_all_but_values(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    const float nan = __builtin_nanf("");
+    uint64_t count = 99;
+    fr_error error;
+    damage(&s, "model.layers.0.mlp.gate_proj.weight_scale_inv", 12, &nan, 4);
+    assert_int_equal(fr_check_headers(s.dir, NULL, NULL, NULL, &count, &error), FR_OK);
+    assert_int_equal(count, 0);
+    replace(&s, FIRST, "model.layers.0.input_layernorm.weight", "model.layers.0.input_layerNORM.weight");
+    assert_int_equal(fr_check_headers(s.dir, NULL, NULL, NULL, &count, &error), FR_OK);
+    assert_int_equal(count, (uint64_t)check(s.dir) - 1);
+    assert_true(count > 0);
+    scratch_destroy(&s);
+}
+
 static void missing_scales_are_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
@@ -479,6 +495,7 @@ int main(void) {
         cmocka_unit_test(references_are_sound),
         cmocka_unit_test(bad_values_are_found),
         cmocka_unit_test(missing_and_misshapen_tensors_are_found),
+        cmocka_unit_test(headers_alone_tell_all_but_values),
         cmocka_unit_test(missing_scales_are_found),
         cmocka_unit_test(a_truncated_shard_is_found_and_the_rest_checked),
         cmocka_unit_test(a_shard_with_a_broken_header_is_found),

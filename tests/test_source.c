@@ -260,6 +260,68 @@ static void a_single_value_makes_a_head_the_modules_own(void **state) {
     scratch_destroy(&s);
 }
 
+/* A checkpoint that is all holes, with an embedding and LM head of 80 MiB. */
+static scratch large_copies(void) {
+    static const char *const set[] = {"hidden_size=64", "vocab_size=655360"};
+    scratch s = scratch_create();
+    fr_synth_options options = {.set = set, .num_set = 2, .sparse = true, .force = true};
+    fr_error error;
+    if (fr_synth(FR_TEST_DIR "/fuzz/tiny-config.json", s.dir, &options, NULL, &error) != FR_OK) fail_msg("%s", error.message);
+    return s;
+}
+
+/* Writes into the hole of the module's LM head. */
+static void change_head(const scratch *s, uint64_t at) {
+    const char *file = "model-00001-of-00001.safetensors";
+    fr_safetensors st;
+    long offset = -1;
+    assert_int_equal(fr_safetensors_open(s->dir, file, 0, NULL, NULL, &st, NULL), FR_OK);
+    for (size_t i = 0; i < st.count; i++)
+        if (strcmp(st.tensors[i].name, "model.layers.2.shared_head.head.weight") == 0)
+            offset = (long)((const char *)st.tensors[i].data - (const char *)st.map) + (long)at;
+    fr_safetensors_release(&st);
+    FILE *data = fopen(scratch_path(s, file), "r+b");
+    assert_non_null(data);
+    assert_int_equal(fseek(data, offset, SEEK_SET), 0);
+    assert_int_equal(fwrite("\x11\x3f", 1, 2, data), 2);
+    fclose(data);
+}
+
+static fr_model *open_large(const scratch *s) {
+    fr_model *model;
+    fr_error error;
+    memset(&noticed, 0, sizeof noticed);
+    if (fr_model_open(s->dir, &(fr_model_options){.threads = 1}, &model, &error) != FR_OK) fail_msg("%s", error.message);
+    size_t count;
+    const fr_notice *list = fr_model_notices(model, &count);
+    for (size_t i = 0; i < count; i++) take_notice(NULL, &list[i]);
+    return model;
+}
+
+static void large_copies_are_compared_at_places_with_a_notice_and_by_check_as_a_whole(void **state) {
+    (void)state;
+    scratch s = large_copies();
+    fr_error error;
+    fr_model *model = open_large(&s);
+    assert_false(model->mtp.files.own_lm_head || model->mtp.files.own_embedding);
+    one_notice("MTP module", "160.00 MiB, is taken for the same: 256 places");
+    fr_model_destroy(model);
+
+    change_head(&s, 8192); /* between two places */
+    model = open_large(&s);
+    assert_false(model->mtp.files.own_lm_head);
+    fr_model_destroy(model);
+    memset(&noticed, 0, sizeof noticed);
+    assert_int_equal(fr_check(s.dir, 1, NULL, take_notice, NULL, NULL, NULL, NULL, &error), FR_OK);
+    one_notice("MTP module", "not quite the main model's");
+
+    change_head(&s, 655360ull * 64 * 2 / 256 * 100); /* at one */
+    model = open_large(&s);
+    assert_true(model->mtp.files.own_lm_head && !model->mtp.files.own_embedding);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
+}
+
 /* ---- FP8 ---- */
 
 static void fp8_tensors_without_a_quantization_config_are_noticed(void **state) {
@@ -351,6 +413,7 @@ int main(void) {
         cmocka_unit_test(a_file_beside_an_index_that_has_the_module_is_left_out),
         cmocka_unit_test(an_embedding_and_head_are_shared_if_they_repeat_the_main_ones),
         cmocka_unit_test(a_single_value_makes_a_head_the_modules_own),
+        cmocka_unit_test(large_copies_are_compared_at_places_with_a_notice_and_by_check_as_a_whole),
         cmocka_unit_test(fp8_tensors_without_a_quantization_config_are_noticed),
         cmocka_unit_test(a_quantization_config_without_fp8_tensors_is_noticed),
         cmocka_unit_test(a_scale_format_that_scales_do_not_have_is_noticed),

@@ -71,6 +71,16 @@ static void long_places_leave_room_for_what_went_wrong(void **state) {
     assert_int_equal(strlen(error.message), sizeof error.message - 1);
 }
 
+/* Names in files may hold anything. */
+static void a_message_is_one_line_whatever_it_quotes(void **state) {
+    fr_error error;
+    (void)state;
+    fr_fail_at(&error, FR_ERROR_FORMAT, "a\nb", "\"%s\" is \x1b[31mred", "two\r\nlines");
+    fr_hint(&error, FR_ERROR_FORMAT, "look\x7f%s", "\tthere");
+    assert_error(&error, "a?b", "\"two??lines\" is ?[31mred");
+    assert_string_equal(error.hint, "look??there");
+}
+
 static void nobody_has_to_ask(void **state) {
     (void)state;
     assert_int_equal(fr_fail(NULL, FR_ERROR_IO, "x"), FR_ERROR_IO);
@@ -98,6 +108,7 @@ int main(void) {
         cmocka_unit_test(a_place_begins_the_message),
         cmocka_unit_test(a_context_goes_before_the_place),
         cmocka_unit_test(long_places_leave_room_for_what_went_wrong),
+        cmocka_unit_test(a_message_is_one_line_whatever_it_quotes),
         cmocka_unit_test(nobody_has_to_ask),
         cmocka_unit_test(keys_of_json_files_are_places),
     };

@@ -70,6 +70,9 @@ uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *w
 /* Asks for huge pages under the mapping. Systems that keep files in large folios (Linux: XFS and Btrfs, ext4 from 6.16 on) use
  * them for what is read from now on; what is already cached stays in small pages. */
 void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint);
+/* Whether the system reads on behind what is touched, as it does from the start: for the few places that opening looks at, in
+ * files of gigabytes, it can be megabytes each. */
+void fr_checkpoint_read_ahead(fr_checkpoint *checkpoint, bool ahead);
 /* Reads all wanted tensors now and maps their pages; they stay in the mapping. */
 fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error);
 

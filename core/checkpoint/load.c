@@ -268,6 +268,11 @@ void fr_checkpoint_want_huge_pages(fr_checkpoint *checkpoint) {
         madvise(checkpoint->files[f].map, checkpoint->files[f].size, MADV_HUGEPAGE);
 }
 
+void fr_checkpoint_read_ahead(fr_checkpoint *checkpoint, bool ahead) {
+    for (int f = 0; f < checkpoint->num_files; f++)
+        madvise(checkpoint->files[f].map, checkpoint->files[f].size, ahead ? MADV_NORMAL : MADV_RANDOM);
+}
+
 fr_status fr_checkpoint_populate(fr_checkpoint *checkpoint, const fr_load_options *options, fr_error *error) {
     loading l = {.checkpoint = checkpoint, .options = options, .what = "reading weights (MiB)"};
     fr_status status = run(&l, error);

@@ -29,6 +29,7 @@ typedef struct checker {
     void *progress_user;
     fr_config config;
     fr_notices notices;
+    bool headers_only; /* values are not read */
     bool has_config, mtp_left_out;
     bool lost; /* what is in a file: it cannot be read */
     fr_checkpoint *checkpoint;
@@ -336,13 +337,40 @@ static fr_status check_all(checker *c, const fr_error *no_config) {
         if (!c->expected) return FR_ERROR_MEMORY;
         fr_source_settle(&c->config, c->checkpoint, &mtp, mtp_is_lost(c) ? NULL : &c->notices);
         c->mtp_left_out = mtp.left_out;
+        if (!c->headers_only) fr_source_compare_all(&c->config, c->checkpoint, &mtp, &c->notices);
         FR_TRY(fr_schema_each(&c->config, check_against_schema, c));
         report_unexpected(c);
         fr_schema_head_is_tied(&c->config, c->checkpoint, &c->notices);
     }
     FR_TRY(fr_tokenizer_notices(c->dir, &c->notices, NULL));
     fr_notices_tell(&c->notices, c->notice, c->user);
-    return scan_all(c);
+    return c->headers_only ? FR_OK : scan_all(c);
+}
+
+static fr_status check(checker *c, uint64_t *num_problems, fr_error *error) {
+    fr_error own, no_config;
+    fr_status status = fr_config_load(c->dir, &c->config, &c->notices, &no_config);
+    c->has_config = status == FR_OK;
+    if (status != FR_ERROR_MEMORY)
+        status =
+            fr_source_survey(c->dir, c->has_config ? &c->config : NULL, report_opening, c, &c->checkpoint, &c->notices, &own);
+    if (status == FR_OK) {
+        status = check_all(c, &no_config);
+        if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, c->dir, "no memory for its check");
+        if (status == FR_INTERRUPTED) fr_fail_at(error, status, c->dir, "the check was interrupted");
+    } else if (status == FR_ERROR_FORMAT) {
+        /* the index cannot be read, so nothing else can be found; that is the one problem to report */
+        complain(c, "", "model.safetensors.index.json", "%s", own.message);
+        status = FR_OK;
+    } else if (error) {
+        *error = own;
+    }
+    if (num_problems) *num_problems = c->problems;
+    for (size_t i = 0; i < c->num_known; i++) fr_free(c->known[i]);
+    fr_free(c->known);
+    fr_free(c->expected);
+    fr_checkpoint_destroy(c->checkpoint);
+    return status;
 }
 
 fr_status fr_check(const char *dir, int threads, fr_problem_fn report, fr_notice_fn notice, void *user, fr_progress_fn progress,
@@ -354,26 +382,11 @@ fr_status fr_check(const char *dir, int threads, fr_problem_fn report, fr_notice
                  .user = user,
                  .progress = progress,
                  .progress_user = progress_user};
-    fr_error own, no_config;
-    fr_status status = fr_config_load(dir, &c.config, &c.notices, &no_config);
-    c.has_config = status == FR_OK;
-    if (status != FR_ERROR_MEMORY)
-        status = fr_source_survey(dir, c.has_config ? &c.config : NULL, report_opening, &c, &c.checkpoint, &c.notices, &own);
-    if (status == FR_OK) {
-        status = check_all(&c, &no_config);
-        if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, dir, "no memory for its check");
-        if (status == FR_INTERRUPTED) fr_fail_at(error, status, dir, "the check was interrupted");
-    } else if (status == FR_ERROR_FORMAT) {
-        /* the index cannot be read, so nothing else can be found; that is the one problem to report */
-        complain(&c, "", "model.safetensors.index.json", "%s", own.message);
-        status = FR_OK;
-    } else if (error) {
-        *error = own;
-    }
-    if (num_problems) *num_problems = c.problems;
-    for (size_t i = 0; i < c.num_known; i++) fr_free(c.known[i]);
-    fr_free(c.known);
-    fr_free(c.expected);
-    fr_checkpoint_destroy(c.checkpoint);
-    return status;
+    return check(&c, num_problems, error);
+}
+
+fr_status fr_check_headers(const char *dir, fr_problem_fn report, fr_notice_fn notice, void *user, uint64_t *num_problems,
+                           fr_error *error) {
+    checker c = {.dir = dir, .headers_only = true, .report = report, .notice = notice, .user = user};
+    return check(&c, num_problems, error);
 }
