@@ -20,6 +20,7 @@ void fr_index_scratch_take(fr_index_scratch *s, fr_arena *arena, const fr_indexe
     s->q = FR_TAKE(arena, float, rows *heads *dim);
     s->weights = FR_TAKE(arena, float, rows *heads);
     s->scores = FR_TAKE(arena, float, FR_INDEX_ROWS *(size_t)ctx);
+    fr_select_take(&s->select, arena, FR_INDEX_ROWS, compute->threads, ctx);
     s->positions = FR_TAKE(arena, int32_t, rows * (size_t)at_most(ix->topk, ctx));
     s->choices = FR_TAKE(arena, fr_choice, rows);
 }
@@ -105,74 +106,70 @@ static void score_span(const fr_indexer *ix, const fr_kv_cache *kv, int row, int
     }
 }
 
-/* s->scores of rows [first, first + n), each over the positions that it sees. Rows inside spans, so that keys stay in cache. */
-static void score_rows(const fr_indexer *ix, const fr_kv_cache *kv, int pos, int first, int n, const fr_index_scratch *s) {
+/* s->scores of rows [first, first + n), each over the positions that it sees, counted. Rows inside spans, so that keys stay in
+ * cache. */
+static void score_rows(const fr_indexer *ix, const fr_kv_cache *kv, int pos, int first, int n, fr_index_scratch *s) {
     int spans = (pos + first + n + SPAN - 1) / SPAN, begin, end;
     fr_team_split(spans * n, 1, &begin, &end);
+    fr_select_begin(&s->select, n);
     for (int unit = begin; unit < end; unit++) {
         int row = first + unit % n, at = unit / n * SPAN, seen = pos + row + 1;
-        float *scores = s->scores + (size_t)(unit % n) * (size_t)s->ctx + at;
-        if (seen > ix->topk && at < seen) score_span(ix, kv, row, at, at_most(seen - at, SPAN), s, scores);
+        float *scores = s->scores + (size_t)(unit % n) * (size_t)s->ctx;
+        int count = at_most(seen - at, SPAN);
+        if (seen <= ix->topk || count <= 0) continue;
+        score_span(ix, kv, row, at, count, s, scores + at);
+        fr_select_count(&s->select, unit % n, scores, at, at + count);
     }
 }
 
 /* ---- The choice ---- */
 
-/* Numbers in the order of scores. Both zeros are the same one. */
-static uint32_t key_of(float score) {
-    uint32_t bits;
-    score += 0.0f;
-    memcpy(&bits, &score, sizeof bits);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-/* The part of the k-th largest key below `shift + bits`, given those above it, and how many keys with these are left to choose.
- */
-static uint32_t refine(const float *scores, int n, uint32_t known, int shift, int bits, int *left) {
-    uint32_t count[1 << 11] = {0}, mask = (1u << bits) - 1;
-    for (int i = 0; i < n; i++) {
-        uint32_t key = key_of(scores[i]);
-        if (shift + bits == 32 || key >> (shift + bits) == known) count[key >> shift & mask]++;
-    }
-    uint32_t digit = mask;
-    while (count[digit] < (uint32_t)*left) *left -= (int)count[digit--];
-    return known << bits | digit;
-}
-
-/* By digits of the keys, from the highest, the k-th largest is found; what is larger is chosen, and of its equals the first. */
-void fr_choose_largest(const float *scores, int n, int k, int32_t *positions) {
-    assert(k >= 1 && k <= n);
-    int left = k, count = 0;
-    uint32_t last = refine(scores, n, 0, 21, 11, &left);
-    last = refine(scores, n, last, 10, 11, &left);
-    last = refine(scores, n, last, 0, 10, &left);
-    for (int i = 0; i < n; i++) {
-        uint32_t key = key_of(scores[i]);
-        if (key > last || (key == last && left-- > 0)) positions[count++] = i;
-    }
-    assert(count == k);
-}
-
 void fr_indexer_see_all(int pos, int rows, fr_index_scratch *s) {
     for (int r = 0; r < rows; r++) s->choices[r] = (fr_choice){.count = pos + r + 1};
 }
 
-static void choose_row(const fr_indexer *ix, int row, const float *scores, const fr_index_scratch *s) {
-    fr_choice *choice = &s->choices[row];
-    if (choice->count <= ix->topk) return;
-    int32_t *positions = s->positions + (size_t)row * (size_t)ix->topk;
-    fr_choose_largest(scores, choice->count, ix->topk, positions);
-    *choice = (fr_choice){ix->topk, positions};
+/* Rows [first, first + n), the scores of which are there. */
+typedef struct chosen_rows {
+    const fr_indexer *ix;
+    fr_index_scratch *s;
+    int first, n;
+} chosen_rows;
+
+static float *scores_of(const chosen_rows *c, int i) {
+    return c->s->scores + (size_t)i * (size_t)c->s->ctx;
+}
+
+static bool chooses(const chosen_rows *c, int i) {
+    return c->s->choices[c->first + i].count > c->ix->topk;
+}
+
+static void finish_row(const chosen_rows *c, int i) {
+    int32_t *positions = c->s->positions + (size_t)(c->first + i) * (size_t)c->ix->topk;
+    if (!chooses(c, i)) return;
+    fr_select_finish(&c->s->select, i, scores_of(c, i), c->ix->topk, positions);
+    c->s->choices[c->first + i] = (fr_choice){c->ix->topk, positions};
+}
+
+static void finish_one(void *argument) {
+    finish_row(argument, 0);
 }
 
 void fr_indexer_choose(const fr_indexer *ix, const fr_kv_cache *kv, int pos, int rows, fr_index_scratch *s) {
     int begin, end;
     for (int first = 0, n; first < rows; first += n) {
         n = at_most(rows - first, FR_INDEX_ROWS);
+        chosen_rows c = {ix, s, first, n};
         score_rows(ix, kv, pos, first, n, s);
         fr_team_barrier();
+        for (int i = 0; i < n; i++)
+            if (chooses(&c, i)) fr_select_collect(&s->select, i, scores_of(&c, i), ix->topk);
+        if (n == 1) {
+            fr_team_barrier_do(finish_one, &c);
+            continue;
+        }
+        fr_team_barrier();
         fr_team_split(n, 1, &begin, &end);
-        for (int r = begin; r < end; r++) choose_row(ix, first + r, s->scores + (size_t)r * (size_t)s->ctx, s);
+        for (int i = begin; i < end; i++) finish_row(&c, i);
         fr_team_barrier();
     }
 }

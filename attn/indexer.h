@@ -11,6 +11,7 @@
 
 #include "attn/kv_cache.h"
 #include "attn/rope.h"
+#include "attn/select.h"
 #include "core/linear/linear.h"
 
 typedef struct fr_indexer {
@@ -38,6 +39,7 @@ typedef struct fr_index_scratch {
     float *q;           /* [R, heads * dim] */
     float *weights;     /* [R, heads] */
     float *scores;      /* [FR_INDEX_ROWS, ctx] */
+    fr_select select;   /* of FR_INDEX_ROWS rows */
     int32_t *positions; /* [R, topk] */
     fr_choice *choices; /* [R]: of the last layer that has an indexer, which layers without one share; NULL: attention is dense */
 } fr_index_scratch;
@@ -62,8 +64,5 @@ void fr_indexer_see_all(int pos, int rows, fr_index_scratch *s);
 /* TEAM. What they choose where they see more than topk positions; from s->q, s->weights and the cache's keys, which must be
  * there, and behind fr_indexer_see_all. */
 void fr_indexer_choose(const fr_indexer *ix, const fr_kv_cache *kv, int pos, int rows, fr_index_scratch *s);
-
-/* ONE THREAD. The k positions of the largest of n scores, ascending; of equal scores the smaller position. k <= n. */
-void fr_choose_largest(const float *scores, int n, int k, int32_t *positions);
 
 #endif

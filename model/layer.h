@@ -15,7 +15,8 @@
  * chunks of positions, values (attn/absorbed.h). Where the team's size does not divide the number of heads, q_b_proj is a phase
  * of its own, and with several rows attention is always shared. From three rows on, the choice of experts is one more. Sparse
  * attention has its keys in the second and third; where there is something to choose, it has three more before attention: the
- * indexer's queries, its scores, the choice. */
+ * indexer's queries, its scores, and what each thread's part of the positions has to choose from, of which the last to come makes
+ * the choice; with several rows threads make theirs, in a fourth. */
 #ifndef FR_MODEL_LAYER_H
 #define FR_MODEL_LAYER_H
 

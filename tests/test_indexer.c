@@ -41,15 +41,50 @@ static int by_position(const void *a, const void *b) {
     return *(const int32_t *)a - *(const int32_t *)b;
 }
 
+enum { MOST = 512, TEAM = 5 };
+
+typedef struct selection {
+    fr_select select;
+    float scores[MOST];
+    int n, k;
+    int32_t chosen[MOST];
+} selection;
+
+static void finish(void *argument) {
+    selection *s = argument;
+    fr_select_finish(&s->select, 0, s->scores, s->k, s->chosen);
+}
+
+/* Each thread has a part of the scores, as they come: here in two steps. TEAM. */
+static void select_largest(void *argument) {
+    selection *s = argument;
+    int begin, end;
+    fr_team_split(s->n, 1, &begin, &end);
+    int middle = (begin + end) / 2;
+    fr_select_begin(&s->select, 1);
+    fr_select_count(&s->select, 0, s->scores, begin, middle);
+    fr_select_count(&s->select, 0, s->scores, middle, end);
+    fr_team_barrier();
+    fr_select_collect(&s->select, 0, s->scores, s->k);
+    fr_team_barrier_do(finish, s);
+}
+
 static void check_choice(const float *scores, int n, int k) {
-    int32_t chosen[512], want[512];
-    assert_true(n <= 512);
+    selection s = {.n = n, .k = k};
+    int32_t want[MOST];
+    fr_arena arena = {0};
+    assert_true(n <= MOST);
     for (int i = 0; i < n; i++) want[i] = i;
     sorted_scores = scores;
     qsort(want, (size_t)n, sizeof *want, by_score);
     qsort(want, (size_t)k, sizeof *want, by_position);
-    fr_choose_largest(scores, n, k, chosen);
-    assert_memory_equal(chosen, want, (size_t)k * sizeof *want);
+    fr_select_take(&s.select, &arena, 1, TEAM, n);
+    arena = (fr_arena){.base = fr_alloc(arena.used), .size = arena.used};
+    fr_select_take(&s.select, &arena, 1, TEAM, n);
+    memcpy(s.scores, scores, (size_t)n * sizeof *scores);
+    fr_team_run(1 + (n + k) % TEAM, select_largest, &s);
+    assert_memory_equal(s.chosen, want, (size_t)k * sizeof *want);
+    fr_free(arena.base);
 }
 
 /* Few values, so that many are equal; zeros of both signs are equal too. */
