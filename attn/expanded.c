@@ -9,48 +9,84 @@ _Static_assert(FR_KV_EXPANDED_SPAN % FR_KV_BLOCK == 0, "a span is whole blocks")
 _Static_assert(FR_KV_BLOCK % FR_TILE_TOKENS == 0, "a block's rows begin at a tile (fr_rows_part)");
 _Static_assert(16 > FR_DECODE_ROWS, "padded positions are too many for decode");
 
+enum { BLOCKS = FR_KV_EXPANDED_SPAN / FR_KV_BLOCK };
+
 static int at_most(int a, int b) {
     return a < b ? a : b;
 }
 
-void fr_expanded_take(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels, const fr_mla *m, int max_rows) {
+/* ---- Memory ---- */
+
+int fr_expanded_shared_heads(int heads, int threads) {
+    const int most = (heads + threads - 1) / threads; /* of a thread; fewer on average, and the others wait */
+    return 10 * most * threads > 11 * heads ? at_most(heads, 2 * threads) : 0;
+}
+
+static void take_kv(fr_expanded_kv *kv, fr_arena *arena, const fr_mla *m) {
+    kv->k = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->rope));
+    kv->v = FR_TAKE(arena, float, (size_t)m->v *FR_KV_BLOCK);
+}
+
+static void take_thread(fr_expanded *e, fr_arena *arena, const fr_kernels *kernels, const fr_mla *m, int max_rows) {
     size_t rows = (size_t)max_rows;
     e->q = FR_TAKE(arena, float, rows *(size_t)(m->nope + m->rope));
     e->kv = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->v + FR_BLOCK));
-    e->k = FR_TAKE(arena, float, (size_t)FR_KV_BLOCK *(size_t)(m->nope + m->rope));
-    e->v = FR_TAKE(arena, float, (size_t)m->v *FR_KV_BLOCK);
+    take_kv(&e->own, arena, m);
     e->p = FR_TAKE(arena, float, rows *FR_KV_BLOCK);
     e->pv = FR_TAKE(arena, float, rows *(size_t)m->v);
     fr_rows_take(&e->q_rows, arena, kernels, max_rows, m->nope + m->rope, FR_INPUT_EXACT);
     fr_rows_take(&e->p_rows, arena, kernels, max_rows, FR_KV_BLOCK, FR_INPUT_EXACT);
 }
 
-/* Gathers the head's queries, scaled, and packs them. */
-static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int rows) {
-    int width = m->nope + m->rope;
-    for (int r = 0; r < rows; r++) {
-        const float *q = fr_mla_query(m, s, r, head);
-        for (int i = 0; i < width; i++) e->q[r * width + i] = q[i] * m->softmax_scale;
+void fr_expanded_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, int max_rows) {
+    const int threads = s->compute->threads;
+    s->expanded = FR_TAKE(arena, fr_expanded, threads);
+    for (int t = 0; t < threads; t++) {
+        fr_expanded unused; /* while counting there is no array to write to */
+        take_thread(s->expanded ? &s->expanded[t] : &unused, arena, s->compute->kernels, m, max_rows);
     }
-    fr_rows_set_alone(&e->q_rows, e->q, rows, width, FR_INPUT_EXACT, false);
+    s->shared_heads = fr_expanded_shared_heads(m->heads, threads);
+    if (!s->shared_heads) return;
+    s->shared = FR_TAKE(arena, fr_expanded_kv, s->shared_heads * BLOCKS);
+    for (int i = 0; i < s->shared_heads * BLOCKS; i++) {
+        fr_expanded_kv unused;
+        take_kv(s->shared ? &s->shared[i] : &unused, arena, m);
+    }
 }
 
-/* Keys e->k [count, nope + rope] and values e->v [v, count] of positions [at, at + count) of the span. */
-static void expand(const fr_mla *m, const fr_mla_scratch *s, fr_expanded *e, int head, int at, int count) {
+/* ---- One head ---- */
+
+/* Rows [begin, end) of a pass. begin is a multiple of FR_TILE_TOKENS, and so is end unless it is the last. */
+typedef struct row_range {
+    int begin, end;
+} row_range;
+
+/* Gathers the rows' queries of the head, scaled, and packs them. */
+static void begin_head(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, row_range rows) {
+    int width = m->nope + m->rope, n = rows.end - rows.begin;
+    for (int r = 0; r < n; r++) {
+        const float *q = fr_mla_query(m, s, rows.begin + r, head);
+        for (int i = 0; i < width; i++) e->q[r * width + i] = q[i] * m->softmax_scale;
+    }
+    fr_rows_set_alone(&e->q_rows, e->q, n, width, FR_INPUT_EXACT, false);
+}
+
+/* Keys [count, nope + rope] and values [v, count] of positions [at, at + count) of the span; kv is the thread's own. */
+static void expand(const fr_mla *m, const fr_mla_scratch *s, float *kv, const fr_expanded_kv *to, int head, int at, int count) {
     int first = m->kv_before + head * (m->nope + m->v), aligned = first / FR_BLOCK * FR_BLOCK, skip = first - aligned;
     int width = skip + m->nope + m->v, k_width = m->nope + m->rope;
     /* Positions are padded to a multiple of 16, so that these are more than FR_DECODE_ROWS rows, and the regime is prefill. */
     fr_rows latents = fr_rows_part(&s->span_rows, at, (count + 15) / 16 * 16);
     fr_linear part = fr_linear_rows(&m->kv_b_proj, aligned, aligned + width);
-    fr_linear_range(&part, &latents, 0, width, e->kv, width, s->compute);
+    fr_linear_range(&part, &latents, 0, width, kv, width, s->compute);
     for (int t = 0; t < count; t++) {
-        float *k = e->k + t * k_width;
-        memcpy(k, e->kv + t * width + skip, (size_t)m->nope * sizeof *k);
+        float *k = to->k + t * k_width;
+        memcpy(k, kv + t * width + skip, (size_t)m->nope * sizeof *k);
         memcpy(k + m->nope, s->span_pe + (at + t) * m->rope, (size_t)m->rope * sizeof *k);
     }
     for (int t0 = 0; t0 < count; t0 += 16) /* transposed by cache lines */
         for (int i = 0; i < m->v; i++)
-            for (int t = t0; t < t0 + 16 && t < count; t++) e->v[i * count + t] = e->kv[t * width + skip + m->nope + i];
+            for (int t = t0; t < t0 + 16 && t < count; t++) to->v[i * count + t] = kv[t * width + skip + m->nope + i];
 }
 
 /* The online softmax of one row: p becomes exp(score - maximum), and what was summed before is scaled to the new maximum. The row
@@ -93,19 +129,25 @@ static void softmax_chosen(const fr_kernels *k, const fr_choice *choice, float *
     for (int t = count - 1; t >= 0; t--) p[t] = n > 0 && chosen[n - 1] == block + t ? p[--n] : 0.0f;
 }
 
-/* Folds positions [block, block + count), which begin at `at` of the span, into the online softmax of a head's rows. The sum of
- * values is kept in s->o, not normalized. */
-static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int head, int pos, int rows, int block, int at,
-                       int count) {
+/* Positions [first, first + count). */
+typedef struct kv_block {
+    int first, count;
+} kv_block;
+
+/* Folds a block into the online softmax of a head's rows, whose queries are packed. The sum of values is kept in s->o, not
+ * normalized. */
+static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, const fr_expanded_kv *kv, int head, int pos,
+                       row_range rows, kv_block b) {
     /* Rows before `first` see nothing of the block. A part of a tile is as much work as all of it, and FR_DECODE_ROWS or fewer
      * rows would be in the other regime. */
-    int first = block > pos ? (block - pos) / FR_TILE_TOKENS * FR_TILE_TOKENS : 0;
-    if (first > 0 && rows - first <= FR_DECODE_ROWS) first -= FR_TILE_TOKENS;
-    int n = rows - first, k_width = m->nope + m->rope;
-    fr_linear keys = {.out = count, .in = k_width, .dtype = FR_F32, .w = e->k, .stride = k_width};
-    fr_linear values = {.out = m->v, .in = count, .dtype = FR_F32, .w = e->v, .stride = count};
-    fr_rows queries = fr_rows_part(&e->q_rows, first, n);
-    expand(m, s, e, head, at, count);
+    int first = b.first > pos ? (b.first - pos) / FR_TILE_TOKENS * FR_TILE_TOKENS : 0;
+    if (first >= rows.end) return;
+    if (first < rows.begin) first = rows.begin;
+    if (first > rows.begin && rows.end - first <= FR_DECODE_ROWS) first -= FR_TILE_TOKENS;
+    int n = rows.end - first, count = b.count, k_width = m->nope + m->rope;
+    fr_linear keys = {.out = count, .in = k_width, .dtype = FR_F32, .w = kv->k, .stride = k_width};
+    fr_linear values = {.out = m->v, .in = count, .dtype = FR_F32, .w = kv->v, .stride = count};
+    fr_rows queries = fr_rows_part(&e->q_rows, first - rows.begin, n);
     fr_linear_range(&keys, &queries, 0, count, e->p, count, s->compute);
     for (int i = 0; i < n; i++) {
         size_t rh = (size_t)(first + i) * (size_t)m->heads + (size_t)head;
@@ -113,9 +155,9 @@ static void fold_block(const fr_mla *m, fr_mla_scratch *s, fr_expanded *e, int h
         float *o = fr_mla_output(m, s, first + i, head);
         const fr_choice choice = s->index.choices ? s->index.choices[first + i] : (fr_choice){.count = pos + first + i + 1};
         if (choice.positions)
-            softmax_chosen(s->compute->kernels, &choice, p, block, count, highest, sum, o, m->v);
+            softmax_chosen(s->compute->kernels, &choice, p, b.first, count, highest, sum, o, m->v);
         else
-            softmax(s->compute->kernels, p, at_most(choice.count - block, count), count, highest, sum, o, m->v);
+            softmax(s->compute->kernels, p, at_most(choice.count - b.first, count), count, highest, sum, o, m->v);
     }
     fr_rows_set_alone(&e->p_rows, e->p, n, count, FR_INPUT_EXACT, false);
     fr_linear_range(&values, &e->p_rows, 0, m->v, e->pv, m->v, s->compute);
@@ -141,32 +183,98 @@ static void read_span(const fr_mla *m, const fr_kv_cache *kv, int layer, int spa
                 false);
 }
 
+/* ---- All heads ---- */
+
+/* A pass of `rows` at `pos`, and positions [first, first + n) of the cache, which are read. */
+typedef struct span {
+    int pos, rows, first, n;
+} span;
+
+static kv_block block_of(const span *p, int i) {
+    return (kv_block){p->first + i * FR_KV_BLOCK, at_most(p->n - i * FR_KV_BLOCK, FR_KV_BLOCK)};
+}
+
+/* A head is one thread's work. */
+static void attend_own_heads(const fr_mla *m, const span *p, fr_mla_scratch *s) {
+    fr_expanded *e = &s->expanded[fr_team_rank()];
+    const row_range all = {0, p->rows};
+    int begin, end;
+    fr_team_split(m->heads, 1, &begin, &end);
+    for (int head = begin; head < end; head++) {
+        begin_head(m, s, e, head, all);
+        for (int i = 0; i * FR_KV_BLOCK < p->n; i++) {
+            kv_block b = block_of(p, i);
+            expand(m, s, e->kv, &e->own, head, b.first - p->first, b.count);
+            fold_block(m, s, e, &e->own, head, p->pos, all, b);
+        }
+    }
+}
+
+/* Tiles of a pass's rows. The last may have FR_DECODE_ROWS rows or fewer, which then go with those before. */
+static int tiles_of(int rows) {
+    return (rows - FR_DECODE_ROWS - 1) / FR_TILE_TOKENS + 1;
+}
+
+/* Part `i` of `parts`. */
+static row_range part_of(int rows, int parts, int i) {
+    row_range r;
+    fr_split(tiles_of(rows), 1, parts, i, &r.begin, &r.end);
+    return (row_range){r.begin * FR_TILE_TOKENS, r.end == tiles_of(rows) ? rows : r.end * FR_TILE_TOKENS};
+}
+
+/* Heads [first, first + heads), whose keys and values all threads expand before they share heads x parts of the rows; TEAM. */
+static void attend_together(const fr_mla *m, const span *p, int first, int heads, fr_mla_scratch *s) {
+    fr_expanded *e = &s->expanded[fr_team_rank()];
+    const int blocks = (p->n + FR_KV_BLOCK - 1) / FR_KV_BLOCK, parts = fr_token_parts(heads, tiles_of(p->rows), fr_team_size());
+    int begin, end;
+    fr_team_split(heads * blocks, 1, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        kv_block b = block_of(p, i % blocks);
+        expand(m, s, e->kv, &s->shared[i / blocks * BLOCKS + i % blocks], first + i / blocks, b.first - p->first, b.count);
+    }
+    fr_team_barrier();
+    fr_team_split(heads * parts, 1, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        const row_range rows = part_of(p->rows, parts, i % parts);
+        begin_head(m, s, e, first + i / parts, rows);
+        for (int b = 0; b < blocks; b++)
+            fold_block(m, s, e, &s->shared[i / parts * BLOCKS + b], first + i / parts, p->pos, rows, block_of(p, b));
+    }
+}
+
+/* Before the first span, and after the last: pairs of row and head [begin, end). */
+static void begin_pairs(const fr_mla *m, fr_mla_scratch *s, int begin, int end) {
+    for (int i = begin; i < end; i++) {
+        s->running_max[i] = -INFINITY;
+        s->running_sum[i] = 0.0f;
+        memset(fr_mla_output(m, s, i / m->heads, i % m->heads), 0, (size_t)m->v * sizeof(float));
+    }
+}
+
+static void normalize_pairs(const fr_mla *m, fr_mla_scratch *s, int begin, int end) {
+    for (int i = begin; i < end; i++) {
+        float *o = fr_mla_output(m, s, i / m->heads, i % m->heads);
+        for (int j = 0; j < m->v; j++) o[j] /= s->running_sum[i];
+    }
+}
+
 void fr_attend_expanded(const fr_mla *m, const fr_kv_cache *kv, int layer, int pos, int rows, fr_mla_scratch *s) {
     assert(rows > FR_DECODE_ROWS && fr_team_size() <= s->compute->threads);
-    int total = pos + rows, begin, end;
-    fr_expanded *e = &s->expanded[fr_team_rank()];
-    fr_team_split(m->heads, 1, &begin, &end);
-    for (int r = 0; r < rows; r++)
-        for (int head = begin; head < end; head++) {
-            size_t rh = (size_t)r * (size_t)m->heads + (size_t)head;
-            s->running_max[rh] = -INFINITY;
-            s->running_sum[rh] = 0.0f;
-            memset(fr_mla_output(m, s, r, head), 0, (size_t)m->v * sizeof(float));
+    const int total = pos + rows;
+    int begin, end;
+    fr_team_split(rows * m->heads, 1, &begin, &end);
+    begin_pairs(m, s, begin, end); /* for whomever; reading a span has a barrier */
+    for (int first = 0; first < total; first += FR_KV_EXPANDED_SPAN) {
+        const span p = {pos, rows, first, at_most(total - first, FR_KV_EXPANDED_SPAN)};
+        read_span(m, kv, layer, first, p.n, s);
+        for (int head = 0; s->shared && head < m->heads; head += s->shared_heads) {
+            attend_together(m, &p, head, at_most(m->heads - head, s->shared_heads), s);
+            fr_team_barrier(); /* before the next heads overwrite these, or the next span this one */
         }
-    for (int span = 0; span < total; span += FR_KV_EXPANDED_SPAN) {
-        int n = at_most(total - span, FR_KV_EXPANDED_SPAN);
-        read_span(m, kv, layer, span, n, s);
-        for (int head = begin; head < end; head++) {
-            begin_head(m, s, e, head, rows);
-            for (int at = 0; at < n; at += FR_KV_BLOCK)
-                fold_block(m, s, e, head, pos, rows, span + at, at, at_most(n - at, FR_KV_BLOCK));
-        }
-        fr_team_barrier(); /* before the next span overwrites this one */
+        if (s->shared) continue;
+        attend_own_heads(m, &p, s);
+        fr_team_barrier();
     }
-    for (int r = 0; r < rows; r++)
-        for (int head = begin; head < end; head++) {
-            float *o = fr_mla_output(m, s, r, head), sum = s->running_sum[(size_t)r * (size_t)m->heads + (size_t)head];
-            for (int i = 0; i < m->v; i++) o[i] /= sum;
-        }
+    normalize_pairs(m, s, begin, end);
     fr_team_barrier();
 }

@@ -34,11 +34,7 @@ void fr_mla_scratch_take(fr_mla_scratch *s, fr_arena *arena, const fr_mla *m, in
     s->span_latent = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->kv_rank);
     s->span_pe = FR_TAKE(arena, float, FR_KV_EXPANDED_SPAN *(size_t)m->rope);
     fr_rows_take(&s->span_rows, arena, compute->kernels, FR_KV_EXPANDED_SPAN, m->kv_rank, FR_INPUT_EXACT);
-    s->expanded = FR_TAKE(arena, fr_expanded, compute->threads);
-    for (int t = 0; t < compute->threads; t++) {
-        fr_expanded unused; /* while counting there is no array to write to */
-        fr_expanded_take(s->expanded ? &s->expanded[t] : &unused, arena, compute->kernels, m, max_rows);
-    }
+    fr_expanded_take(s, arena, m, max_rows);
     s->running_max = FR_TAKE(arena, float, rows *heads);
     s->running_sum = FR_TAKE(arena, float, rows *heads);
 }

@@ -32,14 +32,18 @@ typedef struct fr_mla {
     fr_indexer indexer;           /* sparse attention; a layer without one takes the choice of the last before it that has one */
 } fr_mla;
 
-/* What a thread expands a head into. */
+/* Keys [B, nope + rope] and values [v, B] of a head. */
+typedef struct fr_expanded_kv {
+    float *k, *v;
+} fr_expanded_kv;
+
+/* What a thread works with in the expanded form. */
 typedef struct fr_expanded {
-    float *q;  /* [R, nope + rope], scaled */
-    float *kv; /* [B, nope + v], behind the outputs of the same 128-block that precede the head's */
-    float *k;  /* [B, nope + rope] */
-    float *v;  /* [v, B] */
-    float *p;  /* [R, B] */
-    float *pv; /* [R, v] */
+    float *q;           /* [R, nope + rope], scaled */
+    float *kv;          /* [B, nope + v], behind the outputs of the same 128-block that precede the head's */
+    fr_expanded_kv own; /* where it does not share them */
+    float *p;           /* [R, B] */
+    float *pv;          /* [R, v] */
     fr_rows q_rows, p_rows;
 } fr_expanded;
 
@@ -84,7 +88,9 @@ typedef struct fr_mla_scratch {
     float *span_latent; /* [S, kv_rank] */
     float *span_pe;     /* [S, rope] */
     fr_rows span_rows;
-    fr_expanded *expanded;            /* [threads] */
+    fr_expanded *expanded;  /* [threads] */
+    fr_expanded_kv *shared; /* [shared_heads, blocks of a span], or NULL: each thread has heads of its own */
+    int shared_heads;
     float *running_max, *running_sum; /* [R, heads] */
 } fr_mla_scratch;
 

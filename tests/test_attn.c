@@ -7,11 +7,11 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "attn/mla.h"
+#include "attn/expanded.h"
 #include "core/kernels/isa.h"
 #include "core/threads.h"
 
-enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 320 };
+enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 600 };
 
 static uint32_t state = 12345;
 
@@ -70,6 +70,7 @@ typedef struct {
     fr_mla_scratch scratch;
     float *delta; /* [CTX, HIDDEN] */
     void *memory;
+    int threads;
 } fixture;
 
 static void take(fixture *f, fr_arena *arena) {
@@ -77,21 +78,27 @@ static void take(fixture *f, fr_arena *arena) {
     fr_rope_take(&f->rope, arena, &c, CTX);
     const fr_kernels *kernels = fr_isa_kernels(FR_ISA_AUTO);
     fr_rows_take(&f->rows, arena, kernels, CTX, HIDDEN, FR_INPUT_ANY);
-    fr_compute_take(&f->compute, arena, kernels, CTX, 3);
+    fr_compute_take(&f->compute, arena, kernels, CTX, f->threads);
     fr_mla_scratch_take(&f->scratch, arena, &f->mla, CTX, &f->compute);
     f->delta = FR_TAKE(arena, float, CTX *HIDDEN);
 }
 
-static int setup(void **out) {
-    fixture *f = fr_alloc_zeroed(1, sizeof *f);
-    f->mla = random_mla();
+/* Takes all that, for up to `threads`; f->mla is there. */
+static void prepare(fixture *f, int threads) {
     fr_arena arena = {0};
+    f->threads = threads;
     take(f, &arena);
     arena = (fr_arena){.base = f->memory = fr_alloc(arena.used), .size = arena.used};
     take(f, &arena);
     const fr_linear *linears[] = {&f->mla.q_a_proj, &f->mla.q_b_proj, &f->mla.kv_a_proj_with_mqa, &f->mla.kv_b_proj,
                                   &f->mla.o_proj};
     for (int i = 0; i < 5; i++) assert_int_equal(fr_compute_prepare(&f->compute, linears[i], NULL), FR_OK);
+}
+
+static int setup(void **out) {
+    fixture *f = fr_alloc_zeroed(1, sizeof *f);
+    f->mla = random_mla();
+    prepare(f, 3);
     *out = f;
     return 0;
 }
@@ -172,6 +179,54 @@ static void cuts_into_passes_do_not_matter(void **in) {
     fr_free(x);
     fr_free(whole);
     fr_free(cut);
+}
+
+/* Heads as one thread's work each, or expanded by all and shared in parts of the rows, as threads were planned and as there are.
+ */
+static void prefill_has_the_same_bits_on_any_number_of_threads(void **in) {
+    static const int planned[] = {2, 5, 16, 64}, passes[] = {CTX, 200, 72, 67};
+    fixture *own = *in;
+    float *x = random_floats(CTX * HIDDEN, 1.0f), *one = random_floats(CTX * HIDDEN, 0.0f),
+          *more = random_floats(CTX * HIDDEN, 0.0f);
+    fr_kv_cache kv;
+    assert_null(own->scratch.shared);
+    assert_int_equal(fr_kv_cache_create(&kv, 2, CTX, KV_RANK, ROPE, FR_KV_BF16, NULL), FR_OK);
+    for (int i = 0; i < 4; i++) {
+        fixture f = {.mla = own->mla};
+        prepare(&f, planned[i]);
+        assert_non_null(f.scratch.shared); /* three heads are divided by none of these */
+        for (int j = 0; j < 4; j++) {
+            fr_kv_cache_truncate(&kv, 0);
+            run(own, &kv, x, CTX, passes[j], passes[j], 1, one);
+            for (int threads = planned[i]; threads > 0; threads /= 3) {
+                fr_kv_cache_truncate(&kv, 0);
+                run(&f, &kv, x, CTX, passes[j], passes[j], threads, more);
+                assert_memory_equal(one, more, CTX * HIDDEN * sizeof(float));
+            }
+        }
+        fr_compute_release(&f.compute);
+        fr_free(f.memory);
+    }
+    fr_kv_cache_release(&kv);
+    fr_free(x);
+    fr_free(one);
+    fr_free(more);
+}
+
+/* Units, not clocks, say that threads are not idle: with 512 rows, those of the busiest are little more than its share. */
+static void heads_that_threads_do_not_divide_are_cut(void **in) {
+    (void)in;
+    static const int heads[] = {128, 128, 20, 16, 64}, threads[] = {192, 24, 16, 64, 48};
+    for (int i = 0; i < 5; i++) {
+        const int together = fr_expanded_shared_heads(heads[i], threads[i]);
+        assert_true(together > 0);
+        const int units = together * fr_token_parts(together, 8, threads[i]);
+        const int busiest = (units + threads[i] - 1) / threads[i];
+        assert_true(units >= threads[i] && 4 * busiest * threads[i] <= 5 * units);
+    }
+    assert_int_equal(fr_expanded_shared_heads(128, 16), 0); /* nor are others */
+    assert_int_equal(fr_expanded_shared_heads(128, 1), 0);
+    assert_int_equal(fr_expanded_shared_heads(128, 12), 0); /* a thread idles in a round of eleven */
 }
 
 /* Sixteen queries by tiles: right, and each with the same bits in any place of any group, beside any others. Rows that nobody may
@@ -320,6 +375,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_forms_of_mla_agree),
         cmocka_unit_test(cuts_into_passes_do_not_matter),
+        cmocka_unit_test(prefill_has_the_same_bits_on_any_number_of_threads),
+        cmocka_unit_test(heads_that_threads_do_not_divide_are_cut),
         cmocka_unit_test(tiles_are_right_wherever_a_query_stands),
         cmocka_unit_test(rows_do_not_matter),
         cmocka_unit_test(rollback_leaves_no_trace),

@@ -110,6 +110,10 @@ void fr_linear_transposed(const fr_linear *w, int begin, int end, const float *v
 
 /* ---- What runs the prefill regime ---- */
 
+/* How many parts tokens are cut into, 1 .. token_tiles, when `threads` share work whose unit is one of `count` things, a tile of
+ * outputs or a head, x a part of the tokens. What is converted for a unit costs about as much as a tile of tokens. */
+int fr_token_parts(int count, int token_tiles, int threads);
+
 /* "oneDNN 3.7.2 brgemm bf16 (avx512_core_bf16)", "amx tiles" or "portable", with these kernels. */
 void fr_linear_prefill_path(const fr_kernels *kernels, char *text, size_t size);
 

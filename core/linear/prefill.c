@@ -11,15 +11,15 @@ const fr_prefill_backend *fr_prefill_backend_of(const fr_kernels *kernels, bool 
     return fr_prefill_backends[i];
 }
 
-/* What converting a tile of weights costs, in products with a tile of tokens: dear enough not to be done twice without need. It
- * is less on vector units, and about this on matrix units. */
+/* What converting a tile of weights costs, in products with a tile of tokens: about this on matrix units, less on vector units.
+ */
 #define CONVERT 1
 
-int fr_token_parts(int output_tiles, int token_tiles, int threads) {
+int fr_token_parts(int count, int token_tiles, int threads) {
     int best = 1;
     int64_t least = INT64_MAX;
     for (int parts = 1; parts <= token_tiles; parts++) {
-        int64_t units = ((int64_t)output_tiles * parts + threads - 1) / threads; /* of the busiest thread */
+        int64_t units = ((int64_t)count * parts + threads - 1) / threads; /* of the busiest thread */
         int64_t cost = units * (CONVERT + (token_tiles + parts - 1) / parts);
         if (cost < least) {
             least = cost;

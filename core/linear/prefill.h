@@ -9,8 +9,4 @@ extern const fr_prefill_backend *const fr_prefill_backends[];
 /* Of rows of this width, quantized or exact. Packing and products must agree, so both ask here. */
 const fr_prefill_backend *fr_prefill_backend_of(const fr_kernels *kernels, bool quantized, int width);
 
-/* How many parts the tokens of a product are cut into, when `threads` share its output_tiles x token_tiles: 1 .. token_tiles. A
- * unit of work is a tile of outputs x a part of the tokens. */
-int fr_token_parts(int output_tiles, int token_tiles, int threads);
-
 #endif
