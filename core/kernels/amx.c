@@ -1,7 +1,7 @@
 /* AMX: decode with quantized rows as the columns of a tile, so that further rows cost next to nothing.
  *
- * A strip takes one output out of each of 32 regions of the range, the next strip the outputs after those. So 32 streams are
- * read, each in the order of memory (core/kernels/decode.h).
+ * A strip takes one output out of each of 16 regions of the range, the next strip the outputs after those. So 16 streams are
+ * read, each in the order of memory (core/kernels/decode.h). Of many threads at once, more streams read less.
  *
  * A block of 128 inputs is four steps. A step multiplies a tile of weights [16 outputs, 32 inputs], converted to BF16, by a tile
  * of activations [32 inputs, columns]. Columns do not affect each other, and all calls go through a block's steps and through the
@@ -10,7 +10,7 @@
 #include "core/kernels/e4m3.h"
 
 #define GROUP 16 /* outputs of a tile */
-#define GROUPS 2 /* of a strip, which share a loading of activations */
+#define GROUPS 1 /* of a strip, which share a loading of activations */
 #define STEPS 4
 #define TILE 1024           /* bytes */
 #define AHEAD 768           /* bytes of a row that are prefetched before they are converted */
