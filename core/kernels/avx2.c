@@ -178,7 +178,7 @@ static float quantize_block(uint16_t *q, const float *x, int n, bool ue8m0) {
 
 #define STREAMS 4 /* outputs of a strip */
 #define AHEAD 512 /* bytes of a row that are asked for before they are needed */
-#define TILE(rows) ((rows) <= 2 ? 4 : (rows) <= 6 ? 2 : 1)
+#define TILE(rows) ((rows) <= 2 ? 4 : (rows) <= 5 ? 2 : 1)
 
 /* 8 weights; E4M3 2^-120 times their value. */
 INLINE __m256 load_weights(weight_kind kind, const char *w) {

@@ -49,6 +49,11 @@ INLINE float sum_times(weight_kind kind) {
     return 1.0f;
 }
 
+INLINE bool makes_inputs(weight_kind kind) {
+    (void)kind;
+    return false;
+}
+
 /* Quantized rows are BF16 as they are, with zeros behind them. */
 INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, int n, char *buffer) {
     (void)kind, (void)quantized, (void)n, (void)buffer;

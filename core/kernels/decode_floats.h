@@ -13,6 +13,10 @@ INLINE float sum_times(weight_kind kind) {
     return kind == W_E4M3 ? 0x1p120f / x_times(kind) : 1.0f;
 }
 
+INLINE bool makes_inputs(weight_kind kind) {
+    return kind == W_E4M3;
+}
+
 INLINE const char *block_of_x(weight_kind kind, bool quantized, const char *x, int n, char *buffer) {
     if (kind != W_E4M3 && n == FR_BLOCK) return x;
     float *to = (float *)(void *)buffer;

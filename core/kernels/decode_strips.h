@@ -8,6 +8,7 @@
  *  - sum_times(kind): the factor by which a block's sum of add_block is too small, a power of two
  *  - block_of_x(kind, quantized, x, n, buffer): the n inputs at x as add_block takes them; in place, or in the buffer, of
  *    4 FR_BLOCK bytes, with zeros behind them
+ *  - makes_inputs(kind): whether that is work
  *  - add_block(kind, rows, tile, w, at, x, sum): the sums over one block of inputs, at byte `at` of the weights w, for
  *    every output and row of a tile
  *
@@ -18,12 +19,11 @@
  * between threads. */
 _Static_assert(FR_DECODE_ROWS == 8, "DECODE_LINEAR has a strip for each number of rows");
 
-/* The inputs of narrow matrices, as add_block takes them: made once for all strips. For wider ones every strip makes its own,
- * block by block, for all would not stay in the nearest cache. */
-enum { KEPT_BLOCKS = 12 };
+/* Inputs as add_block takes them, where that is work: made once for all strips. They are read from the second-level cache, and
+ * more of them than fit there every strip makes again. */
+enum { KEPT_BYTES = 256 * 1024, KEPT_BLOCKS = KEPT_BYTES / (4 * FR_BLOCK) };
 typedef struct fr_kept {
-    const char *x[FR_DECODE_ROWS][KEPT_BLOCKS];
-    _Alignas(64) char buffer[FR_DECODE_ROWS][KEPT_BLOCKS][4 * FR_BLOCK];
+    _Alignas(64) char x[KEPT_BLOCKS][4 * FR_BLOCK]; /* [blocks][rows] */
 } fr_kept;
 
 INLINE int block_inputs(const fr_decode_job *j, int b) {
@@ -37,10 +37,9 @@ INLINE const char *inputs_of_block(weight_kind kind, bool quantized, const fr_de
 
 INLINE const fr_kept *keep_inputs(weight_kind kind, bool quantized, const fr_decode_job *j, fr_kept *kept) {
     const int blocks = fr_blocks(j->in);
-    if (blocks > KEPT_BLOCKS) return NULL;
-    for (int r = 0; r < j->rows; r++) {
-        for (int b = 0; b < blocks; b++) kept->x[r][b] = inputs_of_block(kind, quantized, j, r, b, kept->buffer[r][b]);
-    }
+    if (!makes_inputs(kind) || blocks * j->rows > KEPT_BLOCKS) return NULL;
+    for (int b = 0; b < blocks; b++)
+        for (int r = 0; r < j->rows; r++) inputs_of_block(kind, quantized, j, r, b, kept->x[b * j->rows + r]);
     return kept;
 }
 
@@ -65,7 +64,7 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
     for (int b = 0; b < blocks; b++) {
         const int at = b * FR_BLOCK, n = block_inputs(j, b);
         UNROLL for (int r = 0; r < rows; r++) {
-            x[r] = kept ? kept->x[r][b] : inputs_of_block(kind, quantized, j, r, b, buffer[r]);
+            x[r] = kept ? kept->x[b * rows + r] : inputs_of_block(kind, quantized, j, r, b, buffer[r]);
             if (quantized) sx[r] = SAME(j->sx[r][b]);
         }
         const int offset = n < FR_BLOCK ? 0 : at * size;
