@@ -89,7 +89,7 @@ def write_json(path, value):
 
 
 def main():
-    saved, out = torch.load(sys.argv[1])["model"], Path(sys.argv[2])
+    saved, out = torch.load(sys.argv[1], map_location="cpu")["model"], Path(sys.argv[2])
     tensors = dict(checkpoint_tensors(saved))
     entries = [entry for name, tensor in tensors.items() for entry in stored(name, tensor.detach())]
     total = sum(len(data) for *_, data in entries)

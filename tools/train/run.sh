@@ -14,6 +14,6 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=67
 $python "$here/corpus.py" "$work/corpus"
 $python "$here/tokenizer.py" "$work/corpus" "$model"
 $python "$here/heldout.py" "$work/corpus" "$model"
-$python "$here/train.py" "$work/corpus" "$work/run" --grow 433 --steps 850 --mtp-steps 150
+$python "$here/train.py" "$work/corpus" "$work/run" --steps 2000
 $python "$here/export.py" "$work/run/checkpoint.pt" "$model"
 $python "$here/evaluate.py" "$model"

@@ -3,7 +3,7 @@
     python3 tokenizer.py CORPUS MODEL_DIR [VOCAB_SIZE]
 
 writes MODEL_DIR/tokenizer.json and tokenizer_config.json, and CORPUS/*.bin (uint16 ids; every document is
-bos, text, eos).
+bos, text, eos), and how many bytes a held-out token has.
 """
 
 import json
@@ -183,7 +183,7 @@ def sample(path):
 
 def main():
     corpus, model = Path(sys.argv[1]), Path(sys.argv[2])
-    vocab_size = int(sys.argv[3]) if len(sys.argv) > 3 else 3072
+    vocab_size = int(sys.argv[3]) if len(sys.argv) > 3 else 1536
     counts = Counter()
     for path in sorted(corpus.glob("*.train.jsonl")):
         for text in sample(path):
@@ -199,13 +199,17 @@ def main():
     (model / "tokenizer_config.json").write_text(json.dumps(CONFIG, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
     tokenizer = Tokenizer(model / "tokenizer.json")
+    sizes = {}
     for path in sorted(corpus.glob("*.jsonl")):
         ids, size = [], 0
         for text in documents(path):
             ids += [vocab[BOS], *tokenizer.encode(text), vocab[EOS]]
             size += len(text.encode())
         np.array(ids, dtype=np.uint16).tofile(path.with_suffix(".bin"))
+        if path.name.endswith(".held.jsonl"):
+            sizes[path.name.split(".")[0]] = size / len(ids)
         print(path.name, len(ids), "tokens", round(size / len(ids), 2), "bytes a token", flush=True)
+    (corpus / "bytes_per_token.json").write_text(json.dumps(sizes) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Trains the demo checkpoint.
 
-    python3 train.py CORPUS RUN [--steps N] [--tokens-per-step N] [--seed N] [--grow STEP]
-                    [--mtp-steps N] [--workers N]
+    python3 train.py CORPUS RUN [--steps N | --seconds S] [--tokens-per-step N] [--lengths 512,2048] [--seed N]
+                    [--mtp-share F] [--device cpu|cuda] [--workers N]
 
-RUN/checkpoint.pt is written every few minutes and resumed from; RUN/log.jsonl has the losses, and every few hundred
-steps the held-out bits per byte and MTP agreement of each domain.
+RUN/checkpoint.pt is written every minute and resumed from; RUN/log.jsonl has the losses, and now and then the held-out bits per
+byte and MTP agreement of each domain.
 
-Three phases: half of the layers until --grow; all layers until --steps, with a learning rate that is constant and then
-falls linearly to zero (so --steps may be changed until the fall begins); the MTP module alone for --mtp-steps more.
+Two phases: the whole model, then, for the last --mtp-share of the run, the MTP module alone. In each the learning rate falls
+linearly to zero. With --seconds it follows the clock, so the run ends in time on any machine.
 """
 
 import argparse
@@ -25,27 +25,32 @@ from kernels import adamw
 from model import C, Model
 
 DOMAINS = {"docs": 0.38, "code": 0.36, "records": 0.26}  # share of the training windows
-WARMUP, DECAY = 30, 0.45
+WARMUP = 100  # steps
 MUON_LR, ADAM_LR = 0.02, 3e-3
 MTP_WEIGHT = 0.3
-MTP_PHASE_RATE = 0.4
+MTP_PHASE_RATE, MTP_DEPTH, MTP_LENGTH = 0.5, 3, 512
 BALANCE = 0.01
-LENGTHS = [256] * 9 + [1024]  # of the windows, in turn: mostly short, some long so that long contexts work
+SAVED_EVERY = 60  # seconds
 
 
 class Corpus:
-    def __init__(self, folder, part):
-        self.tokens = {domain: np.fromfile(folder / f"{domain}.{part}.bin", dtype=np.uint16) for domain in DOMAINS}
+    def __init__(self, folder, part, device):
+        self.device = device
+        self.tokens = {domain: torch.from_numpy(np.fromfile(folder / f"{domain}.{part}.bin", dtype=np.uint16).astype(np.int32)).to(device)
+                       for domain in DOMAINS}
 
-    def window(self, domain, start, length):
-        """Always begins with bos, wherever in a document it starts."""
-        return np.concatenate([[0], self.tokens[domain][start : start + length - 1]]).astype(np.int32)
+    def windows(self, domain, starts, length):
+        """They always begin with bos, wherever in a document they start."""
+        ids = self.tokens[domain][starts[:, None] + torch.arange(length, device=self.device) - 1]
+        ids[:, 0] = 0
+        return ids
 
     def batch(self, step, seed, count, length):
         random = np.random.default_rng([seed, step])
-        domains = random.choice(list(DOMAINS), size=count, p=list(DOMAINS.values()))
-        starts = [random.integers(len(self.tokens[domain]) - length) for domain in domains]
-        return torch.from_numpy(np.stack([self.window(d, s, length) for d, s in zip(domains, starts)]))
+        counts = random.multinomial(count, list(DOMAINS.values()))
+        parts = [self.windows(d, torch.from_numpy(random.integers(1, len(self.tokens[d]) - length, n)).to(self.device), length)
+                 for d, n in zip(DOMAINS, counts)]
+        return torch.cat(parts)[torch.from_numpy(random.permutation(count)).to(self.device)]
 
 
 def orthogonalize(g):
@@ -62,7 +67,7 @@ def orthogonalize(g):
 
 class Optimizer:
     """Muon for the matrices of the layers, AdamW for embeddings, head, router and norms. Every worker has its own
-    gradients, and updates its own share of the parameters from everybody's. All tensors are in shared memory."""
+    gradients, and updates its own share of the parameters from everybody's. On a CPU all tensors are in shared memory."""
 
     def __init__(self, model, workers):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -70,14 +75,15 @@ class Optimizer:
         for name, state in self.state.items():
             if not self.muon(name):
                 state["v"] = torch.zeros_like(state["m"])
-        self.gradients = [{name: torch.zeros_like(p).share_memory_() for name, p in self.parameters.items()}
-                          for _ in range(workers)]
-        self.share()
+        self.gradients = [{name: torch.zeros_like(p) for name, p in self.parameters.items()} for _ in range(workers)]
+        for tensors in [*self.state.values(), *self.gradients]:
+            for tensor in tensors.values():
+                tensor.share_memory_()  # on a GPU it does nothing
 
-    def share(self):
-        for state in self.state.values():
-            for tensor in state.values():
-                tensor.share_memory_()
+    def load(self, state):
+        for name, tensors in state.items():
+            for key, tensor in tensors.items():
+                self.state[name][key].copy_(tensor)
 
     @staticmethod
     def muon(name):
@@ -88,8 +94,7 @@ class Optimizer:
             p.grad = self.gradients[worker][name]
 
     def clear(self, worker):
-        for gradient in self.gradients[worker].values():
-            gradient.zero_()
+        torch._foreach_zero_(list(self.gradients[worker].values()))
 
     def tasks(self):
         """Units of work: one AdamW parameter, or some Muon matrices of one shape."""
@@ -105,7 +110,8 @@ class Optimizer:
         return tasks
 
     def gradient(self, name):
-        return sum(gradients[name] for gradients in self.gradients) / len(self.gradients)
+        first, *others = self.gradients
+        return sum((gradients[name] for gradients in others), first[name]) / len(self.gradients)
 
     @torch.no_grad()
     def step(self, worker, step, rate):
@@ -127,30 +133,10 @@ class Optimizer:
                 p.mul_(1 - 0.02 * MUON_LR * rate).sub_(update.view_as(p), alpha=MUON_LR * rate)
 
 
-def grow(model):
-    """Doubles the depth without changing what the model computes: every second layer is a copy of the one before it,
-    with output projections of zero."""
-    deep = Model()
-    deep.load_state_dict({**deep.state_dict(), **{n: p for n, p in model.state_dict().items() if "layers." not in n}})
-    for n, layer in enumerate(deep.layers):
-        original = max(1, (n + 1) // 2) if n else 0
-        original = min(original, len(model.layers) - 1)
-        layer.load_state_dict(model.layers[original].state_dict())
-        if n != 2 * original - 1 and n:
-            with torch.no_grad():
-                layer.self_attn.o_proj.weight.zero_()
-                layer.mlp.down_proj.zero_()
-                layer.mlp.shared_experts.down_proj.weight.zero_()
-    return deep
-
-
-def rate(phase, step, first, last):
-    """Of the highest learning rate. The MTP phase starts lower, from weights that are already trained."""
-    if phase == "mtp":
-        return MTP_PHASE_RATE * (last - step) / (last - first)
-    if phase == "half":
-        return min(1, (step + 1) / WARMUP)
-    return min(1, (step + 1) / WARMUP, (last - step) / (DECAY * last))
+def rate(phase, step, share):
+    """Of the highest learning rate, `step` steps into the phase of which `share` is over. The MTP module's own phase starts lower,
+    from weights that are already trained."""
+    return (MTP_PHASE_RATE if phase == "mtp" else 1) * max(0, min(1 - share, (step + 1) / WARMUP))
 
 
 @torch.no_grad()
@@ -161,24 +147,18 @@ def balance(model, loads, step):
 
 
 @torch.no_grad()
-def held_out(model, corpus, bytes_per_token, length=256, count=24):
+def held_out(model, corpus, sizes, count, length):
     report = {}
     for domain, tokens in corpus.tokens.items():
-        starts = np.linspace(0, len(tokens) - length - 2, count).astype(int)
-        ids = torch.from_numpy(np.stack([corpus.window(domain, s, length + 2) for s in starts]))
-        _, main, _, agree = model.losses(ids, 1.0)
-        report[domain] = {"bits_per_byte": round(float(main.mean()) / math.log(2) / bytes_per_token[domain], 4),
+        starts = torch.linspace(1, len(tokens) - length - 2, count, device=tokens.device).long()
+        _, main, _, agree = model.losses(corpus.windows(domain, starts, length + 2), 1.0)
+        report[domain] = {"bits_per_byte": round(float(main.mean()) / math.log(2) / sizes[domain], 4),
                           "agreement": round(float(agree.float().mean()), 4)}
     return report
 
 
 def bytes_per_token(folder):
-    sizes = {}
-    for domain in DOMAINS:
-        with open(folder / f"{domain}.held.jsonl", encoding="utf-8") as lines:
-            size = sum(len(json.loads(line)["text"].encode()) for line in lines)
-        sizes[domain] = size / (os.path.getsize(folder / f"{domain}.held.bin") // 2)
-    return sizes
+    return json.loads((folder / "bytes_per_token.json").read_text())
 
 
 def save(path, **everything):
@@ -187,103 +167,137 @@ def save(path, **everything):
 
 
 class Run:
-    """Data-parallel training by forked workers of one thread each, which meet at a barrier twice a step."""
+    """Data-parallel training by forked workers of one thread each, which meet at a barrier twice a step. On a GPU there is one."""
 
     def __init__(self, options):
         self.options = options
-        self.corpus, self.held = Corpus(options.corpus, "train"), Corpus(options.corpus, "held")
+        self.corpus, self.held = (Corpus(options.corpus, part, options.device) for part in ("train", "held"))
         self.sizes = bytes_per_token(options.corpus)
         self.checkpoint = options.run / "checkpoint.pt"
         self.log = open(options.run / "log.jsonl", "a", buffering=1)
+        self.share = torch.zeros(1, dtype=torch.float64).share_memory_()  # of the run that is over
+        self.began = self.saved = time.time()
+        self.tokens = 0
 
-    def phase(self, name, model, optimizer, step, first, last):
-        """Trains from `step` to `last`; `first` is where the phase began, maybe in an earlier run."""
+    def phase(self, name, model, optimizer, step, first, ends):
+        """Trains from `step`, until `ends` of the run is over; `first` is where the phase began, as (step, share)."""
         workers = self.options.workers
         model.share_memory()
-        self.name, self.model, self.optimizer = name, model, optimizer
+        self.name, self.model, self.optimizer, self.first, self.ends = name, model, optimizer, first, ends
         self.barrier = multiprocessing.Barrier(workers)
-        self.loads = torch.zeros(workers, len(model.moe_layers()), C.n_routed_experts, dtype=torch.int64).share_memory_()
-        self.losses = torch.zeros(workers, 3).share_memory_()
-        forks = [multiprocessing.Process(target=self.work, args=(n, step, first, last), daemon=True) for n in range(1, workers)]
+        self.loads = torch.zeros(workers, len(model.moe_layers()), C.n_routed_experts, dtype=torch.int64,
+                                 device=self.options.device).share_memory_()
+        self.losses = torch.zeros(workers, 2 + MTP_DEPTH, device=self.options.device).share_memory_()
+        forks = [multiprocessing.Process(target=self.work, args=(n, step), daemon=True) for n in range(1, workers)]
         for fork in forks:
             fork.start()
-        self.work(0, step, first, last)
+        step = self.work(0, step)
         for fork in forks:
             fork.join()
+        return step
 
-    def work(self, worker, begin, first, last):
+    def work(self, worker, step):
         self.optimizer.begin(worker)
-        self.began = self.saved = time.time()
-        for step in range(begin, last):
+        while (share := float(self.share)) < self.ends:
+            lr = rate(self.name, step - self.first[0], (share - self.first[1]) / (self.ends - self.first[1]))
             self.optimizer.clear(worker)
             self.losses[worker] = self.gradients(worker, step)
             self.loads[worker] = torch.stack([moe.load for moe in self.model.moe_layers()])
             self.barrier.wait()
-            lr = rate(self.name, step, first, last)
-            self.optimizer.step(worker, step - first, lr)
+            self.optimizer.step(worker, step - self.first[0], lr)
+            step += 1
             if worker == 0:
                 if self.name != "mtp":
                     balance(self.model, self.loads.sum(0), BALANCE * lr)
-                self.report(step, step + 1 == last)
+                self.report(step)
             self.barrier.wait()
+        return step
 
     def gradients(self, worker, step):
-        length = LENGTHS[step % len(LENGTHS)]
+        length = MTP_LENGTH if self.name == "mtp" else self.options.lengths[step % len(self.options.lengths)]
         ids = self.corpus.batch(step, self.options.seed, self.options.tokens_per_step // length, length + 2)
         ids = ids[worker :: self.options.workers]
-        loss, main, mtp, agree = self.model.distill(ids) if self.name == "mtp" else self.model.losses(ids, MTP_WEIGHT)
+        if self.name == "mtp":
+            loss, main, mtp, agree = self.model.distill(ids, MTP_DEPTH)
+        else:
+            loss, main, mtp, agree = self.model.losses(ids, MTP_WEIGHT)
+            agree = agree.float().mean().expand(MTP_DEPTH)
         loss.backward()
-        return torch.tensor([main.mean(), mtp.mean(), agree.float().mean()])
+        return torch.cat([torch.stack([main.mean(), mtp.mean()]), agree]).detach()
 
-    def report(self, step, final):
-        loss, mtp, agreement = self.losses.mean(0).tolist()
-        entry = {"step": step, "loss": round(loss, 4), "mtp": round(mtp, 4), "agreement": round(agreement, 4),
-                 "seconds": round(time.time() - self.began, 1)}
-        if step % 250 == 249 or final:
+    def report(self, step):
+        """Also sets the share of the run that is over: by steps, or by time."""
+        options = self.options
+        self.tokens += options.tokens_per_step
+        entry = None
+        if step % options.log_every == 0:
+            loss, mtp, *agreement = [round(value, 4) for value in self.losses.mean(0).tolist()]  # waits for a GPU
+            seconds = time.time() - self.began
+            entry = {"phase": self.name, "step": step, "loss": loss, "mtp": mtp, "agreement": agreement,
+                     "seconds": round(seconds, 1), "tokens_per_s": round(self.tokens / seconds)}
+        seconds = time.time() - self.began
+        self.share += (seconds / options.seconds if options.seconds else step / options.steps) - self.share
+        final = float(self.share) >= self.ends
+        if final or step % (50 * options.log_every) == 0:
+            entry = entry or {"phase": self.name, "step": step, "seconds": round(seconds, 1)}
             entry["busiest"] = [round(float(load.max() / load.mean()), 2) for load in self.loads.sum(0).float()]
-            entry["held_out"] = held_out(self.model, self.held, self.sizes)
-        self.log.write(json.dumps(entry) + "\n")
-        if time.time() - self.saved > 120 or final:
-            save(self.checkpoint, phase=self.name, step=step + 1, model=self.model.state_dict(), optimizer=self.optimizer.state)
+            count = -(-options.tokens_per_step // options.lengths[0] // options.workers)
+            entry["held_out"] = held_out(self.model, self.held, self.sizes, count, options.lengths[0])
+        if entry:
+            self.log.write(json.dumps(entry) + "\n")
+        if final or time.time() - self.saved > SAVED_EVERY:
+            save(self.checkpoint, phase=self.name, step=step, first=self.first, share=float(self.share), model=self.model.state_dict(),
+                 optimizer=self.optimizer.state)
             self.saved = time.time()
 
+    def resume(self):
+        saved = torch.load(self.checkpoint, map_location=self.options.device)
+        self.share += saved["share"]
+        self.began -= saved["share"] * self.options.seconds
+        return saved
 
-def main():
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--steps", type=int, default=850)
-    parser.add_argument("--grow", type=int, default=433, help="train with half of the layers until this step")
-    parser.add_argument("--mtp-steps", type=int, default=150, help="then train the MTP module alone for so many")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=0, help="instead of --steps: train so long")
+    parser.add_argument("--mtp-share", type=float, default=0.15, help="of the run, for the MTP module alone")
     parser.add_argument("--tokens-per-step", type=int, default=8192)
+    parser.add_argument("--lengths", type=lambda text: [int(n) for n in text.split(",")], default=[256] * 9 + [1024],
+                        help="of the windows, in turn: mostly short, some long so that long contexts work")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--workers", type=int, help="processes on a CPU (default: one a core)")
+    parser.add_argument("--log-every", type=int, default=1, help="steps")
     options = parser.parse_args()
+    options.workers = 1 if options.device == "cuda" else options.workers or os.cpu_count()
+    return options
 
+
+def main():
+    options = parse()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     options.run.mkdir(parents=True, exist_ok=True)
     run = Run(options)
-    saved = torch.load(run.checkpoint) if run.checkpoint.exists() else {"step": 0, "phase": None}
-    step = saved["step"]
-    model = Model(C.num_hidden_layers // 2 if step <= options.grow and saved["phase"] != "full" else C.num_hidden_layers)
+    saved = run.resume() if run.checkpoint.exists() else {"step": 0, "phase": "main", "first": (0, 0.0)}
+    model, step = Model().to(options.device), saved["step"]
     if step:
         model.load_state_dict(saved["model"])
-    first = 0
-    for name, last in ("half", options.grow), ("full", options.steps), ("mtp", options.steps + options.mtp_steps):
-        if step < last:
-            if name == "full" and len(model.layers) < C.num_hidden_layers:
-                model = grow(model)
-            if name == "mtp":
-                for parameter, p in model.named_parameters():
-                    p.requires_grad_(parameter.startswith("mtp."))
-            optimizer = Optimizer(model, options.workers)
-            if saved["phase"] == name:
-                optimizer.state = saved["optimizer"]
-                optimizer.share()
-            run.phase(name, model, optimizer, step, first, last)
-            step = last
-        first = last
+    for name, ends in ("main", 1 - options.mtp_share), ("mtp", 1.0):
+        if float(run.share) >= ends:
+            continue
+        if name == "mtp":
+            for parameter, p in model.named_parameters():
+                p.requires_grad_(parameter.startswith("mtp."))
+        optimizer = Optimizer(model, options.workers)
+        first = (step, float(run.share))
+        if step and saved["phase"] == name:
+            optimizer.load(saved["optimizer"])
+            first = saved["first"]
+        step = run.phase(name, model, optimizer, step, first, ends)
 
 
 if __name__ == "__main__":
