@@ -64,6 +64,7 @@ parts=decode,passes,prefill rows=1,2,3,4,5,6,7,8,512 fewer_parts=$parts fewer_ro
 # Lines of one document, which figures.awk has laid flat.
 select_figures() {
     awk -v isa="$1" -v threads="$2" '
+        BEGIN { split("waiting attention sampling", part) }
         { value[$1] = $2 }
         function line(figure, at, key, scale) {
             if (!(key in value) || !(value[key] > 0)) return
@@ -76,6 +77,7 @@ select_figures() {
             line("barrier_us", 0, "barrier_s", 1e6)
             line("decode_tokens_per_s", value["context"], "decode.tokens_per_s", 1)
             line("decode_of_bandwidth", value["context"], "decode.of_bandwidth", 1)
+            for (i = 1; i in part; i++) line("decode_" part[i], value["context"], "decode." part[i], 1)
             for (i = 0; ("passes." i ".rows") in value; i++) {
                 at = value["passes." i ".rows"]
                 line("pass_ms", at, "passes." i ".ms", 1)

@@ -49,13 +49,13 @@ for rows in 1 2 3; do
     passes="$passes${passes:+,}{\"rows\": $rows, \"ms\": $rows, \"over_one_row\": $rows, \"bytes\": $((100 + 10 * rows))}"
 done
 echo "{\"context\": 128, \"barrier_s\": 0, \"passes\": [$passes], \"prefill\": [],"
-echo " \"decode\": {\"tokens_per_s\": $speed, \"tokens_per_s_spread\": {\"p10\": 9, \"p90\": 11}}}"
+echo " \"decode\": {\"tokens_per_s\": $speed, \"tokens_per_s_spread\": {\"p10\": 9, \"p90\": 11}, \"attention\": 0.25}}"
 END
 chmod +x "$work/forerun"
 FORERUN=$work/forerun sh "$benchmarks/scaling.sh" -q -m x -t 1,3,3,16 -o "$work/csv" >"$work/out" || fail "scaling.sh fails"
 cmp -s "$work/csv" "$work/out" || fail "scaling.sh prints something else than it writes"
 for line in 'avx2,3,decode_tokens_per_s,128,30,9,11' 'avx512,1,decode_tokens_per_s,128,20,9,11' 'avx512,3,pass_ms,2,2,,' \
-    'avx2,3,pass_bytes_over_one_row,3,1.18182,,' '# processor: Model & Co, 4 cores'; do
+    'avx2,3,pass_bytes_over_one_row,3,1.18182,,' 'avx2,1,decode_attention,128,0.25,,' '# processor: Model & Co, 4 cores'; do
     grep -qxF "$line" "$work/csv" || { fail "scaling.sh does not write: $line"; cat "$work/csv"; }
 done
 ! grep -q 'barrier_us\|,16,' "$work/csv" || fail "scaling.sh writes what was not measured"
