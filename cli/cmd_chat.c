@@ -8,12 +8,14 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/line.h"
+#include "cli/ranks.h"
 
 typedef struct chat {
     const fr_cli_options *options;
     fr_cli_runtime runtime;
     fr_cli_progress progress;
     fr_cli_line line;
+    bool interrupted; /* the last reply */
     fr_session *session;
     fr_text_stream *stream; /* of the reply that is being made */
     bool templated;         /* otherwise the model just continues the text */
@@ -196,7 +198,7 @@ static fr_status reply(chat *c, fr_error *error) {
     size_t ctx = (size_t)fr_session_ctx(c->session), most = (size_t)c->options->max_tokens;
     bool over = false;
     if (c->opens) begin_thinking(c);
-    while (!over && c->last.made < most && c->count < ctx && !fr_cli_interrupted()) {
+    while (!over && c->last.made < most && c->count < ctx && !(c->interrupted = fr_cli_any_interrupted())) {
         size_t left = most - c->last.made < ctx - c->count ? most - c->last.made : ctx - c->count;
         bool first = c->last.made == 0;
         size_t before = c->last.made;
@@ -209,12 +211,12 @@ static fr_status reply(chat *c, fr_error *error) {
             c->last.timed_s += fr_cli_seconds() - start;
             c->last.timed += c->last.made - before;
         }
-        if (fflush(stdout) != 0) break;
+        if (fr_cli_share(fflush(stdout)) != 0) break;
     }
     finish_reply(c);
     if (status != FR_OK) return status;
     if (over) return FR_OK;
-    if (fr_cli_interrupted())
+    if (c->interrupted)
         fr_cli_note("interrupted");
     else if (c->count >= ctx)
         fr_cli_note("the context of %zu tokens is full; /reset begins a new conversation, --ctx N makes it larger", ctx);
@@ -253,7 +255,7 @@ static int take_turn(chat *c, const char *message) {
     }
     settle(c);
     if (status != FR_OK) return fr_cli_failure(&error);
-    return fr_cli_interrupted() && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_flush(FR_EXIT_DONE);
+    return c->interrupted && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_flush(FR_EXIT_DONE);
 }
 
 /* ---- Commands ---------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
+#include "cli/ranks.h"
 #include "study/speculation.h"
 #include "study/words.h"
 
@@ -84,7 +85,7 @@ static const char *reason_to_end(const generation *run) {
     if (run->finish_reason) return run->finish_reason;
     if (run->count >= (size_t)run->options->max_tokens) return "length";
     if (fr_session_length(run->session) >= (size_t)fr_session_ctx(run->session)) return "context";
-    return fr_cli_interrupted() ? "interrupted" : NULL;
+    return fr_cli_any_interrupted() ? "interrupted" : NULL;
 }
 
 /* Prefills and steps until there is a reason to end. Returns 0, or an exit code after printing why. */
@@ -113,7 +114,7 @@ static int generate(generation *run) {
         } else {
             run->decode_s += now - before;
         }
-        if (!run->options->json && fflush(stdout) != 0) return fr_cli_flush(FR_EXIT_DONE);
+        if (!run->options->json && fr_cli_share(fflush(stdout)) != 0) return fr_cli_flush(FR_EXIT_DONE);
     }
     if (status == FR_INTERRUPTED)
         run->finish_reason = "interrupted";
@@ -134,7 +135,7 @@ static bool ended_by_error(const generation *run) {
 /* ---- Session files --------------------------------------------------------------------------------------------- */
 
 static bool resumes(const fr_cli_options *options) {
-    return options->session && access(options->session, F_OK) == 0;
+    return options->session && fr_cli_share(access(options->session, F_OK)) == 0;
 }
 
 static int load_session(generation *run) {

@@ -8,6 +8,7 @@
 #include "cli/npy.h"
 #include "cli/output.h"
 #include "cli/prompt.h"
+#include "cli/ranks.h"
 
 enum { FILE_LOGITS, FILE_HIDDEN, FILE_EXPERTS, FILE_MTP_LOGITS, NUM_FILES };
 
@@ -77,11 +78,11 @@ static int open_files(scoring *run) {
         for (int j = 0; j < i; j++)
             if (wanted[i].path && wanted[j].path && strcmp(wanted[i].path, wanted[j].path) == 0)
                 return fr_cli_error(FR_EXIT_USAGE, "%s: two results cannot go to one file", wanted[i].path);
-    for (int i = 0; i < NUM_FILES; i++)
-        if (wanted[i].path &&
-            fr_npy_create(&run->files[i], wanted[i].path, wanted[i].type, wanted[i].shape, wanted[i].rank, &run->error) != FR_OK)
-            return fr_cli_failure(&run->error);
-    return 0;
+    bool failed = false;
+    for (int i = 0; i < NUM_FILES && !failed && fr_cli_is_first(); i++)
+        failed = wanted[i].path && fr_npy_create(&run->files[i], wanted[i].path, wanted[i].type, wanted[i].shape, wanted[i].rank,
+                                                 &run->error) != FR_OK;
+    return fr_cli_share(failed) ? fr_cli_failure(&run->error) : 0;
 }
 
 /* ctx 0: the length of the text, which is known only after the model was opened. */

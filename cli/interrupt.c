@@ -21,6 +21,7 @@ void fr_cli_interrupt_break_reads(bool breaks) {
     action.sa_flags = breaks ? 0 : SA_RESTART;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL); /* mpirun's way to pass on a SIGINT */
 }
 
 void fr_cli_interrupt_install(void) {

@@ -1,5 +1,6 @@
-/* SIGINT (Ctrl-C). Before fr_cli_interrupt_defer it ends the program immediately. After it, the first SIGINT asks the running
- * command to end after its cycle with a complete result, and the second ends the program immediately. Exit code 130. */
+/* SIGINT (Ctrl-C) and SIGTERM, which count alike. Before fr_cli_interrupt_defer it ends the program immediately. After it, the
+ * first asks the running command to end after its cycle with a complete result, and the second ends the program immediately. Exit
+ * code 130. */
 #ifndef FR_CLI_INTERRUPT_H
 #define FR_CLI_INTERRUPT_H
 

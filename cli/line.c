@@ -8,6 +8,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/message.h"
+#include "cli/ranks.h"
 
 #ifdef FR_LIBEDIT
 #include <histedit.h>
@@ -116,8 +117,9 @@ static ssize_t edit_line(fr_cli_line *line, const char *prompt) {
 
 void fr_cli_line_init(fr_cli_line *line) {
     memset(line, 0, sizeof *line);
-    line->interactive = isatty(STDIN_FILENO);
-    if (line->interactive) line->editor = create_editor();
+    bool terminal = isatty(STDIN_FILENO);
+    line->interactive = fr_cli_share(terminal) != 0;
+    if (line->interactive && fr_cli_is_first()) line->editor = create_editor();
 }
 
 static fr_cli_line_status no_line(const fr_cli_line *line, int number) {
@@ -134,7 +136,7 @@ static fr_cli_line_status no_line(const fr_cli_line *line, int number) {
     return FR_LINE_FAILED;
 }
 
-fr_cli_line_status fr_cli_line_read(fr_cli_line *line, const char *prompt) {
+static fr_cli_line_status read_line(fr_cli_line *line, const char *prompt) {
     ssize_t got;
     if (line->interactive && !line->editor && isatty(STDOUT_FILENO)) fputs(prompt, stdout);
     fflush(stdout);
@@ -149,6 +151,13 @@ fr_cli_line_status fr_cli_line_read(fr_cli_line *line, const char *prompt) {
     if (line->length > 0 && line->text[line->length - 1] == '\r') line->length--;
     line->text[line->length] = 0;
     return FR_LINE_READ;
+}
+
+fr_cli_line_status fr_cli_line_read(fr_cli_line *line, const char *prompt) {
+    fr_cli_line_status status = fr_cli_is_first() ? read_line(line, prompt) : FR_LINE_FAILED;
+    status = (fr_cli_line_status)fr_cli_share((int)status);
+    if (status == FR_LINE_READ) fr_cli_share_text(&line->text, &line->length, &line->room);
+    return status;
 }
 
 void fr_cli_line_free(fr_cli_line *line) {

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/ranks.h"
 
 typedef struct command {
     const char *name, *group, *summary, *example;
@@ -83,6 +84,38 @@ static int unknown_command(const char *name) {
     return FR_EXIT_USAGE;
 }
 
+/* What must be the same on all ranks: the command line without that which a machine may need in its own way. */
+static void shared_options(const fr_cli_options *options, char *text, size_t size) {
+    static const char *const own[] = {"-t", "--threads", "-m", "--model"};
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 1; i < options->num_arguments && used < size; i++) {
+        const char *word = options->arguments[i];
+        bool skip = strcmp(word, "--no-pin") == 0;
+        for (size_t j = 0; j < sizeof own / sizeof own[0] && !skip; j++) {
+            size_t length = strlen(own[j]);
+            bool whole = strcmp(word, own[j]) == 0;
+            skip = whole || (strncmp(word, own[j], length) == 0 && (own[j][1] != '-' || word[length] == '='));
+            i += whole;
+        }
+        if (!skip) used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", word);
+    }
+}
+
+/* Runs a command with the other ranks, if mpirun has started several. Those that need no network are rank 0's alone. */
+static int run_on_ranks(const command *chosen, const fr_cli_options *options) {
+    enum { SHARED = FR_CMD_GENERATE | FR_CMD_CHAT | FR_CMD_SCORE | FR_CMD_BENCH | FR_CMD_ACCEPT | FR_CMD_AB };
+    char text[2048];
+    if (!fr_cli_ranks_are_several()) return chosen->run(options);
+    if (!(chosen->bit & SHARED)) return fr_cli_ranks_own() == 0 ? chosen->run(options) : FR_EXIT_DONE;
+    shared_options(options, text, sizeof text);
+    int code = fr_cli_ranks_join();
+    if (!code) code = fr_cli_ranks_same("version", fr_version(), "all ranks need the same build of forerun");
+    if (!code) code = fr_cli_ranks_same("command", text, "ranks may differ in --threads, --model and --no-pin alone");
+    if (!code) code = chosen->run(options);
+    return fr_cli_ranks_leave(code);
+}
+
 static int run_command(const command *chosen, int count, char **arguments) {
     static char program[] = "forerun";
     fr_cli_options options;
@@ -96,7 +129,7 @@ static int run_command(const command *chosen, int count, char **arguments) {
         printf("\nExample\n  %s\n", chosen->example);
         code = fr_cli_flush(FR_EXIT_DONE);
     } else if (!code) {
-        code = chosen->run(&options);
+        code = run_on_ranks(chosen, &options);
     }
     fr_cli_options_free(&options);
     return code;
@@ -134,6 +167,7 @@ int main(int count, char **arguments) {
     keep_standard_files();
     fr_cli_interrupt_install();
     fr_catch_read_faults(NULL); /* where it cannot be had, a file that is cut while it is mapped ends the program */
+    if (fr_cli_ranks_own() > 0) fr_cli_ranks_silence();
     if (count < 2) {
         print_usage(stderr);
         return FR_EXIT_USAGE;

@@ -8,19 +8,34 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/ranks.h"
 #include "cli/shown.h"
 
-static bool quiet_stderr;
+static bool quiet_stderr, silent_stderr;
+static char last_error[1024]; /* of a silent program */
 
 void fr_cli_set_quiet(bool quiet) {
-    quiet_stderr = quiet;
+    quiet_stderr = quiet || silent_stderr;
 }
 
 bool fr_cli_quiet(void) {
     return quiet_stderr;
 }
 
+void fr_cli_set_silent(bool silent) {
+    silent_stderr = silent;
+    if (silent) quiet_stderr = true;
+}
+
+const char *fr_cli_last_error(void) {
+    return last_error;
+}
+
 static void print_line(const char *start, const char *format, va_list arguments) {
+    if (silent_stderr) {
+        if (!last_error[0]) vsnprintf(last_error, sizeof last_error, format, arguments);
+        return;
+    }
     fflush(stdout); /* so that a terminal shows output and messages in order */
     fputs(start, stderr);
     fr_cli_vprint_shown(stderr, format, arguments); /* file names and contents are not to be trusted */
@@ -58,6 +73,11 @@ void fr_cli_note(const char *format, ...) {
     va_end(arguments);
 }
 
+int fr_cli_check_readable(const char *path) {
+    int reason = fr_cli_share(access(path, R_OK) == 0 ? 0 : errno);
+    return reason ? fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", path, strerror(reason)) : 0;
+}
+
 int fr_cli_check_writable(const char *path) {
     const char *slash = path ? strrchr(path, '/') : NULL;
     size_t length = !slash ? 1 : slash == path ? 1 : (size_t)(slash - path);
@@ -65,6 +85,7 @@ int fr_cli_check_writable(const char *path) {
     char *folder = strndup(slash ? path : ".", length);
     int reason = path && access(there || !folder ? path : folder, W_OK) != 0 ? errno : 0;
     free(folder);
+    reason = fr_cli_share(reason);
     return reason ? fr_cli_error(FR_EXIT_FAILED, "%s: cannot write: %s", path, strerror(reason)) : 0;
 }
 

@@ -13,6 +13,9 @@ enum { FR_EXIT_DONE = 0, FR_EXIT_FAILED = 1, FR_EXIT_USAGE = 2, FR_EXIT_NOT_OK =
 /* Quiet leaves only errors on stderr. */
 void fr_cli_set_quiet(bool quiet);
 bool fr_cli_quiet(void);
+/* A silent program prints no errors either, for another one does; it keeps the first, "" while there is none. */
+void fr_cli_set_silent(bool silent);
+const char *fr_cli_last_error(void);
 
 /* Prints "forerun: MESSAGE" (message: "WHAT: WHY") and returns exit_code, so that `return fr_cli_error(...)` reads
  * well. */
@@ -25,6 +28,8 @@ int fr_cli_failure(const fr_error *error);
 void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
 
 /* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with. */
+/* Whether a file can be read: to be asked before loading a model, which takes minutes. Returns 0, or FR_EXIT_FAILED, printed. */
+int fr_cli_check_readable(const char *path);
 /* Whether a file can be made or written over: to be asked before the work whose result it takes. path may be NULL: nothing will
  * be written. Returns 0, or FR_EXIT_FAILED, printed. */
 int fr_cli_check_writable(const char *path);

@@ -1,18 +1,18 @@
 #include "cli/prompt.h"
 
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "core/file.h"
+#include "cli/ranks.h"
+#include "core/ranks.h"
 #include "study/prompts.h"
 
 /* ---- Files ------------------------------------------------------------------------------------------------- */
 
 int fr_cli_read_file(const char *path, char **out, size_t *length) {
     fr_error error = {0};
-    return fr_read_input(path, out, length, &error) == FR_OK ? 0 : fr_cli_failure(&error);
+    return fr_ranks_read(fr_cli_ranks(), path, 0, out, length, &error) == FR_OK ? 0 : fr_cli_failure(&error);
 }
 
 /* ---- One prompt ---------------------------------------------------------------------------------------------- */
@@ -36,9 +36,7 @@ int fr_cli_prompt_check(const fr_cli_options *options, bool empty_allowed) {
         return fr_cli_error(FR_EXIT_USAGE, "--chat: the template needs a prompt as text, not as tokens");
     if (options->prompt && !*options->prompt && !empty_allowed) return empty_prompt();
     const char *file = options->prompt_file; /* looked for now: loading a model may take minutes */
-    if (file && strcmp(file, "-") != 0 && access(file, R_OK) != 0)
-        return fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", file, strerror(errno));
-    return 0;
+    return file && strcmp(file, "-") != 0 ? fr_cli_check_readable(file) : 0;
 }
 
 int fr_cli_check_ids(const fr_model *model, const char *where, const int32_t *ids, size_t count) {

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/notice.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "core/json.h"
 #include "core/json_path.h"
 #include "forerun_checkpoint.h"
@@ -77,7 +78,8 @@ fr_model_options fr_cli_model_options(const fr_cli_options *options) {
                               .draft_head = (fr_draft_head)options->draft_head,
                               .weights = (fr_weights)options->weights,
                               .chat_format = options->chat_format,
-                              .no_pin = options->no_pin};
+                              .no_pin = options->no_pin,
+                              .ranks = fr_cli_ranks()};
 }
 
 static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
@@ -89,7 +91,10 @@ static void show_plan(void *user, const fr_memory_plan *plan) {
     char text[256];
     (void)user;
     fr_cli_plan_text(plan, text, sizeof text);
-    fr_cli_note("memory: %s", text);
+    if (fr_cli_ranks())
+        fr_cli_note("memory of rank 0 of %d: %s", fr_ranks_size(fr_cli_ranks()), text);
+    else
+        fr_cli_note("memory: %s", text);
     if (!plan->all_fits)
         fr_cli_note("warning: weights and all else do not fit into memory together: decoding will go at the speed of the disk");
 }

@@ -1,10 +1,10 @@
 #include "cli/study.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/ranks.h"
 #include "core/new_file.h"
 
 int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, const char **path) {
@@ -15,12 +15,11 @@ int fr_cli_study_prompts(const fr_cli_options *options, const char *model_dir, c
     if (code) return code;
     if (options->prompts && options->prompt_tokens.ids)
         return fr_cli_error(FR_EXIT_USAGE, "prompts: only one of --prompts and --prompt-tokens can be given");
-    if (options->prompts && access(options->prompts, R_OK) != 0)
-        return fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", options->prompts, strerror(errno));
-    if (options->prompts || options->prompt_tokens.ids) return 0;
+    if (options->prompts) return fr_cli_check_readable(options->prompts);
+    if (options->prompt_tokens.ids) return 0;
     snprintf(own, sizeof own, "%s/prompts.jsonl", model_dir);
     *path = own;
-    if (access(own, R_OK) == 0) return 0;
+    if (fr_cli_share(access(own, R_OK)) == 0) return 0;
     fr_cli_error(FR_EXIT_USAGE, "prompts: none were given, and the model brings none (%s)", own);
     fr_cli_hint("name a file with --prompts FILE: lines of JSON with a \"prompt\", or one text");
     return FR_EXIT_USAGE;
@@ -33,7 +32,7 @@ fr_study_origin fr_cli_study_origin(const fr_cli_options *options, const fr_cli_
 static int write_report(const char *path, const char *json, fr_status (*render)(const char *, char **, fr_error *)) {
     fr_error error = {0};
     char *text = NULL;
-    if (!path) return 0;
+    if (!path || !fr_cli_is_first()) return 0;
     fr_status status = render(json, &text, &error);
     if (status == FR_OK) status = fr_replace_file(path, text, strlen(text), true, &error);
     fr_free(text);

@@ -2,11 +2,16 @@
 
 #include <assert.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/file.h"
 
 #include "core/dtype.h"
 
 #ifdef FR_MPI
 #include <mpi.h>
+#include <time.h>
 #endif
 
 const fr_ranks fr_ranks_alone = {.rank = 0, .size = 1};
@@ -30,6 +35,7 @@ static void gather_mpi(const fr_ranks *ranks, void *all, const int *counts, cons
 /* Exchanges of a pass are made by whichever thread comes last to a barrier, so one at a time, but not always the same. */
 fr_status fr_ranks_join(fr_ranks **out, fr_error *error) {
     static fr_ranks ranks = {.gather = gather_mpi};
+    static MPI_Comm meeting;
     int provided = MPI_THREAD_SINGLE;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_SERIALIZED)
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: it cannot be called by several threads, one at a time");
@@ -37,8 +43,29 @@ fr_status fr_ranks_join(fr_ranks **out, fr_error *error) {
     MPI_Comm_size(MPI_COMM_WORLD, &ranks.size);
     if (ranks.size > FR_MAX_RANKS)
         return fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: %d ranks, but at most %d can share a model", ranks.size, FR_MAX_RANKS);
+    MPI_Comm_dup(MPI_COMM_WORLD, &meeting);
+    ranks.transport = &meeting;
     *out = &ranks;
     return FR_OK;
+}
+
+/* Others may be in the middle of an exchange, so this needs a communicator of its own. */
+bool fr_ranks_meet(fr_ranks *ranks, double seconds) {
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    double start = fr_now();
+    MPI_Request request;
+    int met = ranks == NULL;
+    if (met) return true;
+    MPI_Ibarrier(*(MPI_Comm *)ranks->transport, &request);
+    do {
+        MPI_Test(&request, &met, MPI_STATUS_IGNORE);
+        if (!met) nanosleep(&pause, NULL);
+    } while (!met && fr_now() - start < seconds);
+    return met;
+}
+
+void fr_ranks_end_all(fr_ranks *ranks, int code) {
+    if (ranks) MPI_Abort(MPI_COMM_WORLD, code);
 }
 
 void fr_ranks_leave(fr_ranks *ranks) {
@@ -49,6 +76,15 @@ fr_status fr_ranks_join(fr_ranks **out, fr_error *error) {
     (void)out;
     fr_fail(error, FR_ERROR_UNSUPPORTED, "MPI: this build of forerun has none");
     return fr_hint(error, FR_ERROR_UNSUPPORTED, "configure with -DFORERUN_MPI=ON");
+}
+
+bool fr_ranks_meet(fr_ranks *ranks, double seconds) {
+    (void)ranks, (void)seconds;
+    return true;
+}
+
+void fr_ranks_end_all(fr_ranks *ranks, int code) {
+    (void)ranks, (void)code;
 }
 
 void fr_ranks_leave(fr_ranks *ranks) {
@@ -75,6 +111,13 @@ void fr_ranks_share(const fr_ranks *ranks, void *bytes, size_t size) {
     }
 }
 
+/* Who speaks: rank 0 prints what happened elsewhere. */
+static void name_rank(const fr_ranks *ranks, fr_error *error) {
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    fr_context(error, error->status, "rank %d on %s", ranks->rank, host);
+}
+
 fr_status fr_ranks_agree(const fr_ranks *ranks, fr_status status, fr_error *error) {
     if (!ranks || ranks->size == 1) return status;
     fr_error unasked = {0}, *e = error ? error : &unasked;
@@ -84,10 +127,31 @@ fr_status fr_ranks_agree(const fr_ranks *ranks, fr_status status, fr_error *erro
     gather(ranks, all, counts);
     while (failed < ranks->size && all[failed] == FR_OK) failed++;
     if (failed == ranks->size) return FR_OK;
+    if (failed == ranks->rank && failed > 0) name_rank(ranks, e);
     memset(counts, 0, sizeof counts);
     counts[failed] = (int)sizeof *e;
     gather(ranks, e, counts);
     return (fr_status)all[failed];
+}
+
+static fr_status read_here(const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error) {
+    return limit ? fr_read_file(path, limit, bytes, length, error) : fr_read_input(path, bytes, length, error);
+}
+
+fr_status fr_ranks_read(const fr_ranks *ranks, const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error) {
+    const bool first = fr_ranks_rank(ranks) == 0;
+    FR_TRY(fr_ranks_agree(ranks, first ? read_here(path, limit, bytes, length, error) : FR_OK, error));
+    fr_ranks_share(ranks, length, sizeof *length);
+    if (!first) *bytes = fr_alloc_zeroed(*length + 1, 1); /* a NUL behind them */
+    fr_status status = *bytes ? FR_OK : fr_fail_at(error, FR_ERROR_MEMORY, path, "no memory for what is in it");
+    status = fr_ranks_agree(ranks, status, error);
+    if (status == FR_OK) {
+        fr_ranks_share(ranks, *bytes, *length);
+        return FR_OK;
+    }
+    fr_free(*bytes);
+    *bytes = NULL;
+    return status;
 }
 
 /* ---- Exchanges inside a pass ---- */

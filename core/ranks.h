@@ -67,4 +67,10 @@ void fr_exchange_take(fr_exchange *exchange, fr_arena *arena, const fr_ranks *ra
  */
 void fr_exchange_planes(const fr_exchange *exchange, const fr_plane *planes, int count);
 
+/* ---- Outside of passes ---- */
+
+/* What rank 0 reads, for all: by fr_read_file of at most `limit` bytes, or by fr_read_input if that is 0. All leave with its
+ * bytes, fr_free's on each, or its error. ranks may be NULL. */
+fr_status fr_ranks_read(const fr_ranks *ranks, const char *path, uint64_t limit, char **bytes, size_t *length, fr_error *error);
+
 #endif

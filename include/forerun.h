@@ -122,6 +122,11 @@ typedef struct fr_ranks fr_ranks;
 FR_API fr_status fr_ranks_join(fr_ranks **out, fr_error *error);
 /* Every rank's last call; nothing can be joined again. NULL is allowed. */
 FR_API void fr_ranks_leave(fr_ranks *ranks);
+/* Whether every other rank comes here too within that time; one that does not is in a call that this one will never make.
+ * (NULL: true.) */
+FR_API bool fr_ranks_meet(fr_ranks *ranks, double seconds);
+/* Ends all ranks at once, with that exit code. It does not return, but for NULL. */
+FR_API void fr_ranks_end_all(fr_ranks *ranks, int code);
 FR_API int fr_ranks_rank(const fr_ranks *ranks); /* 0 for NULL */
 FR_API int fr_ranks_size(const fr_ranks *ranks); /* 1 for NULL */
 /* The bytes of rank 0, for all. (NULL: nothing.) */

@@ -1,6 +1,7 @@
 /* The model object of forerun.h: an opened checkpoint, with its weights bound and loaded. */
 #include <dnnl.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,6 +91,31 @@ static fr_status load(fr_model *model, const char *dir, const fr_model_options *
     return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
 }
 
+/* What must be alike on all ranks, which would compute different bits else and never say so. */
+typedef struct identity {
+    uint64_t checkpoint;
+    char isa[32], prefill[160];
+} identity;
+
+static fr_status compare_ranks(const fr_model *model, const fr_ranks *ranks, fr_error *error) {
+    identity own = {.checkpoint = fr_model_fingerprint(model)};
+    snprintf(own.isa, sizeof own.isa, "%s", model->kernels->name);
+    fr_linear_prefill_path(model->kernels, own.prefill, sizeof own.prefill);
+    identity first = own;
+    fr_ranks_share(ranks, &first, sizeof first);
+    fr_status status = FR_OK;
+    if (first.checkpoint != own.checkpoint) {
+        fr_fail(error, FR_ERROR_ARGUMENT, "another checkpoint than rank 0 has: fingerprint %016" PRIx64 ", expected %016" PRIx64,
+                own.checkpoint, first.checkpoint);
+        status = fr_hint(error, FR_ERROR_ARGUMENT, "all ranks need the same files");
+    } else if (strcmp(first.isa, own.isa) != 0 || strcmp(first.prefill, own.prefill) != 0) {
+        fr_fail(error, FR_ERROR_ARGUMENT, "kernels that round differently: %s, %s; rank 0 has %s, %s", own.isa, own.prefill,
+                first.isa, first.prefill);
+        status = fr_hint(error, FR_ERROR_ARGUMENT, "--isa names an instruction set that all of them have");
+    }
+    return fr_ranks_agree(ranks, status, error);
+}
+
 /* What fails on one rank fails on all, before any of them waits for another. Where a file is lost, whatever else is wrong is no
  * wonder. */
 static fr_status agree(const fr_model *model, const fr_model_options *o, fr_status status, fr_error *error) {
@@ -99,6 +125,7 @@ static fr_status agree(const fr_model *model, const fr_model_options *o, fr_stat
 
 static fr_status open_into(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(agree(model, o, open_files(model, dir, o, error), error));
+    if (fr_ranks_size(o->ranks) > 1) FR_TRY(compare_ranks(model, o->ranks, error));
     fr_plan_agree(model, o);
     return agree(model, o, load(model, dir, o, error), error);
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
+#include "core/ranks.h"
 #include "core/utf8.h"
 #include "model/weights.h"
 #include "study/words.h"
@@ -231,7 +231,7 @@ fr_status fr_prompts_load(const fr_model *model, const char *path, const fr_chat
     size_t length = 0;
     fr_status status;
     *out = (fr_prompts){0};
-    FR_CHECK(fr_read_file(path, MOST_BYTES, &text, &length, error));
+    FR_CHECK(fr_ranks_read(model->ranks, path, MOST_BYTES, &text, &length, error));
     size_t mark = fr_utf8_mark(text, length), start = mark + strspn(text + mark, blanks);
     FR_CHECK(text[start] == '{' ? fr_prompts_parse(text, length, path, add_line, &r, error) : read_text(&r, text, length));
     status = check_ids(&r);

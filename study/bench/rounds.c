@@ -35,6 +35,13 @@ static fr_status report(const fr_bench_run *b, const char *what, double part, fr
     return fr_fail(error, FR_INTERRUPTED, "bench: interrupted in %s", what);
 }
 
+/* Whether there is another round: by rank 0's clock. */
+static bool goes_on(const fr_bench_run *b, int round, double left) {
+    bool yes = round < MOST_ROUNDS && (round < LEAST_ROUNDS || left > 0.0);
+    fr_ranks_share(b->model->ranks, &yes, sizeof yes);
+    return yes;
+}
+
 fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr_bench_fn fn, void *user, fr_figure *seconds,
                           fr_error *error) {
     double budget = b->options.seconds * count, start = fr_now(), part = 0.0;
@@ -43,7 +50,7 @@ fr_status fr_bench_rounds(const fr_bench_run *b, const char *what, int count, fr
     int rounds = 0;
     for (int i = 0; i < count; i++) seconds[i] = (fr_figure){0};
     if (!samples) return fr_fail(error, FR_ERROR_MEMORY, "bench: out of memory");
-    for (int round = -1; round < MOST_ROUNDS && (round < LEAST_ROUNDS || fr_now() - start < budget); round++) {
+    for (int round = -1; goes_on(b, round, budget - (fr_now() - start)); round++) {
         for (int i = 0; i < count; i++) {
             double taken = 0.0;
             FR_CHECK(report(b, what, part, error));
