@@ -2,6 +2,7 @@
 #ifndef FR_CLI_CLI_H
 #define FR_CLI_CLI_H
 
+#include "cli/access.h"
 #include "cli/message.h"
 #include "cli/options.h"
 #include "cli/progress.h"

@@ -8,7 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/ranks.h"
 #include "cli/shown.h"
 
 static bool quiet_stderr, silent_stderr;
@@ -71,22 +70,6 @@ void fr_cli_note(const char *format, ...) {
     va_start(arguments, format);
     print_line("", format, arguments);
     va_end(arguments);
-}
-
-int fr_cli_check_readable(const char *path) {
-    int reason = fr_cli_share(access(path, R_OK) == 0 ? 0 : errno);
-    return reason ? fr_cli_error(FR_EXIT_FAILED, "%s: cannot read: %s", path, strerror(reason)) : 0;
-}
-
-int fr_cli_check_writable(const char *path) {
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    size_t length = !slash ? 1 : slash == path ? 1 : (size_t)(slash - path);
-    bool there = path && access(path, F_OK) == 0;
-    char *folder = strndup(slash ? path : ".", length);
-    int reason = path && access(there || !folder ? path : folder, W_OK) != 0 ? errno : 0;
-    free(folder);
-    reason = fr_cli_share(reason);
-    return reason ? fr_cli_error(FR_EXIT_FAILED, "%s: cannot write: %s", path, strerror(reason)) : 0;
 }
 
 int fr_cli_flush(int exit_code) {

@@ -28,11 +28,6 @@ int fr_cli_failure(const fr_error *error);
 void fr_cli_note(const char *format, ...) FR_CLI_PRINTF(1, 2);
 
 /* Flushes stdout; a full disk or a closed file turns exit_code 0 into a printed failure. Returns the code to end with. */
-/* Whether a file can be read: to be asked before loading a model, which takes minutes. Returns 0, or FR_EXIT_FAILED, printed. */
-int fr_cli_check_readable(const char *path);
-/* Whether a file can be made or written over: to be asked before the work whose result it takes. path may be NULL: nothing will
- * be written. Returns 0, or FR_EXIT_FAILED, printed. */
-int fr_cli_check_writable(const char *path);
 int fr_cli_flush(int exit_code);
 /* From now on stdout is written when it is flushed: what prints tokens as they are chosen does not wait for a slow terminal in
  * the middle of a cycle, whose time is measured. To be called before anything is printed. */
