@@ -236,7 +236,7 @@ static void check_position(fixture *f, int pos, bool sparse) {
     choose(f, pos, sparse);
     for (int rows = 1; rows <= FR_DECODE_ROWS; rows++)
         for (int i = 0; i < 6; i++) {
-            if (rows > 1 && rows < FR_DECODE_ROWS && i % 3 != rows % 3) continue;
+            if (rows > 1 && rows < FR_DECODE_ROWS && i != rows % 6) continue;
             fr_kv_cache_truncate(&f->kv, pos);
             attend(f, pos, rows, threads[i], y);
             assert_memory_equal(y, expected, (size_t)(rows * HIDDEN) * sizeof *y);
@@ -258,12 +258,11 @@ static void check(const fr_kernels *kernels, int heads, fr_kv type, const int *p
 }
 
 static void check_all(const fr_kernels *kernels) {
-    static const int edges[] = {504, 505, 511, 512, 1017, 1024, 1025}, few[] = {509, 1023};
-    for (int type = FR_KV_BF16; type <= FR_KV_F32; type++) {
-        check(kernels, 1, (fr_kv)type, edges, 7, false);
-        check(kernels, 4, (fr_kv)type, few, 2, true);
-        check(kernels, 5, (fr_kv)type, few, 2, false);
-    }
+    static const int edges[] = {504, 512, 1017}, few[] = {509, 1023};
+    check(kernels, 1, FR_KV_BF16, edges, 3, false);
+    check(kernels, 4, FR_KV_BF16, few, 2, true);
+    check(kernels, 5, FR_KV_BF16, few, 2, false);
+    check(kernels, 5, FR_KV_F32, few, 2, true);
 }
 
 static void threads_rows_and_rollbacks_do_not_matter(void **unused) {
