@@ -5,7 +5,7 @@
 
 #define STREAMS 4 /* outputs of a strip */
 #define AHEAD 512 /* bytes of a row that are asked for before they are needed */
-#define TILE(rows) ((rows) <= 5 ? 4 : 2)
+#define TILE(rows) ((rows) <= 2 ? 4 : 2)
 
 /* High and low bytes of the BF16 of each magnitude of E4M3, 127 being NaN. E4M3 subnormals are normal numbers in BF16,
  * which matters because the dot product takes BF16 subnormals for zeros. */

@@ -47,15 +47,14 @@ INLINE const fr_kept *keep_inputs(weight_kind kind, bool quantized, const fr_dec
  * block is copied and padded with zeros. */
 INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_job *j, const fr_kept *kept, int o0, int apart,
                   int outputs) {
-    enum { WHOLE = TILE(1) > 4 ? TILE(1) : 4 }; /* outputs; a strip with fewer is filled up with copies of the last one */
-    _Static_assert(STREAMS % WHOLE == 0, "a full strip is whole");
-    const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in),
-              filled = (outputs + WHOLE - 1) / WHOLE * WHOLE;
+    _Static_assert(STREAMS % 4 == 0 && STREAMS % TILE(1) == 0,
+                   "a strip with fewer outputs is filled up with copies of the last one");
+    const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in);
     const char *w[STREAMS], *x[FR_DECODE_ROWS];
     const float *sw[STREAMS];
     VECTOR total[STREAMS][FR_DECODE_ROWS], sx[FR_DECODE_ROWS];
     _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK], tail[STREAMS][4 * FR_BLOCK];
-    for (int o = 0; o < filled; o++) {
+    UNROLL for (int o = 0; o < STREAMS; o++) {
         int output = o0 + o * apart < j->end && o < outputs ? o0 + o * apart : j->end - 1;
         w[o] = (const char *)j->w + output * j->stride * size;
         sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
@@ -68,8 +67,8 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
             if (quantized) sx[r] = SAME(j->sx[r][b]);
         }
         const int offset = n < FR_BLOCK ? 0 : at * size;
-        for (int o = 0; n < FR_BLOCK && o < filled; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
-        for (int o = 0; o < outputs; o += tile) {
+        for (int o = 0; n < FR_BLOCK && o < STREAMS; o++) w[o] = fr_pad_block(tail[o], w[o] + at * size, n, size);
+        for (int o = 0; o < STREAMS; o += tile) {
             VECTOR sum[TILE(1)][FR_DECODE_ROWS];
             add_block(kind, rows, tile, w + o, offset, x, sum);
             UNROLL for (int i = 0; i < tile; i++) {
@@ -79,7 +78,7 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
             }
         }
     }
-    for (int o = 0; o < filled; o += 4) {
+    UNROLL for (int o = 0; o < STREAMS; o += 4) {
         UNROLL for (int r = 0; r < rows; r++) {
             _Alignas(16) float sum[4];
             _mm_store_ps(sum, sum_lanes_of_four(total[o][r], total[o + 1][r], total[o + 2][r], total[o + 3][r]));
