@@ -187,6 +187,59 @@ static void a_truncated_shard_is_found_and_the_rest_checked(void **state) {
     scratch_destroy(&s);
 }
 
+/* A download that ended early: however many tensors are lost, it is one problem. */
+static void a_file_cut_before_many_tensors_is_one_problem(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1); /* in the other shard */
+    size_t length;
+    char *whole = scratch_read(scratch_path(&s, SECOND), &length);
+    scratch_write(&s, SECOND, whole, length / 2);
+    free(whole);
+    check(s.dir);
+    assert_found("|" SECOND "|truncated: the data of ");
+    assert_found(" tensors reach beyond its end, the first is model.");
+    assert_found("model.layers.0.mlp.up_proj.weight|" FIRST "|1 NaN code, the first at [0, 0]");
+    assert_int_equal(findings_with("missing"), 0);
+    assert_true(found.count <= 3); /* the rest of the tensor that was cut belongs to none */
+    scratch_destroy(&s);
+}
+
+typedef struct cutter {
+    const scratch *s;
+    findings *found;
+} cutter;
+
+static void note_of_cutter(void *user, const fr_problem *problem) {
+    note(((cutter *)user)->found, problem);
+}
+
+static void cut_at_notice(void *user, const fr_notice *notice) {
+    const cutter *c = user;
+    (void)notice;
+    assert_int_equal(truncate(scratch_path(c->s, SECOND), 20000), 0);
+}
+
+/* Between looking at the headers and reading the data. */
+static void a_file_that_is_cut_meanwhile_is_one_problem(void **state) {
+    (void)state;
+    scratch s = copy_of(GOLDEN "pico-s1");
+    cutter c = {&s, &found};
+    damage(&s, "model.layers.0.mlp.up_proj.weight", 0, "\x7f", 1);
+    replace(&s, "config.json", "\"num_nextn_predict_layers\": 1", "\"num_nextn_predict_layers\": 0"); /* there is a notice */
+    for (int threads = 1; threads <= 8; threads *= 2) {
+        found.count = 0;
+        scratch_copy_file(&s, SECOND, GOLDEN "pico-s1/" SECOND);
+        assert_int_equal(fr_check(s.dir, threads, note_of_cutter, cut_at_notice, &c, NULL, NULL, NULL, NULL), FR_OK);
+        assert_int_equal(found.count, 2);
+        assert_found("|" SECOND "|");
+        assert_found(" of its tensors cannot be read, the first is ");
+        assert_found(": the file was cut meanwhile");
+        assert_found("model.layers.0.mlp.up_proj.weight|" FIRST "|1 NaN code");
+    }
+    scratch_destroy(&s);
+}
+
 static void a_shard_with_a_broken_header_is_found(void **state) {
     (void)state;
     scratch s = copy_of(GOLDEN "pico-s1");
@@ -197,10 +250,10 @@ static void a_shard_with_a_broken_header_is_found(void **state) {
     scratch_write(&s, SECOND, whole, length);
     free(whole);
     check(s.dir);
+    assert_int_equal(found.count, 2); /* nothing of what is lost with it */
     assert_found("|" SECOND "|line 1, column 1: not valid JSON");
+    assert_found(" tensors are lost with it");
     assert_found("|1 NaN code, the first at [0, 0]");
-    assert_found("lm_head.weight|" SECOND "|lost with its file");
-    assert_found("model.layers.3.eh_proj.weight|" SECOND "|lost with its file");
     assert_int_equal(noticed.count, 0); /* of the MTP module, which is in that file */
     assert_int_equal(findings_with("missing"), 0);
     assert_int_equal(findings_with("model.layers.0.mlp.up_proj.weight|"), 1);
@@ -217,8 +270,9 @@ static void a_missing_shard_and_a_lying_index_are_found(void **state) {
     assert_found("|the index does not list it");
     unlink(scratch_path(&s, FIRST));
     check(s.dir);
-    assert_found("|" FIRST "|No such file or directory");
-    assert_found("model.layers.0.input_layernorm.weight|" FIRST "|lost with its file");
+    assert_found("|" FIRST "|No such file or directory; ");
+    assert_found(" tensors are lost with it");
+    assert_int_equal(findings_with("input_layernorm"), 0);
     scratch_write_text(&s, INDEX, "{");
     assert_int_equal(check(s.dir), 1);
     assert_found("|" INDEX "|");
@@ -498,6 +552,8 @@ int main(void) {
         cmocka_unit_test(headers_alone_tell_all_but_values),
         cmocka_unit_test(missing_scales_are_found),
         cmocka_unit_test(a_truncated_shard_is_found_and_the_rest_checked),
+        cmocka_unit_test(a_file_cut_before_many_tensors_is_one_problem),
+        cmocka_unit_test(a_file_that_is_cut_meanwhile_is_one_problem),
         cmocka_unit_test(a_shard_with_a_broken_header_is_found),
         cmocka_unit_test(a_missing_shard_and_a_lying_index_are_found),
         cmocka_unit_test(what_is_sound_loads_and_nothing_else_does),

@@ -177,6 +177,7 @@ typedef struct findings {
 
 static void note(void *user, const fr_problem *problem) {
     findings *f = user;
+    if (!problem->problem) return; /* of a tensor that is lost with others */
     if (f->count < 8)
         snprintf(f->text[f->count], sizeof f->text[0], "%s|%s|%s", problem->tensor, problem->file, problem->problem);
     f->count++;

@@ -25,9 +25,17 @@
 #define MAX_INDEX 100000000u /* 671B parameters in 91,991 tensors take 9 MB */
 
 /* The state of opening. Without options.report the first problem ends it. */
+typedef struct lost_file {
+    const char *name; /* the index's */
+    char why[256];
+    size_t tensors; /* that the index puts there */
+} lost_file;
+
 typedef struct opener {
     fr_checkpoint *checkpoint;
     fr_open_options options;
+    lost_file *lost; /* [num_lost] by name: files of the index that cannot be used; with `report` */
+    size_t num_lost;
     int listed; /* files that the index names, or the only one; those beside it come behind */
     fr_error *error;
 } opener;
@@ -123,13 +131,26 @@ static fr_status gather(opener *o) {
 
 /* ---- Shards ---- */
 
-/* Opens one file as the next; with `report`, one that cannot be used is reported and left out. */
-static fr_status open_file(opener *o, const char *name, fr_error *own) {
+/* Files come in the order of their names. */
+static fr_status remember_lost(opener *o, const char *name, const fr_error *why) {
+    lost_file *grown = fr_grow(o->lost, o->num_lost * sizeof *grown, (o->num_lost + 1) * sizeof *grown);
+    if (!grown) return fr_fail_at(o->error, FR_ERROR_MEMORY, name, "no memory for what is wrong with it");
+    o->lost = grown;
+    lost_file *lost = &grown[o->num_lost++];
+    *lost = (lost_file){.name = name};
+    snprintf(lost->why, sizeof lost->why, "%s", fr_error_what(why));
+    return FR_OK;
+}
+
+/* Opens one file as the next; with `report`, one that cannot be used is reported and left out. listed: the index names it, and
+ * what is lost with it is known later. */
+static fr_status open_file(opener *o, const char *name, bool listed, fr_error *own) {
     fr_checkpoint *c = o->checkpoint;
     fr_status status =
         fr_safetensors_open(c->dir, name, c->num_files, o->options.report, o->options.user, &c->files[c->num_files], own);
     if (status == FR_OK) c->num_files++;
     if (status == FR_OK || status == FR_ERROR_MEMORY || !o->options.report) return status;
+    if (listed) return remember_lost(o, name, own);
     return complain(o, "", name, fr_error_what(own)); /* the report has a field for the file */
 }
 
@@ -180,6 +201,30 @@ static const fr_safetensors *file_named(const opener *o, const char *name) {
     return NULL;
 }
 
+static int compare_lost(const void *name, const void *lost) {
+    return strcmp(name, ((const lost_file *)lost)->name);
+}
+
+/* A tensor of a file that cannot be used: one problem tells of all of them. */
+static fr_status lose(opener *o, const char *name, const char *file) {
+    lost_file *lost = o->num_lost ? bsearch(file, o->lost, o->num_lost, sizeof *lost, compare_lost) : NULL;
+    if (!lost) return complain(o, name, file, "lost with its file");
+    lost->tensors++;
+    o->options.report(o->options.user, &(fr_problem){.tensor = name, .file = file});
+    return FR_OK;
+}
+
+static fr_status report_lost(const opener *o) {
+    for (size_t i = 0; i < o->num_lost; i++) {
+        char problem[320];
+        const lost_file *lost = &o->lost[i];
+        snprintf(problem, sizeof problem, "%s; %zu %s lost with it", lost->why, lost->tensors,
+                 lost->tensors == 1 ? "tensor is" : "tensors are");
+        FR_TRY(complain(o, "", lost->name, problem));
+    }
+    return FR_OK;
+}
+
 /* Compares the index with the shards: each must have what the other has. Without `report`, tensors that the index does not list
  * are accepted. */
 static fr_status compare_index(opener *o, const cJSON *map) {
@@ -196,7 +241,7 @@ static fr_status compare_index(opener *o, const cJSON *map) {
         *problem = '\0';
         if (!tensor) {
             const fr_safetensors *file = file_named(o, says);
-            if (!file) FR_CHECK(complain(o, name, says, "lost with its file"));
+            if (!file) FR_CHECK(lose(o, name, says));
             if (file && !file->broken)
                 snprintf(problem, sizeof problem, "the index puts it in %.200s, which has no such tensor", says);
         } else if (listed[tensor - c->tensors]) {
@@ -212,6 +257,7 @@ static fr_status compare_index(opener *o, const cJSON *map) {
     for (size_t i = 0; i < c->count && o->options.report; i++)
         if (!listed[i] && c->tensors[i].file < o->listed)
             FR_CHECK(complain(o, c->tensors[i].name, c->files[c->tensors[i].file].name, "the index does not list it"));
+    status = report_lost(o);
 done:
     fr_free(listed);
     return status;
@@ -266,7 +312,7 @@ static fr_status take_beside(opener *o, const char *name, bool module_is_there) 
                        module_is_there ? "the MTP module is elsewhere" : "config.json announces no MTP module");
         return FR_OK;
     }
-    fr_status status = open_file(o, name, &own);
+    fr_status status = open_file(o, name, false, &own);
     if (status == FR_OK)
         fr_notices_add(options->notices, name, "the index does not name it: its tensors count as if it did");
     else if (o->error)
@@ -308,7 +354,7 @@ static fr_status open_shards(opener *o, const cJSON *map) {
     if (!c->files) FR_CHECK(fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory for %zu files", num_files));
     for (size_t i = 0; i < num_files; i++) {
         fr_error own;
-        status = open_file(o, files[i], &own);
+        status = open_file(o, files[i], true, &own);
         if (status == FR_OK) continue;
         if (o->error) *o->error = own;
         goto done;
@@ -339,7 +385,7 @@ static fr_status open_single(opener *o) {
     fr_error own;
     c->files = fr_alloc_zeroed(1 + MAX_BESIDE, sizeof *c->files);
     if (!c->files) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory");
-    fr_status status = open_file(o, SINGLE_NAME, &own);
+    fr_status status = open_file(o, SINGLE_NAME, false, &own);
     if (status == FR_OK)
         status = open_beside(o);
     else if (o->error)
@@ -382,6 +428,7 @@ fr_status fr_checkpoint_open_with(const char *dir, const fr_open_options *option
     }
     opener o = {.checkpoint = checkpoint, .options = *options, .error = error};
     fr_status status = open_checkpoint(&o);
+    fr_free(o.lost);
     if (status != FR_OK) {
         fr_checkpoint_destroy(checkpoint);
         return status;
@@ -415,6 +462,10 @@ const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i) {
 
 const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file) {
     return checkpoint->files[file].name;
+}
+
+int fr_checkpoint_num_files(const fr_checkpoint *checkpoint) {
+    return checkpoint->num_files;
 }
 
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint) {

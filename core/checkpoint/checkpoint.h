@@ -16,7 +16,8 @@ fr_status fr_checkpoint_open(const char *dir, fr_checkpoint **out, fr_error *err
 
 typedef struct fr_open_options {
     /* What is wrong with shards, tensors or the index is handed to `report` and left out of *out; opening then fails only when
-     * there is no checkpoint at all (or no memory). NULL: the first problem is an error. */
+     * there is no checkpoint at all (or no memory). A tensor without a problem of its own, which is NULL, is lost with its file,
+     * of which one problem tells. NULL: the first problem is an error. */
     fr_problem_fn report;
     void *user;
     /* Look for mtp*.safetensors that the index does not name. Their tensors count as if it did, if no other file has one of layer
@@ -32,6 +33,7 @@ const fr_tensor *fr_checkpoint_find(const fr_checkpoint *checkpoint, const char 
 size_t fr_checkpoint_count(const fr_checkpoint *checkpoint);
 const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i); /* by name, numbers by value */
 const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file);    /* base name */
+int fr_checkpoint_num_files(const fr_checkpoint *checkpoint);
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
 
 /* Finds a tensor of a given shape, whose dtype is one of a mask (1u << FR_BF16 | ...). The error names tensor, file, expected and

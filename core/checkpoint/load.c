@@ -68,7 +68,7 @@ uint64_t fr_checkpoint_copy_bytes(const fr_checkpoint *checkpoint, const bool *w
 
 /* ---- The work -------------------------------------------------------------------------------------------------- */
 
-static int by_place(const void *a, const void *b, void *user) {
+int fr_checkpoint_by_place(const void *a, const void *b, void *user) {
     const fr_checkpoint *c = user;
     const fr_tensor *x = &c->tensors[*(const size_t *)a], *y = &c->tensors[*(const size_t *)b];
     if (x->file != y->file) return x->file - y->file;
@@ -86,7 +86,7 @@ static fr_status plan_pieces(loading *l, fr_error *error) {
     if (!l->order || !l->pieces) return fr_fail_at(error, FR_ERROR_MEMORY, c->dir, "no memory for a list of %zu", most);
     for (size_t i = 0; i < c->count; i++)
         if (l->options->wanted[i]) l->order[l->num_tensors++] = i;
-    qsort_r(l->order, l->num_tensors, sizeof *l->order, by_place, c);
+    qsort_r(l->order, l->num_tensors, sizeof *l->order, fr_checkpoint_by_place, c);
     for (size_t i = 0; i < l->num_tensors; i++) {
         const fr_tensor *t = &c->tensors[l->order[i]];
         const fr_part part = part_of(c, l->options->parts, l->order[i]);

@@ -20,4 +20,7 @@ struct fr_checkpoint {
 /* "FILE: tensor NAME" of what is at an offset of a file, while tensors are in the mapping; of other bytes "FILE". */
 fr_place fr_checkpoint_place(const fr_checkpoint *checkpoint, int file, uint64_t offset);
 
+/* For qsort_r of numbers of tensors: as they lie in the files. */
+int fr_checkpoint_by_place(const void *a, const void *b, void *checkpoint);
+
 #endif

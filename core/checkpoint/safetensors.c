@@ -120,6 +120,7 @@ done:
 /* The readers below return false when an entry is broken, and say in `problem` why. */
 typedef struct entry_parts {
     const cJSON *dtype, *shape, *offsets;
+    bool beyond; /* its data reach beyond the file's end */
 } entry_parts;
 
 static bool read_keys(const cJSON *object, entry_parts *e, char *problem, size_t size) {
@@ -167,7 +168,7 @@ static bool read_shape(const entry_parts *e, fr_tensor *tensor, char *problem, s
     return true;
 }
 
-static bool read_offsets(const fr_safetensors *st, const entry_parts *e, fr_tensor *tensor, char *problem, size_t size) {
+static bool read_offsets(const fr_safetensors *st, entry_parts *e, fr_tensor *tensor, char *problem, size_t size) {
     uint64_t begin, end, room = st->size - st->data_begin;
     char found[80];
     if (!cJSON_IsArray(e->offsets) || cJSON_GetArraySize(e->offsets) != 2 || !fr_json_to_u64(e->offsets->child, &begin) ||
@@ -179,6 +180,7 @@ static bool read_offsets(const fr_safetensors *st, const entry_parts *e, fr_tens
         snprintf(problem, size, "data_offsets: %" PRIu64 " bytes, but %s takes %" PRIu64, end - begin,
                  fr_tensor_describe(tensor->dtype, tensor->rank, tensor->shape, found, sizeof found), tensor->bytes);
     } else if (end > room) {
+        e->beyond = true;
         snprintf(problem, size, "data_offsets: [%" PRIu64 ", %" PRIu64 "] reach beyond the %" PRIu64 " bytes of data in the file",
                  begin, end, room);
     } else {
@@ -187,16 +189,20 @@ static bool read_offsets(const fr_safetensors *st, const entry_parts *e, fr_tens
     return !*problem;
 }
 
-static bool read_entry(const fr_safetensors *st, const cJSON *object, fr_tensor *tensor, char *problem, size_t size) {
+static bool read_entry(const fr_safetensors *st, const cJSON *object, fr_tensor *tensor, bool *beyond, char *problem,
+                       size_t size) {
     entry_parts e = {0};
     char found[80];
+    *beyond = false;
     *problem = '\0';
     if (!cJSON_IsObject(object)) {
         snprintf(problem, size, "expected an object, found %s", fr_json_describe(object, found, sizeof found));
         return false;
     }
-    return read_keys(object, &e, problem, size) && read_shape(&e, tensor, problem, size) &&
-           read_offsets(st, &e, tensor, problem, size);
+    bool sound = read_keys(object, &e, problem, size) && read_shape(&e, tensor, problem, size) &&
+                 read_offsets(st, &e, tensor, problem, size);
+    *beyond = e.beyond;
+    return sound;
 }
 
 /* With `report`, reports a problem; without, it is an error. */
@@ -215,11 +221,39 @@ static fr_status leave_out(const reader *r, const char *tensor, const char *prob
     return complain(r, tensor, problem);
 }
 
+/* Tensors that a file was cut before. In a report several are one problem. */
+typedef struct cut_off {
+    size_t count;
+    const char *first;
+    char problem[256]; /* of the first */
+} cut_off;
+
+static fr_status note_cut_off(const reader *r, cut_off *cut, const char *tensor, const char *problem) {
+    if (!r->report) return leave_out(r, tensor, problem);
+    if (cut->count++ == 0) {
+        cut->first = tensor;
+        snprintf(cut->problem, sizeof cut->problem, "%s", problem);
+    }
+    r->st->broken++;
+    r->report(r->user, &(fr_problem){.tensor = tensor, .file = r->st->name});
+    return FR_OK;
+}
+
+static fr_status tell_cut_off(const reader *r, const cut_off *cut) {
+    char problem[400];
+    if (cut->count == 0) return FR_OK;
+    if (cut->count == 1) return complain(r, cut->first, cut->problem);
+    snprintf(problem, sizeof problem, "truncated: the data of %zu tensors reach beyond its end, the first is %.200s", cut->count,
+             cut->first);
+    return complain(r, "", problem);
+}
+
 /* ---- The header ---- */
 
 static fr_status read_entries(const reader *r, const cJSON *header) {
     fr_safetensors *st = r->st;
     size_t count = 0, name_bytes = 1;
+    cut_off cut = {0};
     const cJSON *entry;
     cJSON_ArrayForEach(entry, header) {
         count++;
@@ -231,14 +265,15 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
     char *names = st->names;
     cJSON_ArrayForEach(entry, header) {
         char problem[256];
+        bool beyond;
         fr_tensor *tensor = &st->tensors[st->count];
         if (strcmp(entry->string, "__metadata__") == 0) continue;
         if (!fr_name_is_plain(entry->string)) {
             FR_TRY(leave_out(r, "", "a name that is empty or has control characters"));
             continue;
         }
-        if (!read_entry(st, entry, tensor, problem, sizeof problem)) {
-            FR_TRY(leave_out(r, entry->string, problem));
+        if (!read_entry(st, entry, tensor, &beyond, problem, sizeof problem)) {
+            FR_TRY(beyond ? note_cut_off(r, &cut, entry->string, problem) : leave_out(r, entry->string, problem));
             continue;
         }
         size_t length = strlen(entry->string) + 1;
@@ -248,7 +283,7 @@ static fr_status read_entries(const reader *r, const cJSON *header) {
         st->count++;
         st->data_bytes += tensor->bytes;
     }
-    return FR_OK;
+    return tell_cut_off(r, &cut);
 }
 
 static int by_name(const void *a, const void *b) {

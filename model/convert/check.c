@@ -1,23 +1,21 @@
 /* Reads a whole checkpoint once, and checks every tensor that the config implies and every value of every tensor. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/checkpoint/scan.h"
 #include "core/memory.h"
 #include "core/processors.h"
-#include "core/threads.h"
 #include "forerun_checkpoint.h"
 #include "model/schema.h"
 #include "model/source.h"
 #include "text/tokenizer.h"
 
-#define STEP (64u << 20) /* bytes between two calls of `progress` */
-#define PART (1u << 20)  /* of a step: what one thread takes at a time */
-
-_Static_assert(STEP % PART == 0 && PART <= UINT32_MAX, "bad values of a part are counted in 32 bits");
+_Static_assert(FR_SCAN_BYTES <= UINT32_MAX && FR_SCAN_BYTES % 4 == 0, "bad values of a piece are counted in 32 bits");
 
 typedef struct checker {
     const char *dir;
@@ -61,7 +59,7 @@ static void complain(checker *c, const char *tensor, const char *file, const cha
 /* Called while opening. A tensor may be reported twice if there is no memory to keep its name. */
 static void report_opening(void *user, const fr_problem *problem) {
     checker *c = user;
-    pass_on(c, problem);
+    if (problem->problem) pass_on(c, problem);
     c->lost = c->lost || !*problem->tensor;
     if (!*problem->tensor) return;
     if (c->num_known == c->room_known) {
@@ -207,31 +205,6 @@ static uint32_t count_bad(value_rule rule, const uint8_t *data, size_t bytes) {
     return 0;
 }
 
-typedef struct step {
-    value_rule rule;
-    const uint8_t *data;
-    size_t bytes; /* <= STEP */
-    atomic_ullong bad;
-} step;
-
-/* TEAM. */
-static void count_bad_parts(void *argument) {
-    step *s = argument;
-    int begin, end;
-    fr_team_split((int)((s->bytes + PART - 1) / PART), 1, &begin, &end);
-    for (int i = begin; i < end; i++) {
-        size_t at = (size_t)i * PART;
-        atomic_fetch_add(&s->bad, count_bad(s->rule, s->data + at, s->bytes - at < PART ? s->bytes - at : PART));
-    }
-}
-
-/* The same for a step, shared by threads, which mostly wait for the disk. */
-static uint64_t count_bad_together(const checker *c, value_rule rule, const uint8_t *data, size_t bytes) {
-    step s = {.rule = rule, .data = data, .bytes = bytes};
-    fr_team_run(bytes > 4 * PART ? c->threads : 1, count_bad_parts, &s);
-    return s.bad;
-}
-
 static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule rule, uint64_t bad, uint64_t first) {
     static const char *const what[][2] = {
         [FINITE_F32] = {"non-finite value", "non-finite values"},
@@ -253,48 +226,110 @@ static void complain_of_values(checker *c, const fr_tensor *tensor, value_rule r
              what[rule][bad > 1], at);
 }
 
-static bool go_on(const checker *c, uint64_t done) {
-    return !c->progress || c->progress(c->progress_user, "tensors", done, fr_checkpoint_count(c->checkpoint));
+/* What was found of a tensor so far. */
+typedef struct scanned {
+    atomic_ullong bad, first; /* elements that break the rule, and the lowest of them */
+    atomic_ullong left;       /* bytes that were not looked at yet */
+} scanned;
+
+/* What of a file cannot be read. */
+typedef struct unread {
+    size_t tensors, last; /* how many, and the one that was counted last, + 1 */
+    uint64_t offset;      /* of the first piece, in the tensor `first` */
+    size_t first;
+    int error;
+} unread;
+
+typedef struct scanning {
+    checker *c;
+    size_t *order;        /* of tensors, as they lie in the files; reported in this order, however many threads there are */
+    size_t reported;      /* of them */
+    scanned *tensors;     /* [count] by number */
+    unread *files;        /* [files] */
+    pthread_mutex_t lock; /* of files */
+} scanning;
+
+static void note_unread(scanning *s, const fr_scan_piece *piece) {
+    const fr_tensor *tensor = fr_checkpoint_at(s->c->checkpoint, piece->tensor);
+    pthread_mutex_lock(&s->lock);
+    unread *u = &s->files[tensor->file];
+    const fr_tensor *first = fr_checkpoint_at(s->c->checkpoint, u->first);
+    bool earlier = (uintptr_t)tensor->data + piece->at < (uintptr_t)first->data + u->offset;
+    if (u->tensors == 0 || earlier) u->offset = piece->at, u->first = piece->tensor, u->error = piece->error;
+    u->tensors += u->last != piece->tensor + 1; /* a tensor's pieces are one thread's, or a large one's */
+    u->last = piece->tensor + 1;
+    pthread_mutex_unlock(&s->lock);
 }
 
-/* `done`: how many tensors have been scanned before this one, for progress. */
-static fr_status scan_tensor(checker *c, const fr_tensor *tensor, uint64_t done) {
-    const uint8_t *data = tensor->data;
+static uint64_t first_bad(value_rule rule, const fr_scan_piece *piece, size_t width) {
+    size_t i = 0;
+    while (!count_bad(rule, piece->data + i * width, width)) i++;
+    return piece->at / width + i;
+}
+
+static void look(void *user, const fr_scan_piece *piece) {
+    scanning *s = user;
+    scanned *to = &s->tensors[piece->tensor];
+    const fr_tensor *tensor = fr_checkpoint_at(s->c->checkpoint, piece->tensor);
     value_rule rule = rule_of(tensor);
-    size_t width = fr_dtype_size(tensor->dtype);
-    uint64_t bad = 0, first = 0;
-    if (rule == ANY_VALUE) return FR_OK;
-    for (uint64_t at = 0; at < tensor->bytes; at += STEP) {
-        size_t bytes = tensor->bytes - at < STEP ? (size_t)(tensor->bytes - at) : STEP;
-        uint64_t here = count_bad_together(c, rule, data + at, bytes);
-        if (here && !bad) {
-            first = at / width;
-            while (!count_bad(rule, data + first * width, width)) first++;
-        }
-        bad += here;
-        if (at + bytes < tensor->bytes && !go_on(c, done)) return FR_INTERRUPTED;
+    uint32_t bad = piece->error ? 0 : count_bad(rule, piece->data, piece->count);
+    if (piece->error) note_unread(s, piece);
+    if (bad) {
+        unsigned long long first = first_bad(rule, piece, fr_dtype_size(tensor->dtype)), lowest = atomic_load(&to->first);
+        while (first < lowest && !atomic_compare_exchange_weak(&to->first, &lowest, first)) continue;
+        atomic_fetch_add(&to->bad, bad);
     }
-    if (bad) complain_of_values(c, tensor, rule, bad, first);
-    return FR_OK;
+    atomic_fetch_sub(&to->left, piece->count);
 }
 
-/* Orders tensors as they lie in the files, so that a disk reads forward. */
-static int by_data(const void *a, const void *b) {
-    const fr_tensor *x = *(const fr_tensor *const *)a, *y = *(const fr_tensor *const *)b;
-    if (x->file != y->file) return x->file < y->file ? -1 : 1;
-    return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : (uintptr_t)x->data > (uintptr_t)y->data;
+/* Reports what is looked at to its end, and progress. */
+static bool report_scanned(void *user) {
+    scanning *s = user;
+    checker *c = s->c;
+    size_t count = fr_checkpoint_count(c->checkpoint), before = s->reported;
+    for (; s->reported < count; s->reported++) {
+        const fr_tensor *tensor = fr_checkpoint_at(c->checkpoint, s->order[s->reported]);
+        scanned *of = &s->tensors[s->order[s->reported]];
+        if (atomic_load(&of->left) > 0) break;
+        if (atomic_load(&of->bad)) complain_of_values(c, tensor, rule_of(tensor), of->bad, of->first);
+    }
+    return s->reported == before || !c->progress || c->progress(c->progress_user, "tensors", s->reported, count);
 }
 
-static fr_status scan_all(checker *c) {
+/* A file of which something cannot be read is one problem, whatever is in it. */
+static void report_unread(const scanning *s) {
+    for (int f = 0; f < fr_checkpoint_num_files(s->c->checkpoint); f++) {
+        const unread *u = &s->files[f];
+        if (u->tensors == 0) continue;
+        complain(s->c, "", fr_checkpoint_file(s->c->checkpoint, f),
+                 "%zu of its tensors cannot be read, the first is %s at its byte %" PRIu64 ": %s", u->tensors,
+                 fr_checkpoint_at(s->c->checkpoint, u->first)->name, u->offset,
+                 u->error < 0 ? "the file was cut meanwhile" : strerror(u->error));
+    }
+}
+
+static fr_status scan_all(checker *c, fr_error *error) {
     size_t count = fr_checkpoint_count(c->checkpoint);
-    const fr_tensor **order = fr_alloc(count * sizeof *order);
-    if (!order) return FR_ERROR_MEMORY;
-    for (size_t i = 0; i < count; i++) order[i] = fr_checkpoint_at(c->checkpoint, i);
-    qsort(order, count, sizeof *order, by_data);
+    scanning s = {.c = c, .lock = PTHREAD_MUTEX_INITIALIZER};
     fr_status status = FR_OK;
-    for (size_t i = 0; i < count && status == FR_OK; i++) status = go_on(c, i) ? scan_tensor(c, order[i], i) : FR_INTERRUPTED;
-    if (status == FR_OK && !go_on(c, count)) status = FR_INTERRUPTED;
-    fr_free(order);
+    s.order = fr_alloc(count * sizeof *s.order);
+    s.tensors = fr_alloc_zeroed(count, sizeof *s.tensors);
+    s.files = fr_alloc_zeroed((size_t)fr_checkpoint_num_files(c->checkpoint), sizeof *s.files);
+    if (!s.order || !s.tensors || !s.files) FR_CHECK(fr_fail_at(error, FR_ERROR_MEMORY, c->dir, "no memory for its check"));
+    fr_checkpoint_order(c->checkpoint, s.order);
+    for (size_t i = 0; i < count; i++) {
+        atomic_store(&s.tensors[i].first, UINT64_MAX);
+        atomic_store(&s.tensors[i].left, fr_checkpoint_at(c->checkpoint, i)->bytes);
+    }
+    fr_scan_options o = {
+        .order = s.order, .num_tensors = count, .threads = c->threads, .look = look, .go_on = report_scanned, .user = &s};
+    status = fr_checkpoint_scan(c->checkpoint, &o, error);
+    if (status == FR_OK && !report_scanned(&s)) status = FR_INTERRUPTED;
+    report_unread(&s);
+done:
+    fr_free(s.order);
+    fr_free(s.tensors);
+    fr_free(s.files);
     return status;
 }
 
@@ -328,7 +363,7 @@ static bool files_are_others(checker *c) {
 }
 
 /* A config that cannot be used is a problem; the values can be checked without it. */
-static fr_status check_all(checker *c, const fr_error *no_config) {
+static fr_status check_all(checker *c, const fr_error *no_config, fr_error *error) {
     fr_mtp_files mtp;
     if (!c->has_config) complain_of_config(c, no_config);
     if (c->num_known) qsort(c->known, c->num_known, sizeof *c->known, compare_text);
@@ -344,18 +379,18 @@ static fr_status check_all(checker *c, const fr_error *no_config) {
     }
     FR_TRY(fr_tokenizer_notices(c->dir, &c->notices, NULL));
     fr_notices_tell(&c->notices, c->notice, c->user);
-    return c->headers_only ? FR_OK : scan_all(c);
+    return c->headers_only ? FR_OK : scan_all(c, error);
 }
 
 static fr_status check(checker *c, uint64_t *num_problems, fr_error *error) {
-    fr_error own, no_config;
+    fr_error own = {0}, no_config;
     fr_status status = fr_config_load(c->dir, &c->config, &c->notices, &no_config);
     c->has_config = status == FR_OK;
     if (status != FR_ERROR_MEMORY)
         status =
             fr_source_survey(c->dir, c->has_config ? &c->config : NULL, report_opening, c, &c->checkpoint, &c->notices, &own);
     if (status == FR_OK) {
-        status = check_all(c, &no_config);
+        status = check_all(c, &no_config, error);
         if (status == FR_ERROR_MEMORY) fr_fail_at(error, status, c->dir, "no memory for its check");
         if (status == FR_INTERRUPTED) fr_fail_at(error, status, c->dir, "the check was interrupted");
     } else if (status == FR_ERROR_FORMAT) {
@@ -363,7 +398,7 @@ static fr_status check(checker *c, uint64_t *num_problems, fr_error *error) {
         complain(c, "", "model.safetensors.index.json", "%s", own.message);
         status = FR_OK;
     } else if (error) {
-        *error = own;
+        *error = own.status ? own : no_config;
     }
     if (num_problems) *num_problems = c->problems;
     for (size_t i = 0; i < c->num_known; i++) fr_free(c->known[i]);
