@@ -1,5 +1,6 @@
 #include "core/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,9 +84,12 @@ static fr_status parse(const char *text, size_t length, bool nul, const char *wh
     if (!copy) return fr_fail_at(error, FR_ERROR_MEMORY, where, "no memory for %zu bytes", length);
     const char *end = copy;
     size_t used = nul ? hide_nuls(copy, length) : length;
+    errno = 0;
     cJSON *json = cJSON_ParseWithLengthOpts(copy, used + 1, &end, 1);
+    bool no_memory = !json && errno == ENOMEM; /* cJSON does not tell */
     size_t at = end ? (size_t)(end - copy) : 0;
     fr_free(copy);
+    if (no_memory) return fr_fail_at(error, FR_ERROR_MEMORY, where, "no memory for its values");
     if (!json)
         return fail_at(error, where, text, at < length ? at : length,
                        at < length ? "not valid JSON"

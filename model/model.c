@@ -146,16 +146,19 @@ fr_status fr_model_open(const char *dir, const fr_model_options *options, fr_mod
 
 /* config.json only adds ids that have no text, and tokens that end one: without it, or where it is not of the family, the
  * tokenizer says all there is to know. */
-static void take_text_config(fr_model *model, const char *dir) {
+static fr_status take_text_config(fr_model *model, const char *dir, fr_error *error) {
     fr_config *c = &model->config;
     int size = fr_tokenizer_size(model->tokenizer);
     int32_t eos = fr_tokenizer_eos(model->tokenizer);
-    if (fr_config_load(dir, c, &model->notices, NULL) != FR_OK) {
+    fr_status status = fr_config_load(dir, c, &model->notices, error);
+    if (status == FR_ERROR_MEMORY) return status;
+    if (status != FR_OK) {
         model->notices.count = 0;
         *c = (fr_config){.bos_token_id = fr_tokenizer_bos(model->tokenizer)};
         if (eos >= 0) c->eos_token_ids[c->num_eos_token_ids++] = eos;
     }
     if (c->vocab_size < size) c->vocab_size = size;
+    return FR_OK;
 }
 
 fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_model **out, fr_error *error) {
@@ -164,11 +167,11 @@ fr_status fr_model_open_tokenizer(const char *dir, const char *chat_format, fr_m
     fr_status status = fr_isa_find(FR_ISA_AUTO, &model->kernels, error);
     if (status == FR_OK) status = fr_tokenizer_load(dir, &model->tokenizer, error);
     if (status == FR_OK) status = fr_tokenizer_load_chat(model->tokenizer, dir, chat_format, &model->notices, error);
+    if (status == FR_OK) status = take_text_config(model, dir, error);
     if (status != FR_OK) {
         fr_model_destroy(model);
         return status;
     }
-    take_text_config(model, dir);
     *out = model;
     return FR_OK;
 }

@@ -163,6 +163,7 @@ static fr_status compile(const char *pattern, uint32_t options, pcre2_code **out
     if (!*out) {
         PCRE2_UCHAR why[160] = "";
         pcre2_get_error_message(code, why, sizeof why);
+        if (code == PCRE2_ERROR_HEAP_FAILED) return fr_fail(error, FR_ERROR_MEMORY, "no memory to compile a regular expression");
         return fr_fail(error, FR_ERROR_FORMAT, "the regular expression '%.200s' is wrong at byte %zu: %s", pattern, (size_t)at,
                        (const char *)why);
     }

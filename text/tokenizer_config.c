@@ -69,7 +69,8 @@ static bool make_paths(const char *dir, paths *p) {
 
 bool fr_tokenizer_present(const char *dir) {
     paths p;
-    bool present = make_paths(dir, &p) && (fr_is_there(p.of[JSON]) || fr_is_there(p.of[TIKTOKEN]));
+    bool present =
+        !make_paths(dir, &p) || fr_is_there(p.of[JSON]) || fr_is_there(p.of[TIKTOKEN]); /* no memory: who reads it says so */
     free_paths(&p);
     return present;
 }
@@ -139,9 +140,12 @@ fr_status fr_tokenizer_load_chat(fr_tokenizer *tokenizer, const char *dir, const
     size_t length;
     fr_status status = FR_OK;
     fr_error why;
-    if (make_paths(dir, &p)) {
-        fr_json_load(p.of[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, NULL);
-        fr_json_load(p.of[MODEL], FR_MAX_TOKENIZER_BYTES, &model, NULL);
+    bool whole = make_paths(dir, &p);
+    if (whole) { /* what is wrong with them was said when the tokenizer was loaded */
+        whole &= fr_json_load(p.of[CONFIG], FR_MAX_TOKENIZER_BYTES, &config, NULL) != FR_ERROR_MEMORY;
+        whole &= fr_json_load(p.of[MODEL], FR_MAX_TOKENIZER_BYTES, &model, NULL) != FR_ERROR_MEMORY;
+    }
+    if (whole) {
         if (fr_is_there(p.of[CHAT_TEMPLATE]) && fr_read_file(p.of[CHAT_TEMPLATE], FR_MAX_TOKENIZER_BYTES, &text, &length, &why))
             fr_notices_add(notices, "chat template", "%s: left out", why.message);
         const cJSON *type = fr_json_find(model, "model_type");

@@ -328,6 +328,7 @@ static fr_status open_beside(opener *o) {
     bool there = o->options.mtp_layer >= 0 && has_layer(c, o->options.mtp_layer);
     int count = scandir(c->dir, &names, is_mtp_file, alphasort);
     fr_status status = FR_OK;
+    if (count < 0 && errno == ENOMEM) return fr_fail_at(o->error, FR_ERROR_MEMORY, c->dir, "no memory to list it");
     for (int i = 0; i < count; i++) {
         if (status == FR_OK && c->num_files < o->listed + MAX_BESIDE && !is_open(c, names[i]->d_name))
             status = take_beside(o, names[i]->d_name, there);

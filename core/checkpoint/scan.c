@@ -56,16 +56,15 @@ typedef struct source {
 } source;
 
 static void open_source(const fr_checkpoint *c, source *s, int file) {
-    char *path = NULL;
+    char path[4096];
     if (s->file == file) return;
     if (s->fd >= 0) close(s->fd);
     s->file = file;
     s->fd = -1;
-    s->error = ENOMEM;
-    if (asprintf(&path, "%s/%s", c->dir, c->files[file].name) < 0) return;
+    s->error = ENAMETOOLONG;
+    if (snprintf(path, sizeof path, "%s/%s", c->dir, c->files[file].name) >= (int)sizeof path) return;
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
     s->error = errno;
-    free(path);
 }
 
 /* Reads all of it. Returns 0, an errno, or -1. */
