@@ -381,8 +381,7 @@ static fr_status open_file(file *f) {
 }
 
 /* What rank 0 reads of its file goes to all ranks' copies of it, in memory. */
-static fr_status share_pieces(const fr_ranks *ranks, file *f, int copy) {
-    static char piece[PIECE];
+static fr_status share_pieces(const fr_ranks *ranks, file *f, int copy, char *piece) {
     int64_t got = 1;
     while (got > 0) {
         fr_status status = FR_OK;
@@ -402,10 +401,13 @@ static fr_status share_pieces(const fr_ranks *ranks, file *f, int copy) {
 /* Puts the copy in the place of the file, which rank 0 alone must have. */
 static fr_status share_file(const fr_ranks *ranks, file *f) {
     int copy = memfd_create("session", MFD_CLOEXEC);
+    char *piece = fr_alloc(PIECE);
     fr_status status = ranks->rank == 0 ? open_file(f) : FR_OK;
-    if (status == FR_OK && copy < 0) status = fr_fail_at(f->error, FR_ERROR_MEMORY, f->path, "no memory to read it into");
+    if (status == FR_OK && (copy < 0 || !piece))
+        status = fr_fail_at(f->error, FR_ERROR_MEMORY, f->path, "no memory to read it into");
     status = fr_ranks_agree(ranks, status, f->error);
-    if (status == FR_OK) status = share_pieces(ranks, f, copy);
+    if (status == FR_OK) status = share_pieces(ranks, f, copy, piece);
+    fr_free(piece);
     if (f->fd >= 0) close(f->fd);
     f->fd = copy;
     return status;

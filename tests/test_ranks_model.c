@@ -366,12 +366,83 @@ static void a_session_of_several_ranks_goes_on_with_one(void **state) {
     free(of_one.bytes);
 }
 
+/* ---- Failures ---- */
+
+/* What one rank alone runs into. */
+typedef struct trouble {
+    const char *dir;
+    uint64_t memory_limit; /* of the last rank; 0: none */
+    int progress_ends;     /* tokens of a prefill after which rank 0's user wants no more; 0: never */
+    fr_status status[MAX_THREAD_RANKS];
+    char message[MAX_THREAD_RANKS][768];
+    size_t length[MAX_THREAD_RANKS]; /* of the text, in the end */
+} trouble;
+
+static bool want_no_more(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)what, (void)total;
+    return done < *(uint64_t *)user;
+}
+
+static bool want_all(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)user, (void)what, (void)done, (void)total;
+    return true;
+}
+
+static void run_into_trouble(const fr_ranks *ranks, void *user) {
+    trouble *t = user;
+    fr_error error = {0};
+    fr_model *model = NULL;
+    fr_session *session = NULL;
+    int32_t tokens[PROMPT];
+    make_prompt(tokens);
+    uint64_t ends = (uint64_t)t->progress_ends;
+    bool interrupts = ranks->rank == 0 && ends > 0, is_last = ranks->rank == ranks->size - 1;
+    fr_session_options options = {
+        .ctx = 100, .prefill_chunk = 10, .progress = interrupts ? want_no_more : want_all, .user = &ends};
+    fr_status status = fr_model_open(
+        t->dir,
+        &(fr_model_options){
+            .threads = 1, .session = &options, .no_pin = true, .memory_limit = is_last ? t->memory_limit : 0, .ranks = ranks},
+        &model, &error);
+    if (status == FR_OK) status = fr_session_create(model, &options, &session, &error);
+    if (status == FR_OK) status = fr_session_prefill(session, tokens, PROMPT, &error);
+    if (session) t->length[ranks->rank] = fr_session_length(session);
+    t->status[ranks->rank] = status;
+    snprintf(t->message[ranks->rank], sizeof t->message[0], "%s", error.message);
+    fr_session_destroy(session);
+    fr_model_destroy(model);
+}
+
+static void check_trouble(trouble *t, fr_status expected, const char *says) {
+    enum { RANKS = 3 };
+    t->dir = FR_TEST_DIR "/golden/nano-mtp-s1";
+    run_ranks(RANKS, run_into_trouble, t);
+    for (int i = 0; i < RANKS; i++) {
+        if (t->status[i] != expected || !strstr(t->message[i], says))
+            fail_msg("rank %d: status %d, not %d: %s", i, (int)t->status[i], (int)expected, t->message[i]);
+        assert_string_equal(t->message[i], t->message[0]);
+        assert_int_equal(t->length[i], t->length[0]);
+    }
+}
+
+static void what_fails_on_one_rank_fails_on_all(void **state) {
+    trouble short_of_memory = {.memory_limit = 100000}, interrupted = {.progress_ends = 25}, none = {0};
+    (void)state;
+    if (joined) return; /* what is tested is not the transport */
+    check_trouble(&none, FR_OK, "");
+    assert_int_equal(none.length[0], PROMPT);
+    check_trouble(&short_of_memory, FR_ERROR_MEMORY, "memory: ");
+    check_trouble(&interrupted, FR_INTERRUPTED, "interrupted after 30");
+    assert_int_equal(interrupted.length[0], 30);
+}
+
 int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_ranks_gives_the_bits_of_one_process),
         cmocka_unit_test(so_it_does_with_every_instruction_set),
         cmocka_unit_test(whole_blocks_travel_as_codes),
         cmocka_unit_test(a_session_of_several_ranks_goes_on_with_one),
+        cmocka_unit_test(what_fails_on_one_rank_fails_on_all),
     };
     fr_error error = {0};
     for (int i = 1; i < count; i++) {
