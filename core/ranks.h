@@ -49,7 +49,7 @@ typedef struct fr_plane {
     size_t stride;       /* bytes from row to row */
     int columns;         /* so many of them lie together, .. */
     size_t column_bytes; /* .. in so many bytes; every part begins with the first of such a group */
-    bool codes;          /* they are E4M3 values carried as BF16, and travel as their codes */
+    bool codes;          /* they are E4M3 values carried as BF16, and travel as their codes if they are many */
 } fr_plane;
 
 /* Where pieces of several rows are put together. With one rank there is none. */
