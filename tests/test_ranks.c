@@ -53,8 +53,11 @@ static void fail_somewhere(const fr_ranks *ranks, void *user) {
         fr_status status = FR_OK;
         if (ranks->rank >= failing) status = fr_fail(&error, FR_ERROR_IO, "rank %d has no disk", ranks->rank);
         status = fr_ranks_agree(ranks, status, &error);
-        snprintf(wanted, sizeof wanted, "rank %d has no disk", failing);
-        expect(user, status == FR_ERROR_IO && strcmp(error.message, wanted) == 0);
+        snprintf(wanted, sizeof wanted, "%srank %d has no disk", failing ? ": " : "", failing);
+        const char *what = strstr(error.message, wanted);
+        expect(user, status == FR_ERROR_IO && what && strcmp(what, wanted) == 0);
+        snprintf(wanted, sizeof wanted, failing ? "rank %d on " : "rank %d has", failing); /* rank 0 speaks for others */
+        expect(user, strncmp(error.message, wanted, strlen(wanted)) == 0);
         expect(user, fr_ranks_agree(ranks, status, NULL) == FR_ERROR_IO);
     }
 }
