@@ -65,6 +65,9 @@ static void print_machine(const fr_bench_result *r) {
                r->peak_name);
     if (r->barrier.samples)
         printf("barrier  %8.2f us        (%.2f to %.2f)\n", 1e6 * r->barrier.median, 1e6 * r->barrier.p10, 1e6 * r->barrier.p90);
+    if (r->exchange.samples)
+        printf("exchange %8.2f us        (%.2f to %.2f; a row of %s between %d ranks; all else is rank 0's)\n",
+               1e6 * r->exchange.median, 1e6 * r->exchange.p10, 1e6 * r->exchange.p90, FR_TEXT_SIZE(r->exchange_bytes), r->ranks);
 }
 
 static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
@@ -210,6 +213,11 @@ static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtim
         add_figure(b, document, "barrier_s", &r->barrier);
     else
         fr_json_add_null(b, document, "barrier_s");
+    fr_json_add_count(b, document, "ranks", (uint64_t)r->ranks);
+    if (r->exchange.samples) {
+        add_figure(b, document, "exchange_s", &r->exchange);
+        fr_json_add_count(b, document, "exchange_bytes", r->exchange_bytes);
+    }
     fr_json_add_count(b, document, "context", (uint64_t)r->ctx);
 }
 

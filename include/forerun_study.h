@@ -117,6 +117,9 @@ typedef struct fr_bench_result {
                                    portable */
     const char *peak_name;      /* what reached it */
     fr_figure barrier;          /* seconds that the model's threads take to meet, when all come at once */
+    int ranks;                  /* that compute the model together; 1: one process */
+    fr_figure exchange;         /* seconds in which ranks give each other their parts of a row of hidden states; none with one */
+    uint64_t exchange_bytes;    /* of such a row */
     fr_bench_linear *linear;
     fr_bench_prefill *prefill;
     fr_bench_pass *passes;

@@ -31,6 +31,9 @@ static void finish(fr_bench_run *b) {
         r->read_streams = fr_bench_streams[v];
     }
     r->barrier = fr_figure_of(b->barrier.samples, b->barrier.count);
+    r->ranks = b->model->ranks->size;
+    r->exchange = fr_figure_of(b->exchange.samples, b->exchange.count);
+    r->exchange_bytes = (uint64_t)b->model->config.hidden_size * sizeof(float);
     r->peak = tile.median > registers.median ? tile : registers;
     r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache"
                    : b->model->kernels->prefill   ? "vdpbf16ps in registers"

@@ -28,7 +28,8 @@ typedef struct fr_bench_run {
     uint64_t *buffer;                    /* read for bandwidth: larger than the last-level cache */
     fr_bench_limit read[FR_BENCH_READS]; /* by streams a thread: fr_bench_streams */
     fr_bench_limit tile_peak, register_peak;
-    fr_bench_limit barrier; /* not a rate: seconds of one */
+    fr_bench_limit barrier;  /* not a rate: seconds of one */
+    fr_bench_limit exchange; /* likewise */
 } fr_bench_run;
 
 /* Rounds and figures: study/bench/rounds.c. */

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/kernels/cpu.h"
+#include "core/ranks.h"
 #include "core/threads.h"
 #include "forerun_study.h"
 #include "study/bench/bench.h"
@@ -240,9 +241,41 @@ static void measure_barrier(fr_bench_run *b) {
     }
 }
 
+/* One exchange of a row of hidden states. Every rank calls it equally often. */
+static double exchange(const fr_bench_run *b, float *row, int *counts, int *at) {
+    enum { EXCHANGES = 100 };
+    const fr_ranks *ranks = b->model->ranks;
+    const int width = b->model->config.hidden_size;
+    for (int i = 0; i < ranks->size; i++) {
+        int begin, end;
+        fr_ranks_part(ranks, i, width, fr_cut_unit(width, ranks->size), &begin, &end);
+        at[i] = begin * (int)sizeof *row;
+        counts[i] = (end - begin) * (int)sizeof *row;
+    }
+    double start = fr_now();
+    for (int i = 0; i < EXCHANGES; i++) ranks->gather(ranks, row, counts, at);
+    return (fr_now() - start) / EXCHANGES;
+}
+
+static void measure_exchange(fr_bench_run *b) {
+    const int size = b->model->ranks->size;
+    float *row = fr_alloc_zeroed((size_t)b->model->config.hidden_size, sizeof *row);
+    int *counts = fr_alloc_zeroed((size_t)size * 2, sizeof *counts);
+    bool there = row && counts;
+    if (fr_ranks_agree(b->model->ranks, there ? FR_OK : FR_ERROR_MEMORY, NULL) == FR_OK) {
+        for (int i = -1; i < SWEEPS && b->exchange.count < FR_BENCH_LIMIT_SAMPLES; i++) {
+            double seconds = exchange(b, row, counts, counts + size);
+            if (i >= 0) b->exchange.samples[b->exchange.count++] = seconds;
+        }
+    }
+    fr_free(row);
+    fr_free(counts);
+}
+
 void fr_bench_measure_machine(fr_bench_run *b) {
     fr_team_pin(b->model->pinned); /* as passes are */
     measure_barrier(b);
+    if (b->model->ranks->size > 1) measure_exchange(b);
     for (int i = -1; i < SWEEPS && b->read[0].count < FR_BENCH_LIMIT_SAMPLES; i++) {
         for (int v = 0; v < FR_BENCH_READS; v++) {
             double bandwidth = read_bandwidth(b, fr_bench_streams[v]);
