@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/line.h"
+#include "cli/output.h"
 #include "cli/ranks.h"
 
 typedef struct chat {
@@ -286,6 +287,11 @@ static int do_stats(chat *c, const char *argument) {
                drafted > 0 ? 100 * accepted / drafted : 0, 1 + accepted / (double)stats.num_drafts);
     else
         printf("none\n");
+    if (c->runtime.info.reader) {
+        char experts[256];
+        fr_cli_experts_text(&stats, experts, sizeof experts);
+        printf("experts     %s\n", experts);
+    }
     return 0;
 }
 

@@ -244,6 +244,7 @@ static void print_document(const generation *run) {
     fr_json_add_number(b, part, "decode_tokens_per_s", decode_rate(run));
     fr_json_add_ratio(b, part, "prefill_tokens_per_s", (double)stats.prefill_tokens, run->prefill_s);
     fr_study_add_speculation(b, b->root, "speculative_decoding", &stats, &policy, fr_cli_depth(options, info));
+    fr_study_add_experts(b, b->root, &stats, info->reader);
     fr_cli_add_memory(b, b->root, info, run->session);
     if (options->session) {
         part = fr_json_add_object(b, b->root, "session");
@@ -296,6 +297,10 @@ static void print_summary(const generation *run) {
         fr_cli_note("the context of %d tokens is full; --ctx N makes it larger", fr_session_ctx(run->session));
     fr_cli_note("%zu %s%s, prefill %zu tokens in %.2f s%s", run->count, run->count == 1 ? "token" : "tokens", speed,
                 (size_t)stats.prefill_tokens, run->prefill_s, drafts);
+    if (!run->runtime.info.reader) return;
+    char experts[256];
+    fr_cli_experts_text(&stats, experts, sizeof experts);
+    fr_cli_note("experts: %s", experts);
 }
 
 int fr_cmd_generate(const fr_cli_options *options) {

@@ -164,10 +164,16 @@ static void print_tensors(const inspection *run) {
 
 static void print_plan(const inspection *run) {
     const fr_memory_plan *p = &run->plan;
+    bool streamed = p->weights == FR_WEIGHTS_STREAM;
     printf("\nmemory for a context of %s", FR_TEXT_GROUPED((uint64_t)p->ctx));
     if (run->options->ranks > 1) printf(", on the largest of %d ranks", run->options->ranks);
     printf("\n");
-    print_bytes(p->weights == FR_WEIGHTS_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
+    if (streamed) {
+        print_bytes("experts, cached", p->cache_bytes);
+        print_bytes("other weights", p->resident_bytes);
+    } else {
+        print_bytes(p->weights == FR_WEIGHTS_COPY ? "weights, copied" : "weights, mapped", p->weight_bytes);
+    }
     print_bytes("tables", p->table_bytes);
     if (p->draft_head_bytes) print_bytes("draft head", p->draft_head_bytes);
     print_bytes("KV caches", p->session.kv_bytes + p->session.mtp_kv_bytes);
@@ -177,7 +183,11 @@ static void print_plan(const inspection *run) {
     if (p->available_bytes) print_bytes("available here", p->available_bytes);
     if (!run->fits)
         printf("  does not fit\n");
-    else if (!p->all_fits)
+    else if (streamed) {
+        char text[256];
+        fr_cli_stream_text(p, text, sizeof text);
+        printf("  streamed: %s\n", text);
+    } else if (!p->all_fits)
         printf("  runs, but at the speed of the disk: the weights do not fit\n");
 }
 

@@ -225,9 +225,14 @@ const fr_cli_option fr_cli_option_table[] = {
          "look for values that are not finite behind every part of every layer, to name the first; costs some percent",
          check_finite, RUN | MAKE),
     CHOICE("weights", fr_weights_word, "auto", NUMBERS,
-           "mapped from their files; or copied into huge pages; or mapped and read at once.\n"
-           "                                auto is mmap",
+           "mapped from their files; or copied into huge pages; or mapped and read at once;\n"
+           "                                or routed experts read when they are chosen.\n"
+           "                                auto is mmap where all fits, else stream",
            weights, EVALUATE | FR_CMD_INSPECT),
+    TEXT("expert-cache", 0, FR_OPT_SIZE, "BYTES", "the memory that is left", NUMBERS,
+         "streamed weights: memory for routed experts; 20G is twenty GiB", expert_cache, EVALUATE | FR_CMD_INSPECT),
+    CHOICE("reader", fr_reader_word, "auto", NUMBERS, "streamed weights: how files are read; auto is uring where it is allowed",
+           reader, EVALUATE),
 
     TEXT("model", 'm', FR_OPT_FILE, "DIR", "the demo model", EVERYWHERE, "the checkpoint's directory", model,
          FR_CMD_ALL & ~FR_CMD_SYNTH),

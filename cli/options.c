@@ -63,6 +63,20 @@ static bool parse_integer(const char *text, long long *out) {
     return *end == 0 && errno == 0;
 }
 
+/* "1000", "20G". */
+static bool parse_size(const char *text, uint64_t *out) {
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    *out = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
+    if (!isdigit((unsigned char)*text) || errno) return false;
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    if (*out > UINT64_MAX >> shift) return false;
+    *out <<= shift;
+    return *(end + (unit != NULL)) == '\0';
+}
+
 /* Parses the id at *c and moves *c behind it. Returns NULL, or what is wrong: `form` where there is no id. */
 static const char *parse_id(const char **c, const char *form, int32_t *id) {
     char *end;
@@ -183,6 +197,11 @@ static int set_value(fr_cli_options *options, const fr_cli_option *option, const
         if (!isdigit((unsigned char)*text) || *end || errno)
             return fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not a whole number from 0 to 2^64-1", option->name, text);
         return 0;
+    case FR_OPT_SIZE:
+        if (parse_size(text, field(options, option))) return 0;
+        fr_cli_error(FR_EXIT_USAGE, "--%s: '%s' is not a size", option->name, text);
+        fr_cli_hint("--%s takes bytes, or a number with K, M, G or T behind it: 20G", option->name);
+        return FR_EXIT_USAGE;
     case FR_OPT_REAL:
         real = strtod(text, &end);
         if (end == text || *end || isspace((unsigned char)*text)) return bad_number(option, text, "not a number");

@@ -66,7 +66,8 @@ typedef struct fr_cli_options {
     fr_cli_biases logit_bias;
     fr_cli_texts stop;
     int act, kv, ctx, isa; /* fr_act, fr_kv, fr_isa */
-    int weights;           /* fr_weights */
+    int weights, reader;   /* fr_weights, fr_reader_kind */
+    uint64_t expert_cache;
 
     const char *logits, *mtp_logits, *hidden, *experts;
     bool tensors, headers;
@@ -103,6 +104,7 @@ typedef enum fr_cli_type {
     FR_OPT_FLAG,
     FR_OPT_INT,    /* int in [low, high] */
     FR_OPT_U64,    /* uint64_t */
+    FR_OPT_SIZE,   /* uint64_t: bytes, or with K, M, G, T behind it KiB, MiB, GiB, TiB */
     FR_OPT_REAL,   /* double in [low, high] */
     FR_OPT_TEXT,   /* const char *, anything */
     FR_OPT_FILE,   /* const char *, not empty */

@@ -44,6 +44,16 @@ void fr_cli_add_plan(fr_json_builder *b, cJSON *to, const char *key, const fr_me
         fr_json_add_null(b, object, "available_bytes");
     fr_json_add_bool(b, object, "fits", fits);
     fr_json_add_bool(b, object, "all_fits", plan->all_fits);
+    if (plan->weights != FR_WEIGHTS_STREAM) return;
+    object = fr_json_add_object(b, object, "streaming");
+    fr_json_add_count(b, object, "resident_bytes", plan->resident_bytes);
+    fr_json_add_count(b, object, "expert_bytes", plan->expert_bytes);
+    fr_json_add_count(b, object, "experts", (uint64_t)plan->experts);
+    fr_json_add_count(b, object, "cached_experts", (uint64_t)plan->cached_experts);
+    fr_json_add_count(b, object, "cache_bytes", plan->cache_bytes);
+    fr_json_add_count(b, object, "bytes_per_token", plan->token_bytes);
+    fr_json_add_number(b, object, "disk_bytes_per_s", plan->disk_bytes_per_s);
+    fr_json_add_bool(b, object, "disk_measured", plan->disk_measured);
 }
 
 /* Anonymous memory of the process in huge pages, as the system counts it; null where it does not. */
@@ -88,7 +98,7 @@ void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
         {"KV", plan->session.kv_bytes + plan->session.mtp_kv_bytes},
         {"workspace", plan->session.workspace_bytes},
     };
-    const char *how = plan->weights == FR_WEIGHTS_COPY ? "copied" : "mapped";
+    const char *how = plan->weights == FR_WEIGHTS_COPY ? "copied" : plan->weights == FR_WEIGHTS_STREAM ? "streamed" : "mapped";
     used += (size_t)snprintf(text, size, "weights %s %s", FR_TEXT_SIZE(plan->weight_bytes), how);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && used < size; i++) {
         if (parts[i].bytes == 0) continue;
@@ -99,4 +109,25 @@ void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size) {
     if (used < size) used += (size_t)snprintf(text + used, size - used, "; %s to allocate", FR_TEXT_SIZE(plan->private_bytes));
     if (used < size && plan->available_bytes)
         snprintf(text + used, size - used, ", %s available", FR_TEXT_SIZE(plan->available_bytes));
+}
+
+void fr_cli_stream_text(const fr_memory_plan *plan, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "%s of weights in memory, %s of %s experts (%s) cached",
+                                   FR_TEXT_SIZE(plan->resident_bytes), FR_TEXT_GROUPED((uint64_t)plan->cached_experts),
+                                   FR_TEXT_GROUPED((uint64_t)plan->experts), FR_TEXT_SIZE(plan->cache_bytes));
+    if (plan->token_bytes == 0 || used >= size) return;
+    snprintf(text + used, size - used, "; a token reads about %s, which takes %.3g s at %.2f GB/s (%s)",
+             FR_TEXT_SIZE(plan->token_bytes), (double)plan->token_bytes / plan->disk_bytes_per_s, plan->disk_bytes_per_s / 1e9,
+             plan->disk_measured ? "measured" : "assumed: no disk was measured");
+}
+
+void fr_cli_experts_text(const fr_stats *stats, char *text, size_t size) {
+    double wanted = (double)(stats->expert_hits + stats->expert_misses), foreseen = (double)stats->experts_prefetched;
+    size_t used =
+        (size_t)snprintf(text, size, "%.1f %% were cached, %s read at %.2f GB/s, waited %.2f s for them",
+                         wanted > 0 ? 100 * (double)stats->expert_hits / wanted : 0.0, FR_TEXT_SIZE(stats->disk_bytes),
+                         stats->disk_busy_s > 0 ? (double)stats->disk_bytes / stats->disk_busy_s / 1e9 : 0.0, stats->stall_s);
+    if (foreseen > 0 && used < size)
+        snprintf(text + used, size - used, "; %.0f read ahead, %.0f %% of them used", foreseen,
+                 100 * (double)stats->experts_prefetched_used / foreseen);
 }

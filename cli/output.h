@@ -15,5 +15,9 @@ void fr_cli_add_memory(fr_json_builder *b, cJSON *to, const fr_model_info *info,
 void fr_cli_add_plan(fr_json_builder *b, cJSON *to, const char *key, const fr_memory_plan *plan, bool fits);
 /* A plan in a line: "weights 15.5 MiB mapped, KV 2.25 MiB for 4,096 tokens, ...". */
 void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size);
+/* What streamed weights are to be expected to do: "17.9 GiB of weights in memory, 912 of 15,104 experts (38 GiB) cached; ...". */
+void fr_cli_stream_text(const fr_memory_plan *plan, char *text, size_t size);
+/* What they did: "71.2 % were cached, 12.3 GiB read at 1.02 GB/s, waited 3.40 s for them". */
+void fr_cli_experts_text(const fr_stats *stats, char *text, size_t size);
 
 #endif

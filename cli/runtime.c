@@ -77,6 +77,8 @@ fr_model_options fr_cli_model_options(const fr_cli_options *options) {
                               .isa = (fr_isa)options->isa,
                               .draft_head = (fr_draft_head)options->draft_head,
                               .weights = (fr_weights)options->weights,
+                              .expert_cache = options->expert_cache,
+                              .reader = (fr_reader_kind)options->reader,
                               .chat_format = options->chat_format,
                               .no_pin = options->no_pin,
                               .ranks = fr_cli_ranks()};
@@ -95,7 +97,10 @@ static void show_plan(void *user, const fr_memory_plan *plan) {
         fr_cli_note("memory of rank 0 of %d: %s", fr_ranks_size(fr_cli_ranks()), text);
     else
         fr_cli_note("memory: %s", text);
-    if (!plan->all_fits)
+    if (plan->weights == FR_WEIGHTS_STREAM) {
+        fr_cli_stream_text(plan, text, sizeof text);
+        fr_cli_note("streaming: %s", text);
+    } else if (!plan->all_fits)
         fr_cli_note("warning: weights and all else do not fit into memory together: decoding will go at the speed of the disk");
 }
 

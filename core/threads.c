@@ -96,6 +96,10 @@ int fr_team_size(void) {
 
 /* ---- Barriers ---- */
 
+void fr_team_slept(double seconds) {
+    if (self.member) self.member->slept += seconds;
+}
+
 uint64_t fr_team_barriers(void) {
     return self.barriers;
 }

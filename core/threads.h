@@ -33,6 +33,9 @@ int fr_team_size(void);
 void fr_team_barrier(void);
 /* The same; the last to come first does what is one thread's work, while all others wait. */
 void fr_team_barrier_do(fr_team_work *work, void *argument);
+/* The calling thread has slept for so many seconds of the run, waiting for something else than the team: it has not lost its
+ * processor. */
+void fr_team_slept(double seconds);
 /* Barriers that the calling thread has come to so far, alone or in a team: tests hold a pass to their number. */
 uint64_t fr_team_barriers(void);
 

@@ -22,7 +22,8 @@
  * A model is a checkpoint opened for reading: weights and tokenizer, immutable, shared by any number of sessions.
  * A session is one timeline of tokens with its KV caches. A session is used by one thread at a time; the work of a
  * call is spread over the model's threads. Every thread that calls has others of its own for that, which sleep between calls and
- * end with it. A forked child may go on with its parent's models and sessions: it starts threads of its own.
+ * end with it. A forked child may go on with its parent's models and sessions: it starts threads of its own. (Not with a model
+ * whose weights are streamed: FR_ERROR_UNSUPPORTED.)
  *
  * Functions that can fail return a status and take an fr_error last (NULL is allowed). Objects are made by open or
  * create and released by destroy, which takes NULL. Options structs are valid when zeroed: zero is the default.
@@ -88,8 +89,17 @@ typedef bool (*fr_progress_fn)(void *user, const char *what, uint64_t done, uint
 
 /* Where weights are. Mapped: in the files, read when they are touched; opening takes a moment whatever the size, and what
  * does not fit is dropped and read again. Copied: in memory of the model's own, in huge pages where the system has them;
- * they must fit. Populated: mapped, but read as a whole when the model is opened. */
-typedef enum fr_weights { FR_WEIGHTS_AUTO = 0, FR_WEIGHTS_MMAP, FR_WEIGHTS_COPY, FR_WEIGHTS_POPULATE } fr_weights;
+ * they must fit. Populated: mapped, but read as a whole when the model is opened. Streamed: routed experts are read when they are
+ * chosen, while others are computed, into a cache; all else is copied. */
+typedef enum fr_weights {
+    FR_WEIGHTS_AUTO = 0,
+    FR_WEIGHTS_MMAP,
+    FR_WEIGHTS_COPY,
+    FR_WEIGHTS_POPULATE,
+    FR_WEIGHTS_STREAM
+} fr_weights;
+/* How streamed weights are read: best: io_uring, or by threads where the system does not allow it. */
+typedef enum fr_reader_kind { FR_READER_BEST = 0, FR_READER_URING, FR_READER_THREADS } fr_reader_kind;
 
 typedef struct fr_memory {
     uint64_t kv_bytes, mtp_kv_bytes, workspace_bytes;
@@ -103,10 +113,19 @@ typedef struct fr_memory_plan {
     uint64_t draft_head_bytes; /* the copy for drafts */
     int ctx;                   /* tokens of the session; 0: none was planned */
     fr_memory session;
-    uint64_t private_bytes;   /* that must be had: all of the above, but weights only if they are copied */
+    uint64_t private_bytes;   /* that must be had: all of the above, but of weights what is copied or cached */
     uint64_t total_bytes;     /* all of the above */
     uint64_t available_bytes; /* that the system and its control groups leave, droppable page cache included; 0: unknown */
     bool all_fits;            /* false with mapped weights: decoding will go at the speed of the disk */
+    /* Streamed weights; else 0. */
+    uint64_t resident_bytes; /* weights that are copied: all but the routed experts */
+    uint64_t expert_bytes;   /* a slot of the cache */
+    int experts;             /* that there are, of all layers */
+    int cached_experts;      /* slots */
+    uint64_t cache_bytes;    /* slots, and lists of what is in them and where experts lie */
+    uint64_t token_bytes;    /* read from the disk for a token, were each expert chosen as often */
+    double disk_bytes_per_s; /* measured when a model is opened; assumed in a plan without one */
+    bool disk_measured;
 } fr_memory_plan;
 /* Told of the plan when a model is opened, before weights are loaded. */
 typedef void (*fr_plan_fn)(void *user, const fr_memory_plan *plan);
@@ -156,7 +175,10 @@ typedef struct fr_model_options {
     fr_act act;  /* auto: as the checkpoint's quantization_config says */
     fr_isa isa;  /* auto: the best that the CPU has; one that it lacks is FR_ERROR_UNSUPPORTED */
     fr_draft_head draft_head;
-    fr_weights weights;      /* auto: mapped */
+    /* auto: mapped if all fits into memory; else streamed, if there are experts, and all else and some of them fit */
+    fr_weights weights;
+    uint64_t expert_cache;   /* streamed: bytes for experts; 0: what is left. A cache for less than one is FR_ERROR_ARGUMENT */
+    fr_reader_kind reader;   /* streamed; io_uring where it is not allowed is FR_ERROR_UNSUPPORTED */
     const char *chat_format; /* by name, as fr_chat_format_name has them; NULL: as the checkpoint's template is */
     const struct fr_session_options *session; /* the session that will be created: planned with the model; NULL: none */
     bool no_pin;             /* threads go where the system puts them; else all but the caller's are bound to cores,
@@ -182,10 +204,12 @@ typedef struct fr_model_info {
     int chat_end_token_id;     /* ends an answer in the text of a conversation; -1: none, the next turn does */
     bool chat_drops_reasoning; /* of earlier answers */
     int threads;
-    const char *isa;        /* "scalar", "avx2", "avx512", "amx", "neon" */
-    uint64_t weight_bytes;  /* of all tensors in the checkpoint */
-    uint64_t private_bytes; /* allocated for copies of weights: the draft head, and all of them if they are copied */
-    fr_memory_plan plan;    /* made when it was opened */
+    const char *isa;       /* "scalar", "avx2", "avx512", "amx", "neon" */
+    uint64_t weight_bytes; /* of all tensors in the checkpoint */
+    uint64_t
+        private_bytes;   /* allocated for weights: the draft head, all of them if they are copied, those copied and the cache */
+    const char *reader;  /* of streamed weights: "io_uring, O_DIRECT"; NULL: they are not streamed */
+    fr_memory_plan plan; /* made when it was opened */
 } fr_model_info;
 
 /* Opens a checkpoint directory, checks every tensor's dtype and shape against config.json, loads the tokenizer if there is
@@ -407,6 +431,11 @@ typedef struct fr_stats {
     uint64_t verify_bytes, draft_bytes;
     /* Where the time of cycles goes: drafts; passes of the main model; the choice of tokens; bookkeeping after it. */
     double prefill_s, draft_s, verify_s, sample_s, rollback_s;
+    /* Streamed experts. Of those that passes chose, one a row and layer where it is shared: there already, or not. stall_s:
+     * passes had nothing to compute. prefetched: read because the layer before foresaw them, and used: chosen then. disk_bytes
+     * and disk_busy_s, in which reads were in flight: of the model, meanwhile. */
+    uint64_t expert_hits, expert_misses, experts_prefetched, experts_prefetched_used, disk_bytes;
+    double stall_s, disk_busy_s;
     double catch_up_s;      /* part of draft_s: the MTP module reads positions that it skipped while drafting did not pay */
     uint64_t catch_up_rows; /* positions that it read that way */
     uint64_t prefill_tokens;

@@ -34,7 +34,7 @@ static void run_pass(void *argument) {
         fr_embed(model->kernels, &model->embed_tokens, p->tokens[r], ws->x + (size_t)r * (size_t)hidden_size);
     fr_team_barrier();
     fr_finite_look(&ws->finite, ws->x, rows, hidden_size, 0, FR_FINITE_INPUT, pos);
-    for (int i = 0, moe = 0; i < c->num_hidden_layers; i++) {
+    for (int i = 0, moe = 0; i < c->num_hidden_layers && !ws->moe.experts.failed; i++) {
         fr_layer_forward(model, &model->layers[i], ws, p->kv, i, pos, rows);
         if (!model->layers[i].is_moe) continue;
         size_t count = (size_t)rows * (size_t)c->num_experts_per_tok;

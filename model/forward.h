@@ -6,7 +6,7 @@
 
 /* Runs tokens [rows] at positions kv->length .. through all layers. Leaves ws->x [rows, hidden_size] (before model.norm),
  * ws->hidden (after it) and ws->experts. The rows are written to the cache and not committed. Tokens are in the vocabulary, and
- * kv->length + rows <= kv->ctx. */
+ * kv->length + rows <= kv->ctx. Where streamed weights cannot be read, fr_workspace_check says so. */
 void fr_forward(const fr_model *model, fr_workspace *ws, fr_kv_cache *kv, const int32_t *tokens, int rows);
 
 /* logits [rows, vocab_size] = lm_head(hidden), normed hidden states [rows, hidden_size]. lm_head is the model's, the MTP

@@ -13,12 +13,14 @@
 #include "model/fingerprint.h"
 #include "model/plan.h"
 #include "model/schema.h"
+#include "model/stream.h"
 #include "text/chat_template.h"
 
 /* Loads weights as the plan says. If they are copied they are bound again; binding them before has checked the files. */
 static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_error *error) {
     const fr_memory_plan *p = &model->plan;
-    if (p->weights != FR_WEIGHTS_COPY) fr_checkpoint_want_huge_pages(model->checkpoint);
+    bool copies = p->weights == FR_WEIGHTS_COPY || p->weights == FR_WEIGHTS_STREAM;
+    if (!copies) fr_checkpoint_want_huge_pages(model->checkpoint);
     if (p->weights == FR_WEIGHTS_MMAP) return FR_OK;
     size_t count = fr_checkpoint_count(model->checkpoint);
     bool *used = fr_alloc(count * sizeof *used);
@@ -30,7 +32,7 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
     }
     fr_plan_tensors(model, used, parts);
     int nodes = 1;
-    fr_topology *topology = p->weights == FR_WEIGHTS_COPY ? fr_topology_open() : NULL;
+    fr_topology *topology = copies ? fr_topology_open() : NULL;
     fr_load_options load = {.wanted = used,
                             .parts = parts,
                             .threads = model->threads,
@@ -46,6 +48,7 @@ static fr_status load_weights(fr_model *model, const fr_model_options *o, fr_err
         status = fr_checkpoint_copy(model->checkpoint, &load, error);
         fr_weights_release(model);
         if (status == FR_OK) status = fr_weights_bind(model, error);
+        if (status == FR_OK && p->weights == FR_WEIGHTS_STREAM) status = fr_stream_open(model, o->reader, error);
     }
     if (nodes > 1)
         fr_notices_add(&model->notices, "memory nodes", "the copied weights are spread over %d of them, page by page", nodes);
@@ -61,6 +64,18 @@ static fr_status make_draft_head(fr_model *model, const fr_model_options *o, fr_
         fr_notices_add(&model->notices, "draft head",
                        "drafts use an FP8 copy of the LM head, %s instead of %s; verification does not",
                        FR_TEXT_SIZE(fr_linear_bytes(&model->draft_head)), FR_TEXT_SIZE(fr_linear_bytes(&model->mtp.lm_head)));
+    return FR_OK;
+}
+
+/* So that the plan can say what a token will take. Nothing is read where all experts stay in the cache. */
+static fr_status measure_disk(fr_model *model, const fr_model_options *o, fr_error *error) {
+    const double seconds = 0.25;
+    fr_memory_plan *p = &model->plan;
+    if (p->cached_experts == p->experts) return FR_OK;
+    double measured;
+    FR_TRY(fr_stream_measure(model, o->reader, seconds, &measured, error));
+    p->disk_measured = measured > 0.0;
+    if (p->disk_measured) p->disk_bytes_per_s = measured;
     return FR_OK;
 }
 
@@ -83,6 +98,7 @@ static fr_status open_files(fr_model *model, const char *dir, const fr_model_opt
 static fr_status load(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_weights_bind(model, error));
     fr_checkpoint_read_ahead(model->checkpoint, true);
+    if (model->plan.weights == FR_WEIGHTS_STREAM) FR_TRY(measure_disk(model, o, error));
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;
@@ -191,6 +207,7 @@ fr_status fr_catch_read_faults(fr_error *error) {
 
 void fr_model_destroy(fr_model *model) {
     if (!model) return;
+    fr_stream_close(model);
     fr_weights_release(model);
     fr_tokenizer_destroy(model->tokenizer);
     fr_checkpoint_destroy(model->checkpoint);
@@ -220,7 +237,9 @@ void fr_model_get_info(const fr_model *model, fr_model_info *out) {
         .isa = fr_isa_name(model->kernels->isa),
         .weight_bytes = model->checkpoint ? fr_checkpoint_bytes(model->checkpoint) : 0,
         .private_bytes = (model->draft_head.owned_w ? fr_linear_bytes(&model->draft_head) : 0) +
-                         (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0),
+                         (model->plan.weights == FR_WEIGHTS_COPY ? model->plan.weight_bytes : 0) + model->plan.resident_bytes +
+                         model->plan.cache_bytes,
+        .reader = model->experts ? fr_experts_reader(model->experts) : NULL,
         .plan = model->plan,
     };
 }

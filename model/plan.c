@@ -1,5 +1,6 @@
 #include "model/plan.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,22 +63,44 @@ typedef struct survey {
     const fr_model *model;
     bool *used;     /* NULL: not asked for */
     fr_part *parts; /* likewise */
+    bool resident;  /* of both: leave routed experts out */
     uint64_t weight_bytes, table_bytes;
+    uint64_t expert_bytes, slot_bytes; /* of all routed experts; the most that one takes in a cache, */
+    uint64_t this_slot_bytes;          /* and of the one that is looked at */
+    int experts;
     uint64_t lm_head_bytes, module_bytes; /* that a draft reads: the LM head, and of the MTP module what its experts leave */
     bool lm_head_is_e4m3;
 } survey;
 
+/* Weights of so many bytes, which lie together. */
+static void add_bytes(survey *s, const fr_schema_tensor *t, uint64_t bytes) {
+    s->weight_bytes += bytes;
+    if (t->expert < 0) return;
+    s->expert_bytes += bytes;
+    s->this_slot_bytes +=
+        (bytes + FR_READ_PAGE - 1) / FR_READ_PAGE * FR_READ_PAGE + FR_READ_PAGE; /* it may begin anywhere in a page */
+    if (s->this_slot_bytes > s->slot_bytes) s->slot_bytes = s->this_slot_bytes;
+}
+
 /* Adds rows [first, last) of a tensor. Returns whether it is E4M3. */
-static bool add_tensor(survey *s, const char *name, int first, int last) {
+static bool add_tensor(survey *s, const fr_schema_tensor *t, const char *name, int first, int last) {
     const fr_checkpoint *c = s->model->checkpoint;
     const fr_tensor *tensor = fr_checkpoint_find(c, name);
     if (!tensor) return false; /* binding reports it, if it is required */
     uint64_t row = tensor->shape[0] > 0 ? tensor->bytes / (uint64_t)tensor->shape[0] : 0;
     const fr_part part = {row * (uint64_t)first, row * (uint64_t)last};
-    s->weight_bytes += part.end - part.begin;
-    if (s->used) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
-    if (s->parts) s->parts[tensor - fr_checkpoint_at(c, 0)] = part;
+    bool marks = !(s->resident && t->expert >= 0);
+    add_bytes(s, t, part.end - part.begin);
+    if (s->used && marks) s->used[tensor - fr_checkpoint_at(c, 0)] = true;
+    if (s->parts && marks) s->parts[tensor - fr_checkpoint_at(c, 0)] = part;
     return tensor->dtype == FR_F8_E4M3;
+}
+
+/* The first tensor of an expert. */
+static void begin_expert(survey *s, const fr_schema_tensor *t) {
+    if (t->expert < 0 || t->row->offset != offsetof(fr_mlp, gate_proj)) return;
+    s->this_slot_bytes = 0;
+    s->experts++;
 }
 
 /* The bytes of a tensor that a rank needs, in the original's type. */
@@ -103,25 +126,27 @@ static fr_status survey_tensor(void *user, const fr_schema_tensor *t) {
     char scale[256];
     if (!fr_weights_use(s->model, t)) return FR_OK;
     count_draft(s, t);
+    begin_expert(s, t);
     s->table_bytes += sizeof(fr_tensor) + sizeof(fr_linear);
     if (t->rank == 1) {
         s->table_bytes += sizeof(float) * (uint64_t)t->shape[0];
     } else if (!s->model->checkpoint) {
-        if (!t->optional) s->weight_bytes += share_bytes(s, t);
+        if (!t->optional) add_bytes(s, t, share_bytes(s, t));
     } else {
         const fr_schema_share share = fr_schema_share_of(t, s->model->ranks);
-        bool is_e4m3 = add_tensor(s, t->name, share.first, share.last);
-        if (fr_schema_scale(t, scale, sizeof scale, shape)) add_tensor(s, scale, share.first / FR_BLOCK, fr_blocks(share.last));
+        bool is_e4m3 = add_tensor(s, t, t->name, share.first, share.last);
+        if (fr_schema_scale(t, scale, sizeof scale, shape))
+            add_tensor(s, t, scale, share.first / FR_BLOCK, fr_blocks(share.last));
         if (t->row->part == FR_PART_LM_HEAD) s->lm_head_is_e4m3 = is_e4m3;
     }
     return FR_OK;
 }
 
 uint64_t fr_plan_tensors(const fr_model *model, bool *out, fr_part *parts) {
-    survey s = {.model = model, .used = out, .parts = parts};
+    survey s = {.model = model, .used = out, .parts = parts, .resident = model->plan.weights == FR_WEIGHTS_STREAM};
     memset(out, 0, fr_checkpoint_count(model->checkpoint) * sizeof *out);
     fr_schema_each(&model->config, survey_tensor, &s);
-    return s.weight_bytes;
+    return s.resident ? s.weight_bytes - s.expert_bytes : s.weight_bytes;
 }
 
 /* Bytes of the E4M3 copy of an LM head that is not E4M3 itself. */
@@ -188,12 +213,84 @@ static void add_head_copy(fr_memory_plan *p, uint64_t bytes) {
     p->total_bytes += bytes;
 }
 
+/* ---- Streaming --------------------------------------------------------------------------------------------------- */
+
+#define ASSUMED_DISK 2e9 /* bytes a second: an NVMe disk that is not new */
+
+/* Slots that so many bytes are enough for. */
+static int slots_of(const survey *s, uint64_t bytes) {
+    uint64_t slots = s->slot_bytes ? bytes / s->slot_bytes : 0;
+    if (slots > (uint64_t)s->experts) slots = (uint64_t)s->experts;
+    int layers = s->experts / s->model->config.n_routed_experts;
+    while (slots > 0 && fr_experts_bytes(layers, s->model->config.n_routed_experts, (int)slots, s->slot_bytes) > bytes) slots--;
+    return (int)slots;
+}
+
+/* What experts may take: as told, or what all else leaves but for a sixteenth, which is for the page cache and other programs. */
+static uint64_t room_for_experts(const fr_memory_plan *p, const survey *s, uint64_t wanted) {
+    uint64_t other = p->private_bytes + s->weight_bytes - s->expert_bytes, spare = p->available_bytes / 16;
+    if (wanted) return wanted;
+    if (!p->available_bytes) return UINT64_MAX;
+    return p->available_bytes > other + spare ? p->available_bytes - other - spare : 0;
+}
+
+/* Adds to a plan of everything but weights that they are streamed, with so many slots. */
+static void stream(fr_memory_plan *p, const survey *s, int slots) {
+    const fr_config *c = &s->model->config;
+    int layers = s->experts / c->n_routed_experts;
+    p->weights = FR_WEIGHTS_STREAM;
+    p->resident_bytes = s->weight_bytes - s->expert_bytes;
+    p->expert_bytes = s->slot_bytes;
+    p->experts = s->experts;
+    p->cached_experts = slots;
+    p->cache_bytes = fr_experts_bytes(layers, c->n_routed_experts, slots, s->slot_bytes);
+    p->private_bytes += p->resident_bytes + p->cache_bytes;
+    p->token_bytes = (uint64_t)((double)s->expert_bytes / s->experts * c->num_experts_per_tok * s->model->num_moe_layers *
+                                (1.0 - (double)slots / s->experts));
+    p->disk_bytes_per_s = ASSUMED_DISK;
+}
+
+static fr_status plan_stream(fr_memory_plan *p, const survey *s, const fr_model_options *o, fr_error *error) {
+    if (s->model->ranks->size > 1) { /* they would have to wait for each other's reads */
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "streamed weights: several ranks cannot stream");
+        return fr_hint(error, FR_ERROR_UNSUPPORTED, "--weights mmap leaves the weights in their files");
+    }
+    if (s->experts == 0) {
+        fr_fail(error, FR_ERROR_UNSUPPORTED, "streamed weights: the model has no routed experts");
+        return fr_hint(error, FR_ERROR_UNSUPPORTED, "--weights mmap leaves the weights in their files");
+    }
+    int slots = slots_of(s, room_for_experts(p, s, o->expert_cache));
+    if (o->expert_cache && slots == 0)
+        return fr_fail(error, FR_ERROR_ARGUMENT, "expert cache: %s hold no expert, which has %s", FR_TEXT_SIZE(o->expert_cache),
+                       FR_TEXT_SIZE(s->slot_bytes));
+    stream(p, s, slots > 0 ? slots : 1);
+    return FR_OK;
+}
+
+/* Streaming that nobody asked for wants room for the experts of one token in one layer, at least. */
+static bool streaming_helps(const fr_memory_plan *p, const survey *s, uint64_t wanted) {
+    bool all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
+    return !all_fits && s->experts > 0 && s->model->ranks->size == 1 &&
+           slots_of(s, room_for_experts(p, s, wanted)) >= s->model->config.num_experts_per_tok;
+}
+
+/* ---- The plan ---------------------------------------------------------------------------------------------------- */
+
+static fr_status plan_weights(fr_memory_plan *p, const survey *s, const fr_model_options *o, fr_error *error) {
+    if (o->weights == FR_WEIGHTS_STREAM || (o->weights == FR_WEIGHTS_AUTO && streaming_helps(p, s, o->expert_cache)))
+        return plan_stream(p, s, o, error);
+    p->weights = o->weights == FR_WEIGHTS_AUTO || (o->weights == FR_WEIGHTS_POPULATE && !p->all_fits)
+                     ? FR_WEIGHTS_MMAP /* reading the last would drop the first */
+                     : o->weights;
+    if (p->weights == FR_WEIGHTS_COPY) p->private_bytes = p->total_bytes;
+    return FR_OK;
+}
+
 fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_memory_plan *p, fr_error *error) {
     survey s = {.model = model};
     if (o->session) FR_TRY(fr_session_sizes_check(model, o->session, error));
     fr_schema_each(&model->config, survey_tensor, &s);
-    *p = (fr_memory_plan){.weights = o->weights == FR_WEIGHTS_AUTO ? FR_WEIGHTS_MMAP : o->weights,
-                          .weight_bytes = s.weight_bytes,
+    *p = (fr_memory_plan){.weight_bytes = s.weight_bytes,
                           .table_bytes = s.table_bytes,
                           .draft_head_bytes = o->draft_head == FR_DRAFT_HEAD_FP8 ? head_copy_bytes(&s) : 0,
                           .available_bytes = o->memory_limit ? o->memory_limit : fr_available_memory("")};
@@ -201,16 +298,14 @@ fr_status fr_plan_model(const fr_model *model, const fr_model_options *o, fr_mem
         p->ctx = fr_session_sizes_of(model, o->session).ctx;
         p->session = session_memory(model, o->session);
     }
-    bool copied = p->weights == FR_WEIGHTS_COPY;
     p->private_bytes = p->table_bytes + p->draft_head_bytes + session_bytes(&p->session);
     p->total_bytes = p->private_bytes + p->weight_bytes;
     if (o->draft_head == FR_DRAFT_HEAD_AUTO && copy_pays(&s, o->session)) add_head_copy(p, head_copy_bytes(&s));
-    if (copied) p->private_bytes = p->total_bytes;
     p->all_fits = !p->available_bytes || p->total_bytes <= p->available_bytes;
-    if (p->weights == FR_WEIGHTS_POPULATE && !p->all_fits)
-        p->weights = FR_WEIGHTS_MMAP; /* reading the last would drop the first */
+    FR_TRY(plan_weights(p, &s, o, error));
     if (!p->available_bytes || p->private_bytes <= p->available_bytes) return FR_OK;
-    return refuse(p, copied ? p->weight_bytes : 0, o->session && o->session->kv == FR_KV_F32, error);
+    uint64_t copied = p->weights == FR_WEIGHTS_COPY ? p->weight_bytes : p->resident_bytes + p->cache_bytes;
+    return refuse(p, copied, o->session && o->session->kv == FR_KV_F32, error);
 }
 
 void fr_plan_agree(fr_model *model, const fr_model_options *o) {

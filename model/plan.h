@@ -23,8 +23,8 @@ fr_status fr_plan_session(const fr_model *model, const fr_session_options *optio
 /* Sets the fields that planning reads in a model that has its config (and checkpoint, if there is one) and nothing else yet. */
 void fr_plan_prepare(fr_model *model, const fr_model_options *options, const fr_mtp_files *mtp);
 /* Marks the tensors that are used in place, in out [fr_checkpoint_count], says in `parts` (likewise; of those that are marked)
- * what of them the model's rank uses, and returns the bytes of that. Not among them are vectors,
- * which become float32, copies of tensors, and MTP modules that are not run. */
+ * what of them the model's rank uses, and returns the bytes of that. Not among them are vectors, which become float32, copies of
+ * tensors, MTP modules that are not run, and routed experts that the model's plan streams. */
 uint64_t fr_plan_tensors(const fr_model *model, bool *out, fr_part *parts);
 /* Plans a prepared model and, unless options->session is NULL, a session. FR_ERROR_MEMORY when they cannot fit, with the plan
  * filled in. */

@@ -82,6 +82,14 @@ fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_r
     return p.status;
 }
 
+fr_status fr_workspace_check(fr_workspace *ws, fr_error *error) {
+    fr_expert_pass *pass = &ws->moe.experts;
+    if (!pass->failed) return FR_OK;
+    pass->failed = false;
+    if (error) *error = pass->error;
+    return pass->error.status;
+}
+
 void fr_workspace_release(fr_workspace *ws) {
     fr_compute_release(&ws->compute);
     fr_free(ws->memory);

@@ -29,6 +29,8 @@ typedef struct fr_workspace {
 /* R = max_rows. */
 fr_status fr_workspace_create(fr_workspace *ws, const fr_model *model, int max_rows, int ctx, fr_error *error);
 void fr_workspace_release(fr_workspace *ws);
+/* Whether all passes since the last call could read what they needed; if not, their outputs are worth nothing. */
+fr_status fr_workspace_check(fr_workspace *ws, fr_error *error);
 /* The bytes that it will take. Of the model it needs no weights: config, kernels, threads, mtp.files.present and num_moe_layers.
  */
 uint64_t fr_workspace_bytes(const fr_model *model, int max_rows, int ctx);

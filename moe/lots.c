@@ -55,10 +55,10 @@ static int spans(int width) {
     return (fr_blocks(width) + SPAN - 1) / SPAN;
 }
 
-static void add_lot(const fr_lots_job *j, int expert, int n, int row) {
+static void add_lot(const fr_lots_job *j, int n, int row) {
     fr_lots *l = j->lots;
     fr_lot *lot = &l->list[l->count++];
-    *lot = (fr_lot){.expert = &j->experts[expert], .first = l->slot, .n = n, .row = row};
+    *lot = (fr_lot){.expert = l->mlp, .first = l->slot, .n = n, .row = row};
     lot->in = fr_rows_from(&l->packed, row, j->hidden > j->intermediate ? j->hidden : j->intermediate);
     lot->inner = lot->in;
     fr_rows_begin_gathered(&lot->in, n, j->hidden, fr_mlp_inputs(lot->expert, j->act_fp8), j->ue8m0);
@@ -67,20 +67,36 @@ static void add_lot(const fr_lots_job *j, int expert, int n, int row) {
     l->slot += n;
 }
 
+/* Goes on with another expert; false: there is none. */
+static bool next_expert(const fr_lots_job *j) {
+    fr_lots *l = j->lots;
+    if (j->take) {
+        l->mlp = j->take(j->user, l->count == 0, &l->expert);
+    } else {
+        do l->expert++;
+        while (l->expert < j->count && j->first_slot[l->expert] == j->first_slot[l->expert + 1]);
+        l->mlp = l->expert < j->count ? &j->experts[l->expert] : NULL;
+    }
+    if (!l->mlp) return false;
+    l->slot = j->first_slot[l->expert];
+    l->end = j->first_slot[l->expert + 1];
+    return true;
+}
+
 /* As many lots as there is room for. ONE THREAD. */
 static void plan_round(void *argument) {
     const fr_lots_job *j = argument;
     fr_lots *l = j->lots;
-    int expert = 0, row = 0;
+    int row = 0;
     l->count = 0;
-    while (l->slot < j->first_slot[j->count]) {
-        while (j->first_slot[expert + 1] <= l->slot) expert++;
-        int n = lot_rows(j->first_slot[expert + 1] - l->slot), padded = (n + 15) / 16 * 16;
+    if (j->give_back) j->give_back(j->user, l->slot < l->end);
+    while (l->slot < l->end || next_expert(j)) {
+        int n = lot_rows(l->end - l->slot), padded = (n + 15) / 16 * 16;
         if (row + padded > l->room) break;
-        add_lot(j, expert, n, row);
+        add_lot(j, n, row);
         row += padded;
     }
-    assert(l->count > 0 || l->slot == j->first_slot[j->count]);
+    assert(l->count > 0 || l->slot == l->end);
     l->units[FR_LOT_GATHER] = spans(j->hidden);
     l->units[FR_LOT_PACK] = spans(j->intermediate);
     l->units[FR_LOT_PRODUCT] = slices_of(&j->experts[0].gate_proj, l->count);
@@ -89,7 +105,8 @@ static void plan_round(void *argument) {
 }
 
 void fr_lots_begin(const fr_lots_job *j) {
-    j->lots->slot = 0;
+    j->lots->expert = -1;
+    j->lots->slot = j->lots->end = 0;
     plan_round((void *)j);
 }
 

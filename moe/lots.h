@@ -25,7 +25,8 @@ typedef struct fr_lots {
     fr_lot *list; /* [room / 16] */
     int count;    /* of this round; 0: all is done */
     int room;
-    int slot;                 /* the first that no round has had */
+    int expert, slot, end; /* the expert whose slots are cut into lots, the first of them that no round has had, and their end */
+    const fr_mlp *mlp;     /* that expert's */
     int units[FR_LOT_PHASES]; /* of a lot */
     atomic_int next[FR_LOT_PHASES];
     fr_rows packed;   /* [room], as wide as the wider of hidden and intermediate */
@@ -42,6 +43,12 @@ typedef struct fr_lots_job {
     const fr_rows *x;
     float *z; /* [slots, hidden]: the experts' outputs */
     const fr_compute *compute;
+    /* Experts that come one after the other, from the disk: the next, or with `wait` the next to come, and its number; NULL:
+     * there is none, now or any more. Those that were taken are given back but for the last `kept`. take NULL: all are at
+     * `experts`. ONE THREAD. */
+    const fr_mlp *(*take)(void *user, bool wait, int *expert);
+    void (*give_back)(void *user, int kept);
+    void *user;
 } fr_lots_job;
 
 void fr_lots_take(fr_lots *lots, fr_arena *arena, int slots, int hidden, int intermediate, const fr_compute *compute);

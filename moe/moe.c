@@ -23,9 +23,15 @@ void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, 
     for (size_t i = 0; s->slots && i < slots; i++) s->slots[i] = (int)i;
     size_t most_chosen = (size_t)(decode_slots < r->experts ? decode_slots : r->experts);
     size_t blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
+    s->most_chosen = (int)most_chosen;
     s->chosen = FR_TAKE(arena, fr_mlp_decode, most_chosen + 1);
     s->done = FR_TAKE(arena, atomic_int, most_chosen * blocks);
     for (size_t i = 0; s->done && i < most_chosen * blocks; i++) atomic_init(&s->done[i], 0);
+    fr_expert_pass_take_memory(&s->experts, arena, r->experts);
+    s->in_use = FR_TAKE(arena, fr_expert_use, r->experts);
+    s->next_scores = FR_TAKE(arena, float, FR_DECODE_ROWS *(size_t)r->experts);
+    s->next_ids = FR_TAKE(arena, int32_t, r->topk);
+    s->next_weights = FR_TAKE(arena, float, r->topk);
     s->gate = FR_TAKE(arena, float, (size_t)decode_slots *width);
     s->up = FR_TAKE(arena, float, (size_t)decode_slots *width);
     fr_rows_take(&s->product, arena, compute->kernels, decode_slots, moe->intermediate, FR_INPUT_ANY | FR_INPUT_DECODE);
@@ -62,46 +68,121 @@ static fr_joint_rows shared_products(const fr_moe *moe, int rows, fr_moe_scratch
                            .ue8m0 = moe->act_ue8m0};
 }
 
-/* Lists the MLPs of a decode pass; ONE THREAD. */
-static void list_chosen(const fr_moe *moe, const fr_rows *x, float *y, fr_moe_scratch *s) {
-    int width = moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK;
-    fr_joint_rows joint = routed_products(moe, x->rows, s);
-    s->num_chosen = 0;
-    fr_rows_begin(&s->product, s->gate, joint.rows, width, joint.inputs, moe->act_ue8m0);
-    for (int e = 0; e < moe->router.experts; e++) {
-        int first = s->first_slot[e], n = s->first_slot[e + 1] - first;
-        if (n == 0) continue;
-        s->chosen[s->num_chosen] = (fr_mlp_decode){.mlp = &moe->experts[e],
-                                                   .x = x,
-                                                   .index = s->slot_row + first,
-                                                   .n = n,
-                                                   .product = &s->product,
-                                                   .gate = s->gate + (size_t)first * (size_t)width,
-                                                   .up = s->up + (size_t)first * (size_t)width,
-                                                   .first = first,
-                                                   .quantized = fr_rows_part_is_quantized(&s->compute->exchange, &joint),
-                                                   .ue8m0 = moe->act_ue8m0,
-                                                   .done = s->done + s->num_chosen * blocks,
-                                                   .y = s->z + (size_t)first * (size_t)moe->hidden};
-        s->num_chosen++;
-    }
-    if (!moe->has_shared) return;
-    joint = shared_products(moe, x->rows, s);
-    fr_rows_begin(&s->shared.rows, s->shared.gate, x->rows, joint.width, joint.inputs, moe->act_ue8m0);
+/* A pass's routing: what the threads need for it. */
+typedef struct routing {
+    const fr_moe *moe;
+    const fr_rows *x;
+    float *delta;
+    fr_moe_scratch *s;
+} routing;
+
+static int rows_of_expert(const fr_moe_scratch *s, int e) {
+    return s->first_slot[e + 1] - s->first_slot[e];
+}
+
+/* Adds a chosen expert to the MLPs that threads share in a decode pass; ONE THREAD. */
+static void add_chosen(const routing *c, int e, const fr_mlp *mlp) {
+    fr_moe_scratch *s = c->s;
+    assert(s->num_chosen < s->most_chosen); /* the shared expert comes last */
+    int width = c->moe->intermediate, blocks = (width + FR_BLOCK - 1) / FR_BLOCK, first = s->first_slot[e];
+    fr_joint_rows joint = routed_products(c->moe, c->x->rows, s);
+    s->chosen[s->num_chosen] = (fr_mlp_decode){.mlp = mlp,
+                                               .x = c->x,
+                                               .index = s->slot_row + first,
+                                               .n = rows_of_expert(s, e),
+                                               .product = &s->product,
+                                               .gate = s->gate + (size_t)first * (size_t)width,
+                                               .up = s->up + (size_t)first * (size_t)width,
+                                               .first = first,
+                                               .quantized = fr_rows_part_is_quantized(&s->compute->exchange, &joint),
+                                               .ue8m0 = c->moe->act_ue8m0,
+                                               .done = s->done + s->num_chosen * blocks,
+                                               .y = s->z + (size_t)first * (size_t)c->moe->hidden};
+    s->num_chosen++;
+}
+
+static void add_shared(const routing *c) {
+    const fr_moe *moe = c->moe;
+    fr_moe_scratch *s = c->s;
+    fr_joint_rows joint = shared_products(moe, c->x->rows, s);
+    fr_rows_begin(&s->shared.rows, s->shared.gate, c->x->rows, joint.width, joint.inputs, moe->act_ue8m0);
     s->chosen[s->num_chosen++] = (fr_mlp_decode){.mlp = &moe->shared,
-                                                 .x = x,
+                                                 .x = c->x,
                                                  .index = s->slots,
-                                                 .n = x->rows,
+                                                 .n = c->x->rows,
                                                  .product = &s->shared.rows,
                                                  .gate = s->shared.gate,
                                                  .up = s->shared.up,
                                                  .quantized = fr_rows_part_is_quantized(&s->compute->exchange, &joint),
                                                  .ue8m0 = moe->act_ue8m0,
                                                  .done = s->shared.done,
-                                                 .y = y};
+                                                 .y = c->delta};
 }
 
-static fr_lots_job lots_of(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *s) {
+/* ---- Streamed experts -------------------------------------------------------------------------------------------- */
+
+/* The next layer's experts, as its router would choose them for these rows: most of them are those that it will choose. ONE
+ * THREAD.
+ */
+static void foresee(const routing *c) {
+    const fr_moe *next = c->moe->next;
+    fr_moe_scratch *s = c->s;
+    const fr_router *r = &next->router;
+    float *work = s->work + (size_t)fr_team_rank() * (size_t)(r->experts + r->groups);
+    for (int i = 0; i < c->x->rows; i++) {
+        fr_route(r, s->next_scores + (size_t)i * (size_t)r->experts, work, s->next_ids, s->next_weights);
+        fr_experts_foresee(next->streamed, &s->experts, next->streamed_layer, s->next_ids, r->topk);
+    }
+}
+
+static void give_back(const routing *c) {
+    fr_experts_give_back(c->moe->streamed, c->s->in_use, c->s->num_in_use);
+    c->s->num_in_use = 0;
+}
+
+/* The experts that are there; wait: or the next to come. ONE THREAD. */
+static void take_experts(const routing *c, bool wait) {
+    fr_moe_scratch *s = c->s;
+    fr_expert_use use;
+    while (fr_experts_take(c->moe->streamed, &s->experts, wait && s->num_chosen == 0, &use)) {
+        s->in_use[s->num_in_use++] = use;
+        add_chosen(c, use.id, fr_experts_mlp(c->moe->streamed, use.slot));
+    }
+}
+
+static void go_on_with_others(void *argument) {
+    const routing *c = argument;
+    give_back(c);
+    c->s->num_chosen = 0;
+    take_experts(c, true);
+}
+
+static void end_pass(void *argument) {
+    give_back(argument);
+}
+
+/* ---- Prefill ----------------------------------------------------------------------------------------------------- */
+
+static const fr_mlp *take_expert(void *user, bool wait, int *expert) {
+    const routing *c = user;
+    fr_expert_use use;
+    if (!fr_experts_take(c->moe->streamed, &c->s->experts, wait, &use)) return NULL;
+    c->s->in_use[c->s->num_in_use++] = use;
+    *expert = use.id;
+    return fr_experts_mlp(c->moe->streamed, use.slot);
+}
+
+static void give_back_all_but(void *user, int kept) {
+    const routing *c = user;
+    fr_moe_scratch *s = c->s;
+    fr_experts_give_back(c->moe->streamed, s->in_use, s->num_in_use - kept);
+    if (kept > 0) s->in_use[0] = s->in_use[s->num_in_use - 1];
+    s->num_in_use = kept;
+}
+
+static fr_lots_job lots_of(const routing *c) {
+    const fr_moe *moe = c->moe;
+    fr_moe_scratch *s = c->s;
     return (fr_lots_job){.lots = &s->lots,
                          .experts = moe->experts,
                          .count = moe->router.experts,
@@ -111,18 +192,37 @@ static fr_lots_job lots_of(const fr_moe *moe, const fr_rows *x, fr_moe_scratch *
                          .ue8m0 = moe->act_ue8m0,
                          .first_slot = s->first_slot,
                          .slot_row = s->slot_row,
-                         .x = x,
+                         .x = c->x,
                          .z = s->z,
-                         .compute = s->compute};
+                         .compute = s->compute,
+                         .take = moe->streamed ? take_expert : NULL,
+                         .give_back = moe->streamed ? give_back_all_but : NULL,
+                         .user = (void *)c};
 }
 
-/* A pass's routing: what the threads need for it. */
-typedef struct routing {
-    const fr_moe *moe;
-    const fr_rows *x;
-    float *delta;
-    fr_moe_scratch *s;
-} routing;
+/* ---- Routing ----------------------------------------------------------------------------------------------------- */
+
+/* Says which experts are needed, and lists those that threads begin with; ONE THREAD. */
+static void list_chosen(const routing *c) {
+    const fr_moe *moe = c->moe;
+    fr_moe_scratch *s = c->s;
+    fr_joint_rows joint = routed_products(moe, c->x->rows, s);
+    s->num_chosen = 0;
+    fr_rows_begin(&s->product, s->gate, joint.rows, joint.width, joint.inputs, moe->act_ue8m0);
+    for (int e = 0; !moe->streamed && e < moe->router.experts; e++)
+        if (rows_of_expert(s, e) > 0) add_chosen(c, e, &moe->experts[e]);
+    if (moe->streamed && moe->next) foresee(c);
+    if (moe->streamed) take_experts(c, !moe->has_shared);
+    if (moe->has_shared) add_shared(c);
+}
+
+/* The experts of the pass, for those who read them; ONE THREAD. */
+static void begin_streaming(const routing *c) {
+    fr_moe_scratch *s = c->s;
+    for (int e = 0; e < c->moe->router.experts; e++) s->next_slot[e] = rows_of_expert(s, e);
+    fr_experts_begin(c->moe->streamed, &s->experts, c->moe->streamed_layer, s->next_slot, c->x->rows,
+                     c->x->rows > FR_DECODE_ROWS);
+}
 
 /* Experts of rows [begin, end). ONE THREAD. */
 static void choose_experts(const routing *c, int begin, int end) {
@@ -149,10 +249,11 @@ static void sort_into_slots(void *argument) {
         s->slot[i] = s->next_slot[s->ids[i]]++;
         s->slot_row[s->slot[i]] = i / r->topk;
     }
+    if (c->moe->streamed) begin_streaming(c);
     if (c->x->rows <= FR_DECODE_ROWS) {
-        list_chosen(c->moe, c->x, c->delta, s);
+        list_chosen(c);
     } else {
-        const fr_lots_job job = lots_of(c->moe, c->x, s);
+        const fr_lots_job job = lots_of(c);
         fr_lots_begin(&job);
     }
 }
@@ -170,6 +271,8 @@ static void route_rows(const routing *c) {
     const fr_linear *gate = &c->moe->router.gate;
     int begin, end;
     fr_linear_share(gate, c->x, c->s->scores, c->s->compute);
+    if (c->moe->streamed && c->moe->next && c->x->rows <= FR_DECODE_ROWS)
+        fr_linear_share(&c->moe->next->router.gate, c->x, c->s->next_scores, c->s->compute);
     if (c->x->rows <= ROWS_ROUTED_ALONE) {
         fr_team_barrier_do(choose_and_sort, (void *)c);
         return;
@@ -195,49 +298,68 @@ static void add_experts(const fr_moe *moe, int rows, int begin, int end, float *
     }
 }
 
-/* Decode. The first sweep is over gate_proj and up_proj of all chosen MLPs, laid end to end; in the second a thread owns outputs
- * of all of them; TEAM. */
-static void run_experts_decode(const fr_moe *moe, int rows, float *y, float *delta, fr_moe_scratch *s) {
+/* Decode. The first sweep is over gate_proj and up_proj of the listed MLPs, laid end to end; in the second a thread owns outputs
+ * [begin, end) of all of them; TEAM. */
+static void run_chosen(const fr_moe *moe, int rows, int begin, int end, fr_moe_scratch *s) {
     const fr_joint_rows joint[] = {routed_products(moe, rows, s), shared_products(moe, rows, s)};
-    int total = 0, begin, end;
+    int total = 0, from, to;
     for (int c = 0; c < s->num_chosen; c++) total += fr_whole_units(fr_linear_own(&s->chosen[c].mlp->gate_proj), 16);
     fr_share share = fr_team_share(total, 16);
     for (int c = 0; c < s->num_chosen; c++) {
         const fr_linear *gate = &s->chosen[c].mlp->gate_proj;
-        if (fr_share_next(&share, fr_linear_own(gate), &begin, &end))
-            fr_mlp_decode_product(&s->chosen[c], gate->before + begin, gate->before + end);
+        if (fr_share_next(&share, fr_linear_own(gate), &from, &to))
+            fr_mlp_decode_product(&s->chosen[c], gate->before + from, gate->before + to);
     }
     fr_rows_join(&s->compute->exchange, joint, moe->has_shared ? 2 : 1);
-    fr_linear_split(&s->chosen[0].mlp->down_proj, &begin, &end);
     for (int c = 0; c < s->num_chosen && begin < end; c++) {
         const fr_mlp_decode *job = &s->chosen[c];
         fr_linear_decode(&job->mlp->down_proj, job->product, s->slots + job->first, job->n, begin, end, job->y, moe->hidden);
     }
-    if (begin < end) add_experts(moe, rows, begin, end, y, delta, s);
-    fr_linear_exchange(&s->chosen[0].mlp->down_proj, y, moe->hidden, rows, s->compute);
+}
+
+/* All MLPs are listed, or if they are streamed, they come one lot after the other; TEAM. */
+static void run_experts_decode(const routing *c, float *y) {
+    const fr_linear *down = &c->moe->experts[0].down_proj;
+    int rows = c->x->rows, begin, end;
+    fr_linear_split(down, &begin, &end);
+    run_chosen(c->moe, rows, begin, end, c->s);
+    while (c->s->experts.num_wanted > 0) { /* changes at the barrier only */
+        fr_team_barrier_do(go_on_with_others, (void *)c);
+        run_chosen(c->moe, rows, begin, end, c->s);
+    }
+    if (begin < end) add_experts(c->moe, rows, begin, end, y, c->delta, c->s);
+    if (c->moe->streamed)
+        fr_team_barrier_do(end_pass, (void *)c);
+    else
+        fr_linear_exchange(down, y, c->moe->hidden, rows, c->s->compute);
 }
 
 /* Prefill; TEAM. */
-static void run_experts_prefill(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
+static void run_experts_prefill(const routing *c, float *y) {
+    const fr_moe *moe = c->moe;
+    const fr_rows *x = c->x;
+    fr_moe_scratch *s = c->s;
     const fr_linear *down = &moe->experts[0].down_proj;
-    const fr_lots_job job = lots_of(moe, x, s);
+    const fr_lots_job job = lots_of(c);
     int begin, end;
     fr_lots_run(&job);
     if (moe->has_shared) {
         fr_mlp_product(&moe->shared, moe->act_fp8, moe->act_ue8m0, x, &s->shared);
-        fr_linear_share(&moe->shared.down_proj, &s->shared.rows, delta, s->compute);
+        fr_linear_share(&moe->shared.down_proj, &s->shared.rows, c->delta, s->compute);
         fr_team_barrier();
     }
     fr_team_split(fr_linear_own(down), 16, &begin, &end);
-    if (begin < end) add_experts(moe, x->rows, down->before + begin, down->before + end, y, delta, s);
+    if (begin < end) add_experts(moe, x->rows, down->before + begin, down->before + end, y, c->delta, s);
     fr_linear_exchange(down, y, moe->hidden, x->rows, s->compute);
 }
 
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s) {
+    const routing c = {moe, x, delta, s};
     assert(x->rows <= s->max_rows && fr_team_size() <= s->compute->threads);
-    route_rows(&(routing){moe, x, delta, s});
+    if (s->experts.failed) return;
+    route_rows(&c);
     if (x->rows <= FR_DECODE_ROWS)
-        run_experts_decode(moe, x->rows, y, delta, s);
+        run_experts_decode(&c, y);
     else
-        run_experts_prefill(moe, x, y, delta, s);
+        run_experts_prefill(&c, y);
 }

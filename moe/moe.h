@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "moe/experts.h"
 #include "moe/lots.h"
 #include "moe/router.h"
 
@@ -19,6 +20,10 @@ typedef struct fr_moe {
     bool has_shared;
     fr_mlp shared;
     unsigned inputs; /* fr_moe_inputs of all this, kept so that a pass need not look at every expert */
+    /* Experts that are read when they are chosen; NULL: all are in memory, at `experts`. */
+    fr_experts *streamed;
+    int streamed_layer;        /* this one's number there */
+    const struct fr_moe *next; /* the layer after this one, whose router is asked ahead of time; NULL: none */
 } fr_moe;
 
 typedef struct fr_moe_scratch {
@@ -35,8 +40,15 @@ typedef struct fr_moe_scratch {
     int *next_slot;  /* [experts]: while slots are filled */
     int *slots;      /* 0, 1, 2, ... [R * topk] */
     /* decode: threads share the chosen experts, and the shared one last, as if they were one matrix */
-    fr_mlp_decode *chosen; /* [num_chosen] */
-    int num_chosen;
+    fr_mlp_decode *chosen;       /* [num_chosen] */
+    int num_chosen, most_chosen; /* without the shared one */
+    /* streamed: of the chosen experts those that are there are in `chosen`, and in use; the others follow */
+    fr_expert_pass experts;
+    fr_expert_use *in_use; /* [num_in_use] */
+    int num_in_use;
+    /* what the next layer's router says of these rows: [FR_DECODE_ROWS, experts], and of one of them [topk] */
+    float *next_scores, *next_weights;
+    int32_t *next_ids;
     float *gate, *up; /* [FR_DECODE_ROWS * topk, intermediate] */
     fr_rows product;  /* silu(gate) * up by slot */
     atomic_int *done; /* [chosen, blocks of intermediate]: see fr_mlp_decode */
@@ -52,7 +64,8 @@ unsigned fr_moe_inputs(const fr_moe *moe);
 void fr_moe_scratch_take(fr_moe_scratch *s, fr_arena *arena, const fr_moe *moe, int max_rows, const fr_compute *compute);
 
 /* TEAM. y [rows, hidden] += moe(x), x set with moe->inputs; delta [rows, hidden] is used on the way. Leaves the routing in s->ids
- * and s->weights. */
+ * and s->weights. Where experts cannot be read, s->experts.failed is true afterwards, y is worth nothing, and further calls do
+ * nothing. */
 void fr_moe_forward(const fr_moe *moe, const fr_rows *x, float *y, float *delta, fr_moe_scratch *s);
 
 #endif

@@ -187,6 +187,7 @@ fr_status fr_session_create(const fr_model *model, const fr_session_options *opt
         return status;
     }
     start_policy(s);
+    fr_session_reset_stats(s);
     *out = s;
     return FR_OK;
 }
@@ -253,7 +254,8 @@ static void cut(fr_session *s, int length, bool keep_logits) {
 }
 
 fr_status fr_session_trusts_pass(fr_session *s, fr_error *error) {
-    fr_status status = fr_model_still_whole(s->model, error);
+    fr_status status = fr_workspace_check(&s->ws, error);
+    if (status == FR_OK) status = fr_model_still_whole(s->model, error);
     if (status == FR_OK) status = fr_finite_tell(&s->ws.finite, error);
     return fr_ranks_agree(s->model->ranks, status, error); /* what one rank has lost is in the results of all */
 }
@@ -385,12 +387,34 @@ const float *fr_session_logits(const fr_session *s) {
     return s->logits_row < 0 ? NULL : s->logits + (size_t)s->logits_row * (size_t)s->model->config.vocab_size;
 }
 
+/* What was counted of streamed experts since the session was created, and of the disk since the model was opened. */
+static fr_stats count_streamed(const fr_session *s) {
+    const fr_expert_pass *p = &s->ws.moe.experts;
+    fr_stats now = {.expert_hits = p->hits,
+                    .expert_misses = p->misses,
+                    .experts_prefetched = p->prefetched,
+                    .experts_prefetched_used = p->prefetched_used,
+                    .stall_s = p->stall_s};
+    if (s->model->experts) fr_experts_count(s->model->experts, &now.disk_bytes, &now.disk_busy_s);
+    return now;
+}
+
 void fr_session_get_stats(const fr_session *s, fr_stats *out) {
+    fr_stats now = count_streamed(s);
+    const fr_stats *before = &s->streamed_before;
     *out = s->stats;
+    out->expert_hits = now.expert_hits - before->expert_hits;
+    out->expert_misses = now.expert_misses - before->expert_misses;
+    out->experts_prefetched = now.experts_prefetched - before->experts_prefetched;
+    out->experts_prefetched_used = now.experts_prefetched_used - before->experts_prefetched_used;
+    out->disk_bytes = now.disk_bytes - before->disk_bytes;
+    out->stall_s = now.stall_s - before->stall_s;
+    out->disk_busy_s = now.disk_busy_s - before->disk_busy_s;
 }
 
 void fr_session_reset_stats(fr_session *s) {
     s->stats = (fr_stats){0};
+    s->streamed_before = count_streamed(s);
 }
 
 void fr_session_get_policy(const fr_session *s, fr_policy_info *out) {

@@ -37,6 +37,7 @@ struct fr_session {
     char *learned;  /* path of the file with what was learned; NULL: none */
     fr_cycle cycle; /* the last one; its length is 0 when the last step made no pass */
     fr_stats stats;
+    fr_stats streamed_before; /* of streamed experts: what had been counted when `stats` began */
 
     fr_traffic traffic;
     fr_sampler sampler;

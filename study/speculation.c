@@ -28,6 +28,13 @@ void fr_stats_merge(fr_stats *to, const fr_stats *from) {
     to->catch_up_s += from->catch_up_s;
     to->catch_up_rows += from->catch_up_rows;
     to->prefill_tokens += from->prefill_tokens;
+    to->expert_hits += from->expert_hits;
+    to->expert_misses += from->expert_misses;
+    to->experts_prefetched += from->experts_prefetched;
+    to->experts_prefetched_used += from->experts_prefetched_used;
+    to->disk_bytes += from->disk_bytes;
+    to->stall_s += from->stall_s;
+    to->disk_busy_s += from->disk_busy_s;
 }
 
 /* What the depth policy goes by. */
@@ -88,5 +95,20 @@ cJSON *fr_study_add_speculation(fr_json_builder *b, cJSON *to, const char *key, 
     fr_json_add_count(b, object, "verify_bytes", stats->verify_bytes);
     fr_json_add_count(b, object, "draft_bytes", stats->draft_bytes);
     if (policy) add_policy(b, object, policy);
+    return object;
+}
+
+cJSON *fr_study_add_experts(fr_json_builder *b, cJSON *to, const fr_stats *stats, const char *reader) {
+    if (!reader) return NULL;
+    cJSON *object = fr_json_add_object(b, to, "experts");
+    fr_json_add_text(b, object, "reader", reader);
+    fr_json_add_count(b, object, "hits", stats->expert_hits);
+    fr_json_add_count(b, object, "misses", stats->expert_misses);
+    fr_json_add_ratio(b, object, "hit_rate", (double)stats->expert_hits, (double)(stats->expert_hits + stats->expert_misses));
+    fr_json_add_count(b, object, "read_bytes", stats->disk_bytes);
+    fr_json_add_ratio(b, object, "disk_bytes_per_s", (double)stats->disk_bytes, stats->disk_busy_s);
+    fr_json_add_real(b, object, "stall_s", stats->stall_s);
+    fr_json_add_count(b, object, "prefetched", stats->experts_prefetched);
+    fr_json_add_count(b, object, "prefetched_used", stats->experts_prefetched_used);
     return object;
 }

@@ -14,11 +14,15 @@ static const char *const draftings[] = {[FR_DRAFTING_AUTO] = "auto", [FR_DRAFTIN
 static const char *const hidden_states[] = {[FR_HIDDEN_POST_NORM] = "post", [FR_HIDDEN_PRE_NORM] = "pre"};
 static const char *const kvs[] = {[FR_KV_BF16] = "bf16", [FR_KV_F32] = "f32"};
 static const char *const precisions[] = {[FR_PRECISION_AUTO] = "auto", [FR_PRECISION_FP8] = "fp8", [FR_PRECISION_BF16] = "bf16"};
+static const char *const readers[] = {[FR_READER_BEST] = "auto", [FR_READER_URING] = "uring", [FR_READER_THREADS] = "threads"};
 static const char *const recycles[] = {
     [FR_RECYCLE_POST_NORM] = "post", [FR_RECYCLE_PRE_NORM] = "pre", [FR_RECYCLE_PINNED] = "pinned"};
 static const char *const rules[] = {[FR_VERIFY_COUPLED] = "coupled", [FR_VERIFY_REJECTION] = "rejection"};
-static const char *const weight_words[] = {
-    [FR_WEIGHTS_AUTO] = "auto", [FR_WEIGHTS_MMAP] = "mmap", [FR_WEIGHTS_COPY] = "copy", [FR_WEIGHTS_POPULATE] = "populate"};
+static const char *const weight_words[] = {[FR_WEIGHTS_AUTO] = "auto",
+                                           [FR_WEIGHTS_MMAP] = "mmap",
+                                           [FR_WEIGHTS_COPY] = "copy",
+                                           [FR_WEIGHTS_POPULATE] = "populate",
+                                           [FR_WEIGHTS_STREAM] = "stream"};
 
 static const char *const thinks[] = {[FR_THINK_AUTO] = "auto", [FR_THINK_OFF] = "off", [FR_THINK_ON] = "on"};
 
@@ -67,6 +71,10 @@ const char *fr_think_word(int think) {
 
 const char *fr_verify_word(int rule) {
     return WORD(rules, rule);
+}
+
+const char *fr_reader_word(int kind) {
+    return WORD(readers, kind);
 }
 
 const char *fr_weights_word(int weights) {

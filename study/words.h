@@ -18,6 +18,7 @@ const char *fr_recycle_word(int recycle);
 const char *fr_think_word(int think);
 const char *fr_verify_word(int rule);
 const char *fr_weights_word(int weights);
+const char *fr_reader_word(int kind);
 
 /* An arm's name: its drafting, and after a colon the most drafts a cycle where it says so itself: off, on, auto, on:2; auto with
  * what was learned before is called learned. */

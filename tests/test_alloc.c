@@ -265,6 +265,29 @@ static void steps_allocate_nothing(void **state) {
     }
 }
 
+/* With experts that are read into a cache with room for a few of them. */
+static void streaming_allocates_nothing(void **state) {
+    (void)state;
+    char dir[512];
+    golden g;
+    golden_load("pico-mtp-s1", 70, GOLDEN_F32, &g);
+    golden_model_dir("pico-mtp-s1", dir, sizeof dir);
+    for (int kind = FR_READER_BEST; kind <= FR_READER_THREADS; kind += FR_READER_THREADS) {
+        fr_model_options o = {
+            .threads = 2, .weights = FR_WEIGHTS_STREAM, .expert_cache = 600 << 10, .reader = (fr_reader_kind)kind};
+        fr_session_options any = {.ctx = 80};
+        fr_model *model = NULL;
+        assert_int_equal(fr_model_open(dir, &o, &model, NULL), FR_OK);
+        fr_session *first = driver_session(model, &any);
+        driver_prefill(first, g.tokens, 70);
+        fr_session_destroy(first);
+        for (int j = 0; j < 3; j++)
+            check_session(model, plans[j].what, plans[j].options, &g, driver_multiplies_by_onednn(driver_best_isa()));
+        fr_model_destroy(model);
+    }
+    golden_release(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #ifndef SANITIZED
@@ -273,6 +296,7 @@ int main(void) {
         cmocka_unit_test(threads_go_to_other_places_without_allocating),
 #endif
         cmocka_unit_test(steps_allocate_nothing),
+        cmocka_unit_test(streaming_allocates_nothing),
     };
     return cmocka_run_group_tests_name("alloc", tests, NULL, NULL);
 }

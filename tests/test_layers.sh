@@ -19,8 +19,8 @@ core/checkpoint : core
 sampler         : core core/kernels
 text            : core core/checkpoint
 attn            : core core/kernels core/linear core/checkpoint
-moe             : core core/kernels core/linear
-model           : core core/kernels core/linear core/checkpoint sampler text attn moe
+moe             : core core/io core/kernels core/linear
+model           : core core/io core/kernels core/linear core/checkpoint sampler text attn moe
 model/convert   : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp/drafters    : core core/kernels core/linear core/checkpoint sampler text attn moe model
 mtp             : core core/kernels core/linear core/checkpoint sampler text attn moe model mtp/drafters

@@ -289,18 +289,18 @@ static void a_session_that_cannot_fit_is_refused(void **state) {
 
 /* ---- Where weights are --------------------------------------------------------------------------------------------- */
 
-static const fr_weights loads[] = {FR_WEIGHTS_MMAP, FR_WEIGHTS_COPY, FR_WEIGHTS_POPULATE};
+static const fr_weights loads[] = {FR_WEIGHTS_MMAP, FR_WEIGHTS_COPY, FR_WEIGHTS_POPULATE, FR_WEIGHTS_STREAM};
 
 static void results_do_not_depend_on_where_weights_are(void **state) {
     (void)state;
-    enum { MODELS = 3, MADE = 40 };
+    enum { MODELS = 3, MADE = 40, LOADS = sizeof loads / sizeof *loads };
     static const char *const names[MODELS] = {"pico-mtp-s1", "pico-noqlora-s1", "nano-mtp-s1"};
     for (int i = 0; i < MODELS; i++) {
         golden g;
-        driver_scores scores[3];
-        int32_t made[3][2][MADE];
+        driver_scores scores[LOADS];
+        int32_t made[LOADS][2][MADE];
         golden_load(names[i], 70, GOLDEN_F32, &g);
-        for (int l = 0; l < 3; l++) {
+        for (int l = 0; l < LOADS; l++) {
             fr_model *model = open_model(names[i], (fr_model_options){.weights = loads[l]});
             driver_score(model, &(fr_session_options){.drafting = FR_DRAFTING_ON}, g.tokens, 70, &scores[l]);
             for (int mtp = 0; mtp < 2; mtp++) {

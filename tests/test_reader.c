@@ -227,15 +227,14 @@ static void a_file_that_is_not_there_is_an_error(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(ranges_at_any_offset_are_those_of_the_file),
-        TEST(the_end_of_a_file_can_be_read_and_what_is_behind_it_is_an_error),
-        TEST(a_canceled_read_becomes_idle_and_can_be_asked_for_again),
-        TEST(a_reader_can_end_with_reads_that_nobody_waits_for),
-        TEST(what_is_urgent_waits_for_pieces_in_flight_only),
-        TEST(a_failed_piece_ends_its_read_alone),
-        TEST(a_file_that_is_not_there_is_an_error),
+        cmocka_unit_test_setup_teardown(ranges_at_any_offset_are_those_of_the_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_end_of_a_file_can_be_read_and_what_is_behind_it_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_canceled_read_becomes_idle_and_can_be_asked_for_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reader_can_end_with_reads_that_nobody_waits_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_urgent_waits_for_pieces_in_flight_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_piece_ends_its_read_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_file_that_is_not_there_is_an_error, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("reader", tests, NULL, NULL);
 }

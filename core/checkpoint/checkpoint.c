@@ -469,6 +469,22 @@ int fr_checkpoint_num_files(const fr_checkpoint *checkpoint) {
     return checkpoint->num_files;
 }
 
+const char *fr_checkpoint_dir(const fr_checkpoint *checkpoint) {
+    return checkpoint->dir;
+}
+
+bool fr_checkpoint_locate(const fr_checkpoint *checkpoint, const void *data, int *file, uint64_t *offset) {
+    for (int f = 0; f < checkpoint->num_files; f++) {
+        const char *map = checkpoint->files[f].map;
+        uintptr_t at = (uintptr_t)data - (uintptr_t)map;
+        if (at >= checkpoint->files[f].size) continue;
+        *file = f;
+        *offset = at;
+        return true;
+    }
+    return false;
+}
+
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint) {
     return checkpoint->bytes;
 }

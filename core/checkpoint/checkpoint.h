@@ -34,6 +34,9 @@ size_t fr_checkpoint_count(const fr_checkpoint *checkpoint);
 const fr_tensor *fr_checkpoint_at(const fr_checkpoint *checkpoint, size_t i); /* by name, numbers by value */
 const char *fr_checkpoint_file(const fr_checkpoint *checkpoint, int file);    /* base name */
 int fr_checkpoint_num_files(const fr_checkpoint *checkpoint);
+const char *fr_checkpoint_dir(const fr_checkpoint *checkpoint);
+/* The file and the offset in it that an address of a tensor's data stands for; false when it is not in the mapping of one. */
+bool fr_checkpoint_locate(const fr_checkpoint *checkpoint, const void *data, int *file, uint64_t *offset);
 uint64_t fr_checkpoint_bytes(const fr_checkpoint *checkpoint);
 
 /* Finds a tensor of a given shape, whose dtype is one of a mask (1u << FR_BF16 | ...). The error names tensor, file, expected and

@@ -31,11 +31,8 @@ typedef struct fr_read {
     struct fr_read *before, *after;
 } fr_read;
 
-/* How to read. The default is the best that the system allows. */
-typedef enum fr_reader_kind { FR_READER_BEST = 0, FR_READER_URING, FR_READER_THREADS } fr_reader_kind;
-
 typedef struct fr_reader_options {
-    fr_reader_kind kind; /* io_uring where it is not allowed is an error; the best is noticed to be another then */
+    fr_reader_kind kind; /* io_uring where it is not allowed is an error; that the best is another is noticed */
     bool cached;         /* through the page cache */
     char *memory;        /* of all reads to come, which the kernel is told of once; NULL: not known */
     uint64_t memory_bytes;

@@ -135,6 +135,7 @@ static void draft(fr_drafter *d, const fr_draft_context *c, fr_cycle *cycle) {
     if (cycle->planned == 0 || rows == 0) return;
     double start = fr_now();
     fr_mtp_read(m, c, rows, 1, m->recycled);
+    if (c->ws->moe.experts.failed) return; /* the session looks after each turn of a drafter */
     if (m->choice) fr_mtp_choices(m, c, 1, m->choice);
     take_logits(m, c);
     int pos = m->kv.length - 1;
@@ -143,6 +144,7 @@ static void draft(fr_drafter *d, const fr_draft_context *c, fr_cycle *cycle) {
     cycle->first_s = first - start;
     while (cycle->made < cycle->planned && c->go_on(c->policy, cycle)) {
         fr_mtp_chain(m, c, token, ++pos);
+        if (c->ws->moe.experts.failed) return;
         token = draw(m, c, pos, cycle);
     }
     cycle->rest_s = cycle->made > 1 ? fr_now() - first : 0.0;

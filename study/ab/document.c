@@ -136,6 +136,8 @@ static void add_acceptance(writer *w, cJSON *to, const char *key, int column, fr
 static void add_arms(writer *w) {
     const fr_ab_run *run = w->run;
     double range[2] = {INFINITY, 0.0};
+    fr_model_info model;
+    fr_model_get_info(run->model, &model);
     for (int c = 0; c < run->num_columns; c++)
         if (run->columns[c].role == FR_AB_ARM) each_token(w, c, widen, range);
     cJSON *arms = fr_json_add_array(&w->d, w->d.root, "arms");
@@ -149,6 +151,7 @@ static void add_arms(writer *w) {
         add_times(w, arm, c);
         add_histogram(w, arm, c, range);
         fr_study_add_speculation(&w->d, arm, "speculative_decoding", &w->figures[c].stats, NULL, column->depth);
+        fr_study_add_experts(&w->d, arm, &w->figures[c].stats, model.reader);
         add_acceptance(w, arm, "acceptance_rate_ci95", c, FR_AB_OF_DRAFTED, 0);
         cJSON *positions = fr_json_add_array(&w->d, arm, "per_position_ci95");
         for (int j = 0; j < column->depth; j++) add_acceptance(w, positions, NULL, c, FR_AB_OF_CYCLES, j);
