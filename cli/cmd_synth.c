@@ -54,6 +54,7 @@ int fr_cmd_synth(const fr_cli_options *options) {
                               .dtype = (fr_precision)options->dtype,
                               .sparse = options->sparse,
                               .no_mtp_copies = options->no_mtp_copies,
+                              .expert_skew = options->expert_skew,
                               .force = options->force,
                               .tokenizer = options->tokenizer,
                               .threads = options->threads,

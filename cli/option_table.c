@@ -93,6 +93,8 @@ const fr_cli_option fr_cli_option_table[] = {
            to, FR_CMD_QUANTIZE),
     NUMBER("shard-bytes", 0, FR_OPT_U64, "N", 0, 0, "4250000000", OUTPUT, "most data in a file", shard_bytes, WRITE),
     FLAG("sparse", 0, OUTPUT, "full-sized files whose data are holes", sparse, FR_CMD_SYNTH),
+    NUMBER("expert-skew", 0, FR_OPT_REAL, "S", 0, 100, "0", OUTPUT,
+           "how much some experts are preferred: 0.2 is as much as a token's own scores say", expert_skew, FR_CMD_SYNTH),
     FLAG("no-mtp-copies", 0, OUTPUT, "leave out the MTP module's copies of embedding and head", no_mtp_copies, FR_CMD_SYNTH),
     TEXT("tokenizer", 0, FR_OPT_FILE, "DIR", NULL, OUTPUT, "copy the tokenizer of this checkpoint", tokenizer, FR_CMD_SYNTH),
     FLAG("force", 0, OUTPUT, "write into a directory that is not empty", force, WRITE),

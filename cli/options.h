@@ -82,6 +82,7 @@ typedef struct fr_cli_options {
     fr_cli_texts set;
     uint64_t shard_bytes;
     bool sparse, no_mtp_copies, force;
+    double expert_skew;
 
     int most_prompts;
     const char *html, *csv;

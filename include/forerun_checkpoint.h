@@ -99,6 +99,8 @@ typedef struct fr_synth_options {
     fr_precision dtype;   /* auto: as the config's quantization_config says */
     bool sparse;          /* the data are holes: a full-sized checkpoint that takes no room and computes nothing */
     bool no_mtp_copies;   /* leave out the MTP modules' copies of embedding and head */
+    double expert_skew;   /* standard deviation of correction biases: some experts are chosen more often, as trained ones are.
+                             Scores   have one of about 0.2. 0: all are chosen alike */
     bool force;
     const char *tokenizer;   /* directory to copy tokenizer.json and tokenizer_config.json from; NULL: none */
     int threads;             /* 0: physical cores that affinity and cgroup quota allow */

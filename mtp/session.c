@@ -105,12 +105,12 @@ static fr_status create_drafter(fr_session *s, fr_error *error) {
     return fr_drafter_create(type, s->model, &s->options, &s->drafter, error);
 }
 
-/* The policy's first guess of costs is what passes and drafts read. */
+/* The policy's first guess of costs is what passes and drafts read, from memory and from the disk. */
 void fr_session_begin_policy(fr_session *s, const fr_learned *learned) {
-    double ratio[FR_MAX_DEPTH + 1], one = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, 1));
+    double ratio[FR_MAX_DEPTH + 1], one = fr_traffic_pass_cost(&s->traffic, fr_traffic_independent(&s->traffic, 1));
     for (int r = 0; r <= FR_MAX_DEPTH; r++)
-        ratio[r] = fr_traffic_pass(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
-    double draft = s->drafter && s->drafter->type->needs_mtp ? (double)s->traffic.draft / one : 0.0;
+        ratio[r] = fr_traffic_pass_cost(&s->traffic, fr_traffic_independent(&s->traffic, r + 1)) / one;
+    double draft = s->drafter && s->drafter->type->needs_mtp ? fr_traffic_draft_cost(&s->traffic) / one : 0.0;
     fr_policy_init(&s->policy, s->options.drafting == FR_DRAFTING_AUTO, s->options.depth, ratio, draft, draft);
     s->policy.blind = s->options.sampling.verify == FR_VERIFY_REJECTION && s->options.sampling.temperature > 0.0f;
     if (learned && s->policy.adaptive) fr_learned_give(learned, &s->policy);

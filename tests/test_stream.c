@@ -225,6 +225,25 @@ static void some_experts_are_there_because_they_were_foreseen(void **state) {
     golden_release(&g);
 }
 
+/* What auto expects of drafts before it has measured anything: rows that read experts of their own cost more where those come
+ * from the disk. */
+static void the_first_guess_counts_what_comes_from_the_disk(void **state) {
+    (void)state;
+    double needed[2];
+    for (int streamed = 0; streamed < 2; streamed++) {
+        fr_policy_info policy;
+        fr_model *model =
+            open_model(dir_of("nano-mtp-s1"), (fr_model_options){.weights = streamed ? FR_WEIGHTS_STREAM : FR_WEIGHTS_MMAP,
+                                                                 .expert_cache = room_for(dir_of("nano-mtp-s1"), 2)});
+        fr_session *session = driver_session(model, &(fr_session_options){.ctx = 64});
+        fr_session_get_policy(session, &policy);
+        needed[streamed] = policy.break_even_predicted;
+        fr_session_destroy(session);
+        fr_model_destroy(model);
+    }
+    assert_true(needed[1] > needed[0] + 0.1);
+}
+
 /* ---- What goes wrong -------------------------------------------------------------------------------------------- */
 
 static void a_shard_that_is_cut_ends_a_step_with_its_name_and_goes_on_when_it_is_whole_again(void **state) {
@@ -352,6 +371,7 @@ int main(void) {
         cmocka_unit_test(two_threads_share_a_cache_of_any_size),
         cmocka_unit_test(hits_and_misses_are_what_passes_chose),
         cmocka_unit_test(some_experts_are_there_because_they_were_foreseen),
+        cmocka_unit_test(the_first_guess_counts_what_comes_from_the_disk),
         cmocka_unit_test(a_shard_that_is_cut_ends_a_step_with_its_name_and_goes_on_when_it_is_whole_again),
         cmocka_unit_test(a_prefill_that_cannot_be_read_leaves_the_session_as_it_was),
         cmocka_unit_test(a_forked_child_is_refused),

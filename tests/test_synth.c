@@ -145,6 +145,33 @@ static void tensors_do_not_depend_on_each_other(void **state) {
 
 /* ---- Values ---- */
 
+static void assert_distribution(const fr_checkpoint *checkpoint, const char *name, double mean, double deviation);
+
+/* Biases are as wide as asked for, and nothing else changes. */
+static void experts_can_be_preferred(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    char even[512], skewed[512];
+    snprintf(even, sizeof even, "%s/even", s.dir);
+    snprintf(skewed, sizeof skewed, "%s/skewed", s.dir);
+    fr_synth_options o = {.experts = 512, .set = (const char *const[]){"moe_intermediate_size=8"}, .num_set = 1};
+    synth(GOLDEN "pico-s1", even, &o);
+    o.expert_skew = 0.3;
+    synth(GOLDEN "pico-s1", skewed, &o);
+    fr_checkpoint *a = open_checkpoint(even), *b = open_checkpoint(skewed);
+    assert_distribution(a, "model.layers.1.mlp.gate.e_score_correction_bias", 0, 0.01);
+    assert_distribution(b, "model.layers.1.mlp.gate.e_score_correction_bias", 0, 0.3);
+    for (size_t i = 0; i < fr_checkpoint_count(a); i++) {
+        const fr_tensor *t = fr_checkpoint_at(a, i);
+        assert_int_equal(same_data(t, tensor_of(b, t->name)), strstr(t->name, "correction_bias") == NULL);
+    }
+    fr_checkpoint_destroy(a);
+    fr_checkpoint_destroy(b);
+    remove_out(&s, "even");
+    remove_out(&s, "skewed");
+    scratch_destroy(&s);
+}
+
 static float value_of(const fr_checkpoint *checkpoint, const fr_tensor *t, size_t i) {
     const uint8_t *data = t->data;
     uint16_t half;
@@ -652,6 +679,7 @@ int main(void) {
         cmocka_unit_test(bytes_depend_on_the_seed_alone),
         cmocka_unit_test(tensors_do_not_depend_on_each_other),
         cmocka_unit_test(values_are_as_planned),
+        cmocka_unit_test(experts_can_be_preferred),
         cmocka_unit_test(scales_of_the_ue8m0_kind_are_powers_of_two),
         cmocka_unit_test(it_writes_what_the_schema_says),
         cmocka_unit_test(shards_are_whole_and_aligned),

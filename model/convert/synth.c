@@ -3,7 +3,7 @@
  * Weights have a standard deviation of 1/sqrt(in), so that a projection neither grows nor shrinks what is normalized
  * before it, and norms are about 1: a forward pass stays finite through any number of layers. Router gates are drawn
  * like all else, independent and centred, so that no expert is preferred; the correction biases are too small to change
- * that.
+ * that, unless they are asked to.
  *
  * Word i of a tensor's data is made of random word i of the tensor's own stream: bytes depend neither on threads nor on other
  * tensors. */
@@ -198,7 +198,8 @@ static fr_status make(void *user, const fr_schema_tensor *t) {
     if (linear) return fill_linear(s, t, &st);
     st.spread = t->row->part == FR_PART_EMBEDDING ? 1 : 1 / sqrt((double)t->shape[1]);
     if (t->row->kind == FR_SCHEMA_BIAS || t->row->kind == FR_SCHEMA_SHIFT) {
-        st.spread = BIAS_SPREAD;
+        bool skewed = t->row->kind == FR_SCHEMA_BIAS && o->expert_skew > 0.0;
+        st.spread = skewed ? o->expert_skew : BIAS_SPREAD;
     } else if (t->rank == 1) {
         st.centre = 1;
         st.spread = NORM_SPREAD;
