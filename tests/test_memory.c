@@ -396,7 +396,8 @@ static void a_copy_that_fails_changes_nothing(void **state) {
     const char *shard = scratch_path(&s, "model-00002-of-00002.safetensors");
     assert_int_equal(truncate(shard, 300000), 0);
     assert_int_equal(fr_checkpoint_copy(c, &o, &error), FR_ERROR_IO);
-    assert_non_null(strstr(error.message, "model-00002-of-00002.safetensors: ended before its data"));
+    assert_non_null(strstr(error.message, "model-00002-of-00002.safetensors"));
+    assert_non_null(strstr(error.message, "the file ends here"));
     assert_int_equal(unlink(shard), 0);
     assert_int_equal(fr_checkpoint_copy(c, &o, &error), FR_ERROR_IO);
     assert_non_null(strstr(error.message, "No such file"));
