@@ -30,16 +30,15 @@ INLINE int block_inputs(const fr_decode_job *j, int b) {
     return j->in - b * FR_BLOCK < FR_BLOCK ? j->in - b * FR_BLOCK : FR_BLOCK;
 }
 
-INLINE const char *inputs_of_block(weight_kind kind, bool quantized, const fr_decode_job *j, int r, int b, char *buffer) {
-    const char *x = (const char *)j->x[r] + b * FR_BLOCK * (quantized ? 2 : 4);
-    return block_of_x(kind, quantized, x, block_inputs(j, b), buffer);
-}
-
 INLINE const fr_kept *keep_inputs(weight_kind kind, bool quantized, const fr_decode_job *j, fr_kept *kept) {
     const int blocks = fr_blocks(j->in);
     if (!makes_inputs(kind) || blocks * j->rows > KEPT_BLOCKS) return NULL;
-    for (int b = 0; b < blocks; b++)
-        for (int r = 0; r < j->rows; r++) inputs_of_block(kind, quantized, j, r, b, kept->x[b * j->rows + r]);
+    for (int b = 0; b < blocks; b++) {
+        for (int r = 0; r < j->rows; r++) {
+            const char *x = (const char *)j->x[r] + b * FR_BLOCK * (quantized ? 2 : 4);
+            block_of_x(kind, quantized, x, block_inputs(j, b), kept->x[b * j->rows + r]);
+        }
+    }
     return kept;
 }
 
@@ -50,7 +49,8 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
     _Static_assert(STREAMS % 4 == 0 && STREAMS % TILE(1) == 0,
                    "a strip with fewer outputs is filled up with copies of the last one");
     const int size = weight_size(kind), tile = TILE(rows), blocks = fr_blocks(j->in);
-    const char *w[STREAMS], *x[FR_DECODE_ROWS];
+    const int step = kept ? rows * 4 * FR_BLOCK : FR_BLOCK * (quantized ? 2 : 4); /* from a row's block to its next */
+    const char *w[STREAMS], *x[FR_DECODE_ROWS], *next[FR_DECODE_ROWS];
     const float *sw[STREAMS];
     VECTOR total[STREAMS][FR_DECODE_ROWS], sx[FR_DECODE_ROWS];
     _Alignas(64) char buffer[FR_DECODE_ROWS][4 * FR_BLOCK], tail[STREAMS][4 * FR_BLOCK];
@@ -60,10 +60,12 @@ INLINE void strip(weight_kind kind, bool quantized, int rows, const fr_decode_jo
         sw[o] = kind == W_E4M3 ? j->scale + output / FR_BLOCK * j->scale_stride : NULL;
         UNROLL for (int r = 0; r < rows; r++) total[o][r] = ZERO();
     }
+    UNROLL for (int r = 0; r < rows; r++) next[r] = kept ? kept->x[r] : (const char *)j->x[r];
     for (int b = 0; b < blocks; b++) {
         const int at = b * FR_BLOCK, n = block_inputs(j, b);
         UNROLL for (int r = 0; r < rows; r++) {
-            x[r] = kept ? kept->x[b * rows + r] : inputs_of_block(kind, quantized, j, r, b, buffer[r]);
+            x[r] = kept ? next[r] : block_of_x(kind, quantized, next[r], n, buffer[r]);
+            next[r] += step;
             if (quantized) sx[r] = SAME(j->sx[r][b]);
         }
         const int offset = n < FR_BLOCK ? 0 : at * size;
