@@ -97,6 +97,12 @@ static void keep_in_bounds(fr_costs *c) {
     c->mean[FR_COST_LEVEL] += least;
 }
 
+/* A draft that costs a pass never pays, so a greater cost would change no decision. But it would be long until another draft can
+ * be afforded, which tells that it was only the machine that was busy. */
+static void keep_drafts_in_bounds(fr_costs *c) {
+    for (int at = FR_COST_FIRST_DRAFT; at <= FR_COST_NEXT_DRAFT; at++) c->mean[at] = fmin(c->mean[at], 0.0);
+}
+
 void fr_costs_observe(fr_costs *c, const fr_cycle *cycle) {
     double moved = wander + (c->timed ? c->drift : 0.0);
     c->covariance[FR_COST_LEVEL][FR_COST_LEVEL] += moved * moved;
@@ -109,6 +115,7 @@ void fr_costs_observe(fr_costs *c, const fr_cycle *cycle) {
         c->drafts = true;
         if (cycle->made < 2) c->mean[FR_COST_NEXT_DRAFT] = c->mean[FR_COST_FIRST_DRAFT];
     }
+    keep_drafts_in_bounds(c);
 }
 
 /* ---- What is known ---- */

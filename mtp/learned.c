@@ -50,7 +50,7 @@ static void give_costs(const fr_learned *l, fr_costs *c) {
     set(c, FR_COST_LEVEL, l->level_s, level_doubt);
     for (int i = 0; i < FR_MAX_DEPTH; i++) set(c, FR_COST_ROWS + i, l->pass[i], l->pass_doubt[i]);
     for (int d = 0; d < 2; d++)
-        if (l->draft[d] > 0.0) set(c, FR_COST_FIRST_DRAFT + d, l->draft[d], l->draft_doubt[d]);
+        if (l->draft[d] > 0.0) set(c, FR_COST_FIRST_DRAFT + d, fmin(l->draft[d], 1.0), l->draft_doubt[d]);
     c->drafts = c->drafts || l->draft[0] > 0.0;
     c->drift = 0.0;
     c->timed = true;

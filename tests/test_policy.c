@@ -300,6 +300,32 @@ static void a_wrong_memory_is_corrected(void **in) {
         }
 }
 
+/* Drafts that took long only because the machine was busy: a text that begins with that memory finds out, and drafts. */
+static void a_memory_of_a_busy_machine_is_corrected(void **in) {
+    (void)in;
+    for (int m = 0; m < MACHINES; m++) {
+        world now = machine(m, 0, 0.95, false);
+        fr_policy p = fresh(&now), next = fresh(&now);
+        fr_learned learned;
+        double time[LENGTHS] = {0}, tokens = 0.0, spent = 0.0;
+        time_texts(&now, -1, &p, 77, LENGTHS - 1, time);
+        assert_true(fr_learned_take(&p, &learned));
+        learned.draft[0] = 45.0;
+        learned.draft[1] = 10.0;
+        learned.draft_doubt[0] = learned.draft_doubt[1] = 0.05;
+        learned.off = 1.0;
+        fr_learned_give(&learned, &next);
+        state = 7;
+        while (tokens < 512.0) {
+            fr_cycle cycle;
+            spent += run_cycle(&now, -1, 1.0, &next, &cycle);
+            tokens += 1.0 + cycle.accepted;
+        }
+        print_message("%s, learned while busy, 512 tokens: %.3f of off\n", machines[m].name, tokens / spent);
+        assert_true(!next.off && tokens / spent > 1.05);
+    }
+}
+
 /* Acceptance collapses, and comes back: the policy follows both ways. */
 static void finds_its_way_back(void **in) {
     (void)in;
@@ -363,6 +389,7 @@ int main(void) {
         cmocka_unit_test(long_texts_keep_what_they_found),
         cmocka_unit_test(a_text_gains_from_the_one_before_it),
         cmocka_unit_test(a_wrong_memory_is_corrected),
+        cmocka_unit_test(a_memory_of_a_busy_machine_is_corrected),
         cmocka_unit_test(finds_its_way_back),
         cmocka_unit_test(what_follows_a_draft_does_not_decide_about_it),
         cmocka_unit_test(fixed_depth_is_fixed),
