@@ -418,7 +418,7 @@ run 0 inspect --config "$golden/deepseek-v3-config.json" --ranks 4 --json -q
 holds ranks=4 memory.weight_bytes=173473959744
 run 0 inspect --config "$golden/deepseek-v3-config.json" --ranks 4
 grep -q 'on the largest of 4 ranks' "$work/out" || fail "inspect --ranks as text"
-run 0 inspect --config "$golden/deepseek-v3-config.json" --ctx 1000 --json -q
+run 0 inspect --config "$golden/deepseek-v3-config.json" --weights mmap --ctx 1000 --json -q
 holds memory.ctx=1000 memory.kv_bytes=70272000 memory.mtp_kv_bytes=1152000 memory.weights=mmap memory.workspace_bytes'>0' \
     memory.private_bytes'>71424000' memory.available_bytes'>0'
 run 0 inspect -m "$model" --weights copy --kv f32 --ctx 10 --json -q
