@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "core/ranks.h"
 #include "forerun_study.h"
 #include "study/bench/bench.h"
 
@@ -61,8 +62,9 @@ static bool go_on(void *user, const char *what, uint64_t done, uint64_t total) {
 }
 
 static fr_bench_run run_of(record *r) {
+    static const fr_model alone = {.ranks = &fr_ranks_alone};
     *r = (record){.fail_at = -1, .stop_at = -1};
-    return (fr_bench_run){.options = {.seconds = 1e-9, .progress = go_on, .user = r}};
+    return (fr_bench_run){.model = &alone, .options = {.seconds = 1e-9, .progress = go_on, .user = r}};
 }
 
 static void figures_take_turns(void **state) {
