@@ -13,7 +13,7 @@ void fr_cli_json_print(fr_json_builder *b);
 void fr_cli_add_memory(fr_json_builder *b, cJSON *to, const fr_model_info *info, const fr_session *session);
 /* The part of it that is known beforehand; fits: whether there is enough for what is not mapped. */
 void fr_cli_add_plan(fr_json_builder *b, cJSON *to, const char *key, const fr_memory_plan *plan, bool fits);
-/* A plan in a line: "weights 15.5 MiB mapped, KV 2.25 MiB for 4,096 tokens, ...". */
+/* A plan in a line: "weights 14.84 MiB mapped, KV 8.25 MiB for 4,096 tokens, ...". */
 void fr_cli_plan_text(const fr_memory_plan *plan, char *text, size_t size);
 /* What streamed weights are to be expected to do: "17.9 GiB of weights in memory, 912 of 15,104 experts (38 GiB) cached; ...". */
 void fr_cli_stream_text(const fr_memory_plan *plan, char *text, size_t size);
