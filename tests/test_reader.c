@@ -123,6 +123,8 @@ static void the_end_of_a_file_can_be_read_and_what_is_behind_it_is_an_error(void
         assert_int_equal(*last->to, f->content[5000]);
         assert_int_equal(end_of(reader, behind), FR_READ_FAILED);
         assert_int_equal(end_of(reader, across), FR_READ_FAILED);
+        assert_int_equal(behind->failed_at, 5000); /* where the file ends */
+        assert_int_equal(across->failed_at, FILE_BYTES);
         assert_int_equal(fr_reader_fail(reader, behind, "some.weight", &error), FR_ERROR_IO);
         assert_non_null(strstr(error.where, "/b: some.weight"));
         assert_non_null(strstr(error.message, "before its data"));

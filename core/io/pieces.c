@@ -53,10 +53,11 @@ void fr_reader_end(fr_reader *r, fr_read *read, fr_read_state state) {
     atomic_fetch_add(&r->events, 1);
 }
 
-static void fail_read(fr_reader *r, const fr_piece *piece, int error) {
+/* got: bytes of the piece that there are. */
+static void fail_read(fr_reader *r, const fr_piece *piece, uint64_t got, int error) {
     fr_read *read = piece->read;
     if (read->failed_at != UINT64_MAX) return; /* the first failure is told */
-    read->failed_at = piece->offset;
+    read->failed_at = piece->offset + got;
     read->error = error;
     if (read->listed) fr_reader_unlist(r, read);
 }
@@ -73,9 +74,9 @@ bool fr_reader_over(fr_reader *r, fr_piece *piece, int64_t result) {
                 read, piece->fd, piece->to + whole, piece->offset + whole, piece->bytes - whole, piece->needed - whole};
             return true;
         }
-        result = 0;
+        fail_read(r, piece, (uint64_t)result, 0);
     }
-    if (result <= 0) fail_read(r, piece, (int)-result);
+    if (result <= 0) fail_read(r, piece, 0, (int)-result);
     if (--r->in_flight == 0) r->busy_s += fr_now() - r->busy_since;
     if (--read->in_flight > 0 || read->listed) return false;
     fr_reader_end(r, read, read->failed_at != UINT64_MAX ? FR_READ_FAILED : read->canceled ? FR_READ_IDLE : FR_READ_DONE);

@@ -80,7 +80,7 @@ fr_status fr_reader_fail(const fr_reader *r, const fr_read *read, const char *wh
         return fr_fail_at(error, FR_ERROR_IO, place.text, "cannot be read at offset %" PRIu64 ": %s", read->failed_at,
                           strerror(read->error));
     return fr_fail_at(error, FR_ERROR_IO, place.text,
-                      "ends at or behind offset %" PRIu64 ", before its data: it was changed meanwhile", read->failed_at);
+                      "ends at or before offset %" PRIu64 ", before its data: it was changed meanwhile", read->failed_at);
 }
 
 /* ---- Opening ---- */
