@@ -38,10 +38,17 @@ static uint64_t add(uint64_t hash, const char *text) {
     return fr_hash64(hash, text, strlen(text) + 1);
 }
 
+/* What passes cost where experts come from the disk goes by how many of them are in memory, in eighths. */
+static int streams(const fr_model *model) {
+    const fr_memory_plan *p = &model->plan;
+    return model->experts ? 1 + (int)((int64_t)p->cached_experts * 8 / p->experts) : 0;
+}
+
 bool fr_learned_path(const fr_model *model, const fr_session_options *o, const char *folder, char path[FR_LEARNED_PATH]) {
     uint64_t machine = add(add(FR_HASH64_START, fr_cpu_get()->name), model->kernels->name);
     const int numbers[] = {model->threads,
                            model->act_fp8,
+                           streams(model),
                            fr_linear_bytes(&model->draft_head) != fr_linear_bytes(&model->lm_head),
                            (int)o->kv,
                            (int)o->drafter,

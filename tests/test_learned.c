@@ -13,6 +13,7 @@
 
 #include "core/file.h"
 #include "driver.h"
+#include "goldens.h"
 #include "mtp/session.h"
 #include "scratch.h"
 
@@ -82,6 +83,26 @@ static void a_session_begins_with_what_the_one_before_it_learned(void **state) {
     scratch_destroy(&dir);
 }
 
+/* What passes cost from memory says nothing of what they cost from the disk. */
+static void streamed_weights_learn_on_their_own(void **state) {
+    (void)state;
+    scratch dir = scratch_create();
+    char model_dir[512];
+    golden_model_dir("pico-mtp-s1", model_dir, sizeof model_dir);
+    for (int streamed = 0; streamed < 2; streamed++) {
+        fr_model_options o = {.weights = streamed ? FR_WEIGHTS_STREAM : FR_WEIGHTS_MMAP, .threads = 1};
+        fr_model *model;
+        assert_int_equal(fr_model_open(model_dir, &o, &model, NULL), FR_OK);
+        assert_false(begins_with_it(model, dir.dir));
+        fr_session *s = taught(model, dir.dir, FR_KV_BF16);
+        assert_int_equal(fr_session_keep_learned(s, NULL), FR_OK);
+        assert_true(begins_with_it(model, dir.dir));
+        fr_session_destroy(s);
+        fr_model_destroy(model);
+    }
+    scratch_destroy(&dir);
+}
+
 static void write_file(const char *path, const char *text, size_t length) {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -140,6 +161,7 @@ static void a_folder_that_cannot_be_made_is_an_error_to_who_asks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_begins_with_what_the_one_before_it_learned),
+        cmocka_unit_test(streamed_weights_learn_on_their_own),
         cmocka_unit_test(a_file_that_does_not_fit_is_left_alone),
         cmocka_unit_test(a_folder_that_cannot_be_made_is_an_error_to_who_asks),
     };
