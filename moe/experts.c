@@ -108,6 +108,15 @@ static int slot_of(fr_experts *x, int32_t key) {
     return x->cache.slot_of[key];
 }
 
+/* Holds an expert for a pass. It is read at once if it was only foreseen, and nobody may give it up any more. */
+static void pin(fr_experts *x, fr_expert_pass *pass, int i) {
+    slot *s = &x->slots[i];
+    x->cache.pins[i]++;
+    if (s->reading) need(x, s);
+    pass->prefetched_used += s->foreseen;
+    s->foreseen = false;
+}
+
 static void unpin(fr_experts *x, int i) {
     if (--x->cache.pins[i] == 0 && x->slots[i].failed) fr_expert_cache_empty(&x->cache, i);
 }
@@ -136,7 +145,7 @@ static const char *tensor_at(const fr_expert_layout *l, uint64_t at) {
     return name;
 }
 
-/* Gives up all that the pass wants, since an expert in slot i could not be read. */
+/* Gives up all that the pass wants, since an expert in slot i could not be read. Others may wait for a slot. */
 static void fail(fr_experts *x, fr_expert_pass *pass, int i) {
     const slot *s = &x->slots[i];
     int32_t key = x->cache.key_of[i];
@@ -151,6 +160,7 @@ static void fail(fr_experts *x, fr_expert_pass *pass, int i) {
     for (int w = 0; w < pass->num_wanted; w++)
         if (pass->wanted[w].slot >= 0) unpin(x, pass->wanted[w].slot);
     pass->num_wanted = 0;
+    fr_reader_tell(x->reader);
 }
 
 /* A slot that can be had; -1: none. Reads that a failed pass has left may be over, too. */
@@ -168,14 +178,14 @@ static void ask(fr_experts *x, fr_expert_pass *pass) {
         fr_expert_use *use = &pass->wanted[w];
         if (use->slot < 0) {
             int32_t key = key_of(x, pass->layer, use->id);
-            int i = slot_of(x, key); /* another session's pass may have asked for it meanwhile */
+            int i = slot_of(x, key); /* another session's pass may have asked for it meanwhile, or foreseen it */
             if (i < 0) {
                 i = find_room(x, key, pass->prefill && ahead >= READ_AHEAD);
                 if (i < 0) return;
                 start_reading(x, i, key, true);
                 use->read = true;
             }
-            x->cache.pins[i]++;
+            pin(x, pass, i);
             use->slot = i;
         }
         ahead += use->read;
@@ -210,12 +220,8 @@ static void want(fr_experts *x, fr_expert_pass *pass, int32_t id, double share) 
         pass->misses++;
         return;
     }
-    slot *s = &x->slots[i];
-    x->cache.pins[i]++;
-    if (s->reading) need(x, s);
-    *(s->reading ? &pass->misses : &pass->hits) += 1;
-    pass->prefetched_used += s->foreseen;
-    s->foreseen = false;
+    *(x->slots[i].reading ? &pass->misses : &pass->hits) += 1;
+    pin(x, pass, i);
 }
 
 static bool in_this_process(const fr_experts *x, fr_expert_pass *pass) {
@@ -371,7 +377,7 @@ fr_status fr_experts_create(const fr_experts_options *options, fr_experts **out,
 
 void fr_experts_destroy(fr_experts *x) {
     if (!x) return;
-    fr_reader_destroy(x->reader);
+    if (x->process == getpid()) fr_reader_destroy(x->reader); /* a forked child does not have its threads */
     if (x->memory) munmap(x->memory, x->memory_bytes);
     fr_free(x->tables);
     pthread_mutex_destroy(&x->lock);

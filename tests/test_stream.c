@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -178,6 +179,88 @@ static void two_threads_share_a_cache_of_any_size(void **state) {
     golden_release(&g);
 }
 
+/* A pass of the cache's own, beside those of sessions. */
+typedef struct cache_user {
+    fr_experts *experts;
+    fr_expert_pass pass;
+    fr_expert_use wanted[256];
+} cache_user;
+
+/* One row that chose experts [first, first + count) of a layer. */
+static void begin_pass(cache_user *u, int layer, int first, int count) {
+    int counts[256] = {0};
+    for (int e = first; e < first + count; e++) counts[e] = 1;
+    u->pass.wanted = u->wanted;
+    fr_experts_begin(u->experts, &u->pass, layer, counts, 1, false);
+}
+
+/* The next expert, whose weights are those of the file. */
+static void take_and_give_back(cache_user *u, const fr_mlp *experts) {
+    fr_expert_use use;
+    assert_true(fr_experts_take(u->experts, &u->pass, true, &use));
+    const fr_linear *expected = &experts[use.id].gate_proj, *there = &fr_experts_mlp(u->experts, use.slot)->gate_proj;
+    assert_memory_equal(there->w, expected->w, (size_t)expected->in * fr_dtype_size(expected->dtype));
+    fr_experts_give_back(u->experts, &use, 1);
+}
+
+static const fr_moe *first_moe(const fr_model *model) {
+    int i = 0;
+    while (!model->layers[i].is_moe) i++;
+    return &model->layers[i].moe;
+}
+
+/* A pass that waits for a slot finds its expert foreseen by another session, whose next pass chooses others. */
+static void what_one_session_foresaw_and_another_waits_for_is_not_given_up(void **state) {
+    (void)state;
+    fr_model *model = open_model(dir_of("nano-mtp-s1"), (fr_model_options){.weights = FR_WEIGHTS_STREAM,
+                                                                           .expert_cache = room_for(dir_of("nano-mtp-s1"), 4)});
+    const fr_mlp *experts = first_moe(model)->experts;
+    cache_user one = {.experts = model->experts}, other = {.experts = model->experts};
+    begin_pass(&one, 0, 0, 5); /* of which four have slots */
+    take_and_give_back(&one, experts);
+    fr_experts_foresee(model->experts, &other.pass, 0, (const int32_t[]){4}, 1);
+    assert_int_equal(other.pass.prefetched, 1);
+    take_and_give_back(&one, experts);
+    begin_pass(&other, 0, 5, 1);
+    for (int i = 0; i < 3; i++) take_and_give_back(&one, experts);
+    assert_int_equal(one.pass.prefetched_used, 1);
+    take_and_give_back(&other, experts);
+    fr_model_destroy(model);
+}
+
+static void *take_from_another_thread(void *argument) {
+    cache_user *u = argument;
+    fr_expert_use use;
+    if (fr_experts_take(u->experts, &u->pass, true, &use)) fr_experts_give_back(u->experts, &use, 1);
+    return NULL;
+}
+
+/* The only slot belongs to a pass that cannot be read: who waits for it gets it. */
+static void a_failed_pass_wakes_those_who_wait_for_its_slots(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    scratch_copy_from(&s, dir_of("pico-mtp-s1"));
+    fr_model *model = open_model(s.dir, (fr_model_options){.weights = FR_WEIGHTS_STREAM, .expert_cache = room_for(s.dir, 1)});
+    cache_user failing = {.experts = model->experts}, waiting = {.experts = model->experts};
+    fr_expert_use use;
+    pthread_t thread;
+    assert_int_equal(truncate(scratch_path(&s, "model-00001-of-00002.safetensors"), 8192), 0);
+    begin_pass(&failing, 0, 0, 1);
+    begin_pass(&waiting, model->mtp.layer.moe.streamed_layer, 0, 1);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* the read has failed, most likely, and nobody knows of it */
+    assert_int_equal(pthread_create(&thread, NULL, take_from_another_thread, &waiting), 0);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* the thread sleeps, most likely */
+    alarm(60);
+    assert_false(fr_experts_take(model->experts, &failing.pass, true, &use));
+    assert_true(failing.pass.failed);
+    pthread_join(thread, NULL);
+    alarm(0);
+    assert_false(waiting.pass.failed);
+    assert_int_equal(waiting.pass.num_wanted, 0);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
+}
+
 /* ---- What is counted -------------------------------------------------------------------------------------------- */
 
 static void hits_and_misses_are_what_passes_chose(void **state) {
@@ -311,14 +394,19 @@ static void a_prefill_that_cannot_be_read_leaves_the_session_as_it_was(void **st
     scratch_destroy(&s);
 }
 
-static void a_forked_child_is_refused(void **state) {
+static void a_forked_child_is_refused_and_can_end(void **state) {
     (void)state;
     fr_model *model = open_model(dir_of("pico-mtp-s1"), (fr_model_options){.weights = FR_WEIGHTS_STREAM, .threads = 1});
     fr_session_options o = options_of(0);
     fr_session *session = driver_session(model, &o);
     pid_t child = fork();
     assert_true(child >= 0);
-    if (child == 0) _exit(fr_session_prefill(session, (const int32_t[]){1, 2}, 2, NULL) == FR_ERROR_UNSUPPORTED ? 7 : 1);
+    if (child == 0) {
+        bool refused = fr_session_prefill(session, (const int32_t[]){1, 2}, 2, NULL) == FR_ERROR_UNSUPPORTED;
+        fr_session_destroy(session); /* waits for no thread that only the parent has */
+        fr_model_destroy(model);
+        _exit(refused ? 7 : 1);
+    }
     int how;
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 7);
@@ -369,12 +457,14 @@ int main(void) {
         cmocka_unit_test(any_cache_and_reader_give_the_bits_of_memory),
         cmocka_unit_test(sessions_in_turns_throw_out_each_others_experts),
         cmocka_unit_test(two_threads_share_a_cache_of_any_size),
+        cmocka_unit_test(what_one_session_foresaw_and_another_waits_for_is_not_given_up),
+        cmocka_unit_test(a_failed_pass_wakes_those_who_wait_for_its_slots),
         cmocka_unit_test(hits_and_misses_are_what_passes_chose),
         cmocka_unit_test(some_experts_are_there_because_they_were_foreseen),
         cmocka_unit_test(the_first_guess_counts_what_comes_from_the_disk),
         cmocka_unit_test(a_shard_that_is_cut_ends_a_step_with_its_name_and_goes_on_when_it_is_whole_again),
         cmocka_unit_test(a_prefill_that_cannot_be_read_leaves_the_session_as_it_was),
-        cmocka_unit_test(a_forked_child_is_refused),
+        cmocka_unit_test(a_forked_child_is_refused_and_can_end),
         cmocka_unit_test(auto_streams_what_does_not_fit_and_maps_what_does),
     };
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
