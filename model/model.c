@@ -98,7 +98,10 @@ static fr_status open_files(fr_model *model, const char *dir, const fr_model_opt
 static fr_status load(fr_model *model, const char *dir, const fr_model_options *o, fr_error *error) {
     FR_TRY(fr_weights_bind(model, error));
     fr_checkpoint_read_ahead(model->checkpoint, true);
-    if (model->plan.weights == FR_WEIGHTS_STREAM) FR_TRY(measure_disk(model, o, error));
+    if (model->plan.weights == FR_WEIGHTS_STREAM)
+        FR_TRY(measure_disk(model, o, error));
+    else if (o->expert_cache)
+        fr_notices_add(&model->notices, "expert cache", "not used, since weights are not streamed");
     if (o->planned) o->planned(o->user, &model->plan);
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;

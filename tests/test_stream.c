@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "driver.h"
+#include "forerun_study.h"
 #include "goldens.h"
 #include "moe/experts.h"
 #include "scratch.h"
@@ -394,6 +395,22 @@ static void a_prefill_that_cannot_be_read_leaves_the_session_as_it_was(void **st
     scratch_destroy(&s);
 }
 
+/* By context no session is asked, which would know of it. */
+static void a_benchmark_that_cannot_be_read_says_so(void **state) {
+    (void)state;
+    scratch s = scratch_create();
+    fr_error error = {0};
+    fr_bench_result *figures;
+    scratch_copy_from(&s, dir_of("pico-mtp-s1"));
+    fr_model *model = open_model(s.dir, (fr_model_options){.weights = FR_WEIGHTS_STREAM, .expert_cache = room_for(s.dir, 2)});
+    assert_int_equal(truncate(scratch_path(&s, "model-00001-of-00002.safetensors"), 8192), 0);
+    fr_bench_options o = {.what = FR_BENCH_CONTEXT, .seconds = 0.001};
+    assert_int_equal(fr_bench(model, &o, &figures, &error), FR_ERROR_IO);
+    assert_null(figures);
+    fr_model_destroy(model);
+    scratch_destroy(&s);
+}
+
 static void a_forked_child_is_refused_and_can_end(void **state) {
     (void)state;
     fr_model *model = open_model(dir_of("pico-mtp-s1"), (fr_model_options){.weights = FR_WEIGHTS_STREAM, .threads = 1});
@@ -417,6 +434,16 @@ static void a_forked_child_is_refused_and_can_end(void **state) {
 
 /* ---- When it is chosen ------------------------------------------------------------------------------------------ */
 
+static void expect_notice_of_a_cache_that_is_not_used(fr_model_options o) {
+    size_t count, named = 0;
+    o.expert_cache = 1 << 20;
+    fr_model *model = open_model(dir_of("nano-mtp-s1"), o);
+    const fr_notice *notices = fr_model_notices(model, &count);
+    for (size_t i = 0; i < count; i++) named += strcmp(notices[i].what, "expert cache") == 0;
+    assert_int_equal(named, 1);
+    fr_model_destroy(model);
+}
+
 static void auto_streams_what_does_not_fit_and_maps_what_does(void **state) {
     (void)state;
     fr_session_options session = {.ctx = 64, .prefill_chunk = 8};
@@ -430,6 +457,7 @@ static void auto_streams_what_does_not_fit_and_maps_what_does(void **state) {
     fr_model_destroy(model);
     assert_int_equal(info.plan.weights, FR_WEIGHTS_MMAP);
     assert_int_equal(info.plan.cached_experts, 0);
+    expect_notice_of_a_cache_that_is_not_used(o);
     o.memory_limit = info.plan.total_bytes - 1;
     model = open_model(dir_of("nano-mtp-s1"), o);
     fr_model_get_info(model, &info);
@@ -464,6 +492,7 @@ int main(void) {
         cmocka_unit_test(the_first_guess_counts_what_comes_from_the_disk),
         cmocka_unit_test(a_shard_that_is_cut_ends_a_step_with_its_name_and_goes_on_when_it_is_whole_again),
         cmocka_unit_test(a_prefill_that_cannot_be_read_leaves_the_session_as_it_was),
+        cmocka_unit_test(a_benchmark_that_cannot_be_read_says_so),
         cmocka_unit_test(a_forked_child_is_refused_and_can_end),
         cmocka_unit_test(auto_streams_what_does_not_fit_and_maps_what_does),
     };

@@ -132,7 +132,6 @@ static fr_status run_pass(void *user, int figure, int round, double *seconds, fr
     fr_session *s = p->session;
     int32_t tokens[FR_DECODE_ROWS];
     int rows = p->rows[figure];
-    (void)error;
     for (int i = 0; i < rows; i++) tokens[i] = token_at(p->b, (uint64_t)(round + 2) * 1000003u + (uint64_t)i);
     uint64_t barriers = fr_team_barriers();
     double start = fr_now();
@@ -142,7 +141,7 @@ static fr_status run_pass(void *user, int figure, int round, double *seconds, fr
     p->barriers[figure] = (int)(fr_team_barriers() - barriers);
     p->unique[figure] += fr_unique_experts(s->model, &s->ws, rows);
     p->counted[figure]++;
-    return FR_OK;
+    return fr_session_trusts_pass(s, error);
 }
 
 enum { PLAIN, ACCOUNTED, DECODES }; /* tokens decoded, and the same with an account of what threads do */
@@ -336,7 +335,6 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
     const fr_model *model = c->b->model;
     int kind = figure % figures_of(model);
     account *counted = kind == ACCOUNTED_PASS && round >= 0 ? &c->accounts[figure / figures_of(model)] : NULL;
-    (void)error;
     c->kv.length = c->lengths[figure / figures_of(model)];
     int32_t token = token_at(c->b, (uint64_t)(round + 2));
     if (counted) open_account(counted, &c->ws);
@@ -349,7 +347,7 @@ static fr_status run_context(void *user, int figure, int round, double *seconds,
     }
     *seconds = fr_now() - start;
     if (counted) close_account(counted, &c->ws);
-    return FR_OK;
+    return fr_workspace_check(&c->ws, error);
 }
 
 /* Lengths that positions and half of the free memory allow; the model's longest, if it is shorter than one of them. */
