@@ -371,6 +371,7 @@ static void a_session_of_several_ranks_goes_on_with_one(void **state) {
 /* What one rank alone runs into. */
 typedef struct trouble {
     const char *dir;
+    fr_weights weights;
     uint64_t memory_limit; /* of the last rank; 0: none */
     int progress_ends;     /* tokens of a prefill after which rank 0's user wants no more; 0: never */
     fr_status status[MAX_THREAD_RANKS];
@@ -399,11 +400,14 @@ static void run_into_trouble(const fr_ranks *ranks, void *user) {
     bool interrupts = ranks->rank == 0 && ends > 0, is_last = ranks->rank == ranks->size - 1;
     fr_session_options options = {
         .ctx = 100, .prefill_chunk = 10, .progress = interrupts ? want_no_more : want_all, .user = &ends};
-    fr_status status = fr_model_open(
-        t->dir,
-        &(fr_model_options){
-            .threads = 1, .session = &options, .no_pin = true, .memory_limit = is_last ? t->memory_limit : 0, .ranks = ranks},
-        &model, &error);
+    fr_status status = fr_model_open(t->dir,
+                                     &(fr_model_options){.threads = 1,
+                                                         .weights = t->weights,
+                                                         .session = &options,
+                                                         .no_pin = true,
+                                                         .memory_limit = is_last ? t->memory_limit : 0,
+                                                         .ranks = ranks},
+                                     &model, &error);
     if (status == FR_OK) status = fr_session_create(model, &options, &session, &error);
     if (status == FR_OK) status = fr_session_prefill(session, tokens, PROMPT, &error);
     if (session) t->length[ranks->rank] = fr_session_length(session);
@@ -427,11 +431,13 @@ static void check_trouble(trouble *t, fr_status expected, const char *says) {
 
 static void what_fails_on_one_rank_fails_on_all(void **state) {
     trouble short_of_memory = {.memory_limit = 100000}, interrupted = {.progress_ends = 25}, none = {0};
+    trouble streamed = {.weights = FR_WEIGHTS_STREAM};
     (void)state;
     if (joined) return; /* what is tested is not the transport */
     check_trouble(&none, FR_OK, "");
     assert_int_equal(none.length[0], PROMPT);
     check_trouble(&short_of_memory, FR_ERROR_MEMORY, "memory: ");
+    check_trouble(&streamed, FR_ERROR_UNSUPPORTED, "several ranks cannot stream");
     check_trouble(&interrupted, FR_INTERRUPTED, "interrupted after 30");
     assert_int_equal(interrupted.length[0], 30);
 }
