@@ -169,7 +169,7 @@ static bool copy_pays(const survey *s, const fr_session_options *session) {
 
 /* weight_bytes: of weights that are copied and could be mapped instead, or 0. */
 static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32, fr_error *error) {
-    char weights[96] = "", session[128] = "", copy[64] = "", ctx[96] = "";
+    char weights[96] = "", session[128] = "", copy[112] = "", ctx[96] = "";
     if (weight_bytes) snprintf(weights, sizeof weights, "weights %s copied, ", FR_TEXT_SIZE(weight_bytes));
     if (p->ctx)
         snprintf(session, sizeof session, "KV caches %s for %d tokens, workspace %s",
@@ -178,7 +178,9 @@ static fr_status refuse(const fr_memory_plan *p, uint64_t weight_bytes, bool f32
         fr_fail(error, FR_ERROR_MEMORY, "memory: %s are needed (%s%s%stables and draft head %s), but %s are available",
                 FR_TEXT_SIZE(p->private_bytes), weights, session, *session ? ", " : "",
                 FR_TEXT_SIZE(p->table_bytes + p->draft_head_bytes), FR_TEXT_SIZE(p->available_bytes));
-    if (weight_bytes) snprintf(copy, sizeof copy, "--weights mmap leaves the weights in their files");
+    if (weight_bytes)
+        snprintf(copy, sizeof copy, "%s--weights mmap leaves the weights in their files",
+                 p->cached_experts > 1 ? "a smaller --expert-cache needs less; " : ""); /* what nobody asked for would fit */
     if (p->ctx) snprintf(ctx, sizeof ctx, "%sa smaller --ctx%s needs less", *copy ? "; " : "", f32 ? ", or --kv bf16," : "");
     return *copy || *ctx ? fr_hint(error, status, "%s%s", copy, ctx) : status;
 }

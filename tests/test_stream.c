@@ -470,8 +470,11 @@ static void auto_streams_what_does_not_fit_and_maps_what_does(void **state) {
     driver_generate(s, 10, made, NULL, NULL);
     fr_session_destroy(s);
     fr_model_destroy(model);
-    o.expert_cache = 100; /* less than one */
     fr_error error;
+    o.expert_cache = UINT64_MAX; /* all of them */
+    assert_int_equal(fr_model_open(dir_of("nano-mtp-s1"), &o, &model, &error), FR_ERROR_MEMORY);
+    assert_non_null(strstr(error.hint, "a smaller --expert-cache"));
+    o.expert_cache = 100; /* less than one */
     o.weights = FR_WEIGHTS_STREAM;
     assert_int_equal(fr_model_open(dir_of("nano-mtp-s1"), &o, &model, &error), FR_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "hold no expert"));
