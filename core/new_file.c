@@ -84,28 +84,42 @@ static int take(const char *name) {
     }
 }
 
-/* What is there and is no regular file is written as it is: a device, or a pipe. */
+/* What is there and is no regular file is written as it is, a device or a pipe; so is a file that has no name any more. A link to
+ * a file, /dev/stdout above all, stays one. */
 static bool opened_in_place(fr_new_file *file) {
-    struct stat about;
-    if (stat(file->path, &about) != 0 || S_ISREG(about.st_mode)) return false;
-    file->fd = open(file->path, O_WRONLY | O_CLOEXEC);
+    struct stat about, named;
+    if (stat(file->path, &about) != 0) return false;
+    bool regular = S_ISREG(about.st_mode), link = lstat(file->path, &named) == 0 && S_ISLNK(named.st_mode);
+    if (regular && link) file->linked = realpath(file->path, NULL);
+    if (regular && (!link || file->linked)) return false;
+    file->fd = open(file->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
     return true;
+}
+
+static const char *place_of(const fr_new_file *file) {
+    return file->linked ? file->linked : file->path;
+}
+
+/* Returns 0 or an errno. */
+static int open_temporary(fr_new_file *file) {
+    int number = EEXIST;
+    for (int i = 0; i < MOST_WRITERS && number == EEXIST; i++) {
+        file->temporary = fr_partial_name(place_of(file), i);
+        if (!file->temporary) return ENOMEM;
+        file->fd = take(file->temporary);
+        if (file->fd >= 0) return 0;
+        number = errno;
+        free(file->temporary);
+        file->temporary = NULL;
+    }
+    return number;
 }
 
 fr_status fr_new_file_open(fr_new_file *file, const char *path, fr_error *error) {
     *file = (fr_new_file){.path = path, .fd = -1};
-    int number = 0;
-    if (opened_in_place(file)) return file->fd >= 0 ? FR_OK : fr_fail_write(error, path, errno);
-    for (int i = 0; i < MOST_WRITERS; i++) {
-        file->temporary = fr_partial_name(path, i);
-        if (!file->temporary) return fr_fail_write(error, path, ENOMEM);
-        file->fd = take(file->temporary);
-        if (file->fd >= 0) return FR_OK;
-        number = errno;
-        free(file->temporary);
-        file->temporary = NULL;
-        if (number != EEXIST) break;
-    }
+    int number = !opened_in_place(file) ? open_temporary(file) : file->fd < 0 ? errno : 0;
+    if (!number) return FR_OK;
+    fr_new_file_discard(file);
     return fr_fail_write(error, path, number);
 }
 
@@ -113,6 +127,7 @@ fr_status fr_new_file_open(fr_new_file *file, const char *path, fr_error *error)
 static int release(fr_new_file *file) {
     int number = file->fd >= 0 && close(file->fd) != 0 ? errno : 0;
     free(file->temporary);
+    free(file->linked);
     *file = (fr_new_file){.fd = -1};
     return number;
 }
@@ -125,7 +140,7 @@ void fr_new_file_discard(fr_new_file *file) {
 /* Returns 0 or an errno. */
 static int name_it(fr_new_file *file, bool durable) {
     if (durable && fsync(file->fd) != 0 && errno != EINVAL && errno != EROFS) return errno;
-    return file->temporary && rename(file->temporary, file->path) != 0 ? errno : 0;
+    return file->temporary && rename(file->temporary, place_of(file)) != 0 ? errno : 0;
 }
 
 static int sync_name(const char *path) {
@@ -138,14 +153,14 @@ static int sync_name(const char *path) {
 
 fr_status fr_new_file_finish(fr_new_file *file, bool durable, fr_error *error) {
     const char *path = file->path;
-    bool named = file->temporary;
     int number = name_it(file, durable);
     if (number) {
         fr_new_file_discard(file);
         return fr_fail_write(error, path, number);
     }
+    int unsynced = durable && file->temporary ? sync_name(place_of(file)) : 0;
     number = release(file);
-    if (!number && durable && named) number = sync_name(path);
+    if (!number) number = unsynced;
     return number ? fr_fail_write(error, path, number) : FR_OK;
 }
 

@@ -10,6 +10,7 @@
 
 typedef struct fr_new_file {
     const char *path; /* whose place it takes; the caller's */
+    char *linked;     /* the file that a link of that name leads to, and whose place it takes; NULL: that is no link */
     char *temporary;  /* NULL: what is there is a device or a pipe, and written as it is */
     int fd;           /* -1: not open */
 } fr_new_file;

@@ -377,6 +377,34 @@ static void files_of_another_model_are_refused(void **unused) {
     scratch_destroy(&dir);
 }
 
+/* Whoever has a link to a file keeps it, and the file is the new one. */
+static void a_session_saved_through_a_link_replaces_the_file(void **unused) {
+    (void)unused;
+    fr_model *model = open_model("pico-mtp-s1");
+    scratch dir = scratch_create();
+    char path[512], link[512], leads_to[16] = "";
+    int32_t text[CTX];
+    make_text(text, CTX, 11);
+    snprintf(path, sizeof path, "%s/session", dir.dir);
+    snprintf(link, sizeof link, "%s/link", dir.dir);
+    fr_session_options o = {.ctx = CTX, .drafting = FR_DRAFTING_ON};
+    fr_session *session = new_session(model, &o), *other = new_session(model, &o);
+    prefill(session, text, 5);
+    save(session, path);
+    assert_int_equal(symlink("session", link), 0);
+    prefill(session, text, 40);
+    save(session, link);
+    assert_int_equal(readlink(link, leads_to, sizeof leads_to - 1), strlen("session"));
+    load(other, path);
+    assert_same_state(session, other);
+    fr_session_destroy(session);
+    fr_session_destroy(other);
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir.dir), 0);
+    fr_model_destroy(model);
+}
+
 /* A file that cannot be written whole leaves the old one and nothing else. */
 static void a_save_that_fails_leaves_the_old_file(void **unused) {
     (void)unused;
@@ -650,6 +678,7 @@ int main(void) {
         cmocka_unit_test(any_moment_can_be_saved),
         cmocka_unit_test(files_of_another_session_are_refused),
         cmocka_unit_test(files_of_another_model_are_refused),
+        cmocka_unit_test(a_session_saved_through_a_link_replaces_the_file),
         cmocka_unit_test(a_save_that_fails_leaves_the_old_file),
         cmocka_unit_test(damage_is_found_and_changes_nothing),
         cmocka_unit_test(headers_that_lie_are_refused_or_load_soundly),
