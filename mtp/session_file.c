@@ -344,7 +344,7 @@ static fr_status get_payload(const fr_session *s, file *f, loaded *l) {
     return FR_OK;
 }
 
-/* Nothing here can fail. */
+/* Nothing here can fail: it comes when all ranks have read the file. */
 static void take_over(fr_session *s, loaded *l) {
     const header *h = &l->h;
     fr_session_truncate(s, 0, NULL); /* the drafter forgets its text */
@@ -359,25 +359,36 @@ static void take_over(fr_session *s, loaded *l) {
     s->length = (int)h->length;
     s->generated = (int)h->generated;
     s->options.sampling.seed = s->sampler.filters.sampling.seed = h->seed;
+    fr_session_check(s);
 }
 
-static fr_status load(fr_session *s, file *f, loaded *l) {
+static fr_status measure_file(const file *f, uint64_t *bytes) {
     struct stat about;
     if (fstat(f->fd, &about) != 0) return fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
     if (!S_ISREG(about.st_mode)) return fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: it is no regular file");
-    FR_TRY(get_header(f, &l->h, (uint64_t)about.st_size));
+    *bytes = (uint64_t)about.st_size;
+    return FR_OK;
+}
+
+static fr_status read_file(const fr_session *s, file *f, loaded *l) {
+    uint64_t bytes = 0;
+    FR_TRY(measure_file(f, &bytes));
+    FR_TRY(get_header(f, &l->h, bytes));
     FR_TRY(check_origin(s, f, &l->h));
     FR_TRY(check_lengths(s, f, &l->h));
     FR_TRY(allocate(s, l, f->error));
-    FR_TRY(get_payload(s, f, l));
-    take_over(s, l);
-    fr_session_check(s);
-    return FR_OK;
+    return get_payload(s, f, l);
 }
 
 static fr_status open_file(file *f) {
     f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait */
     return f->fd >= 0 ? FR_OK : fr_fail_at(f->error, FR_ERROR_IO, f->path, "cannot be read: %s", strerror(errno));
+}
+
+static fr_status open_regular_file(file *f) {
+    uint64_t bytes = 0;
+    FR_TRY(open_file(f));
+    return measure_file(f, &bytes); /* a device might have no end */
 }
 
 /* What rank 0 reads of its file goes to all ranks' copies of it, in memory. */
@@ -402,7 +413,7 @@ static fr_status share_pieces(const fr_ranks *ranks, file *f, int copy, char *pi
 static fr_status share_file(const fr_ranks *ranks, file *f) {
     int copy = memfd_create("session", MFD_CLOEXEC);
     char *piece = fr_alloc(PIECE);
-    fr_status status = ranks->rank == 0 ? open_file(f) : FR_OK;
+    fr_status status = ranks->rank == 0 ? open_regular_file(f) : FR_OK;
     if (status == FR_OK && (copy < 0 || !piece))
         status = fr_fail_at(f->error, FR_ERROR_MEMORY, f->path, "no memory to read it into");
     status = fr_ranks_agree(ranks, status, f->error);
@@ -418,7 +429,8 @@ fr_status fr_session_load(fr_session *s, const char *path, fr_error *error) {
     loaded l = {0};
     file f = {.path = path, .error = error, .fd = -1};
     fr_status status = ranks->size > 1 ? share_file(ranks, &f) : open_file(&f);
-    if (status == FR_OK) status = fr_ranks_agree(ranks, load(s, &f, &l), error);
+    if (status == FR_OK) status = fr_ranks_agree(ranks, read_file(s, &f, &l), error);
+    if (status == FR_OK) take_over(s, &l);
     if (f.fd >= 0) close(f.fd);
     fr_kv_cache_release(&l.kv);
     fr_free(l.tokens);
