@@ -83,9 +83,10 @@ static uintptr_t page_bytes;
 
 /* Puts zeros in the place of what cannot be read and all that is behind it, so that a file that was cut is met once. */
 static bool fill_with_zeros(fr_mapping *m, uintptr_t address) {
-    uintptr_t begin = atomic_load(&m->begin), end = atomic_load(&m->end), page = address / page_bytes * page_bytes;
+    uintptr_t end = atomic_load(&m->end), begin = atomic_load(&m->begin), page = address / page_bytes * page_bytes;
     uint_fast64_t none = 0;
     if (address < begin || address >= end) return false;
+    if (atomic_load(&m->end) != end) return false; /* begin may be another mapping's, which took its place just now */
     atomic_compare_exchange_strong(&m->lost_at, &none, (uint_fast64_t)(address - begin) + 1);
     atomic_store(&any_lost, true);
     return mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
