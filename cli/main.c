@@ -167,6 +167,7 @@ int main(int count, char **arguments) {
     keep_standard_files();
     fr_cli_interrupt_install();
     fr_catch_read_faults(NULL); /* where it cannot be had, a file that is cut while it is mapped ends the program */
+    if (fr_cli_ranks_are_several()) fr_cli_set_plain();
     if (fr_cli_ranks_own() > 0) fr_cli_ranks_silence();
     if (count < 2) {
         print_usage(stderr);

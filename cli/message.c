@@ -10,7 +10,7 @@
 
 #include "cli/shown.h"
 
-static bool quiet_stderr, silent_stderr;
+static bool quiet_stderr, silent_stderr, plain;
 static char last_error[1024]; /* of a silent program */
 
 void fr_cli_set_quiet(bool quiet) {
@@ -95,9 +95,18 @@ void *fr_cli_grow(void *memory, size_t count, size_t size) {
     return grown;
 }
 
+void fr_cli_set_plain(void) {
+    plain = true;
+}
+
+bool fr_cli_is_terminal(FILE *out) {
+    const char *term = getenv("TERM");
+    return isatty(fileno(out)) && !(term && strcmp(term, "dumb") == 0) && !plain;
+}
+
 bool fr_cli_colour(FILE *out) {
-    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fileno(out)) && !(term && strcmp(term, "dumb") == 0) && !(no_color && no_color[0]);
+    const char *no_color = getenv("NO_COLOR");
+    return fr_cli_is_terminal(out) && !(no_color && no_color[0]);
 }
 
 double fr_cli_seconds(void) {

@@ -37,6 +37,10 @@ void fr_cli_hold_output(void);
 void *fr_cli_alloc(size_t count, size_t size);
 void *fr_cli_grow(void *memory, size_t count, size_t size);
 
+/* From now on nothing is taken for a terminal: mpirun gives rank 0 one, wherever what it prints goes to. */
+void fr_cli_set_plain(void);
+/* Whether it is a terminal that can do more than print. */
+bool fr_cli_is_terminal(FILE *out);
 /* Whether to colour what is printed there: a terminal that can, without NO_COLOR. */
 bool fr_cli_colour(FILE *out);
 

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/message.h"
 #include "cli/shown.h"
@@ -136,12 +135,11 @@ void fr_cli_table_bar(fr_cli_table *table, double value, double low, double high
 /* ---- Printing --------------------------------------------------------------------------------------------------- */
 
 static style style_for(FILE *out) {
-    const char *term = getenv("TERM"), *locale = getenv("LC_ALL");
-    bool terminal = isatty(fileno(out)) && !(term && strcmp(term, "dumb") == 0);
+    const char *locale = getenv("LC_ALL");
     if (!locale || !locale[0]) locale = getenv("LC_CTYPE");
     if (!locale || !locale[0]) locale = getenv("LANG");
     bool utf8 = locale && (strcasestr(locale, "utf-8") || strcasestr(locale, "utf8"));
-    return (style){.colour = fr_cli_colour(out), .blocks = terminal && utf8};
+    return (style){.colour = fr_cli_colour(out), .blocks = fr_cli_is_terminal(out) && utf8};
 }
 
 static void print_spaces(FILE *out, int count) {
