@@ -256,7 +256,7 @@ static int take_turn(chat *c, const char *message) {
     }
     settle(c);
     if (status != FR_OK) return fr_cli_failure(&error);
-    return c->interrupted && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_flush(FR_EXIT_DONE);
+    return c->interrupted && !c->line.interactive ? FR_EXIT_INTERRUPTED : fr_cli_share(fr_cli_flush(FR_EXIT_DONE));
 }
 
 /* ---- Commands ---------------------------------------------------------------------------------------------- */

@@ -114,7 +114,7 @@ static int generate(generation *run) {
         } else {
             run->decode_s += now - before;
         }
-        if (!run->options->json && fr_cli_share(fflush(stdout)) != 0) return fr_cli_flush(FR_EXIT_DONE);
+        if (!run->options->json && fr_cli_share(fflush(stdout)) != 0) return fr_cli_share(fr_cli_flush(FR_EXIT_DONE));
     }
     if (status == FR_INTERRUPTED)
         run->finish_reason = "interrupted";

@@ -73,7 +73,7 @@ int fr_cli_share(int value) {
 }
 
 bool fr_cli_any_interrupted(void) {
-    return fr_cli_share(fr_cli_interrupted()) != 0;
+    return fr_ranks_agree(ranks, fr_cli_interrupted() ? FR_INTERRUPTED : FR_OK, NULL) != FR_OK;
 }
 
 void fr_cli_share_text(char **text, size_t *length, size_t *room) {

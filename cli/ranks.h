@@ -27,7 +27,7 @@ bool fr_cli_is_first(void);         /* rank 0 of several, or the only process */
 
 /* Rank 0's value, for all. */
 int fr_cli_share(int value);
-/* Whether rank 0 has been interrupted. */
+/* Whether any of them has been interrupted. */
 bool fr_cli_any_interrupted(void);
 /* Rank 0's bytes, for all, in memory of fr_cli_grow that grows where it must; a NUL is put behind them. */
 void fr_cli_share_text(char **text, size_t *length, size_t *room);

@@ -35,6 +35,8 @@ same "auto, sampling" "" generate -p "def main(" -n 24 --temperature 0.8 --seed 
 same "rejection" "" generate -p "def main(" -n 24 --temperature 0.8 --verify rejection --mtp on --seed 5
 same "a prompt from standard input" "import os" generate -f - -n 8
 same "a conversation from standard input" 'Hello\n/quit\n' chat -n 8
+same "a conversation that goes back" "Hello\n/save $work/chat\nmore\n/load $work/chat\nmore\n/quit\n" chat -n 8
+same "tables, without colours" "" accept --prompt-tokens 1,2,3 -n 8 --depths 1
 "$forerun" tokenize -m "$model" -p "Hello, world" >"$work/one"
 # shellcheck disable=SC2086
 $launch -n 2 "$forerun" tokenize -m "$model" -p "Hello, world" >"$work/two" || fail "a command of one process alone ends with $?"
@@ -67,7 +69,23 @@ printf 'x' | dd of="$work/other/config.json" bs=1 seek=0 conv=notrunc 2>/dev/nul
         $launch -n 1 "$forerun" generate $own -p a -n 2 --isa scalar : -n 1 "$forerun" generate $own -p a -n 2
     refused "a damaged file of one rank" "rank 1" $launch -n 1 "$forerun" generate $own -p a -n 2 : \
         -n 1 "$forerun" generate -m "$work/other" -t 1 --no-pin -q -p a -n 2
+    refused "a standard output that is full" "No space left" \
+        $launch -n 2 sh -c "exec $forerun generate $own --no-learned -p a -n 20 >/dev/full"
+    ! grep -q "signal\|Signal" "$work/err" || fail "a standard output that is full: $(cat "$work/err")"
+    echo "/load /dev/zero" >"$work/in"
+    refused "a session from a device" "no regular file" $launch -n 2 "$forerun" chat $own <"$work/in"
 }
+
+# All end when one is interrupted, with what there is.
+# shellcheck disable=SC2086
+timeout 120 $launch -n 2 "$forerun" generate $own -p "stopped" -n 3000 --ignore-eos --no-learned >"$work/stopped" 2>/dev/null &
+pid=$! waited=0
+until [ -s "$work/stopped" ] || [ $waited -ge 300 ]; do sleep 0.1; waited=$((waited + 1)); done
+victim=$(pgrep -f "^$forerun generate .* -p stopped" | tail -n 1)
+[ -n "$victim" ] && kill -TERM "$victim" 2>/dev/null || fail "no rank to interrupt"
+code=0
+wait $pid || code=$?
+[ $code = 130 ] || fail "ranks of which one is interrupted end with $code"
 
 # All end with one that is killed.
 # shellcheck disable=SC2086
@@ -75,7 +93,7 @@ timeout 120 $launch -n 2 "$forerun" generate $own -p "killed" -n 3000 --ignore-e
 pid=$! waited=0
 until [ -s "$work/out" ] || [ $waited -ge 300 ]; do sleep 0.1; waited=$((waited + 1)); done
 victim=$(pgrep -f "^$forerun generate .* -p killed" | tail -n 1)
-kill -9 "${victim:-0}" 2>/dev/null || fail "no rank to kill"
+[ -n "$victim" ] && kill -9 "$victim" 2>/dev/null || fail "no rank to kill"
 wait $pid && fail "a killed rank is no failure"
 sleep 1
 ! pgrep -f "^$forerun generate .* -p killed" >/dev/null || fail "a rank goes on after another was killed"

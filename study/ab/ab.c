@@ -180,14 +180,15 @@ static fr_status allocate(fr_ab_run *run, fr_error *error) {
 
 /* The pause before a text, in slices, so that it can be broken off. */
 static fr_status cool_off(const fr_ab_run *run, fr_error *error) {
-    for (double left = run->options.cool_off_s; left > 0.0; left -= 0.1) {
+    fr_status status = FR_OK;
+    for (double left = run->options.cool_off_s; left > 0.0 && status == FR_OK; left -= 0.1) {
         double slice = left < 0.1 ? left : 0.1;
         struct timespec pause = {0, (long)(1e9 * slice)};
         nanosleep(&pause, NULL);
         if (run->options.progress && !run->options.progress(run->options.user, "cool-off", run->done, run->total))
-            return fr_fail(error, FR_INTERRUPTED, "ab: interrupted");
+            status = fr_fail(error, FR_INTERRUPTED, "ab: interrupted");
     }
-    return FR_OK;
+    return fr_ranks_agree(run->model->ranks, status, error);
 }
 
 static fr_status warm_up(fr_ab_run *run, fr_error *error) {

@@ -45,12 +45,15 @@ static void take(const fr_step *step, fr_ab_text *out) {
     for (int i = 0; i < step->count; i++) out->tokens[out->count++] = step->tokens[i];
 }
 
+/* Ranks are interrupted together: signals do not reach all of them at once. */
 static fr_status report(fr_ab_run *run, int column, size_t prompt, int made, fr_error *error) {
+    fr_status status = FR_OK;
     if (!run->options.progress) return FR_OK;
     uint64_t done = run->done + (uint64_t)made;
     snprintf(run->what, sizeof run->what, "%zu/%zu %s", prompt + 1, run->num_prompts, run->columns[column].name);
-    if (run->options.progress(run->options.user, run->what, done < run->total ? done : run->total, run->total)) return FR_OK;
-    return fr_fail(error, FR_INTERRUPTED, "ab: interrupted in prompt %zu of %zu", prompt + 1, run->num_prompts);
+    if (!run->options.progress(run->options.user, run->what, done < run->total ? done : run->total, run->total))
+        status = fr_fail(error, FR_INTERRUPTED, "ab: interrupted in prompt %zu of %zu", prompt + 1, run->num_prompts);
+    return fr_ranks_agree(run->model->ranks, status, error);
 }
 
 static void count_drafting(const fr_cycle *cycle, fr_ab_text *out) {

@@ -22,7 +22,8 @@ fr_status fr_accept_generate(fr_accept_run *run, const fr_prompt *prompt, fr_err
     while (!step.ended && run->text->tokens < most && s->length < s->ctx) {
         FR_CHECK(fr_session_step(s, (int)(most - run->text->tokens), &step, error));
         count_step(run, &step);
-        FR_CHECK(fr_accept_report(run, prompt->count + run->text->tokens, error));
+        status = fr_accept_report(run, prompt->count + run->text->tokens, error);
+        FR_CHECK(fr_ranks_agree(run->model->ranks, status, error)); /* signals do not reach all of them at once */
     }
 done:
     fr_stats_merge(&run->config->stats, &s->stats);

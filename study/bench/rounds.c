@@ -29,10 +29,13 @@ double fr_bench_share(double a, double b) {
 
 /* ---- Rounds ---- */
 
+/* Ranks are interrupted together: signals do not reach all of them at once. */
 static fr_status report(const fr_bench_run *b, const char *what, double part, fr_error *error) {
     const fr_bench_options *o = &b->options;
-    if (!o->progress || o->progress(o->user, what, part < 1.0 ? (uint64_t)(100.0 * part) : 100, 100)) return FR_OK;
-    return fr_fail(error, FR_INTERRUPTED, "bench: interrupted in %s", what);
+    fr_status status = FR_OK;
+    if (o->progress && !o->progress(o->user, what, part < 1.0 ? (uint64_t)(100.0 * part) : 100, 100))
+        status = fr_fail(error, FR_INTERRUPTED, "bench: interrupted in %s", what);
+    return fr_ranks_agree(b->model->ranks, status, error);
 }
 
 /* Whether there is another round: by rank 0's clock. */
