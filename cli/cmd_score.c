@@ -124,7 +124,7 @@ static int score(scoring *run) {
     fr_status status = fr_session_score(run->session, run->prompt.tokens, run->prompt.count, what, take_batch, run, &error);
     fr_cli_progress_clear(&run->progress);
     if (run->error.status != FR_OK) return fr_cli_failure(&run->error);
-    if (status == FR_INTERRUPTED && fr_cli_interrupted()) return FR_EXIT_INTERRUPTED;
+    if (status == FR_INTERRUPTED) return FR_EXIT_INTERRUPTED;
     if (status != FR_OK) return fr_cli_failure(&error);
     for (size_t i = 0; i + 1 < run->prompt.count; i++) {
         if (isfinite(run->logprobs[i])) continue;

@@ -170,7 +170,7 @@ int main(int count, char **arguments) {
     if (fr_cli_ranks_are_several()) fr_cli_set_plain();
     if (fr_cli_ranks_own() > 0) fr_cli_ranks_silence();
     if (count < 2) {
-        print_usage(stderr);
+        if (fr_cli_ranks_own() <= 0) print_usage(stderr);
         return FR_EXIT_USAGE;
     }
     const char *name = arguments[1];

@@ -41,6 +41,8 @@ same "tables, without colours" "" accept --prompt-tokens 1,2,3 -n 8 --depths 1
 # shellcheck disable=SC2086
 $launch -n 2 "$forerun" tokenize -m "$model" -p "Hello, world" >"$work/two" || fail "a command of one process alone ends with $?"
 cmp "$work/one" "$work/two" || fail "a command that needs no ranks is not rank 0's alone"
+# shellcheck disable=SC2086
+[ "$($launch -n 2 "$forerun" 2>&1 | grep -c '^usage')" = 1 ] || fail "not one rank says how it is used"
 
 # A session that two ranks saved goes on with one.
 "$forerun" generate $own -p "Package: lib" -n 6 --session "$work/one.session" >"$work/one" 2>&1
