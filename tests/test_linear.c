@@ -594,6 +594,7 @@ static void parts_of_ranks_make_up_the_whole(void **state) {
                         end = check_part(checkpoint, cut, &(fr_ranks){.rank = i, .size = count}, x, rows, y, end);
                     assert_int_equal(end, OUT);
                 }
+            fr_linear_release(&whole);
             assert_int_not_equal(bind(&whole, checkpoint, "b.weight", OUT, IN, FR_CUT_NONE, &alone, &error), FR_OK);
             assert_non_null(strstr(error.message, "b.weight"));
             assert_int_not_equal(bind(&whole, checkpoint, "a.weight", IN, OUT, FR_CUT_NONE, &alone, &error), FR_OK);
