@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "core/text_size.h"
 #include "forerun_study.h"
+#include "study/speculation.h"
 
 static const struct {
     const char *word;
@@ -70,6 +71,12 @@ static void print_machine(const fr_bench_result *r) {
                1e6 * r->exchange.median, 1e6 * r->exchange.p10, 1e6 * r->exchange.p90, FR_TEXT_SIZE(r->exchange_bytes), r->ranks);
 }
 
+static void print_disk(const fr_bench_result *r) {
+    if (r->disk.samples == 0) return;
+    printf("disk     %8.2f GB/s      (%.2f to %.2f; experts of %s in order, %d at once, by %s)\n", 1e-9 * r->disk.median,
+           1e-9 * r->disk.p10, 1e-9 * r->disk.p90, FR_TEXT_SIZE(r->expert_bytes), r->disk_at_once, r->reader);
+}
+
 static bool same_matrix(const fr_bench_linear *a, const fr_bench_linear *b) {
     return strcmp(a->name, b->name) == 0;
 }
@@ -127,6 +134,15 @@ static void print_passes(const fr_bench_result *r) {
     }
 }
 
+static void print_experts(const fr_bench_experts *e) {
+    const fr_stats *s = &e->stats;
+    printf("  experts: %.1f %% were cached; %s read a token, at %.2f GB/s, %s of disk, in %.1f %% of its time; waited for them "
+           "%.1f %%\n",
+           100.0 * (double)s->expert_hits / (double)(s->expert_hits + s->expert_misses),
+           FR_TEXT_SIZE((uint64_t)e->bytes_per_token), s->disk_busy_s > 0 ? 1e-9 * (double)s->disk_bytes / s->disk_busy_s : 0.0,
+           PERCENT(e->of_disk), 100 * e->reading, 100 * e->stalled);
+}
+
 static void print_rest(const fr_bench_result *r) {
     if (r->draft.ms.samples) {
         const fr_bench_draft *d = &r->draft;
@@ -139,6 +155,7 @@ static void print_rest(const fr_bench_result *r) {
         printf("\ndecode   %8.2f tokens/s without drafts (%.2f to %.2f); reads %s a token, %s of read%s\n",
                d->tokens_per_s.median, d->tokens_per_s.p10, d->tokens_per_s.p90, FR_TEXT_SIZE(d->bytes_per_token),
                PERCENT(d->of_bandwidth), d->cached ? ", which fit into the cache" : "");
+        if (d->experts.stats.expert_hits + d->experts.stats.expert_misses) print_experts(&d->experts);
         printf("  of a token: threads wait for each other %.1f %%, attention %.1f %%, its choice by the largest logit %.1f %%\n",
                100 * d->shares.waiting, 100 * d->shares.attention, 100 * d->sampling);
     }
@@ -221,6 +238,28 @@ static void add_machine(fr_json_builder *b, cJSON *document, const fr_cli_runtim
     fr_json_add_count(b, document, "context", (uint64_t)r->ctx);
 }
 
+static void add_disk(fr_json_builder *b, cJSON *document, const fr_bench_result *r) {
+    if (r->disk.samples == 0) {
+        fr_json_add_null(b, document, "disk");
+        return;
+    }
+    cJSON *part = fr_json_add_object(b, document, "disk");
+    fr_json_add_text(b, part, "reader", r->reader);
+    fr_json_add_count(b, part, "expert_bytes", r->expert_bytes);
+    fr_json_add_count(b, part, "at_once", (uint64_t)r->disk_at_once);
+    add_figure(b, part, "bytes_per_s", &r->disk);
+}
+
+static void add_experts(fr_json_builder *b, cJSON *decode, const fr_bench_result *r) {
+    const fr_bench_experts *e = &r->decode.experts;
+    cJSON *part = fr_study_add_experts(b, decode, &e->stats, r->reader);
+    if (!part) return;
+    fr_json_add_number(b, part, "read_bytes_per_token", e->bytes_per_token);
+    fr_json_add_number(b, part, "stalled", e->stalled);
+    fr_json_add_number(b, part, "reading", e->reading);
+    add_share(b, part, "of_disk", e->of_disk);
+}
+
 static void add_linears(fr_json_builder *b, cJSON *array, const fr_bench_result *r) {
     for (size_t i = 0; i < r->num_linear; i++) {
         const fr_bench_linear *l = &r->linear[i];
@@ -276,6 +315,7 @@ static void add_decode(fr_json_builder *b, cJSON *document, const fr_bench_resul
         fr_json_add_bool(b, part, "cached", d->cached);
         add_share(b, part, "sampling", d->sampling);
         add_shares(b, part, &d->shares);
+        add_experts(b, part, r);
     } else {
         fr_json_add_null(b, document, "decode");
     }
@@ -295,6 +335,7 @@ static void print_document(const fr_cli_runtime *runtime, const fr_bench_result 
     fr_cli_json_begin(b);
     cJSON *document = b->root, *array;
     add_machine(b, document, runtime, r);
+    add_disk(b, document, r);
     fr_json_add_bool(b, document, "complete", !interrupted);
     add_linears(b, fr_json_add_array(b, document, "linear"), r);
     add_passes(b, fr_json_add_array(b, document, "passes"), r);
@@ -343,6 +384,7 @@ int fr_cmd_bench(const fr_cli_options *options) {
             print_document(&runtime, result, status != FR_OK);
         } else {
             print_machine(result);
+            print_disk(result);
             print_linears(result, false);
             print_linears(result, true);
             print_passes(result);

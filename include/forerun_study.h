@@ -94,13 +94,23 @@ typedef struct fr_bench_context {
     fr_bench_shares shares; /* of further passes, whose threads look at the clock at each barrier */
 } fr_bench_context;
 
+/* Experts of streamed weights, over tokens decoded one by one after those that warm up. */
+typedef struct fr_bench_experts {
+    fr_stats stats;         /* of those tokens: num_cycles of them */
+    double bytes_per_token; /* read from the disk */
+    double stalled;         /* share of a token's time with nothing to compute, since all that was left was being read */
+    double reading;         /* share of a token's time in which reads were in flight */
+    double of_disk;         /* bytes a second in that time, over fr_bench_result.disk; 0: nothing was read */
+} fr_bench_experts;
+
 typedef struct fr_bench_decode {
     fr_figure tokens_per_s;
     uint64_t bytes_per_token; /* weights with the experts that were chosen, and the KV cache */
     double of_bandwidth;
-    bool cached;            /* as above */
-    double sampling;        /* share of a token's time in which the token is chosen, greedily */
-    fr_bench_shares shares; /* of further tokens, whose threads look at the clock at each barrier */
+    bool cached;              /* as above */
+    double sampling;          /* share of a token's time in which the token is chosen, greedily */
+    fr_bench_shares shares;   /* of further tokens, whose threads look at the clock at each barrier */
+    fr_bench_experts experts; /* streamed weights */
 } fr_bench_decode;
 
 /* Parts that were not measured have no entries, or figures without samples. A share of a limit that is unknown is 0. */
@@ -120,6 +130,10 @@ typedef struct fr_bench_result {
     int ranks;                  /* that compute the model together; 1: one process */
     fr_figure exchange;         /* seconds in which ranks give each other their parts of a row of hidden states; none with one */
     uint64_t exchange_bytes;    /* of such a row */
+    fr_figure disk;        /* streamed weights: bytes a second of experts read in the files' order; no samples: not streamed */
+    int disk_at_once;      /* experts that were read at once for it */
+    uint64_t expert_bytes; /* of one, in whole pages */
+    const char *reader;    /* how, as in fr_model_info; NULL: not streamed. The model's */
     fr_bench_linear *linear;
     fr_bench_prefill *prefill;
     fr_bench_pass *passes;

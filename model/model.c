@@ -73,7 +73,7 @@ static fr_status measure_disk(fr_model *model, const fr_model_options *o, fr_err
     fr_memory_plan *p = &model->plan;
     if (p->cached_experts == p->experts) return FR_OK;
     double measured;
-    FR_TRY(fr_stream_measure(model, o->reader, seconds, &measured, error));
+    FR_TRY(fr_stream_measure(model, o->reader, FR_STREAM_SCATTERED, seconds, &measured, error));
     p->disk_measured = measured > 0.0;
     if (p->disk_measured) p->disk_bytes_per_s = measured;
     return FR_OK;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/clock.h"
 
@@ -155,6 +156,7 @@ fr_status fr_stream_open(fr_model *model, fr_reader_kind reader, fr_error *error
     sources s;
     int number;
     fr_status status = survey(model, &s, error);
+    model->reader = reader;
     if (status == FR_OK) status = create(model, &s, reader, error);
     for (int i = 0; status == FR_OK && i < s.layers; i++) {
         fr_moe *moe = moe_at(model, i, &number), *next = moe_at(model, i + 1, &number);
@@ -173,22 +175,23 @@ void fr_stream_close(fr_model *model) {
 
 /* ---- The disk ---------------------------------------------------------------------------------------------------- */
 
-enum { MEASURED_AT_ONCE = 8 }; /* experts */
+enum { HUGE_PAGE = 1 << 21 };
 
 typedef struct measuring {
     const sources *s;
+    fr_stream_order order;
     fr_reader *reader;
     uint64_t slot_bytes;
     char *memory;
-    fr_read reads[MEASURED_AT_ONCE][FR_EXPERT_PARTS];
-    int num_reads[MEASURED_AT_ONCE];
+    fr_read reads[FR_STREAM_AT_ONCE][FR_EXPERT_PARTS];
+    int num_reads[FR_STREAM_AT_ONCE];
     uint64_t next; /* expert */
 } measuring;
 
 static void ask(measuring *m, int i) {
     uint64_t count = (uint64_t)m->s->layers * (uint64_t)m->s->experts;
-    /* Far from each other, as experts that are chosen are. */
-    const fr_expert_layout *l = &m->s->layouts[m->next++ * 0x9e3779b1u % count];
+    uint64_t step = m->order == FR_STREAM_SCATTERED ? 0x9e3779b1u : 1;
+    const fr_expert_layout *l = &m->s->layouts[m->next++ * step % count];
     m->num_reads[i] = l->num_parts;
     for (int p = 0; p < l->num_parts; p++) {
         m->reads[i][p] = (fr_read){.file = l->parts[p].file,
@@ -208,16 +211,21 @@ static bool is_over(measuring *m, int i, fr_status *status, fr_error *error) {
     return true;
 }
 
-/* Reads until time is over, or all experts were read. */
+/* Experts that are scattered are read once at most: opening a small model is not to take longer. */
+static bool is_enough(const measuring *m, double began_s, double seconds) {
+    bool all = m->next > (uint64_t)m->s->layers * (uint64_t)m->s->experts;
+    return fr_now() - began_s >= seconds || (all && m->order == FR_STREAM_SCATTERED);
+}
+
 static fr_status measure(measuring *m, double seconds, double *bytes_per_s, fr_error *error) {
     fr_status status = FR_OK;
     uint64_t bytes;
     double busy, start = fr_now();
-    for (int i = 0; i < MEASURED_AT_ONCE; i++) ask(m, i);
-    while (status == FR_OK && m->next <= (uint64_t)m->s->layers * (uint64_t)m->s->experts && fr_now() - start < seconds) {
+    for (int i = 0; i < FR_STREAM_AT_ONCE; i++) ask(m, i);
+    while (status == FR_OK && !is_enough(m, start, seconds)) {
         unsigned events = fr_reader_events(m->reader);
         bool any = false;
-        for (int i = 0; i < MEASURED_AT_ONCE && status == FR_OK; i++) {
+        for (int i = 0; i < FR_STREAM_AT_ONCE && status == FR_OK; i++) {
             if (!is_over(m, i, &status, error)) continue;
             ask(m, i);
             any = true;
@@ -229,15 +237,18 @@ static fr_status measure(measuring *m, double seconds, double *bytes_per_s, fr_e
     return status;
 }
 
-fr_status fr_stream_measure(const fr_model *model, fr_reader_kind reader, double seconds, double *bytes_per_s, fr_error *error) {
+fr_status fr_stream_measure(const fr_model *model, fr_reader_kind reader, fr_stream_order order, double seconds,
+                            double *bytes_per_s, fr_error *error) {
     sources s;
-    measuring m = {.s = &s};
+    measuring m = {.s = &s, .order = order};
     fr_status status = survey(model, &s, error);
     m.slot_bytes = s.most;
-    m.memory = aligned_alloc(FR_READ_PAGE, MEASURED_AT_ONCE * (s.most ? s.most : FR_READ_PAGE));
+    uint64_t size = (FR_STREAM_AT_ONCE * m.slot_bytes / HUGE_PAGE + 1) * HUGE_PAGE;
+    m.memory = aligned_alloc(HUGE_PAGE, size);
     if (status == FR_OK && !m.memory) status = fr_fail(error, FR_ERROR_MEMORY, "disk: out of memory");
-    if (status == FR_OK)
-        status = fr_reader_create((const char *const *)s.paths, s.files, &(fr_reader_options){.kind = reader}, &m.reader, error);
+    fr_reader_options o = {.kind = reader, .memory = m.memory, .memory_bytes = size};
+    if (m.memory) madvise(m.memory, size, MADV_HUGEPAGE); /* as the cache's, which makes requests to the disk larger */
+    if (status == FR_OK) status = fr_reader_create((const char *const *)s.paths, s.files, &o, &m.reader, error);
     if (status == FR_OK) status = measure(&m, seconds, bytes_per_s, error);
     fr_reader_destroy(m.reader);
     free(m.memory);

@@ -46,7 +46,8 @@ struct fr_model {
     fr_linear lm_head;      /* [vocab_size, hidden_size] */
     fr_linear draft_head;   /* of drafts: an E4M3 copy of mtp.lm_head, or without own memory that itself */
     fr_mtp_module mtp;
-    fr_experts *experts; /* streamed; NULL: all weights are where they are bound */
+    fr_experts *experts;   /* streamed; NULL: all weights are where they are bound */
+    fr_reader_kind reader; /* streamed: as it was asked for */
     fr_memory_plan plan;
     uint64_t fingerprint; /* taken when it is opened, while its files are sound (model/fingerprint.h) */
     fr_notices notices;

@@ -37,6 +37,21 @@ static void rates_are_low_where_times_are_long(void **state) {
     assert_true(fr_figure_rate((fr_figure){0}, 10.0).median == 0.0);
 }
 
+static void experts_are_shares_of_tokens_and_of_the_disk(void **state) {
+    fr_stats stats = {.num_cycles = 4, .draft_s = 0.5, .verify_s = 1.0, .sample_s = 0.25, .rollback_s = 0.25};
+    fr_figure disk = {100.0, 90.0, 110.0, 3};
+    (void)state;
+    stats.disk_bytes = 80;
+    stats.disk_busy_s = 1.0;
+    stats.stall_s = 0.5;
+    fr_bench_experts e = fr_bench_experts_of(&stats, &disk);
+    assert_true(e.bytes_per_token == 20.0 && e.stalled == 0.25 && e.reading == 0.5 && e.of_disk == 0.8);
+    e = fr_bench_experts_of(&stats, &(fr_figure){0});
+    assert_true(e.of_disk == 0.0 && e.bytes_per_token == 20.0);
+    e = fr_bench_experts_of(&(fr_stats){0}, &disk);
+    assert_true(e.of_disk == 0.0 && e.bytes_per_token == 0.0 && e.stalled == 0.0 && e.reading == 0.0);
+}
+
 typedef struct record {
     int calls, figures[64], rounds[64];
     int fail_at, stop_at, asked; /* -1: never */
@@ -135,6 +150,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_are_quantiles_of_their_samples),
         cmocka_unit_test(rates_are_low_where_times_are_long),
+        cmocka_unit_test(experts_are_shares_of_tokens_and_of_the_disk),
         cmocka_unit_test(figures_take_turns),
         cmocka_unit_test(a_stopped_run_has_its_whole_rounds),
         cmocka_unit_test(a_failure_is_passed_on),

@@ -122,6 +122,29 @@ for text in '^read  *[0-9.]* GB/s' '^linear, few rows' '^linear, many rows' '^  
     grep -q "$text" "$work/out" || { fail "the table does not say: $text"; cat "$work/out"; }
 done
 
+# ---- Streamed weights: the disk, and what decoding makes of it ----------------------------------------------------------------
+
+run 0 -m "$model" --json -q --only decode --ctx 7
+holds disk=null '!decode.experts'
+for reader in auto threads; do
+    run 0 -m "$model" --json -q --only decode --ctx 7 --seconds 0.05 --weights stream --expert-cache 300K --reader $reader
+    holds disk.reader:string disk.expert_bytes=73728 disk.at_once=8 disk.bytes_per_s'>0' disk.bytes_per_s_spread.samples=6 \
+        decode.experts.misses'>0' decode.experts.hits'>0' decode.experts.stalled'>0' decode.experts.stalled'<1' decode.experts.reading'>0' \
+        decode.experts.reader="$(value disk.reader | tr -d '"')"
+    # 3 of 8 experts in each of 2 layers: six a token, each a hit or a miss.
+    echo "$(value decode.experts.read_bytes) $(value decode.experts.read_bytes_per_token) $(value decode.experts.hits) \
+        $(value decode.experts.misses) $(value decode.experts.of_disk) $(value disk.bytes_per_s) $(value decode.experts.disk_bytes_per_s)" |
+        awk "$get"'{ tokens = ($3 + $4) / 6 } !near($2 * tokens, $1) { bad("bytes a token") } !near($5 * $6, $7) { bad("share of the disk") }' ||
+        fail "experts do not agree"
+done
+run 0 -m "$model" --json -q --only decode --weights stream --expert-cache 1G
+holds decode.experts.hits'>0' decode.experts.read_bytes=0 decode.experts.of_disk=null disk.bytes_per_s'>0'
+run 0 -m "$model" --only decode --ctx 7 --weights stream --expert-cache 300K
+for text in '^disk  *[0-9.]* GB/s .*; experts of 72.00 KiB in order, 8 at once, by ' \
+    '^  experts: [0-9.]* % were cached; [0-9.]* KiB read a token, at [0-9.]* GB/s, [0-9]* % of disk, in [0-9.]* % of its time; waited'; do
+    grep -q "$text" "$work/out" || { fail "streamed, the table does not say: $text"; cat "$work/out"; }
+done
+
 # ---- Interrupted: what was measured until then, as a whole document -----------------------------------------------------------
 
 # Before measuring has begun a signal ends the program without a document: then try again, and wait longer.

@@ -34,6 +34,7 @@ static void finish(fr_bench_run *b) {
     r->ranks = b->model->ranks->size;
     r->exchange = fr_figure_of(b->exchange.samples, b->exchange.count);
     r->exchange_bytes = (uint64_t)b->model->config.hidden_size * sizeof(float);
+    r->disk = fr_figure_of(b->disk.samples, b->disk.count);
     r->peak = tile.median > registers.median ? tile : registers;
     r->peak_name = tile.median > registers.median ? "oneDNN brgemm, one tile in cache"
                    : b->model->kernels->prefill   ? "vdpbf16ps in registers"
@@ -56,6 +57,7 @@ static void finish(fr_bench_run *b) {
     r->draft.of_bandwidth = fr_bench_share(1e3 * fr_bench_share((double)r->draft.bytes, r->draft.ms.median), bandwidth);
     for (size_t i = 0; i < r->num_prefill; i++)
         r->prefill[i].of_peak = fr_bench_share(r->prefill[i].tokens_per_s.median * r->prefill[i].flops_per_token, r->peak.median);
+    if (r->decode.tokens_per_s.samples) r->decode.experts = fr_bench_experts_of(&r->decode.experts.stats, &r->disk);
     r->decode.of_bandwidth = fr_bench_share((double)r->decode.bytes_per_token * r->decode.tokens_per_s.median, bandwidth);
 }
 
@@ -63,6 +65,7 @@ static fr_status run_parts(fr_bench_run *b, fr_error *error) {
     unsigned what = b->options.what;
     FR_TRY(fr_bench_prepare_machine(b, error));
     fr_bench_measure_machine(b);
+    FR_TRY(fr_bench_measure_disk(b, error));
     if (what & FR_BENCH_LINEAR) FR_TRY(fr_bench_measure_linears(b, error));
     if (what & (FR_BENCH_PREFILL | FR_BENCH_PASSES | FR_BENCH_DECODE)) FR_TRY(fr_bench_measure_passes(b, error));
     if ((what & FR_BENCH_DRAFT) && b->model->mtp.files.present) FR_TRY(fr_bench_measure_draft(b, error));

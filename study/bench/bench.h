@@ -30,6 +30,7 @@ typedef struct fr_bench_run {
     fr_bench_limit tile_peak, register_peak;
     fr_bench_limit barrier;  /* not a rate: seconds of one */
     fr_bench_limit exchange; /* likewise */
+    fr_bench_limit disk;     /* streamed weights */
 } fr_bench_run;
 
 /* Rounds and figures: study/bench/rounds.c. */
@@ -53,6 +54,12 @@ double fr_bench_share(double a, double b);
 fr_status fr_bench_prepare_machine(fr_bench_run *b, fr_error *error);
 /* Takes a few more samples of each limit. */
 void fr_bench_measure_machine(fr_bench_run *b);
+
+/* Streamed weights: study/bench/disk.c. */
+/* Takes a few more samples of the disk; none where nothing is streamed. */
+fr_status fr_bench_measure_disk(fr_bench_run *b, fr_error *error);
+/* What decoded tokens made of it; of a figure without samples, what does not need it. */
+fr_bench_experts fr_bench_experts_of(const fr_stats *stats, const fr_figure *disk);
 
 /* The parts. Each adds what it has to the result, also when it is interrupted. */
 fr_status fr_bench_measure_linears(fr_bench_run *b, fr_error *error);

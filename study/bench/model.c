@@ -150,6 +150,7 @@ static fr_status run_decode(void *user, int figure, int round, double *seconds, 
     passes *p = user;
     fr_stats before, after;
     bool accounted = figure == ACCOUNTED && round >= 0;
+    if (figure == PLAIN && round == 0) fr_session_reset_stats(p->session); /* what warmed up does not count */
     if (accounted) open_account(&p->account, &p->session->ws);
     double start = fr_now();
     fr_status status = step(p, &before, &after, error);
@@ -211,13 +212,13 @@ static fr_status measure_decode(fr_bench_run *b, passes *p, fr_error *error) {
     fr_bench_result *r = b->result;
     fr_figure seconds[DECODES] = {{0}};
     fr_stats stats;
-    fr_session_reset_stats(p->session);
     FR_TRY(create_account(&p->account, b->model->threads, error));
     fr_status status = fr_bench_rounds(b, "decode", DECODES, run_decode, p, seconds, error);
     r->decode.shares = shares_of(&p->account);
     fr_free(p->account.attention_s);
     if (seconds[PLAIN].samples == 0) return status;
     fr_session_get_stats(p->session, &stats);
+    r->decode.experts.stats = stats;
     double unique = a_layer(b->model, fr_bench_share((double)stats.unique_experts, (double)stats.num_cycles));
     double tokens = p->ctx + (stats.num_cycles < MARGIN ? (double)stats.num_cycles : MARGIN) / 2.0;
     r->decode.tokens_per_s = fr_figure_rate(seconds[PLAIN], 1.0);
@@ -267,6 +268,7 @@ fr_status fr_bench_measure_passes(fr_bench_run *b, fr_error *error) {
     close_session(&p);
     fr_free(prompts);
     if (status == FR_OK) fr_bench_measure_machine(b);
+    if (status == FR_OK) status = fr_bench_measure_disk(b, error);
     return status;
 }
 
