@@ -73,6 +73,37 @@ awk -v chart=rows -f "$benchmarks/chart.awk" "$work/csv" >"$work/svg" || fail "c
 [ "$(grep -c '<polyline' "$work/svg")" -eq 3 ] && [ "$(grep -c 'stroke-dasharray' "$work/svg")" -eq 2 ] || fail "chart.awk: rows and bytes"
 ! awk -v chart=rows -f "$benchmarks/chart.awk" /dev/null >"$work/svg" 2>"$work/err" || fail "chart.awk draws nothing and is content"
 
+# ---- streaming.sh ----------------------------------------------------------------------------------------------------------------
+
+# 100 experts of 1000 bytes. Without drafts 10 tokens/s, in every second run 20; a cache of 25 gives half of that; of all hits its share.
+cat >"$work/forerun" <<'END'
+#!/bin/sh
+echo "$*" >>"$0.streamed"
+if [ "$1" = bench ]; then
+    echo '{"threads": 1, "disk": {"reader": "none", "bytes_per_s": 2e9},'
+    echo ' "memory": {"plan": {"streaming": {"resident_bytes": 5000, "expert_bytes": 1000, "experts": 100}}}}'
+    exit 0
+fi
+while [ $# -gt 0 ]; do
+    case $1 in --expert-cache) cache=$2 ;; --weights) weights=$2 ;; esac
+    shift
+done
+speed=$((10 + 10 * ($(grep -c "$weights.*$cache" "$0.streamed") % 2))) hits=1
+[ "${cache:-0}" != 25900 ] || { speed=$((speed / 2)) hits=0.25; }
+[ "$weights" = stream ] || { echo '{"arms": [{"name": "off", "decode_tokens_per_s": {"median": 4}}]}'; exit 0; }
+echo "{\"arms\": [{\"name\": \"off\", \"decode_tokens_per_s\": {\"median\": $speed}, \"experts\": {\"hit_rate\": $hits}},"
+echo " {\"name\": \"auto\", \"decode_tokens_per_s\": {\"median\": $((speed * 11))e-1}}],"
+echo " \"synthetic\": [{\"target\": 0.85, \"decode_tokens_per_s\": {\"median\": $((speed * 15))e-1}},"
+echo " {\"target\": 0, \"decode_tokens_per_s\": {\"median\": $((speed * 5))e-1}}]}"
+END
+FORERUN=$work/forerun sh "$benchmarks/streaming.sh" -m x -c 0.25,1 -r 3 >"$work/out" 2>"$work/err" || { fail "streaming.sh fails"; cat "$work/err"; }
+for line in 'medians of 3 rounds' '0.25 0.250 10.000 1.500 0.500 1.100' '1 1.000 20.000 1.500 0.500 1.100'; do
+    tr -s ' ' <"$work/out" | grep -qxF "$line" || { fail "streaming.sh does not say: $line"; cat "$work/out"; }
+done
+grep -qE '^mapped +- +4.000  \((within 0.25 GiB|memory not limited)\)$' "$work/out" || { fail "streaming.sh: mapped weights"; cat "$work/out"; }
+[ "$(grep -c -- '--weights mmap' "$work/forerun.streamed")" -eq 3 ] || fail "streaming.sh does not measure mapped weights in each round"
+[ "$(grep -c -- '--expert-cache 25900 ' "$work/forerun.streamed")" -eq 3 ] || fail "streaming.sh: a quarter of the experts and their lists"
+
 # ---- compare-llama.sh ------------------------------------------------------------------------------------------------------------
 
 compare=$benchmarks/compare-llama.sh
