@@ -41,6 +41,7 @@ missing() {
     if [ $mpi = yes ]; then
         command -v mpicc >/dev/null || echo libopenmpi-dev
         command -v mpirun >/dev/null || echo openmpi-bin
+        command -v pgrep >/dev/null || echo procps # a test kills a rank
     fi
     if [ $clang = yes ]; then
         command -v clang >/dev/null || echo clang
