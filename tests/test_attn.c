@@ -10,29 +10,9 @@
 #include "attn/expanded.h"
 #include "core/kernels/isa.h"
 #include "core/threads.h"
+#include "random_linear.h"
 
 enum { HIDDEN = 48, HEADS = 3, Q_RANK = 20, KV_RANK = 24, NOPE = 16, ROPE = 8, V = 12, CTX = 600 };
-
-static uint32_t state = 12345;
-
-static float random_value(void) {
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / (float)(1 << 24) * 2.0f - 1.0f;
-}
-
-static float *random_floats(size_t n, float scale) {
-    float *x = fr_alloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = random_value() * scale;
-    return x;
-}
-
-static fr_linear random_linear(int out, int in) {
-    return (fr_linear){.out = out,
-                       .in = in,
-                       .dtype = FR_F32,
-                       .stride = in,
-                       .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
-}
 
 static fr_mla random_mla(void) {
     fr_mla m = {.hidden = HIDDEN,
@@ -372,6 +352,7 @@ static void a_cache_that_is_too_large_is_an_error(void **in) {
 }
 
 int main(void) {
+    random_state = 12345;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_forms_of_mla_agree),
         cmocka_unit_test(cuts_into_passes_do_not_matter),

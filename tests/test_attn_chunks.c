@@ -11,29 +11,9 @@
 #include "attn/chunk.h"
 #include "core/kernels/isa.h"
 #include "core/threads.h"
+#include "random_linear.h"
 
 enum { HIDDEN = 32, Q_RANK = 16, RANK = 120, ROPE = 8, NOPE = 4, V = 4, CTX = 1100, THREADS = 16, MOST_HEADS = 128 };
-
-static uint32_t state = 2718281;
-
-static float random_value(void) {
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / (float)(1 << 24) * 2.0f - 1.0f;
-}
-
-static float *random_floats(size_t n, float scale) {
-    float *x = fr_alloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = random_value() * scale;
-    return x;
-}
-
-static fr_linear random_linear(int out, int in) {
-    return (fr_linear){.out = out,
-                       .in = in,
-                       .dtype = FR_F32,
-                       .stride = in,
-                       .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
-}
 
 /* ---- Tiles in plain C ---- */
 
@@ -328,6 +308,7 @@ static void a_chunk_that_a_row_does_not_see_is_not_merged(void **unused) {
 }
 
 int main(void) {
+    random_state = 2718281;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_rows_and_rollbacks_do_not_matter),
         cmocka_unit_test(neither_do_they_with_many_heads),

@@ -11,21 +11,9 @@
 #include "core/kernels/prefill_layout.h"
 #include "core/threads.h"
 #include "moe/moe.h"
+#include "random_linear.h"
 
 enum { HIDDEN = 40, WIDTH = 24, EXPERTS = 12, GROUPS = 4, ROWS = 330, TEAM = 64 };
-
-static uint32_t state = 99;
-
-static float random_value(void) {
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / (float)(1 << 24) * 2.0f - 1.0f;
-}
-
-static float *random_floats(size_t n, float scale) {
-    float *x = fr_alloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = random_value() * scale;
-    return x;
-}
 
 /* How many of c[0..n) beat c[i]: greater, or equal with a lower index. */
 static int rank_of(const float *c, int n, int i) {
@@ -79,14 +67,6 @@ static void the_router_matches_brute_force(void **in) {
             assert_true(fabs(weights[k] - expected) < 1e-5); /* unbiased scores weigh */
         }
     }
-}
-
-static fr_linear random_linear(int out, int in) {
-    return (fr_linear){.out = out,
-                       .in = in,
-                       .dtype = FR_F32,
-                       .stride = in,
-                       .w = random_floats((size_t)out * (size_t)in, 1.7f / sqrtf((float)in))};
 }
 
 static fr_mlp random_mlp(int width) {
@@ -262,6 +242,7 @@ static void an_expert_that_all_rows_chose_is_work_for_all_threads(void **in) {
 }
 
 int main(void) {
+    random_state = 99;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_router_matches_brute_force),
         cmocka_unit_test(rows_do_not_matter),
