@@ -92,6 +92,7 @@ static fr_status open_files(fr_model *model, const char *dir, const fr_model_opt
     bool drafts = !o->session || o->session->drafting != FR_DRAFTING_OFF;
     if (drafts && fr_source_compare(&model->config, model->checkpoint, &model->mtp.files, &model->notices))
         FR_TRY(fr_plan_model(model, o, &model->plan, error));
+    model->fingerprint = fr_model_fingerprint(model); /* a few bytes here and there: before anything is read ahead */
     return FR_OK;
 }
 
@@ -106,7 +107,6 @@ static fr_status load(fr_model *model, const char *dir, const fr_model_options *
     FR_TRY(load_weights(model, o, error));
     model->draft_head = model->mtp.lm_head;
     if (model->plan.draft_head_bytes) FR_TRY(make_draft_head(model, o, error));
-    model->fingerprint = fr_model_fingerprint(model);
     return fr_tokenizer_open(dir, o->chat_format, &model->tokenizer, &model->no_text, &model->notices, error);
 }
 
@@ -117,7 +117,7 @@ typedef struct identity {
 } identity;
 
 static fr_status compare_ranks(const fr_model *model, const fr_ranks *ranks, fr_error *error) {
-    identity own = {.checkpoint = fr_model_fingerprint(model)};
+    identity own = {.checkpoint = model->fingerprint};
     snprintf(own.isa, sizeof own.isa, "%s", model->kernels->name);
     fr_linear_prefill_path(model->kernels, own.prefill, sizeof own.prefill);
     identity first = own;
